@@ -1,0 +1,45 @@
+//! podium: a terminal control room for a small company of AI agents.
+//!
+//! The map, from the inside out. Imports point inward only; `tests/layering.rs` checks it.
+//!
+//! | Module | Owns | May import |
+//! |---|---|---|
+//! | [`model`] | the nouns: ids, tasks, endings, goals, plans, usage | nothing of ours |
+//! | [`orchestrator`] | pure: plan checks, order, briefs, what a report is made of | `model` |
+//! | [`room`] | pure: the state of the control room and its one `update` | `model`, `orchestrator` |
+//! | [`queue`] | tasks, leases, results: the trait and its backends | `model` |
+//! | [`claude`] | the stream-json of the Claude Code CLI, its arguments and environment | `model` |
+//! | [`api`] | the Messages API: types, SSE, client | `model` |
+//! | [`limiter`] | token buckets | `model` |
+//! | [`ledger`] | prices, one row per model call | `model` |
+//! | [`gateway`] | the loopback relay for model calls | `model`, `api`, `limiter`, `ledger` |
+//! | [`rehearsal`] | the stand-in of the Messages API | `model`, `api` |
+//! | [`engines`] | how an attempt is run: claude, messages, command | `model`, `claude`, `api` |
+//! | [`journal`] | append-only lines of what was decided | `model` |
+//! | [`config`] | `podium.toml`, environment, flags | `model` and the doors' settings |
+//! | [`attach`] | the socket: what room, screens and workers say to each other | `model`, `room` |
+//! | [`worker`] | the worker process: claim, attempt, tree, result | `model`, `orchestrator`, doors, `attach`, `config` |
+//! | [`supervisor`] | worker processes as the room sees them | `model` |
+//! | [`tui`] | the screen: eyes and hands | `model`, `room`, `claude` |
+//! | [`runtime`] | the loops: room and screen | everything above |
+//! | [`cli`] | one file per verb | everything above |
+
+pub mod api;
+pub mod attach;
+pub mod claude;
+pub mod cli;
+pub mod config;
+pub mod engines;
+pub mod gateway;
+pub mod journal;
+pub mod ledger;
+pub mod limiter;
+pub mod model;
+pub mod orchestrator;
+pub mod queue;
+pub mod rehearsal;
+pub mod room;
+pub mod runtime;
+pub mod supervisor;
+pub mod tui;
+pub mod worker;

@@ -1,0 +1,29 @@
+//! The nouns: plain data that every part of podium speaks.
+//!
+//! Owns ids, tasks, attempts, endings, outcomes, goals, plans, agents, usage and the reports of workers. Must not
+//! know tokio, files, processes, ratatui or the wall clock: time comes in as a [`Clock`] or as a value. Its one
+//! surprise: text from outside is cleaned here ([`text::scrub`]), because every door needs the same rule.
+
+pub mod agent;
+pub mod clock;
+pub mod ending;
+pub mod gateway;
+pub mod goal;
+pub mod id;
+pub mod outcome;
+pub mod plan;
+pub mod report;
+pub mod task;
+pub mod text;
+pub mod usage;
+
+pub use agent::{AgentSettings, EngineKind, OutputKind, Permissions};
+pub use clock::Clock;
+pub use ending::{Ending, FailureClass, Verdict};
+pub use goal::{Approval, GoalEnd, GoalPhase};
+pub use id::{AgentName, AttemptRef, GoalId, IdError, SlotId, TaskId, TaskRef};
+pub use outcome::{Artifact, EndState, Outcome};
+pub use plan::{Fault, Plan, PlanTask};
+pub use report::{Activity, Report};
+pub use task::{AttemptRecord, Dependency, IfFailed, Priority, Rejected, Standing, TaskRecord, TaskSpec};
+pub use usage::{CostSource, MicroUsd, Spend, Usage};

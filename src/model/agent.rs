@@ -1,0 +1,86 @@
+//! What an agent is: its engine, model, prompt and place of work.
+
+use std::{path::PathBuf, time::Duration};
+
+use serde::{Deserialize, Serialize};
+
+use super::AgentName;
+
+/// How an agent's attempts are run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EngineKind {
+    /// The Claude Code CLI where it is found and has a key or a login, else the Messages API.
+    Auto,
+    /// The Claude Code CLI, headless.
+    Claude,
+    /// The Messages API, without tools.
+    Messages,
+    /// Any program; the prompt arrives on its standard input.
+    Command,
+}
+
+impl EngineKind {
+    /// The word used in files and on screen.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Claude => "claude",
+            Self::Messages => "messages",
+            Self::Command => "command",
+        }
+    }
+}
+
+/// What a `command` engine prints.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OutputKind {
+    /// Plain text; the whole of it is the answer.
+    #[default]
+    Text,
+    /// One JSON object per line, as the Claude Code CLI prints it.
+    StreamJson,
+}
+
+/// What an agent may do without being asked.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Permissions {
+    /// Reads and searches.
+    ReadOnly,
+    /// Also writes in its workspace and runs commands there.
+    #[default]
+    Standard,
+    /// Everything; shown as a warning.
+    Full,
+}
+
+/// One agent as configured. Paths are absolute; `engine` is resolved (never [`EngineKind::Auto`]) once the room runs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AgentSettings {
+    /// Its name.
+    pub name: AgentName,
+    /// One line that says what it is for; the planner reads it too.
+    pub role: String,
+    /// How its attempts are run.
+    pub engine: EngineKind,
+    /// `command` engine: program and arguments.
+    pub command: Vec<String>,
+    /// `command` engine: what it prints.
+    pub output: OutputKind,
+    /// Model alias or full id.
+    pub model: String,
+    /// System prompt file.
+    pub prompt: PathBuf,
+    /// Where it works.
+    pub workspace: PathBuf,
+    /// `CLAUDE_CONFIG_DIR` and HOME live below this folder.
+    pub home: PathBuf,
+    /// Worker processes at once.
+    pub slots: u32,
+    /// Default time allowed per attempt.
+    pub timeout: Duration,
+    /// What it may do unasked.
+    pub permissions: Permissions,
+}

@@ -1,0 +1,129 @@
+//! What the gateway tells the room: calls, limits, levels.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::{AgentName, AttemptRef, GoalId, MicroUsd, Usage};
+
+/// Who makes a model call.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "caller")]
+pub enum Caller {
+    /// A worker, for the attempt it runs.
+    Worker {
+        /// Which agent.
+        agent: AgentName,
+        /// Which attempt, once known.
+        attempt: Option<AttemptRef>,
+    },
+    /// The orchestrator, for a goal.
+    Orchestrator {
+        /// Which goal, once known.
+        goal: Option<GoalId>,
+    },
+}
+
+/// How a call ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CallEnd {
+    /// Complete, usage known.
+    Complete,
+    /// Upstream answered with this error status.
+    Refused {
+        /// The HTTP status.
+        status: u16,
+    },
+    /// The caller went away.
+    Aborted,
+    /// The stream broke.
+    Broken,
+    /// Upstream could not be reached.
+    Unreachable,
+}
+
+/// One upstream call, the ledger's row.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Call {
+    /// Unique per ledger.
+    pub id: String,
+    /// When it began.
+    pub at: Timestamp,
+    /// Milliseconds from request to last byte.
+    pub millis: u64,
+    /// Who made it.
+    pub caller: Caller,
+    /// The engine's session, from its header.
+    pub session_id: Option<String>,
+    /// The sub-agent, from its header.
+    pub subagent: Option<String>,
+    /// The model that served it, or was asked for.
+    pub model: String,
+    /// How it ended.
+    pub end: CallEnd,
+    /// Tokens.
+    pub usage: Usage,
+    /// Cost.
+    pub cost: MicroUsd,
+    /// The usage or the price is a guess.
+    pub estimated: bool,
+    /// Upstream's request id.
+    pub request_id: Option<String>,
+}
+
+/// What a bucket holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Dimension {
+    /// Requests per minute.
+    Requests,
+    /// Uncached input tokens per minute.
+    Input,
+    /// Output tokens per minute.
+    Output,
+}
+
+impl Dimension {
+    /// The word on screen.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Requests => "requests",
+            Self::Input => "input",
+            Self::Output => "output",
+        }
+    }
+}
+
+/// A bucket at one moment. Levels are in the dimension's own unit.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Level {
+    /// Model group, such as `sonnet`.
+    pub group: String,
+    /// What it holds.
+    pub dimension: Dimension,
+    /// Its size, per minute.
+    pub limit: u64,
+    /// What is left now.
+    pub level: u64,
+    /// Held by calls in flight.
+    pub reserved: u64,
+    /// What the server last said is left, and when it said so.
+    pub server: Option<(u64, Timestamp)>,
+    /// The limit came from the server's headers, not from the configuration.
+    pub learned: bool,
+}
+
+/// The gateway at one moment.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Levels {
+    /// Every bucket in use.
+    pub buckets: Vec<Level>,
+    /// Calls in flight.
+    pub in_flight: u32,
+    /// Calls that wait for a bucket.
+    pub queued: u32,
+    /// Answers 429 and 529 in the last minute.
+    pub throttled: u32,
+    /// When this was taken.
+    pub at: Option<Timestamp>,
+}

@@ -1,0 +1,84 @@
+//! A goal: what the operator typed, and how far it has come.
+
+use serde::{Deserialize, Serialize};
+
+use super::MicroUsd;
+
+/// Who says yes to a goal's plan.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "by")]
+pub enum Approval {
+    /// A person, each time.
+    Ask,
+    /// Nobody, while the plan's estimate stays under the ceiling.
+    Auto {
+        /// The most it may cost.
+        ceiling: MicroUsd,
+    },
+    /// Nobody: the plan is made and shown, and the goal ends there.
+    Never,
+}
+
+/// How a goal ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum GoalEnd {
+    /// Every task done, the report written.
+    Done,
+    /// The report is written and says what is missing.
+    Partial,
+    /// No report could be written, or nothing was done.
+    Failed,
+    /// A person ended it.
+    Cancelled,
+    /// The plan was denied, or only a plan was asked for.
+    Planned,
+}
+
+/// How far a goal has come.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "phase")]
+pub enum GoalPhase {
+    /// The orchestrator is asked for a plan; round 1 is the first, round 2 the repair.
+    Planning {
+        /// Which round.
+        round: u32,
+    },
+    /// A plan waits for a person.
+    AwaitingApproval,
+    /// Its tasks are in the queue.
+    Running,
+    /// All tasks have ended; the report is being written.
+    Synthesising,
+    /// It is over.
+    Ended {
+        /// How.
+        end: GoalEnd,
+        /// One sentence.
+        note: String,
+    },
+}
+
+impl GoalPhase {
+    /// Whether nothing more will happen.
+    pub fn is_over(&self) -> bool {
+        matches!(self, Self::Ended { .. })
+    }
+
+    /// The word on screen and in JSON.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Planning { .. } => "planning",
+            Self::AwaitingApproval => "needs approval",
+            Self::Running => "running",
+            Self::Synthesising => "writing report",
+            Self::Ended { end, .. } => match end {
+                GoalEnd::Done => "done",
+                GoalEnd::Partial => "partial",
+                GoalEnd::Failed => "failed",
+                GoalEnd::Cancelled => "cancelled",
+                GoalEnd::Planned => "planned",
+            },
+        }
+    }
+}

@@ -1,0 +1,74 @@
+//! What a worker tells its room. Shapes only; the wire is `attach`, the worker's loop is `worker`.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::{AttemptRef, Ending, Outcome, Spend, TaskRef};
+
+/// What an attempt is doing, sent at most four times a second and only when it changed.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Activity {
+    /// One line: `Write classes/junior.md`, `thinking`, `waits for the limit`.
+    pub doing: String,
+    /// Names of sub-agents at work, as the engine describes them.
+    pub subagents: Vec<String>,
+    /// Tokens and cost as the engine has reported them so far.
+    pub spend: Spend,
+    /// Resident memory of the attempt's tree, in bytes.
+    pub rss_bytes: u64,
+    /// CPU use of the attempt's tree since the last report, in percent of one core.
+    pub cpu_percent: f32,
+    /// Bytes in the attempt's log.
+    pub log_bytes: u64,
+}
+
+/// A worker's word to its room.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "report")]
+pub enum Report {
+    /// An attempt has begun: counted on disk, its child started.
+    Started {
+        /// Which.
+        attempt: AttemptRef,
+        /// Process id of the child.
+        pid: u32,
+        /// The engine's session id.
+        session_id: Option<String>,
+        /// The log, relative to the stage.
+        log: String,
+        /// When.
+        at: Timestamp,
+    },
+    /// Something about it changed.
+    Active {
+        /// Which.
+        attempt: AttemptRef,
+        /// What.
+        activity: Activity,
+    },
+    /// An attempt ended and its tree was seen empty; another follows at `not_before`.
+    Failed {
+        /// Which.
+        attempt: AttemptRef,
+        /// How.
+        ending: Ending,
+        /// What it used.
+        spend: Spend,
+        /// When the next may start.
+        not_before: Timestamp,
+        /// When.
+        at: Timestamp,
+    },
+    /// The task's result is on disk (texts clipped).
+    Ended {
+        /// What came of it.
+        outcome: Box<Outcome>,
+    },
+    /// An assigned task was not started: somebody else has it, it is gone, or the disk said no.
+    NotStarted {
+        /// Which.
+        task: TaskRef,
+        /// Why, one sentence.
+        reason: String,
+    },
+}

@@ -1,0 +1,214 @@
+//! The queue's contract, in lease words, so that a directory and a JetStream consumer both fit behind it.
+//!
+//! Owns [`Queue`], what goes in and comes out of it, and its errors. Must not know rooms, screens or engines. Its one
+//! surprise: a [`Lease`] is a kernel lock held by this process; dropping it without ending the attempt makes the
+//! attempt *lost*, and whoever recovers next will say so.
+
+use std::{fmt, path::PathBuf};
+
+use jiff::Timestamp;
+use tokio::sync::mpsc;
+
+use crate::model::{AttemptRef, Ending, IdError, Outcome, Rejected, Spend, TaskId, TaskRecord, TaskRef, TaskSpec};
+
+pub mod file;
+pub mod memory;
+
+/// The answer to a submission.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Submitted {
+    /// Accepted and durable.
+    New,
+    /// The same id with the same content is already known.
+    Exists,
+    /// The same id with other content is already known.
+    Conflict,
+    /// Too many tasks wait.
+    Full {
+        /// How many wait.
+        waiting: usize,
+        /// How many may.
+        limit: usize,
+    },
+}
+
+/// The answer to a claim.
+#[derive(Debug)]
+pub enum Claimed<L> {
+    /// The attempt is counted on disk and its lease is ours.
+    Won(Box<Claim<L>>),
+    /// Somebody else holds it, it has ended, or it is gone; the sentence says which.
+    Missed(String),
+}
+
+/// An attempt that may now be started.
+#[derive(Debug)]
+pub struct Claim<L> {
+    /// The task in full, as its file says.
+    pub spec: TaskSpec,
+    /// The attempt's number, from 1.
+    pub n: u32,
+    /// How many earlier attempts counted against `max_attempts`.
+    pub counted: u32,
+    /// Results of its dependencies that have ended, in the order of `spec.dependencies`.
+    pub prerequisites: Vec<Outcome>,
+    /// The attempt before this one, if any: how it ended and the engine's session.
+    pub previous: Option<(Ending, Option<String>)>,
+    /// Held for as long as the attempt runs.
+    pub lease: L,
+}
+
+/// A held lease: where the attempt's files lie.
+pub trait Lease: Send + Sync + fmt::Debug {
+    /// Which attempt.
+    fn attempt(&self) -> &AttemptRef;
+    /// The folder for `out.log`, `err.log` and notes of the attempt.
+    fn folder(&self) -> PathBuf;
+    /// The log as outsiders find it, relative to the stage.
+    fn log(&self) -> String;
+}
+
+/// What is noted about an attempt once its child runs; kept in the attempt's folder for whoever adopts it.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Spawned {
+    /// Process id of the child.
+    pub pid: u32,
+    /// Its start time in clock ticks since boot, field 22 of `/proc/{pid}/stat`.
+    pub start_ticks: u64,
+    /// `/proc/sys/kernel/random/boot_id`.
+    pub boot_id: String,
+    /// The engine's session.
+    pub session_id: Option<String>,
+}
+
+/// The answer to a finish.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Finished {
+    /// The result is published, by us.
+    Committed,
+    /// A result was there already; ours is kept beside the attempt.
+    AlreadyCommitted,
+}
+
+/// One change of the picture. Every task's changes arrive in order; a gap is followed by a full list.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Change {
+    /// The task is new or stands elsewhere now.
+    Task(Box<TaskRecord>),
+    /// The task was withdrawn: somebody deleted its waiting file.
+    Gone(TaskRef),
+    /// A file was set aside, or is listed with a reason.
+    Rejected(Rejected),
+    /// A rejected or listed file is gone again.
+    RejectedGone(String),
+    /// How changes are noticed: `None` = by the kernel, `Some(why)` = by looking now and then.
+    Polling(Option<String>),
+}
+
+/// What a person wants different in a retry; `None` keeps what was.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Changes {
+    /// Another text.
+    pub description: Option<String>,
+}
+
+/// Why a queue could not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum QueueError {
+    /// The operating system said no.
+    #[error("could not {action} {path}")]
+    Io {
+        /// What was tried: `read`, `rename`, …
+        action: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// There is no such task.
+    #[error("there is no task {0}")]
+    Unknown(TaskRef),
+    /// There is no such agent's folder.
+    #[error("there is no agent {0}")]
+    UnknownAgent(String),
+    /// The id breaks the rule.
+    #[error("{0}")]
+    Id(#[from] IdError),
+    /// The task is in a state that does not allow this.
+    #[error("{task} is {state}")]
+    State {
+        /// Which.
+        task: TaskRef,
+        /// What it is.
+        state: String,
+    },
+    /// The task's text is over the limit.
+    #[error("the task is {bytes} bytes, at most {limit} are allowed")]
+    TooLarge {
+        /// Size found.
+        bytes: usize,
+        /// Size allowed.
+        limit: usize,
+    },
+    /// The storage cannot keep its promises here.
+    #[error("{0}")]
+    Unsafe(String),
+}
+
+/// Where tasks wait, are leased and end. Clones share one queue.
+pub trait Queue: Clone + Send + Sync + 'static {
+    /// What a claim hands out.
+    type Lease: Lease + 'static;
+
+    /// Accepts one task; durable when it returns [`Submitted::New`].
+    fn submit(&self, task: TaskSpec) -> impl Future<Output = Result<Submitted, QueueError>> + Send;
+
+    /// Accepts several in one batch; all answers in the order given.
+    fn submit_many(&self, tasks: Vec<TaskSpec>) -> impl Future<Output = Result<Vec<Submitted>, QueueError>> + Send;
+
+    /// Takes a task that waits or retries and counts a new attempt; only then may a child be started.
+    fn claim(&self, task: &TaskRef) -> impl Future<Output = Result<Claimed<Self::Lease>, QueueError>> + Send;
+
+    /// Notes the child of a held attempt, before or right after it runs.
+    fn spawned(&self, lease: &Self::Lease, spawned: &Spawned) -> impl Future<Output = Result<(), QueueError>> + Send;
+
+    /// Ends a held attempt and its task: exit record, then the result, then the lease is free.
+    fn finish(&self, lease: Self::Lease, outcome: Outcome)
+    -> impl Future<Output = Result<Finished, QueueError>> + Send;
+
+    /// Ends a held attempt but not its task, which may start again at `not_before`.
+    fn fail(
+        &self,
+        lease: Self::Lease,
+        ending: Ending,
+        spend: Spend,
+        not_before: Timestamp,
+    ) -> impl Future<Output = Result<(), QueueError>> + Send;
+
+    /// Ends a task that has no attempt running: cancelled, skipped, expired, malformed.
+    fn end(&self, task: &TaskRef, ending: Ending) -> impl Future<Output = Result<Finished, QueueError>> + Send;
+
+    /// Brings a task that has ended back to the inbox with a fresh budget; the old result is kept aside. A task that
+    /// waits for its next attempt may start at once.
+    fn retry(&self, task: &TaskRef, changes: Changes) -> impl Future<Output = Result<(), QueueError>> + Send;
+
+    /// One task with all its attempts.
+    fn get(&self, task: &TaskRef) -> impl Future<Output = Result<TaskRecord, QueueError>> + Send;
+
+    /// Every task known, ended ones included.
+    fn list(&self) -> impl Future<Output = Result<Vec<TaskRecord>, QueueError>> + Send;
+
+    /// Mends what a crash left: attempts without a holder become lost (counted), finished work is published.
+    /// Attempts whose lease is held are left alone. Idempotent.
+    fn recover(&self) -> impl Future<Output = Result<Vec<TaskRef>, QueueError>> + Send;
+
+    /// Everything there is as [`Change`]s, then each further change, until the receiver is dropped.
+    fn watch(&self) -> impl Future<Output = Result<mpsc::Receiver<Change>, QueueError>> + Send;
+
+    /// An id nobody uses yet, for a task a person typed: `base`, `base-2`, …
+    fn free_id(
+        &self,
+        agent: &crate::model::AgentName,
+        base: &str,
+    ) -> impl Future<Output = Result<TaskId, QueueError>> + Send;
+}
