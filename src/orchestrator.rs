@@ -1,1 +1,24 @@
-//! To be described.
+//! Pure judgement: what a plan must hold, what may start first, what a dependent is told, what a report is made of.
+//!
+//! Owns plan checks, order, briefs and synthesis. Must not know a model client, a file or a clock: it makes prompts as
+//! data and reads answers as text. Its one surprise: nothing here starts anything; code in `room` does.
+
+pub mod brief;
+pub mod plan;
+pub mod schedule;
+pub mod synthesis;
+
+/// A prompt as data; the runtime turns it into a request.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Prompt {
+    /// System text that never changes between goals of a stage: the cached prefix, byte-identical from call to call.
+    pub stable: String,
+    /// System text that changes with the stage (agents, limits), after the cached prefix.
+    pub stage: String,
+    /// The user's message.
+    pub user: String,
+    /// JSON schema of the answer, where one is asked for.
+    pub schema: Option<serde_json::Value>,
+    /// The most tokens the answer may have.
+    pub max_tokens: u32,
+}

@@ -1,0 +1,1 @@
+//! Order: what may start, and what should start first.
