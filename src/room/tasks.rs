@@ -263,6 +263,15 @@ impl Tasks {
         }
     }
 
+    /// A former room's worker runs this task.
+    pub(super) fn adopt(&mut self, task: &TaskRef, now: Timestamp) {
+        if let Some(mut entry) = self.all.remove(task) {
+            self.forget(&entry);
+            entry.assigned = true;
+            self.put(entry, now);
+        }
+    }
+
     pub(super) fn started(&mut self, attempt: &AttemptRef, at: Timestamp, session_id: Option<String>, log: String) {
         let Some(mut entry) = self.all.remove(&attempt.task) else { return };
         self.forget(&entry);
