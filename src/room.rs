@@ -26,7 +26,7 @@ pub use money::Money;
 pub use tasks::{Task, Tasks};
 pub use why::Why;
 
-use crate::model::{GoalId, MicroUsd, gateway::Levels};
+use crate::model::{GoalId, MicroUsd, Spend, TaskRef, gateway::Levels};
 
 /// Who speaks in the orchestrator's pane.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -145,6 +145,21 @@ impl State {
         plans.chain(failed).collect()
     }
 
+    /// What a goal has cost so far, planning and report included.
+    pub fn spend_of(&self, goal: &Goal) -> Spend {
+        let mut sum = self.money.goals.get(&goal.id).copied().unwrap_or_default();
+        for task in &goal.tasks {
+            sum += self.spend_of_task(task);
+        }
+        sum
+    }
+
+    /// What a task has cost so far: as the gateway counted, else as its engine reported.
+    pub fn spend_of_task(&self, task: &TaskRef) -> Spend {
+        let counted = self.money.tasks.get(task).copied();
+        counted.or_else(|| Some(self.tasks.get(task)?.record.spend())).unwrap_or_default()
+    }
+
     /// Adds a line to the orchestrator's pane.
     fn say(&mut self, voice: Voice, goal: Option<GoalId>, text: impl Into<String>) {
         if self.lines.len() >= Self::LINES {
@@ -195,16 +210,7 @@ impl State {
 
     fn gateway_event(&mut self, event: GatewayEvent) {
         match event {
-            GatewayEvent::Called { call } => {
-                let goal = match &call.caller {
-                    crate::model::gateway::Caller::Worker { attempt: Some(attempt), .. } => {
-                        self.tasks.get(&attempt.task).and_then(|t| t.record.spec.goal.clone())
-                    }
-                    crate::model::gateway::Caller::Worker { attempt: None, .. }
-                    | crate::model::gateway::Caller::Orchestrator { .. } => None,
-                };
-                self.money.add(&call, goal.as_ref());
-            }
+            GatewayEvent::Called { call } => self.money.add(&call),
             GatewayEvent::Levels { levels } => self.levels = levels,
         }
     }
@@ -216,7 +222,7 @@ pub enum Need {
     /// A plan to approve.
     Plan(GoalId),
     /// A task that did not end well and has not been looked after.
-    Failed(crate::model::TaskRef),
+    Failed(TaskRef),
 }
 
 fn refuse(effects: &mut Vec<Effect>, id: OrderId, reason: impl Into<String>) {

@@ -7,22 +7,20 @@
 use std::{
     fs::{self, File, OpenOptions},
     io,
-    os::{
-        fd::OwnedFd,
-        unix::fs::{DirBuilderExt, OpenOptionsExt},
-    },
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
     process::Stdio,
 };
 
 use rustix::{
+    event::{PollFd, PollFlags},
     fs::FlockOperation,
     process::{Pid, PidfdFlags, Signal},
 };
 use serde::{Deserialize, Serialize};
 use tokio::{
-    io::unix::AsyncFd,
     process::{Child, Command},
+    sync::oneshot,
 };
 
 use crate::model::SlotId;
@@ -136,18 +134,31 @@ pub fn start(program: &Path, stage: &Path, slot: &SlotId) -> io::Result<Child> {
     command.spawn()
 }
 
-/// Waits until a process that is not our child has ended.
+/// Waits until a process that is not our child has ended. One thread waits per process: there are as many as slots,
+/// and only after a room was replaced.
 pub async fn gone(pid: u32) -> io::Result<()> {
     let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) else { return Ok(()) };
-    match rustix::process::pidfd_open(pid, PidfdFlags::empty()) {
-        Ok(descriptor) => {
-            let watched: AsyncFd<OwnedFd> = AsyncFd::register_with_interest(descriptor, tokio::io::Interest::READABLE).map_err(io::Error::from)?;
-            drop(watched.readable().await?);
-            Ok(())
-        }
-        Err(rustix::io::Errno::SRCH) => Ok(()),
-        Err(error) => Err(error.into()),
-    }
+    let descriptor = match rustix::process::pidfd_open(pid, PidfdFlags::empty()) {
+        Ok(descriptor) => descriptor,
+        Err(rustix::io::Errno::SRCH) => return Ok(()),
+        Err(error) => return Err(error.into()),
+    };
+    let (ended, seen) = oneshot::channel();
+    std::thread::Builder::new().name(format!("pid-{}", pid.as_raw_nonzero())).stack_size(64 * 1024).spawn(
+        move || {
+            let mut watched = [PollFd::new(&descriptor, PollFlags::IN)];
+            let waited = loop {
+                match rustix::event::poll(&mut watched, None) {
+                    Err(rustix::io::Errno::INTR) => {}
+                    Err(error) => break Err(io::Error::from(error)),
+                    Ok(_) => break Ok(()),
+                }
+            };
+            // The room may have left meanwhile.
+            let _room_gone = ended.send(waited);
+        },
+    )?;
+    seen.await.unwrap_or(Ok(()))
 }
 
 /// Ends a worker that does not answer on its socket: asks with TERM, or insists with KILL.
@@ -162,6 +173,19 @@ pub fn signal(pid: u32, kill: bool) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn the_end_of_a_process_that_is_not_ours_is_seen() {
+        let mut child = Command::new("sleep").arg("60").spawn().unwrap();
+        let pid = child.id().unwrap();
+        let (seen, ended) = tokio::join!(gone(pid), async {
+            child.start_kill().unwrap();
+            child.wait().await
+        });
+        seen.unwrap();
+        ended.unwrap();
+        gone(pid).await.expect("a process that is gone already counts as gone");
+    }
 
     #[test]
     fn a_slot_is_served_by_one_worker_and_found_by_its_lock() {

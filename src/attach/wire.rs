@@ -1,5 +1,7 @@
 //! The messages, one JSON object per line.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -57,6 +59,16 @@ pub enum Tell {
     Bye(String),
 }
 
+/// The line of a [`Tell::Snapshot`], without a copy of the state.
+pub fn snapshot_line(state: &State) -> Result<Arc<str>, serde_json::Error> {
+    Ok(format!(r#"{{"tell":"snapshot","it":{}}}"#, serde_json::to_string(state)?).into())
+}
+
+/// The line of a [`Tell::Event`], without a copy of the event.
+pub fn event_line(stamped: &Stamped) -> Result<Arc<str>, serde_json::Error> {
+    Ok(format!(r#"{{"tell":"event","it":{}}}"#, serde_json::to_string(stamped)?).into())
+}
+
 /// From the room to a worker.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "tell", content = "it")]
@@ -83,3 +95,19 @@ pub enum WorkerTell {
 
 /// From a worker to the room, after its hello.
 pub type WorkerSays = Report;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::room::Event;
+
+    #[test]
+    fn the_lines_made_without_a_copy_are_read_as_what_they_are() {
+        let state = State { name: "studio".into(), ..State::default() };
+        let line = snapshot_line(&state).unwrap();
+        assert_eq!(serde_json::from_str::<Tell>(&line).unwrap(), Tell::Snapshot(Box::new(state)));
+        let stamped = Stamped { at: jiff::Timestamp::UNIX_EPOCH, event: Event::TimeCame };
+        let line = event_line(&stamped).unwrap();
+        assert_eq!(serde_json::from_str::<Tell>(&line).unwrap(), Tell::Event(Box::new(stamped)));
+    }
+}
