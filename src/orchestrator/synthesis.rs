@@ -160,14 +160,18 @@ fn could_swallow(words: &str) -> bool {
         let length = inner.len() - rest.len();
         let fence = matches!(mark, '`' | '~') && length >= 3;
         match open {
-            Some((with, long)) => {
-                if fence && mark == with && length >= long && rest.trim().is_empty() && line.len() - inner.len() < 4 {
-                    open = None;
-                }
+            Some((with, long))
+                if fence
+                    && mark == with
+                    && length >= long
+                    && rest.trim().is_empty()
+                    && line.len() - inner.len() < 4 =>
+            {
+                open = None;
             }
             None if fence && line == inner && !(mark == '`' && rest.contains('`')) => open = Some((mark, length)),
             None if line.contains("```") || line.contains("~~~") || line.contains("<!--") => return true,
-            None => {}
+            Some(_) | None => {}
         }
     }
     open.is_some()
