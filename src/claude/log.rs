@@ -215,8 +215,12 @@ fn ended(answer: &Answer, page: &mut Page) {
         usage += *model;
     }
     let cost = answer.cost.map(|c| format!(" · {c}")).unwrap_or_default();
-    let turns = if answer.turns == 1 { "1 turn".to_owned() } else { format!("{} turns", answer.turns) };
-    page.line(Kind::System, 0, &format!("the turn ends · {turns} · {} tokens{cost}", usage.total()));
+    let turns = match answer.turns {
+        None => String::new(),
+        Some(1) => " · 1 turn".to_owned(),
+        Some(turns) => format!(" · {turns} turns"),
+    };
+    page.line(Kind::System, 0, &format!("the turn ends{turns} · {} tokens{cost}", usage.total()));
 }
 
 fn limited(limit: &RateLimit, page: &mut Page) {

@@ -280,7 +280,7 @@ impl Listener {
                 .and_then(|l| l.session.clone())
                 .or_else(|| self.init.as_ref().and_then(|i| i.session.clone())),
             permission_denials,
-            num_turns: last.map_or(0, |l| l.turns),
+            num_turns: last.and_then(|l| l.turns).unwrap_or(0),
             version: self.init.as_ref().and_then(|i| i.version.clone()),
         }
     }
@@ -315,7 +315,7 @@ impl Listener {
         if text.trim().is_empty() && last.structured.is_none() {
             return Ending::EmptyAnswer;
         }
-        if last.turns == 0 && last.by_model.is_empty() {
+        if last.turns == Some(0) && last.by_model.is_empty() {
             return Ending::Reported { message: "no model was asked: the prompt was taken for a command".to_owned() };
         }
         Ending::Done

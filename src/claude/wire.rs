@@ -130,8 +130,8 @@ pub struct Answer {
     pub terminal: Option<String>,
     /// Why the model stopped.
     pub stop: Option<String>,
-    /// Turns taken.
-    pub turns: u64,
+    /// Turns taken, where it says so.
+    pub turns: Option<u64>,
     /// The engine's session.
     pub session: Option<String>,
     /// Cost of this process so far, by the engine's own price table.
@@ -342,7 +342,7 @@ fn answer(map: &Map<String, Value>) -> Answer {
         api_error: string(map, "api_error_type"),
         terminal: string(map, "terminal_reason"),
         stop: string(map, "stop_reason"),
-        turns: number(map, "num_turns").unwrap_or(0),
+        turns: number(map, "num_turns"),
         session: string(map, "session_id"),
         cost: map.get("total_cost_usd").and_then(Value::as_f64).map(MicroUsd::from_dollars),
         usage: api_usage(map.get("usage")),
