@@ -175,7 +175,6 @@ impl State {
         self.version = opened.version;
         self.pid = opened.pid;
         self.opened_at = Some(self.now);
-        self.money = opened.money;
         self.day_budget = opened.day_budget;
         self.leaving = Leaving::No;
         self.tasks.attempts_allowed = opened.attempts;
@@ -211,6 +210,7 @@ impl State {
     fn gateway_event(&mut self, event: GatewayEvent) {
         match event {
             GatewayEvent::Called { call } => self.money.add(&call),
+            GatewayEvent::Folded { money } => self.money = *money,
             GatewayEvent::Levels { levels } => self.levels = levels,
         }
     }
