@@ -135,7 +135,7 @@ impl State {
 
     /// Rebuilds what is derived and not sent in a snapshot.
     pub fn rebuild(&mut self) {
-        self.tasks.rebuild();
+        self.tasks.rebuild(self.now);
     }
 
     /// Everything that waits for a person, the most urgent first: plans to approve, then tasks that failed.
@@ -232,3 +232,6 @@ fn refuse(effects: &mut Vec<Effect>, id: OrderId, reason: impl Into<String>) {
 fn done(effects: &mut Vec<Effect>, id: OrderId, text: impl Into<String>, ids: Vec<String>) {
     effects.push(Effect::Answer { id, answer: Answer::Done { text: text.into(), ids } });
 }
+
+#[cfg(test)]
+mod tests;

@@ -365,7 +365,7 @@ impl Tasks {
     }
 
     /// Finds everything that is derived again.
-    pub(super) fn rebuild(&mut self) {
+    pub(super) fn rebuild(&mut self, now: Timestamp) {
         self.derived = Derived::default();
         let all = std::mem::take(&mut self.all);
         for task in all.values() {
@@ -379,7 +379,7 @@ impl Tasks {
             if let Some(entry) = self.all.get(&task) {
                 self.derived.counts.add(phase_of(entry, false));
             }
-            self.refresh(&task, Timestamp::MIN);
+            self.refresh(&task, now);
         }
     }
 
