@@ -15,7 +15,7 @@
 //! | [`limiter`] | token buckets | `model` |
 //! | [`ledger`] | prices, one row per model call | `model` |
 //! | [`gateway`] | the loopback relay for model calls | `model`, `api`, `limiter`, `ledger` |
-//! | [`rehearsal`] | the stand-in of the Messages API | `model`, `api` |
+//! | [`rehearsal`] | the stand-in of the Messages API | `model`, `orchestrator` (its headings), `api` |
 //! | [`engines`] | how an attempt is run: claude, messages, command | `model`, `claude`, `api` |
 //! | [`journal`] | append-only lines of what was decided | `model` |
 //! | [`config`] | `podium.toml`, environment, flags | `model`, doors (for their settings) |
