@@ -1,1 +1,3 @@
 //! To be described.
+
+pub mod messages;
