@@ -201,7 +201,7 @@ async fn other_requests_are_counted_refused_or_greeted() {
     let stand_in = stand_in(1, 0.0).await;
     let body = r#"{"model":"m","messages":[{"role":"user","content":"hello hello hello"}]}"#;
     let (status, _, counted) = post(&stand_in, "/v1/messages/count_tokens", body.to_owned()).await;
-    assert_eq!((status, counted.as_str()), (200, r#"{"input_tokens":5}"#));
+    assert_eq!((status, counted.as_str()), (200, r#"{"input_tokens":11}"#));
     for (path, body, wanted) in [
         ("/v1/messages", "not json", 400),
         ("/v1/messages", "{}", 400),

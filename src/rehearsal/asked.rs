@@ -70,7 +70,8 @@ impl Asked {
         let system = texts(&body["system"]).join("\n");
         let (at, prompt) = prompt(messages);
         let steps = messages.iter().skip(at + 1).filter(|m| m["role"] == "assistant" && has_tool_use(m)).count();
-        let kind = kind(&prompt, &system);
+        let has_tools = body["tools"].as_array().is_some_and(|tools| !tools.is_empty());
+        let kind = kind(&prompt, &system, has_tools);
         let all_text = || messages.iter().flat_map(|m| texts(&m["content"])).collect::<Vec<_>>().join("\n");
         let folder = folder(&system).or_else(|| folder(&all_text()));
         let config = &body["output_config"]["format"]["schema"];
@@ -128,7 +129,7 @@ impl Asked {
     }
 }
 
-fn kind(prompt: &str, system: &str) -> Kind {
+fn kind(prompt: &str, system: &str, has_tools: bool) -> Kind {
     if prompt.starts_with(plan::HEADING) {
         Kind::Plan
     } else if prompt.starts_with(synthesis::HEADING) {
@@ -137,7 +138,7 @@ fn kind(prompt: &str, system: &str) -> Kind {
         Kind::SubTask
     } else if prompt.starts_with(brief::HEADING) {
         Kind::Task
-    } else if system.contains("title") && system.len() < 4000 {
+    } else if system.contains("title") && !has_tools {
         Kind::Title
     } else {
         Kind::Other
@@ -192,6 +193,10 @@ fn prefixes(body: &Value) -> Vec<Prefix> {
         let mut block = block.clone();
         let control = block.as_object_mut().and_then(|fields| fields.remove("cache_control"));
         let keep = control.filter(Value::is_object).map(|c| if c["ttl"] == "1h" { 3600 } else { 300 });
+        // The CLI sends a text as a block while it is marked and as a bare text afterwards.
+        if let Value::String(text) = block {
+            block = serde_json::json!({ "type": "text", "text": text });
+        }
         let text = block.to_string();
         hash = seed::fold(hash, text.as_bytes());
         characters += text.chars().count() as u64;
@@ -248,12 +253,14 @@ mod tests {
     }
 
     #[test]
-    fn a_marked_block_hashes_like_an_unmarked_one() {
+    fn a_marked_block_hashes_like_an_unmarked_one_and_like_a_bare_text() {
         let marked = read(
             &json!([{"role": "user", "content": [{"type": "text", "text": "a", "cache_control": {"type": "ephemeral"}}]}]),
         );
         let plain = read(&json!([{"role": "user", "content": [{"type": "text", "text": "a"}]}]));
+        let bare = read(&json!([{"role": "user", "content": "a"}]));
         assert_eq!(marked.prefixes[0].hash, plain.prefixes[0].hash);
+        assert_eq!(marked.prefixes[0].hash, bare.prefixes[0].hash);
         assert_eq!((marked.prefixes[0].keep, plain.prefixes[0].keep), (Some(300), None));
     }
 }

@@ -6,8 +6,9 @@ use crate::model::text;
 /// The answer to a task.
 pub(super) fn task(asked: &Asked, dice: &mut Dice, file: Option<&str>) -> String {
     let (agent, id) = asked.reference().unwrap_or(("", ""));
-    // The sample's tasks run as `g1-class-notes`; its own goal gives the prefix.
-    let scripted = sample::TASKS.iter().find(|task| id.strip_suffix(task.id).is_some_and(|goal| goal.ends_with('-')));
+    // The sample's tasks run as `g1-class-notes`, with a prefix of the goal's.
+    let scripted =
+        sample::TASKS.iter().find(|task| id.ends_with(task.id) && asked.own_words().contains(task.objective()));
     let mut answer = match scripted {
         Some(task) => format!("Rehearsal. {}", task.answer),
         None => general(agent, &title(asked), dice),

@@ -24,6 +24,13 @@ pub(super) struct SampleTask {
     pub(super) answer: &'static str,
 }
 
+impl SampleTask {
+    /// The first line of its description, by which it is known again.
+    pub(super) fn objective(&self) -> &'static str {
+        self.description.lines().next().unwrap_or_default()
+    }
+}
+
 /// The plan's tasks, in order.
 pub(super) const TASKS: [SampleTask; 9] = [
     SampleTask {
