@@ -2,7 +2,7 @@
 
 use std::{error::Error as _, time::Duration};
 
-use backon::{BackoffBuilder, ExponentialBuilder};
+use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 use reqwest::{
     Response, StatusCode,
     header::{ACCEPT, HeaderMap, HeaderName, HeaderValue},
@@ -81,6 +81,35 @@ pub struct Retry<'a> {
     pub error: &'a ApiError,
 }
 
+/// What is left of a caller's patience: the waits that may still be taken.
+struct Patience {
+    waits: ExponentialBackoff,
+    longest: Duration,
+    tries: usize,
+}
+
+/// Another try is worth it.
+struct Again {
+    tries: usize,
+    wait: Duration,
+    error: ApiError,
+}
+
+impl Patience {
+    /// The wait before the next try; the error itself when it will not pass, an event was handed on, the server asks for
+    /// too long a wait, or no try is left.
+    fn after(&mut self, error: ApiError, heard: bool) -> Result<Again, ApiError> {
+        self.tries += 1;
+        let asked = error.retry_after().unwrap_or_default();
+        if heard || !error.is_passing() || asked > self.longest {
+            return Err(error);
+        }
+        let Some(wait) = self.waits.next().map(|wait| wait.max(asked)) else { return Err(error) };
+        tracing::debug!(tries = self.tries, ?wait, %error, "the call is repeated");
+        Ok(Again { tries: self.tries, wait, error })
+    }
+}
+
 /// A client of the Messages API.
 #[derive(Debug, Clone)]
 pub struct Client {
@@ -122,7 +151,13 @@ impl Client {
     /// Asks for an answer in one piece.
     pub async fn message(&self, request: &Request) -> Result<Reply, ApiError> {
         let request = Request { stream: false, ..request.clone() };
-        self.patiently(&mut |_| (), async |_| self.whole(&request).await.map_err(|error| (error, false))).await
+        let mut patience = self.patience();
+        loop {
+            match self.whole(&request).await {
+                Ok(reply) => return Ok(reply),
+                Err(error) => tokio::time::sleep(patience.after(error, false)?.wait).await,
+            }
+        }
     }
 
     /// Asks for an answer as a stream and tells `on_heard` of every event and every wait.
@@ -130,46 +165,37 @@ impl Client {
     /// The answer comes back complete. Once an event has been handed on, nothing is repeated.
     pub async fn stream(&self, request: &Request, mut on_heard: impl FnMut(Heard<'_>)) -> Result<Reply, ApiError> {
         let request = Request { stream: true, ..request.clone() };
-        self.patiently(&mut on_heard, async |on_heard| {
+        let mut patience = self.patience();
+        loop {
             let mut heard = false;
             let mut note = |one: Heard<'_>| {
                 heard = true;
                 on_heard(one);
             };
-            let answer = self.streamed(&request, &mut note).await;
-            answer.map_err(|error| (error, heard))
-        })
-        .await
+            match self.streamed(&request, &mut note).await {
+                Ok(reply) => return Ok(reply),
+                Err(error) => {
+                    let again = patience.after(error, heard)?;
+                    on_heard(Heard::Retrying(Retry {
+                        attempt: again.tries,
+                        allowed: self.settings.retries,
+                        wait: again.wait,
+                        error: &again.error,
+                    }));
+                    tokio::time::sleep(again.wait).await;
+                }
+            }
+        }
     }
 
-    /// Tries until there is an answer, an error that will not pass, an event handed on, or no try left.
-    async fn patiently<H: FnMut(Heard<'_>)>(
-        &self,
-        on_heard: &mut H,
-        mut attempt: impl AsyncFnMut(&mut H) -> Result<Reply, (ApiError, bool)>,
-    ) -> Result<Reply, ApiError> {
-        let mut waits = ExponentialBuilder::new()
+    fn patience(&self) -> Patience {
+        let waits = ExponentialBuilder::new()
             .with_min_delay(self.settings.first_wait)
             .with_max_delay(Duration::from_secs(32))
             .with_max_times(self.settings.retries)
             .with_jitter()
             .build();
-        let mut tries = 0;
-        loop {
-            tries += 1;
-            let (error, heard) = match attempt(on_heard).await {
-                Ok(reply) => return Ok(reply),
-                Err(failure) => failure,
-            };
-            let asked = error.retry_after().unwrap_or_default();
-            if heard || !error.is_passing() || asked > self.settings.longest_wait {
-                return Err(error);
-            }
-            let Some(wait) = waits.next().map(|wait| wait.max(asked)) else { return Err(error) };
-            tracing::debug!(tries, ?wait, %error, "the call is repeated");
-            on_heard(Heard::Retrying(Retry { attempt: tries, allowed: self.settings.retries, wait, error: &error }));
-            tokio::time::sleep(wait).await;
-        }
+        Patience { waits, longest: self.settings.longest_wait, tries: 0 }
     }
 
     async fn whole(&self, request: &Request) -> Result<Reply, ApiError> {

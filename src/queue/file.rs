@@ -78,10 +78,10 @@ impl FileQueue {
     /// Does file work where it may block.
     async fn blocking<T: Send + 'static>(
         &self,
-        work: impl FnOnce(&Arc<Store>) -> Result<T, QueueError> + Send + 'static,
+        work: impl FnOnce(Arc<Store>) -> Result<T, QueueError> + Send + 'static,
     ) -> Result<T, QueueError> {
         let store = Arc::clone(&self.0);
-        match tokio::task::spawn_blocking(move || work(&store)).await {
+        match tokio::task::spawn_blocking(move || work(store)).await {
             Ok(answer) => answer,
             Err(error) => match error.try_into_panic() {
                 Ok(panic) => std::panic::resume_unwind(panic),
@@ -154,7 +154,7 @@ impl Queue for FileQueue {
     }
 
     async fn watch(&self) -> Result<mpsc::Receiver<Change>, QueueError> {
-        self.blocking(watch::start).await
+        self.blocking(|store| watch::start(&store)).await
     }
 
     async fn free_id(&self, agent: &AgentName, base: &str) -> Result<TaskId, QueueError> {

@@ -1,6 +1,8 @@
 //! How the room's effects are carried out: each a future that ends in at most one event.
 
-use std::{fs, io::Write as _, os::unix::process::ExitStatusExt as _, path::Path, process::ExitStatus};
+use std::{fs, io::Write as _, os::unix::process::ExitStatusExt as _, path::Path, process::ExitStatus, sync::Arc};
+
+use futures_util::future::BoxFuture;
 
 use secrecy::{ExposeSecret as _, SecretString};
 
@@ -106,7 +108,11 @@ impl World {
     }
 
     /// Carries out one effect that takes time.
-    pub async fn carry_out(&self, effect: Effect) -> Option<Event> {
+    pub fn carry_out(self: Arc<Self>, effect: Effect) -> BoxFuture<'static, Option<Event>> {
+        Box::pin(async move { self.dispatch(effect).await })
+    }
+
+    async fn dispatch(&self, effect: Effect) -> Option<Event> {
         match effect {
             Effect::Recover { task } => self.recover(task).await,
             Effect::Submit { id, spec } => {
@@ -214,7 +220,7 @@ impl World {
             request = request.with_schema(schema);
         }
         let client = api::Client::new(settings).map_err(|error| error.to_string())?;
-        let reply = client.stream(&request, |_| {}).await.map_err(|error| error.to_string())?;
+        let reply = client.stream(&request, ignore).await.map_err(|error| error.to_string())?;
         self.gateway.forget(&session);
         let priced = self.prices.cost(&reply.model, &reply.usage, self.clock.now());
         let spend = Spend { usage: reply.usage, cost: priced.cost, calls: 1 };
@@ -225,7 +231,7 @@ impl World {
         let mut ended = Vec::with_capacity(plan.tasks.len());
         for task in &plan.tasks {
             let outcome = match task.reference(&id) {
-                Some(reference) => match self.queue.result(&reference).await {
+                Some(reference) => match self.queue.get(&reference).await.map(|r| r.outcome) {
                     Ok(outcome) => outcome,
                     Err(error) => return GoalEvent::ReportFailed { id, message: error.to_string() },
                 },
@@ -234,22 +240,25 @@ impl World {
             ended.push((task.clone(), outcome));
         }
         let prompt = synthesis::prompt(goal, plan, &ended, &self.settings.orchestrator_prompt);
-        let (model_text, plain, spend) = match self.ask(&id, prompt).await {
+        let (words, alone, spend) = match self.ask(&id, prompt).await {
             Ok((reply, spend)) if !reply.text().trim().is_empty() => (Some(reply.text()), None, spend),
             Ok((_, spend)) => (None, Some("the model's answer was empty".to_owned()), spend),
             Err(message) => (None, Some(message), Spend::default()),
         };
-        let report = synthesis::report(&id, goal, model_text.as_deref(), &ended);
-        let opening = text::first_line(model_text.as_deref().unwrap_or(&report), 160);
+        let report = synthesis::report(&id, goal, words.as_deref(), &ended);
+        let opening = text::first_line(words.as_deref().unwrap_or(&report), 160);
         let path = format!("results/goals/{id}.md");
         let target = self.settings.stage.join(&path);
         match tokio::task::spawn_blocking(move || write_whole(&target, &report)).await {
-            Ok(Ok(())) => GoalEvent::Reported { id, path, opening, plain, spend },
+            Ok(Ok(())) => GoalEvent::Reported { id, path, opening, plain: alone, spend },
             Ok(Err(error)) => GoalEvent::ReportFailed { id, message: format!("could not write {path}: {error}") },
             Err(error) => GoalEvent::ReportFailed { id, message: error.to_string() },
         }
     }
 }
+
+/// The orchestrator's answers are read whole.
+fn ignore(_heard: api::Heard<'_>) {}
 
 /// Writes a file so that nobody ever reads a half of it.
 fn write_whole(path: &Path, content: &str) -> std::io::Result<()> {

@@ -108,21 +108,16 @@ pub fn worker(
     ))?;
     let mut settings =
         worker::Settings::new(slot, agent, config.stage.clone(), stage_id(&config.stage), program()?, clock);
-    settings.programs = Programs {
-        podium: program()?,
-        claude: config.find_claude(env).map(|path| vec![path.into_os_string()]),
-    };
+    settings.programs =
+        Programs { podium: program()?, claude: config.find_claude(env).map(|path| vec![path.into_os_string()]) };
     if let Some(path) = env.os("PATH") {
         settings.path = path.to_owned();
     }
     if let Some(lang) = env.os("LANG") {
         settings.lang = OsString::from(lang);
     }
-    settings.retries = Retries {
-        attempts: *config.attempts,
-        backoff: config.backoff.value.clone(),
-        limit: Duration::from_secs(30),
-    };
+    settings.retries =
+        Retries { attempts: *config.attempts, backoff: config.backoff.value.clone(), limit: Duration::from_secs(30) };
     settings.orphan_grace = *config.orphan_grace;
     Ok((settings, queue))
 }

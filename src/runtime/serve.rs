@@ -489,7 +489,7 @@ impl Room {
             | Effect::Synthesise { .. } => {
                 let failure = World::failure(&effect);
                 let world = Arc::clone(&self.world);
-                self.start(failure, async move { world.carry_out(effect).await });
+                self.start(failure, world.carry_out(effect));
             }
         }
     }
