@@ -172,7 +172,8 @@ pub trait Queue: Clone + Send + Sync + 'static {
     /// Notes the child of a held attempt, before or right after it runs.
     fn spawned(&self, lease: &Self::Lease, spawned: &Spawned) -> impl Future<Output = Result<(), QueueError>> + Send;
 
-    /// Ends a held attempt and its task: exit record, then the result, then the lease is free.
+    /// Ends a held attempt and its task: exit record, then the result, then the lease is free. `outcome` speaks of
+    /// this attempt alone; the queue puts in the first attempt's start and adds what earlier attempts used.
     fn finish(&self, lease: Self::Lease, outcome: Outcome)
     -> impl Future<Output = Result<Finished, QueueError>> + Send;
 

@@ -1,0 +1,169 @@
+//! The arguments and the environment of the CLI for one unattended attempt.
+//!
+//! Owns which flags and variables are set and why. Must not know how a child is started. Its one surprise: the
+//! environment is complete; nothing else is handed to the child.
+
+use std::{ffi::OsString, path::Path};
+
+use crate::model::Permissions;
+
+/// The conversation an attempt belongs to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Session {
+    /// A new one, under this id.
+    New(String),
+    /// One that exists.
+    Resume(String),
+}
+
+impl Session {
+    /// Its id.
+    pub fn id(&self) -> &str {
+        match self {
+            Self::New(id) | Self::Resume(id) => id,
+        }
+    }
+}
+
+/// What one attempt asks of the CLI.
+#[derive(Debug, Clone)]
+pub struct Request<'a> {
+    /// Model alias or full id, passed on as it is.
+    pub model: &'a str,
+    /// The conversation.
+    pub session: &'a Session,
+    /// System prompt file.
+    pub prompt: &'a Path,
+    /// What it may do.
+    pub permissions: Permissions,
+    /// The most turns.
+    pub max_turns: Option<u32>,
+    /// The most it may spend, in dollars.
+    pub max_budget_usd: Option<f64>,
+    /// JSON schema of the answer.
+    pub schema: Option<&'a serde_json::Value>,
+    /// The worker is root, where one mode needs a word more.
+    pub root: bool,
+}
+
+/// Tools that read.
+const READING: &str = "Read,Glob,Grep";
+
+/// Tools that also write, run commands and start sub-agents. `Agent` and `Task` are one tool under two names.
+const WORKING: &str = "Bash,Read,Edit,Write,Glob,Grep,Task,Agent";
+
+/// Variables that are set to 1: no calls home, no surprises, an event when the session is idle.
+const ON: [&str; 9] = [
+    "DISABLE_AUTOUPDATER",
+    "DISABLE_TELEMETRY",
+    "DISABLE_ERROR_REPORTING",
+    "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC",
+    "CLAUDE_CODE_DISABLE_AUTO_MEMORY",
+    "CLAUDE_CODE_DISABLE_BACKGROUND_TASKS",
+    "CLAUDE_CODE_DISABLE_CRON",
+    "CLAUDE_CODE_DISABLE_BUNDLED_SKILLS",
+    "CLAUDE_CODE_EMIT_SESSION_STATE_EVENTS",
+];
+
+/// The arguments, without the program and without the prompt, which goes in on standard input.
+pub fn arguments(request: &Request<'_>) -> Vec<OsString> {
+    let mut args: Vec<OsString> = ["-p", "--output-format", "stream-json", "--verbose", "--include-partial-messages"]
+        .map(OsString::from)
+        .to_vec();
+    let mut flag = |name: &str, value: OsString| args.extend([OsString::from(name), value]);
+    flag("--model", request.model.into());
+    match request.session {
+        Session::New(id) => flag("--session-id", id.into()),
+        Session::Resume(id) => flag("--resume", id.into()),
+    }
+    flag("--system-prompt-file", request.prompt.into());
+    flag("--setting-sources", "user".into());
+    if let Some(turns) = request.max_turns {
+        flag("--max-turns", turns.to_string().into());
+    }
+    if let Some(dollars) = request.max_budget_usd {
+        flag("--max-budget-usd", dollars.to_string().into());
+    }
+    if let Some(schema) = request.schema {
+        flag("--json-schema", schema.to_string().into());
+    }
+    // These take many values and would swallow what follows, hence `=`.
+    match request.permissions {
+        Permissions::ReadOnly => {
+            args.push(format!("--tools={READING}").into());
+            args.push(format!("--allowedTools={READING}").into());
+            args.extend(["--permission-mode", "dontAsk"].map(OsString::from));
+        }
+        Permissions::Standard => {
+            args.push(format!("--tools={WORKING}").into());
+            args.push(format!("--allowedTools={WORKING}").into());
+            args.extend(["--permission-mode", "dontAsk"].map(OsString::from));
+        }
+        Permissions::Full => args.extend(["--permission-mode", "bypassPermissions"].map(OsString::from)),
+    }
+    args.push("--strict-mcp-config".into());
+    args
+}
+
+/// The variables that are the CLI's own; folders lie below `home`.
+pub fn environment(home: &Path, request: &Request<'_>) -> Vec<(OsString, OsString)> {
+    let mut env: Vec<(OsString, OsString)> = vec![
+        ("HOME".into(), home.join("home").into()),
+        ("CLAUDE_CONFIG_DIR".into(), home.join("config").into()),
+        ("CLAUDE_CODE_TMPDIR".into(), home.join("tmp").into()),
+    ];
+    env.extend(ON.map(|name| (name.into(), "1".into())));
+    env.push(("CLAUDE_CODE_MAX_RETRIES".into(), "4".into()));
+    if request.permissions == Permissions::Full && request.root {
+        // As root the CLI refuses this mode unless it is told that somebody else has fenced it in.
+        env.push(("IS_SANDBOX".into(), "1".into()));
+    }
+    env
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request(session: &Session, permissions: Permissions) -> Request<'_> {
+        Request {
+            model: "sonnet",
+            session,
+            prompt: Path::new("/p/ANGA.md"),
+            permissions,
+            max_turns: Some(40),
+            max_budget_usd: Some(2.0),
+            schema: None,
+            root: true,
+        }
+    }
+
+    #[test]
+    fn no_flag_can_swallow_another() {
+        let session = Session::New("11111111-2222-4333-8444-555555555555".into());
+        let args = arguments(&request(&session, Permissions::Standard));
+        let args: Vec<&str> = args.iter().map(|a| a.to_str().unwrap()).collect();
+        for greedy in ["--tools", "--allowedTools", "--mcp-config", "--add-dir", "--betas"] {
+            assert!(!args.contains(&greedy), "{greedy} takes many values and must be written with =");
+        }
+        assert!(args.windows(2).any(|w| w == ["--session-id", session.id()]));
+        assert!(args.windows(2).any(|w| w == ["--permission-mode", "dontAsk"]));
+    }
+
+    #[test]
+    fn a_reader_gets_no_tool_that_writes() {
+        let session = Session::Resume("s".into());
+        let args = arguments(&request(&session, Permissions::ReadOnly));
+        let text = args.iter().map(|a| a.to_str().unwrap()).collect::<Vec<_>>().join(" ");
+        assert!(text.contains("--resume s ") && text.contains("--tools=Read,Glob,Grep "));
+        assert!(!text.contains("Bash") && !text.contains("Write") && !text.contains("Edit"));
+    }
+
+    #[test]
+    fn only_full_rights_as_root_claim_a_sandbox() {
+        let session = Session::New("s".into());
+        let names = |p| environment(Path::new("/h"), &request(&session, p));
+        assert!(names(Permissions::Full).iter().any(|(n, _)| n == "IS_SANDBOX"));
+        assert!(!names(Permissions::Standard).iter().any(|(n, _)| n == "IS_SANDBOX"));
+    }
+}

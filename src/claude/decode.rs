@@ -1,0 +1,197 @@
+//! Bytes to lines: a bad line is an item, never the end.
+//!
+//! Owns the splitting and the limit on a line's length. Must not know what an event means. Its one surprise: a plain
+//! text log passes through it too, each line as [`Content::Plain`].
+
+use serde_json::Value;
+
+use super::wire::Event;
+use crate::model::text;
+
+/// The longest line kept, in bytes; a longer one is skipped and reported.
+pub const LINE_LIMIT: usize = 64 * 1024 * 1024;
+
+/// How much of a bad line is kept, in bytes.
+const BAD_KEPT: usize = 2_000;
+
+/// One line of the log.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Line {
+    /// Where it starts, in bytes from where the decoder began.
+    pub offset: u64,
+    /// What it holds.
+    pub content: Content,
+}
+
+/// What a line holds.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Content {
+    /// An object with a `type`.
+    Event(Box<Event>),
+    /// Text that does not try to be JSON; not cleaned.
+    Plain(String),
+    /// A line that starts like an object and is none, cleaned and cut.
+    Bad {
+        /// Its beginning.
+        text: String,
+        /// What is wrong with it.
+        why: String,
+    },
+}
+
+/// Splits bytes, in whatever pieces they come, into lines.
+#[derive(Debug)]
+pub struct Decoder {
+    held: Vec<u8>,
+    scanned: usize,
+    offset: u64,
+    skipping: bool,
+    limit: usize,
+}
+
+impl Default for Decoder {
+    fn default() -> Self {
+        Self::starting_at(0)
+    }
+}
+
+impl Decoder {
+    /// A decoder whose first byte lies at `offset` of its log.
+    pub fn starting_at(offset: u64) -> Self {
+        Self { held: Vec::new(), scanned: 0, offset, skipping: false, limit: LINE_LIMIT }
+    }
+
+    #[cfg(test)]
+    fn with_limit(limit: usize) -> Self {
+        Self { limit, ..Self::default() }
+    }
+
+    /// Takes more bytes and hands out every line they complete.
+    pub fn feed(&mut self, bytes: &[u8]) -> Vec<Line> {
+        self.held.extend_from_slice(bytes);
+        let mut out = Vec::new();
+        let mut start = 0;
+        while let Some(found) = self.held.get(self.scanned..).and_then(|rest| rest.iter().position(|b| *b == b'\n')) {
+            let end = self.scanned + found;
+            if let Some(line) = self.held.get(start..end) {
+                if self.skipping {
+                    self.skipping = false;
+                } else {
+                    out.extend(read(self.offset, line, self.limit));
+                }
+            }
+            self.offset += (end + 1 - start) as u64;
+            start = end + 1;
+            self.scanned = start;
+        }
+        self.held.drain(..start);
+        self.scanned = self.held.len();
+        if self.held.len() > self.limit {
+            if !self.skipping {
+                out.push(too_long(self.offset, &self.held, self.limit));
+            }
+            self.skipping = true;
+            self.offset += self.held.len() as u64;
+            self.held = Vec::new();
+            self.scanned = 0;
+        }
+        out
+    }
+
+    /// Counts bytes that are left out.
+    pub(super) fn skip(&mut self, bytes: usize) {
+        self.offset += bytes as u64;
+    }
+
+    /// The line that was begun and not ended, once no more bytes follow.
+    pub fn finish(&mut self) -> Option<Line> {
+        let held = std::mem::take(&mut self.held);
+        self.scanned = 0;
+        let offset = self.offset;
+        self.offset += held.len() as u64;
+        if self.skipping { None } else { read(offset, &held, self.limit) }
+    }
+}
+
+fn shown(line: &[u8]) -> String {
+    let head = line.get(..line.len().min(BAD_KEPT * 2)).unwrap_or_default();
+    let lossy = String::from_utf8_lossy(head);
+    text::clip(&text::scrub(&lossy), BAD_KEPT).into_owned()
+}
+
+fn too_long(offset: u64, line: &[u8], limit: usize) -> Line {
+    Line { offset, content: Content::Bad { text: shown(line), why: format!("the line is over {limit} bytes") } }
+}
+
+fn read(offset: u64, line: &[u8], limit: usize) -> Option<Line> {
+    let line = line.strip_suffix(b"\r").unwrap_or(line);
+    if line.len() > limit {
+        return Some(too_long(offset, line, limit));
+    }
+    let first = line.iter().find(|b| !b.is_ascii_whitespace());
+    let content = if first == Some(&b'{') {
+        let bad = |why: String| Content::Bad { text: shown(line), why };
+        match serde_json::from_slice::<Value>(line) {
+            Ok(Value::Object(fields)) => match Event::read(fields) {
+                Some(event) => Content::Event(Box::new(event)),
+                None => bad("the object has no known shape".to_owned()),
+            },
+            Ok(_) => bad("not an object".to_owned()),
+            Err(error) => bad(error.to_string()),
+        }
+    } else if first.is_none() {
+        return None;
+    } else {
+        Content::Plain(String::from_utf8_lossy(line).into_owned())
+    };
+    Some(Line { offset, content })
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn a_bad_line_is_an_item_and_the_next_line_is_read() {
+        let mut decoder = Decoder::default();
+        let lines = decoder.feed(b"{\"type\":\"x\",\"a\":1}\n{broken\nplain \xff\n\n{\"type\":\"result\"}\n{\"half");
+        let offsets: Vec<u64> = lines.iter().map(|l| l.offset).collect();
+        assert_eq!(offsets, [0, 19, 27, 36]);
+        assert!(
+            matches!(&lines[0].content, Content::Event(e) if matches!(&**e, Event::Other { kind, .. } if kind == "x"))
+        );
+        assert!(matches!(lines[1].content, Content::Bad { .. }));
+        assert_eq!(lines[2].content, Content::Plain("plain \u{fffd}".to_owned()));
+        assert!(matches!(&lines[3].content, Content::Event(e) if matches!(**e, Event::Result(_))));
+        assert!(matches!(decoder.finish(), Some(Line { offset: 54, content: Content::Bad { .. } })));
+    }
+
+    #[test]
+    fn an_endless_line_is_skipped_once_and_reading_goes_on() {
+        let mut decoder = Decoder::with_limit(10);
+        let mut lines = decoder.feed(b"aaaaaaaaaaaaaaaaaaaa");
+        lines.extend(decoder.feed(b"bbbbbbbbbbbbbbbbbbbb"));
+        lines.extend(decoder.feed(b"c\nok\n"));
+        assert_eq!(lines.len(), 2, "{lines:?}");
+        assert!(matches!(lines[0].content, Content::Bad { .. }));
+        assert_eq!(lines[1], Line { offset: 42, content: Content::Plain("ok".to_owned()) });
+    }
+
+    proptest! {
+        #[test]
+        fn pieces_do_not_matter(text in "([a-z{}\":\\n]|é){0,80}", cut in 0usize..80) {
+            let bytes = text.as_bytes();
+            let mut whole = Decoder::default();
+            let mut expected = whole.feed(bytes);
+            expected.extend(whole.finish());
+            let (head, tail) = bytes.split_at(cut.min(bytes.len()));
+            let mut pieces = Decoder::default();
+            let mut found = pieces.feed(head);
+            found.extend(pieces.feed(tail));
+            found.extend(pieces.finish());
+            prop_assert_eq!(found, expected);
+        }
+    }
+}

@@ -1,0 +1,340 @@
+//! A log as a person reads it: what was said, which tools ran, what went wrong.
+//!
+//! Owns the wording and the indentation of sub-agents. Must not know files or the screen. Its one surprise: it decodes
+//! any engine's log; text that is no JSON becomes [`Kind::Text`], line by line. Everything it hands out is cleaned.
+
+use std::collections::HashMap;
+
+use serde_json::{Map, Value};
+
+use super::{
+    decode::{Content, Decoder, Line},
+    wire::{Answer, Block, Event, RateLimit, Said, starts_agent, tool_line},
+};
+use crate::model::{Usage, text};
+
+/// What a log line is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Kind {
+    /// The agent's words.
+    Text,
+    /// A tool call or its answer.
+    Tool,
+    /// A sub-agent begins or ends.
+    Agent,
+    /// Something failed or was refused.
+    Error,
+    /// The engine's own notes.
+    System,
+    /// What could not be read.
+    Raw,
+}
+
+/// One line for a person.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogLine {
+    /// What it is.
+    pub kind: Kind,
+    /// Indentation: 0 in the main loop, 1 in a sub-agent, and so on.
+    pub depth: u8,
+    /// Cleaned, without line breaks, at most 4,000 bytes.
+    pub text: String,
+    /// Where its source line starts in the log, in bytes.
+    pub offset: u64,
+}
+
+/// The longest line handed out, in bytes.
+const TEXT_LIMIT: usize = 4_000;
+
+/// Lines of a tool's failure that are shown.
+const FAILURE_LINES: usize = 6;
+
+/// Turns a log's bytes into lines for a person.
+#[derive(Debug, Default)]
+pub struct Reader {
+    decoder: Decoder,
+    drop_first: bool,
+    cwd: Option<String>,
+    depths: HashMap<String, u8>,
+    names: HashMap<String, String>,
+}
+
+impl Reader {
+    /// A reader whose first byte lies at `offset` of the log; a line begun before that is dropped.
+    ///
+    /// To begin at a known start of a line, pass its offset and `mid_line = false`.
+    pub fn starting_at(offset: u64, mid_line: bool) -> Self {
+        Self { decoder: Decoder::starting_at(offset), drop_first: mid_line && offset > 0, ..Self::default() }
+    }
+
+    /// Takes more bytes and hands out the lines they complete.
+    pub fn feed(&mut self, bytes: &[u8]) -> Vec<LogLine> {
+        let bytes = if self.drop_first {
+            let end = bytes.iter().position(|b| *b == b'\n');
+            self.drop_first = end.is_none();
+            let (dropped, rest) = bytes.split_at(end.map_or(bytes.len(), |at| at + 1));
+            self.decoder.skip(dropped.len());
+            rest
+        } else {
+            bytes
+        };
+        let lines = self.decoder.feed(bytes);
+        lines.into_iter().flat_map(|line| self.told(&line)).collect()
+    }
+
+    /// The line that was begun and not ended, once no more bytes follow.
+    pub fn finish(&mut self) -> Vec<LogLine> {
+        self.decoder.finish().map(|line| self.told(&line)).unwrap_or_default()
+    }
+
+    fn told(&mut self, line: &Line) -> Vec<LogLine> {
+        let mut page = Page { offset: line.offset, lines: Vec::new() };
+        match &line.content {
+            Content::Event(event) => self.event(event, &mut page),
+            Content::Plain(text) => page.all(Kind::Text, 0, text),
+            Content::Bad { text, .. } => page.line(Kind::Raw, 0, text),
+        }
+        page.lines
+    }
+
+    fn depth(&self, parent: Option<&str>) -> u8 {
+        parent.map_or(0, |id| self.depths.get(id).copied().unwrap_or(1))
+    }
+
+    fn event(&mut self, event: &Event, page: &mut Page) {
+        match event {
+            Event::Init(init) => {
+                self.cwd.clone_from(&init.cwd);
+                let model = init.model.as_deref().unwrap_or("unknown model");
+                let version = init.version.as_ref().map(|v| format!(" · engine {v}")).unwrap_or_default();
+                page.line(Kind::System, 0, &format!("a turn begins · {model}{version}"));
+            }
+            Event::Assistant(said) => self.said(said, page),
+            Event::User(said) => self.answered(said, page),
+            Event::Result(answer) => ended(answer, page),
+            Event::Retry(retry) => page.line(Kind::System, 0, &retry.line()),
+            Event::RateLimit(limit) => limited(limit, page),
+            Event::TaskStarted(task) => {
+                let depth = self.depth(task.tool_use.as_deref());
+                let (kind, word) =
+                    if task.is_agent() { (Kind::Agent, "begins") } else { (Kind::System, "runs beside") };
+                page.line(kind, depth, &format!("{} {word}", task.name()));
+                self.names.insert(task.id.clone(), task.name());
+            }
+            Event::TaskEnded { id, status, tool_use } => {
+                let name = self.names.get(id).cloned().unwrap_or_else(|| id.clone());
+                let kind = if status == "completed" { Kind::Agent } else { Kind::Error };
+                page.line(kind, self.depth(tool_use.as_deref()), &format!("{name}: {status}"));
+            }
+            Event::Stream(_) => {}
+            Event::Other { kind, subtype, fields } => other(kind, subtype.as_deref(), fields, page),
+        }
+    }
+
+    fn said(&mut self, said: &Said, page: &mut Page) {
+        let depth = self.depth(said.parent.as_deref());
+        for block in &said.blocks {
+            match block {
+                Block::Text(text) if said.error.is_some() => page.all(Kind::Error, depth, text),
+                Block::Text(text) => page.all(Kind::Text, depth, text),
+                Block::Thinking(text) if text.trim().is_empty() => page.line(Kind::System, depth, "thinking"),
+                Block::Thinking(text) => {
+                    page.line(Kind::System, depth, &format!("thinking: {}", text::first_line(text, 300)));
+                }
+                Block::ToolUse { id, name, input } => {
+                    let line = tool_line(name, input, self.cwd.as_deref());
+                    if starts_agent(name) {
+                        self.depths.insert(id.clone(), depth.saturating_add(1));
+                        page.line(Kind::Agent, depth, &line);
+                    } else {
+                        page.line(Kind::Tool, depth, &line);
+                    }
+                }
+                Block::ToolResult { .. } | Block::Other(_) => {}
+            }
+        }
+    }
+
+    fn answered(&self, said: &Said, page: &mut Page) {
+        let depth = self.depth(said.parent.as_deref());
+        for block in &said.blocks {
+            match block {
+                Block::ToolResult { text, failed: true, .. } => {
+                    let clean = text::scrub(text);
+                    for line in clean.lines().filter(|l| !l.trim().is_empty()).take(FAILURE_LINES) {
+                        page.line(Kind::Error, depth.saturating_add(1), line);
+                    }
+                }
+                Block::ToolResult { text, failed: false, .. } => {
+                    let first = text::first_line(text, 200);
+                    let more = text.lines().filter(|l| !l.trim().is_empty()).count().saturating_sub(1);
+                    let line = match (first.is_empty(), more) {
+                        (true, _) => "→ ok".to_owned(),
+                        (false, 0) => format!("→ {first}"),
+                        (false, more) => format!("→ {first}  (+{more} lines)"),
+                    };
+                    page.line(Kind::Tool, depth.saturating_add(1), &line);
+                }
+                Block::Text(text) => page.line(Kind::System, depth, &text::first_line(text, 300)),
+                Block::Thinking(_) | Block::ToolUse { .. } | Block::Other(_) => {}
+            }
+        }
+    }
+}
+
+/// The lines made of one source line.
+struct Page {
+    offset: u64,
+    lines: Vec<LogLine>,
+}
+
+impl Page {
+    fn all(&mut self, kind: Kind, depth: u8, text: &str) {
+        let clean = text::scrub(text);
+        for line in clean.trim_end().split('\n') {
+            self.line(kind, depth, line);
+        }
+    }
+
+    fn line(&mut self, kind: Kind, depth: u8, text: &str) {
+        let clean = text::scrub(text).replace('\n', " ");
+        let text = text::clip(&clean, TEXT_LIMIT).into_owned();
+        self.lines.push(LogLine { kind, depth, text, offset: self.offset });
+    }
+}
+
+fn ended(answer: &Answer, page: &mut Page) {
+    if answer.is_error {
+        let said = answer.text.as_deref().filter(|t| !t.trim().is_empty());
+        let said = said.or_else(|| answer.errors.first().map(String::as_str)).unwrap_or(&answer.subtype);
+        page.line(Kind::Error, 0, &format!("ended with an error: {}", text::first_line(said, 300)));
+        return;
+    }
+    let mut usage = Usage::default();
+    for (_, model) in &answer.by_model {
+        usage += *model;
+    }
+    let cost = answer.cost.map(|c| format!(" · {c}")).unwrap_or_default();
+    let turns = match answer.turns {
+        None => String::new(),
+        Some(1) => " · 1 turn".to_owned(),
+        Some(turns) => format!(" · {turns} turns"),
+    };
+    page.line(Kind::System, 0, &format!("the turn ends{turns} · {} tokens{cost}", usage.total()));
+}
+
+fn limited(limit: &RateLimit, page: &mut Page) {
+    let window = limit.window.as_deref().unwrap_or("limit");
+    match limit.status.as_str() {
+        "allowed" => {}
+        "rejected" => page.line(Kind::Error, 0, &format!("limit reached: {window}")),
+        status => {
+            let used = limit.utilization.map(|u| format!(", {:.0} % used", u * 100.0)).unwrap_or_default();
+            page.line(Kind::System, 0, &format!("limit {window}: {status}{used}"));
+        }
+    }
+}
+
+fn other(kind: &str, subtype: Option<&str>, fields: &Map<String, Value>, page: &mut Page) {
+    let field = |name: &str| fields.get(name).and_then(Value::as_str).unwrap_or_default();
+    match (kind, subtype.unwrap_or_default()) {
+        (
+            "system",
+            "status"
+            | "thinking_tokens"
+            | "session_state_changed"
+            | "hook_started"
+            | "background_tasks_changed"
+            | "task_progress"
+            | "task_updated",
+        )
+        | ("control_request" | "control_response", _) => {}
+        ("system", "informational" | "model_fallback") => page.line(Kind::System, 0, field("content")),
+        ("system", "model_refusal_no_fallback") => page.line(Kind::Error, 0, "the model refused"),
+        ("system", "permission_denied") => {
+            let why = text::first_line(field("message"), 300);
+            page.line(Kind::Error, 0, &format!("{} was not allowed: {why}", field("tool_name")));
+        }
+        ("system", "hook_response") => {
+            page.line(Kind::System, 0, &format!("hook {}: {}", field("hook_name"), field("outcome")));
+        }
+        (kind, "") => page.line(Kind::Raw, 0, kind),
+        (kind, subtype) => page.line(Kind::Raw, 0, &format!("{kind}/{subtype}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, path::PathBuf};
+
+    use super::*;
+
+    fn folder() -> PathBuf {
+        PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/transcripts/claude")
+    }
+
+    fn lines(path: &str) -> Vec<LogLine> {
+        let mut reader = Reader::default();
+        let mut out = reader.feed(&fs::read(folder().join(path)).unwrap());
+        out.extend(reader.finish());
+        out
+    }
+
+    fn drawn(lines: &[LogLine]) -> String {
+        let each = lines.iter().map(|l| format!("{:?} {}{}", l.kind, "  ".repeat(l.depth.into()), l.text));
+        each.collect::<Vec<_>>().join("\n")
+    }
+
+    #[test]
+    fn a_run_with_a_sub_agent_reads_as_an_indented_tree() {
+        let drawn = drawn(&lines("2.1.197/agent_foreground.jsonl"));
+        assert_eq!(
+            drawn,
+            "System a turn begins · claude-sonnet-5 · engine 2.1.197\n\
+             Agent Agent general-purpose: sub task 0\n\
+             Agent   general-purpose: sub task 0 begins\n\
+             System   Part 0. [[fake:bash]]\n\
+             Tool   Bash echo hi\n\
+             Tool     → hi\n\
+             Agent   general-purpose: sub task 0: completed\n\
+             Tool   → OK from the fake API.  (+4 lines)\n\
+             Text OK from the fake API.\n\
+             System the turn ends · 2 turns · 89956 tokens · $0.12"
+        );
+    }
+
+    #[test]
+    fn a_plain_log_is_text_and_its_escapes_are_gone() {
+        let mut reader = Reader::default();
+        let found = reader.feed(b"\x1b[31mred\x1b[0m\nsecond\n{\"broken\n");
+        assert_eq!(drawn(&found), "Text red\nText second\nRaw {\"broken");
+        assert_eq!(found[1].offset, 13);
+    }
+
+    #[test]
+    fn reading_from_the_middle_drops_the_line_begun_before() {
+        let whole = lines("2.1.197/bash.jsonl");
+        let bytes = fs::read(folder().join("2.1.197/bash.jsonl")).unwrap();
+        let cut = 100;
+        let mut reader = Reader::starting_at(cut as u64, true);
+        let mut found = Vec::new();
+        for piece in bytes[cut..].chunks(50) {
+            found.extend(reader.feed(piece));
+        }
+        assert_eq!(found.first().map(|l| l.offset), whole.get(1).map(|l| l.offset));
+        assert_eq!(found.len(), whole.len() - 1);
+    }
+
+    #[test]
+    fn no_recorded_line_is_lost_or_breaks_the_screen() {
+        for version in ["2.1.197", "2.1.330"] {
+            for entry in fs::read_dir(folder().join(version)).unwrap() {
+                let name = entry.unwrap().file_name().into_string().unwrap();
+                for line in lines(&format!("{version}/{name}")) {
+                    assert!(!line.text.chars().any(char::is_control), "{name}: {line:?}");
+                    assert!(line.text.len() <= TEXT_LIMIT);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,580 @@
+//! What a stream says about its attempt: what it does now, and in the end how it went.
+//!
+//! Owns the order in which the signs are believed. Must not know processes. Its one surprise: only the *last* result
+//! counts, and its `is_error` flag, never its subtype; the exit code is a cross-check.
+
+use std::collections::{BTreeMap, HashSet};
+
+use jiff::Timestamp;
+
+use super::{
+    decode::{Content, Line},
+    wire::{Answer, Block, Event, Init, RateLimit, Said, tool_line},
+};
+use crate::model::{Ending, MicroUsd, Spend, Usage, text};
+
+/// How the engine's process ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exit {
+    /// By itself, with this code.
+    Code(i32),
+    /// By this signal, which we did not send.
+    Signal(i32),
+    /// By us, because it stayed after its result.
+    Settled,
+}
+
+/// What an attempt is doing.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Progress {
+    /// One line, cleaned.
+    pub doing: String,
+    /// Sub-agents at work, cleaned.
+    pub subagents: Vec<String>,
+    /// Tokens and cost so far.
+    pub spend: Spend,
+}
+
+/// What an attempt came to, as its engine tells it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Finding {
+    /// How it ended.
+    pub ending: Ending,
+    /// The answer, cleaned; empty where there is none.
+    pub summary: String,
+    /// The structured answer.
+    pub structured: Option<serde_json::Value>,
+    /// Tokens and cost, sub-agents included.
+    pub spend: Spend,
+    /// The engine itself named the cost.
+    pub cost_reported: bool,
+    /// The model that answered.
+    pub model: Option<String>,
+    /// The engine's session.
+    pub session_id: Option<String>,
+    /// Tools that were refused to the model.
+    pub permission_denials: Vec<String>,
+    /// Turns taken.
+    pub num_turns: u64,
+    /// The engine's version.
+    pub version: Option<String>,
+}
+
+/// Listens to one attempt's stream.
+#[derive(Debug, Default)]
+pub struct Listener {
+    init: Option<Init>,
+    last: Option<Box<Answer>>,
+    last_error: Option<String>,
+    limit: Option<RateLimit>,
+    retry_status: Option<u16>,
+    settled: bool,
+    events: u64,
+    unreadable: Option<String>,
+    doing: String,
+    /// Sub-agents at work by the tool call or task that started them.
+    agents: BTreeMap<String, String>,
+    /// The most seen of each message's usage.
+    messages: BTreeMap<String, Usage>,
+    open_message: BTreeMap<Option<String>, String>,
+    denied: HashSet<String>,
+    /// The answer must be structured.
+    wants_structure: bool,
+}
+
+impl Listener {
+    /// A listener for a stream that must end in a structured answer.
+    pub fn structured() -> Self {
+        Self { wants_structure: true, ..Self::default() }
+    }
+
+    /// Takes one line.
+    pub fn hear(&mut self, line: &Line) {
+        match &line.content {
+            Content::Event(event) => {
+                self.events += 1;
+                self.event(event);
+            }
+            Content::Plain(text) | Content::Bad { text, .. } => self.unread(text),
+        }
+    }
+
+    fn unread(&mut self, text: &str) {
+        if self.unreadable.is_none() {
+            self.unreadable = Some(text::first_line(text, 120));
+        }
+    }
+
+    fn event(&mut self, event: &Event) {
+        match event {
+            Event::Init(init) => {
+                self.init = Some(init.clone());
+                self.settled = false;
+                "starts".clone_into(&mut self.doing);
+            }
+            Event::Assistant(said) => self.said(said),
+            Event::User(said) => {
+                // A sub-agent in the background answers at once; its own notification ends it.
+                for block in said.blocks.iter().filter(|_| !said.launched) {
+                    if let Block::ToolResult { id, .. } = block {
+                        self.agents.remove(id);
+                    }
+                }
+            }
+            Event::Result(answer) => {
+                self.last = Some(answer.clone());
+                self.settled = true;
+                "ends".clone_into(&mut self.doing);
+            }
+            Event::Stream(delta) => {
+                if let Some(message) = &delta.message {
+                    self.open_message.insert(delta.parent.clone(), message.clone());
+                }
+                if let (Some(usage), Some(message)) = (delta.usage, self.open_message.get(&delta.parent).cloned()) {
+                    self.used(&message, usage);
+                }
+                match delta.block.as_deref() {
+                    Some("thinking") => "thinking".clone_into(&mut self.doing),
+                    Some("text") => "writes".clone_into(&mut self.doing),
+                    Some(_) | None => {}
+                }
+            }
+            Event::Retry(retry) => {
+                self.retry_status = retry.status;
+                self.doing = retry.line();
+            }
+            Event::RateLimit(limit) => self.limit = Some(limit.clone()),
+            Event::TaskStarted(task) => {
+                if task.is_agent() {
+                    let key = task.tool_use.clone().unwrap_or_else(|| task.id.clone());
+                    self.agents.insert(key, task.name());
+                }
+            }
+            Event::TaskEnded { id, tool_use, .. } => {
+                self.agents.remove(tool_use.as_ref().unwrap_or(id));
+                self.agents.remove(id);
+            }
+            Event::Other { kind, subtype, fields } => match (kind.as_str(), subtype.as_deref()) {
+                ("system", Some("status")) => {
+                    if fields.get("status").and_then(|s| s.as_str()) == Some("compacting") {
+                        "compacts its context".clone_into(&mut self.doing);
+                    } else if self.doing == "starts" {
+                        "waits for the model".clone_into(&mut self.doing);
+                    }
+                }
+                ("system", Some("thinking_tokens")) => "thinking".clone_into(&mut self.doing),
+                ("system", Some("permission_denied")) => {
+                    if let Some(tool) = fields.get("tool_name").and_then(|t| t.as_str()) {
+                        self.denied.insert(tool.to_owned());
+                    }
+                }
+                _ => {}
+            },
+        }
+    }
+
+    fn said(&mut self, said: &Said) {
+        if let Some(error) = &said.error {
+            self.last_error = Some(error.clone());
+        } else if said.parent.is_none() {
+            self.last_error = None;
+        }
+        if let (Some(message), Some(usage)) = (&said.message, said.usage)
+            && said.model.as_deref() != Some("<synthetic>")
+        {
+            self.used(message, usage);
+        }
+        let cwd = self.init.as_ref().and_then(|i| i.cwd.clone());
+        for block in &said.blocks {
+            match block {
+                Block::Text(_) => "writes".clone_into(&mut self.doing),
+                Block::Thinking(_) => "thinking".clone_into(&mut self.doing),
+                Block::ToolUse { name, input, .. } => {
+                    self.doing = text::fit(&tool_line(name, input, cwd.as_deref()), 100);
+                }
+                Block::ToolResult { .. } | Block::Other(_) => {}
+            }
+        }
+    }
+
+    fn used(&mut self, message: &str, usage: Usage) {
+        let known = self.messages.entry(message.to_owned()).or_default();
+        known.input_tokens = known.input_tokens.max(usage.input_tokens);
+        known.output_tokens = known.output_tokens.max(usage.output_tokens);
+        known.cache_read_input_tokens = known.cache_read_input_tokens.max(usage.cache_read_input_tokens);
+        known.cache_creation_input_tokens = known.cache_creation_input_tokens.max(usage.cache_creation_input_tokens);
+        known.cache_creation_1h_input_tokens =
+            known.cache_creation_1h_input_tokens.max(usage.cache_creation_1h_input_tokens);
+    }
+
+    /// Whether a result was heard, no further turn began, and no sub-agent works on.
+    pub fn settled(&self) -> bool {
+        self.settled && self.agents.is_empty()
+    }
+
+    /// What is going on now.
+    pub fn progress(&self) -> Progress {
+        Progress {
+            doing: self.doing.clone(),
+            subagents: self.agents.values().take(20).cloned().collect(),
+            spend: self.spend(),
+        }
+    }
+
+    /// Why waiting is pointless, where it is: the engine would ask for minutes with a key that is refused.
+    pub fn hopeless(&self) -> Option<Ending> {
+        (self.retry_status == Some(401)).then(|| Ending::Auth { message: "the key or login was refused (401)".into() })
+    }
+
+    /// Tokens by the last result's `modelUsage`, else summed over the messages heard.
+    fn spend(&self) -> Spend {
+        let mut heard = Usage::default();
+        for usage in self.messages.values() {
+            heard += *usage;
+        }
+        let mut reported = Usage::default();
+        if let Some(last) = &self.last {
+            for (_, usage) in &last.by_model {
+                reported += *usage;
+            }
+            if reported.cache_creation_1h_input_tokens == 0 {
+                // Older versions tell the lifetime only here.
+                let hour = last.usage.map_or(0, |u| u.cache_creation_1h_input_tokens);
+                reported.cache_creation_1h_input_tokens = hour.min(reported.cache_creation_input_tokens);
+            }
+        }
+        // A turn may have begun after the last result.
+        let usage =
+            if reported.total() >= heard.total() || (self.settled && reported.total() > 0) { reported } else { heard };
+        let cost = self.last.as_ref().and_then(|l| l.cost).unwrap_or_default();
+        Spend { usage, cost, calls: self.messages.len() as u64 }
+    }
+
+    /// What it all came to.
+    pub fn finding(&self, exit: Exit, stderr: &str) -> Finding {
+        let last = self.last.as_deref();
+        let ending = match last {
+            None => self.without_result(exit, stderr),
+            Some(last) if last.is_error => self.classify(last),
+            Some(last) => self.success(last, exit, stderr),
+        };
+        let structured = last.and_then(|l| l.structured.clone());
+        let text = last.and_then(|l| l.text.as_deref()).unwrap_or_default();
+        let mut summary = text::scrub(text).trim().to_owned();
+        if let (true, Some(value)) = (summary.is_empty(), &structured) {
+            summary = value.to_string();
+        }
+        let mut permission_denials = last.map(|l| l.denials.clone()).unwrap_or_default();
+        permission_denials.extend(self.denied.iter().cloned());
+        permission_denials.sort();
+        permission_denials.dedup();
+        let model = self.init.as_ref().and_then(|i| i.model.clone());
+        Finding {
+            ending,
+            summary,
+            structured,
+            spend: self.spend(),
+            cost_reported: last.is_some_and(|l| l.cost.is_some_and(|c| c > MicroUsd(0))),
+            model: model.or_else(|| last.and_then(|l| l.by_model.first().map(|(m, _)| m.clone()))),
+            session_id: last
+                .and_then(|l| l.session.clone())
+                .or_else(|| self.init.as_ref().and_then(|i| i.session.clone())),
+            permission_denials,
+            num_turns: last.and_then(|l| l.turns).unwrap_or(0),
+            version: self.init.as_ref().and_then(|i| i.version.clone()),
+        }
+    }
+
+    fn without_result(&self, exit: Exit, stderr: &str) -> Ending {
+        let said = stderr_line(stderr);
+        match exit {
+            Exit::Signal(signal) => Ending::Signal { signal },
+            // The CLI turns these two signals into exit codes.
+            Exit::Code(143) => Ending::Signal { signal: 15 },
+            Exit::Code(129) => Ending::Signal { signal: 1 },
+            Exit::Code(0) | Exit::Settled if self.events == 0 => match &self.unreadable {
+                Some(found) => Ending::Unreadable { message: format!("not stream-json: {found}") },
+                None => Ending::NoResult { code: Some(0) },
+            },
+            Exit::Code(0) | Exit::Settled => Ending::NoResult { code: Some(0) },
+            Exit::Code(1) if self.events == 0 && refuses_its_flags(stderr) => Ending::Config { message: said },
+            Exit::Code(code) => Ending::ExitCode { code, message: said },
+        }
+    }
+
+    fn success(&self, last: &Answer, exit: Exit, stderr: &str) -> Ending {
+        match exit {
+            Exit::Code(0) | Exit::Settled => {}
+            Exit::Code(code) => return Ending::ExitCode { code, message: stderr_line(stderr) },
+            Exit::Signal(signal) => return Ending::Signal { signal },
+        }
+        if self.wants_structure && last.structured.is_none() {
+            return Ending::Reported { message: "the structured answer is missing".to_owned() };
+        }
+        let text = last.text.as_deref().unwrap_or_default();
+        if text.trim().is_empty() && last.structured.is_none() {
+            return Ending::EmptyAnswer;
+        }
+        if last.turns == Some(0) && last.by_model.is_empty() {
+            return Ending::Reported { message: "no model was asked: the prompt was taken for a command".to_owned() };
+        }
+        Ending::Done
+    }
+
+    fn classify(&self, last: &Answer) -> Ending {
+        let said = last.text.as_deref().filter(|t| !t.trim().is_empty());
+        let said = said.or_else(|| last.errors.first().map(String::as_str)).unwrap_or(&last.subtype);
+        let message = text::first_line(said, 300);
+        let terminal = last.terminal.as_deref().unwrap_or_default();
+        if last.stop.as_deref() == Some("refusal") {
+            return Ending::Refused { message };
+        }
+        match terminal {
+            "prompt_too_long" | "image_error" => return Ending::Overflow { message },
+            "aborted_streaming" | "aborted_tools" => return Ending::Signal { signal: 2 },
+            "budget_exhausted" => return Ending::Refused { message },
+            _ => {}
+        }
+        match last.subtype.as_str() {
+            "error_max_budget_usd" => return Ending::Refused { message },
+            "error_max_turns" | "error_max_structured_output_retries" => return Ending::Reported { message },
+            "error_during_execution" if message.starts_with("No conversation found") => {
+                return Ending::Config { message };
+            }
+            _ => {}
+        }
+        let kind = last.api_error.as_deref().unwrap_or_default();
+        let error = self.last_error.as_deref().unwrap_or_default();
+        match (error, kind, last.status) {
+            ("max_output_tokens", _, _) | (_, "request_too_large", _) | (_, _, Some(413)) => {
+                Ending::Overflow { message }
+            }
+            ("billing_error" | "authentication_failed" | "oauth_org_not_allowed", _, _)
+            | (_, "billing_error" | "authentication_error" | "permission_error", _)
+            | (_, _, Some(401..=403)) => Ending::Auth { message },
+            ("model_not_found", _, _) | (_, _, Some(404)) => Ending::Config { message },
+            ("rate_limit", _, _) | (_, "rate_limit_error", _) | (_, _, Some(429)) => {
+                Ending::Limit { message, until: self.clears_at() }
+            }
+            ("overloaded" | "server_error", _, _)
+            | (_, "overloaded_error" | "api_error" | "timeout_error", _)
+            | (_, _, Some(500..)) => Ending::Transient { message },
+            _ => Ending::Reported { message },
+        }
+    }
+
+    /// When a rejected window opens again.
+    fn clears_at(&self) -> Option<Timestamp> {
+        let limit = self.limit.as_ref().filter(|l| l.status == "rejected")?;
+        Timestamp::from_second(limit.resets_at?).ok()
+    }
+}
+
+/// The last line of standard error that says something, cleaned.
+pub fn stderr_line(stderr: &str) -> String {
+    let clean = text::scrub(stderr);
+    let line = clean.lines().rev().map(str::trim).find(|l| !l.is_empty()).unwrap_or_default();
+    text::fit(line, 300)
+}
+
+/// Whether the CLI ended over its own arguments, which no further attempt mends.
+fn refuses_its_flags(stderr: &str) -> bool {
+    let first = text::first_line(stderr, 200);
+    first.to_ascii_lowercase().starts_with("error:") || first.contains("cannot be used with root")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, path::PathBuf};
+
+    use serde_json::Value;
+
+    use super::*;
+    use crate::claude::Decoder;
+
+    /// Every scenario that does not end in [`Ending::Done`], by the class of its ending.
+    const NOT_DONE: [(&str, &str); 31] = [
+        ("bypass_root_refused", "config"),
+        ("error_400", "reported"),
+        ("error_401", "auth"),
+        ("error_403", "auth"),
+        ("error_404_model", "config"),
+        ("error_413", "overflow"),
+        ("error_429_exhausted", "limit"),
+        ("error_429_long_retry_after", "limit"),
+        ("error_429_spend_cap", "limit"),
+        ("error_500_exhausted", "transient"),
+        ("error_529_exhausted", "transient"),
+        ("error_bad_flag", "config"),
+        ("error_credit", "auth"),
+        ("error_no_credentials", "auth"),
+        ("error_no_verbose", "config"),
+        ("error_prompt_too_long", "overflow"),
+        ("error_refused_connection", "transient"),
+        ("interrupt_bash", "signal"),
+        ("max_budget", "refused"),
+        ("max_turns", "reported"),
+        ("rate_limit_event_rejected", "limit"),
+        ("session_in_use", "config"),
+        ("session_missing", "config"),
+        ("sigint_bash", "signal"),
+        ("sigint_before_headers", "no_result"),
+        ("sigint_stream", "signal"),
+        ("sigkill_bash", "signal"),
+        ("sigterm_bash", "signal"),
+        ("slash_command", "reported"),
+        ("stdin_malformed", "exit_code"),
+        ("stdout_truncated", "no_result"),
+    ];
+
+    fn expected(name: &str, version: &str) -> &'static str {
+        match (name, version) {
+            ("stop_empty", _) => "empty_answer",
+            ("stop_refusal", _) => "refused",
+            // The older version takes a schema that is none, and then answers without it.
+            ("structured_bad_schema", "2.1.330") => "config",
+            ("structured_exhausted" | "structured_never_called" | "structured_bad_schema", _) => "reported",
+            ("text_output_json_verbose", _) => "unreadable",
+            _ => NOT_DONE.iter().find(|(scenario, _)| *scenario == name).map_or("done", |(_, kind)| kind),
+        }
+    }
+
+    fn listen(path: &PathBuf, structured: bool) -> Listener {
+        let mut listener = if structured { Listener::structured() } else { Listener::default() };
+        let mut decoder = Decoder::default();
+        for piece in fs::read(path).unwrap().chunks(777) {
+            for line in decoder.feed(piece) {
+                listener.hear(&line);
+            }
+        }
+        if let Some(line) = decoder.finish() {
+            listener.hear(&line);
+        }
+        listener
+    }
+
+    fn scenarios(version: &str) -> (PathBuf, serde_json::Map<String, Value>) {
+        let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/transcripts/claude").join(version);
+        let manifest: Value = serde_json::from_slice(&fs::read(folder.join("manifest.json")).unwrap()).unwrap();
+        (folder, manifest["scenarios"].as_object().unwrap().clone())
+    }
+
+    #[test]
+    fn every_recorded_run_gets_the_ending_it_had() {
+        let mut wrong = Vec::new();
+        for version in ["2.1.197", "2.1.330"] {
+            let (folder, scenarios) = scenarios(version);
+            assert!(scenarios.len() > 80, "{version} has {} scenarios", scenarios.len());
+            for (name, scenario) in scenarios {
+                let structured = scenario["args"].as_array().unwrap().iter().any(|a| a == "--json-schema");
+                let listener = listen(&folder.join(scenario["file"].as_str().unwrap()), structured);
+                let exit = match scenario["exit"].as_i64() {
+                    Some(code @ ..0) => Exit::Signal(i32::try_from(-code).unwrap()),
+                    Some(code) => Exit::Code(i32::try_from(code).unwrap()),
+                    None => Exit::Settled,
+                };
+                let finding = listener.finding(exit, scenario["stderr"].as_str().unwrap());
+                let kind = serde_json::to_value(&finding.ending).unwrap()["kind"].as_str().unwrap().to_owned();
+                if kind != expected(&name, version) {
+                    wrong.push(format!("{version} {name}: {:?}, not {}", finding.ending, expected(&name, version)));
+                }
+                if kind == "done" {
+                    assert!(!finding.summary.is_empty(), "{version} {name}");
+                    assert!(finding.spend.usage.total() > 0, "{version} {name}: no usage");
+                    assert!(finding.session_id.is_some() && finding.model.is_some(), "{version} {name}");
+                    assert!(listener.settled(), "{version} {name}: {:?}", listener.progress());
+                }
+            }
+        }
+        assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    }
+
+    #[test]
+    fn a_rejected_window_says_when_it_opens() {
+        for (version, second) in [("2.1.197", 1_795_349_598), ("2.1.330", 1_795_349_943)] {
+            let (folder, _) = scenarios(version);
+            let finding = listen(&folder.join("rate_limit_event_rejected.jsonl"), false).finding(Exit::Code(1), "");
+            let until = Some(Timestamp::from_second(second).unwrap());
+            assert!(matches!(finding.ending, Ending::Limit { until: found, .. } if found == until), "{finding:?}");
+        }
+    }
+
+    #[test]
+    fn usage_is_that_of_all_models_of_the_last_result() {
+        let (folder, _) = scenarios("2.1.197");
+        let listener = listen(&folder.join("agent_custom.jsonl"), false);
+        let models = &listener.last.as_ref().unwrap().by_model;
+        assert!(models.len() > 1, "the sub-agent has its own model");
+        let finding = listener.finding(Exit::Code(0), "");
+        assert_eq!(finding.spend.usage.output_tokens, models.iter().map(|(_, u)| u.output_tokens).sum::<u64>());
+        assert!(finding.cost_reported && finding.spend.cost > MicroUsd(0));
+    }
+
+    #[test]
+    fn a_killed_run_still_tells_what_it_used() {
+        let (folder, _) = scenarios("2.1.330");
+        let finding = listen(&folder.join("sigkill_bash.jsonl"), false).finding(Exit::Signal(9), "");
+        assert!(finding.spend.usage.cache_creation_input_tokens + finding.spend.usage.input_tokens > 0, "{finding:?}");
+    }
+
+    #[test]
+    fn a_refused_key_is_hopeless_at_the_first_retry() {
+        let (folder, _) = scenarios("2.1.330");
+        assert!(matches!(listen(&folder.join("error_401.jsonl"), false).hopeless(), Some(Ending::Auth { .. })));
+        assert_eq!(listen(&folder.join("error_429_then_ok.jsonl"), false).hopeless(), None);
+    }
+
+    #[test]
+    fn sub_agents_are_named_while_they_work() {
+        let (folder, _) = scenarios("2.1.330");
+        let text = fs::read_to_string(folder.join("agents_parallel.jsonl")).unwrap();
+        let mut listener = Listener::default();
+        let mut most = Vec::new();
+        let mut decoder = Decoder::default();
+        for line in text.lines() {
+            for line in decoder.feed(format!("{line}\n").as_bytes()) {
+                listener.hear(&line);
+            }
+            let now = listener.progress().subagents;
+            if now.len() > most.len() {
+                most = now;
+            }
+        }
+        assert_eq!(most, ["general-purpose: sub task 0", "general-purpose: sub task 1"].map(str::to_owned).to_vec());
+        assert!(listener.progress().subagents.is_empty() && listener.settled());
+    }
+
+    #[test]
+    fn a_result_does_not_settle_a_run_whose_sub_agent_works_on() {
+        let mut listener = Listener::default();
+        let mut decoder = Decoder::default();
+        let mut say = |listener: &mut Listener, line: &str| {
+            for line in decoder.feed(format!("{line}\n").as_bytes()) {
+                listener.hear(&line);
+            }
+        };
+        say(
+            &mut listener,
+            r#"{"type":"system","subtype":"task_started","task_id":"t","tool_use_id":"u","task_type":"local_agent","description":"reads"}"#,
+        );
+        say(
+            &mut listener,
+            r#"{"type":"user","message":{"content":[{"type":"tool_result","tool_use_id":"u"}]},"tool_use_result":{"isAsync":true}}"#,
+        );
+        say(&mut listener, r#"{"type":"result","subtype":"success","is_error":false,"result":"so far"}"#);
+        assert!(!listener.settled());
+        say(
+            &mut listener,
+            r#"{"type":"system","subtype":"task_notification","task_id":"t","tool_use_id":"u","status":"completed"}"#,
+        );
+        assert!(listener.settled());
+    }
+
+    #[test]
+    fn denials_are_flagged_and_the_run_is_done() {
+        let (folder, _) = scenarios("2.1.330");
+        let finding = listen(&folder.join("write_dont_ask.jsonl"), false).finding(Exit::Code(0), "");
+        assert_eq!(finding.ending, Ending::Done);
+        assert_eq!(finding.permission_denials, ["Write"]);
+    }
+}

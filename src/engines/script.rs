@@ -1,0 +1,190 @@
+//! The hidden verb `podium __script STEP…`: a worker with bad manners, for tests and demonstrations.
+//!
+//! Owns a small list of steps, carried out in the order given. Its one surprise: it is a real program behind the real
+//! `command` engine; nothing of podium knows that it is there.
+
+use std::{
+    ffi::OsString,
+    io::{self, Read as _, Write as _},
+    os::unix::process::CommandExt as _,
+    process::{Command, ExitCode, Stdio},
+    time::Duration,
+};
+
+use serde_json::json;
+
+/// What it can do.
+const STEPS: &str = "\
+--print TEXT        prints a line
+--err TEXT          prints a line on standard error
+--echo-stdin        prints what comes in on standard input, to its end
+--env               prints the environment, sorted
+--write PATH TEXT   writes a file
+--sleep SECONDS     waits
+--init              prints a stream-json init line
+--say TEXT          prints a stream-json assistant line
+--tool NAME ARG     prints a stream-json tool call
+--stream-json TEXT  prints init, assistant and a result line that ends well
+--half-line         prints the beginning of a stream-json line
+--flood MB          prints that many megabytes of lines
+--ignore-term       does not end on TERM, INT or HUP
+--setsid            opens a session of its own
+--fork-setsid       leaves a grandchild behind that has its own session, no environment, and ignores TERM
+--hold-pipe         the same, and it keeps the output open
+--fail-below N      ends with exit 1 if this is an attempt before the Nth
+--signal N          ends by that signal
+--exit N            ends with that code
+";
+
+/// Runs the verb with the words after it.
+pub fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
+    match run(args.map(|a| a.to_string_lossy().into_owned())) {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => {
+            let _ignored = writeln!(io::stderr(), "podium __script: {error}\n\n{STEPS}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn wrong(what: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, what.to_owned())
+}
+
+fn number<T: std::str::FromStr<Err: std::fmt::Display>>(text: &str) -> io::Result<T> {
+    text.parse().map_err(|error| wrong(&format!("{text:?} is no number: {error}")))
+}
+
+fn run(mut args: impl Iterator<Item = String>) -> io::Result<u8> {
+    // Registered handlers stay for the life of the process, so the runtime only has to be kept.
+    let mut deaf = None;
+    let mut out = io::stdout().lock();
+    while let Some(step) = args.next() {
+        let mut word = || args.next().ok_or_else(|| wrong(&format!("{step} needs a value")));
+        match step.as_str() {
+            "--print" => writeln!(out, "{}", word()?)?,
+            "--err" => writeln!(io::stderr(), "{}", word()?)?,
+            "--echo-stdin" => {
+                let mut text = Vec::new();
+                io::stdin().read_to_end(&mut text)?;
+                out.write_all(&text)?;
+            }
+            "--env" => {
+                let mut all: Vec<_> = std::env::vars_os().collect();
+                all.sort();
+                for (name, value) in all {
+                    writeln!(out, "{}={}", name.display(), value.display())?;
+                }
+            }
+            "--write" => {
+                let path = word()?;
+                std::fs::write(path, word()?)?;
+            }
+            "--sleep" => {
+                out.flush()?;
+                let seconds: f64 = number(&word()?)?;
+                sleep(seconds);
+            }
+            "--init" => writeln!(out, "{}", init())?,
+            "--say" => writeln!(out, "{}", said(&json!([{"type": "text", "text": word()?}])))?,
+            "--tool" => {
+                let name = word()?;
+                let input = json!({"command": word()?});
+                let blocks = json!([{"type": "tool_use", "id": "t1", "name": name, "input": input}]);
+                writeln!(out, "{}", said(&blocks))?;
+            }
+            "--stream-json" => {
+                let text = word()?;
+                writeln!(out, "{}", init())?;
+                writeln!(out, "{}", said(&json!([{"type": "text", "text": &text}])))?;
+                writeln!(out, "{}", result(&text))?;
+            }
+            "--half-line" => write!(out, "{{\"type\":\"assist")?,
+            "--flood" => {
+                let megabytes: u64 = number(&word()?)?;
+                let line = format!("{}\n", "flood ".repeat(170));
+                for _ in 0..megabytes * 1024 * 1024 / line.len() as u64 {
+                    out.write_all(line.as_bytes())?;
+                }
+            }
+            "--ignore-term" => deaf = Some(ignore_signals()?),
+            "--setsid" => {
+                let _session = rustix::process::setsid()?;
+            }
+            "--fork-setsid" | "--hold-pipe" => leave_behind(step == "--hold-pipe")?,
+            "--fail-below" => {
+                let least: u32 = number(&word()?)?;
+                let attempt = std::env::var("PODIUM_ATTEMPT").ok().and_then(|n| n.parse().ok()).unwrap_or(0);
+                if attempt < least {
+                    out.flush()?;
+                    writeln!(io::stderr(), "attempt {attempt} fails on purpose")?;
+                    return Ok(1);
+                }
+            }
+            "--signal" => {
+                out.flush()?;
+                let number: i32 = number(&word()?)?;
+                let signal = rustix::process::Signal::from_named_raw(number).ok_or_else(|| wrong("no such signal"))?;
+                rustix::process::kill_process(rustix::process::getpid(), signal)?;
+            }
+            "--exit" => {
+                out.flush()?;
+                return number(&word()?);
+            }
+            _ => return Err(wrong(&format!("unknown step {step}"))),
+        }
+        out.flush()?;
+    }
+    drop(deaf);
+    Ok(0)
+}
+
+#[expect(clippy::disallowed_methods, reason = "to waste time is this program's purpose")]
+fn sleep(seconds: f64) {
+    std::thread::sleep(Duration::from_secs_f64(seconds.clamp(0.0, 86_400.0)));
+}
+
+fn ignore_signals() -> io::Result<tokio::runtime::Runtime> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    {
+        let _inside = runtime.enter();
+        for kind in [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::hangup()] {
+            drop(signal(kind)?);
+        }
+    }
+    Ok(runtime)
+}
+
+fn leave_behind(hold_pipe: bool) -> io::Result<()> {
+    let output = || if hold_pipe { Stdio::inherit() } else { Stdio::null() };
+    let program = std::env::current_exe()?;
+    let child = Command::new(program)
+        .args(["__script", "--setsid", "--ignore-term", "--sleep", "3600"])
+        .env_clear()
+        .process_group(0)
+        .stdin(Stdio::null())
+        .stdout(output())
+        .stderr(output())
+        .spawn()?;
+    drop(child);
+    Ok(())
+}
+
+fn init() -> serde_json::Value {
+    json!({"type": "system", "subtype": "init", "session_id": "script", "model": "script", "tools": []})
+}
+
+fn said(blocks: &serde_json::Value) -> serde_json::Value {
+    let usage = json!({"input_tokens": 10, "output_tokens": 5});
+    let message = json!({"id": "m1", "model": "script", "content": blocks, "usage": usage});
+    json!({"type": "assistant", "message": message, "session_id": "script"})
+}
+
+fn result(text: &str) -> serde_json::Value {
+    json!({
+        "type": "result", "subtype": "success", "is_error": false, "result": text, "num_turns": 1,
+        "session_id": "script", "total_cost_usd": 0.01,
+        "modelUsage": {"script": {"inputTokens": 10, "outputTokens": 5}},
+    })
+}
