@@ -1,1 +1,63 @@
-//! To be described.
+//! The socket of a stage: what the room, its screens, its clients and its workers say to each other.
+//!
+//! Owns the wire (one JSON object per line, [`wire`]), the path of the socket and the two ends of a connection. Must not
+//! know what an order means: it carries. Its one surprise: the same connection brings a replica its snapshot and then
+//! every event, so a client that wants one number still gets the whole picture first.
+
+pub mod client;
+pub mod server;
+pub mod wire;
+
+use std::{
+    io,
+    os::unix::ffi::OsStrExt,
+    path::{Path, PathBuf},
+};
+
+use sha2::{Digest, Sha256};
+
+/// Longest path a Unix socket may have here, in bytes; the kernel's limit is 107.
+const LONGEST: usize = 100;
+
+/// The socket of the stage at `stage`. A stage too deep for a socket's path gets one in the temporary directory, named
+/// by a hash of the stage's path.
+pub fn socket_path(stage: &Path) -> PathBuf {
+    let near = stage.join(".podium").join("room.sock");
+    if near.as_os_str().len() <= LONGEST {
+        return near;
+    }
+    let hash = Sha256::digest(stage.as_os_str().as_bytes());
+    let short = hash.iter().take(8).fold(0_u64, |sum, byte| sum << 8 | u64::from(*byte));
+    let uid = rustix::process::getuid().as_raw();
+    std::env::temp_dir().join(format!("podium-{uid}")).join(format!("{short:016x}.sock"))
+}
+
+/// Why a connection could not be made or kept.
+#[derive(Debug, thiserror::Error)]
+pub enum AttachError {
+    /// Nobody listens.
+    #[error("no room is running on this stage")]
+    NoRoom,
+    /// The operating system said no.
+    #[error("could not use the room's socket {path}")]
+    Io {
+        /// Which socket.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// The room speaks another version.
+    #[error("the room is podium {room}, this is podium {own}; stop the room with that version or use it")]
+    Version {
+        /// The room's.
+        room: String,
+        /// Ours.
+        own: String,
+    },
+    /// The room closed the connection.
+    #[error("the room closed the connection")]
+    Closed,
+    /// A line that is no message.
+    #[error("the room said something unreadable: {0}")]
+    Unreadable(String),
+}

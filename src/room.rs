@@ -1,1 +1,237 @@
-//! To be described.
+//! The state of the control room and the one pure function that changes it.
+//!
+//! Owns [`State`], the events that change it and the effects it asks for. Must not know tokio, files, processes or the
+//! clock: time arrives inside events. Its one surprise: the screen runs the same function on the same events and drops
+//! the effects, so nothing here may depend on who is asking.
+#![warn(clippy::wildcard_enum_match_arm)]
+
+pub mod agents;
+pub mod effect;
+pub mod event;
+pub mod goals;
+pub mod money;
+pub mod tasks;
+pub mod why;
+
+use std::{collections::VecDeque, path::PathBuf};
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+pub use agents::{Agent, Agents, Held, Process, Slot};
+pub use effect::Effect;
+pub use event::{Answer, Event, GatewayEvent, GoalEvent, Opened, Order, OrderId, Stamped, TaskEvent, WorkerEvent};
+pub use goals::{Goal, Goals};
+pub use money::Money;
+pub use tasks::{Task, Tasks};
+pub use why::Why;
+
+use crate::model::{GoalId, MicroUsd, Spend, TaskRef, gateway::Levels};
+
+/// Who speaks in the orchestrator's pane.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Voice {
+    /// The operator.
+    You,
+    /// The planner.
+    Plan,
+    /// The report.
+    Report,
+    /// The room itself: something needs attention.
+    Room,
+}
+
+/// One line of the orchestrator's pane.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Line {
+    /// When.
+    pub at: Timestamp,
+    /// Who.
+    pub voice: Voice,
+    /// About which goal.
+    pub goal: Option<GoalId>,
+    /// What.
+    pub text: String,
+}
+
+/// Whether the room is on its way out.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Leaving {
+    /// It stays.
+    #[default]
+    No,
+    /// It leaves when the running attempts have ended.
+    Draining,
+    /// It ends them and leaves.
+    Stopping,
+}
+
+/// Everything the room knows.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct State {
+    /// The stage's name.
+    pub name: String,
+    /// The stage's folder.
+    pub stage: PathBuf,
+    /// Whether this is a rehearsal.
+    pub rehearsal: bool,
+    /// podium's version.
+    pub version: String,
+    /// The room's process id.
+    pub pid: u32,
+    /// When the room opened.
+    pub opened_at: Option<Timestamp>,
+    /// When the last event happened.
+    pub now: Timestamp,
+    /// The agents and their workers.
+    pub agents: Agents,
+    /// The tasks.
+    pub tasks: Tasks,
+    /// The goals.
+    pub goals: Goals,
+    /// What was spent.
+    pub money: Money,
+    /// The most a day may cost.
+    pub day_budget: MicroUsd,
+    /// The buckets.
+    pub levels: Levels,
+    /// The orchestrator's pane, oldest first, at most [`State::LINES`].
+    pub lines: VecDeque<Line>,
+    /// Whether the room is on its way out.
+    pub leaving: Leaving,
+}
+
+impl State {
+    /// Lines kept for the orchestrator's pane.
+    pub const LINES: usize = 500;
+
+    /// Applies one event and returns what the world is asked to do about it.
+    pub fn update(&mut self, stamped: Stamped) -> Vec<Effect> {
+        let Stamped { at, event } = stamped;
+        self.now = at.max(self.now);
+        let mut effects = Vec::new();
+        match event {
+            Event::Opened(opened) => self.open(*opened, &mut effects),
+            Event::TimeCame => self.wake(&mut effects),
+            Event::Ordered { id, order } => self.order(id, order, &mut effects),
+            Event::Task(event) => self.task_event(event, &mut effects),
+            Event::Worker(event) => self.worker_event(event, &mut effects),
+            Event::Goal(event) => self.goal_event(event, &mut effects),
+            Event::Gateway(event) => self.gateway_event(event),
+        }
+        self.settle_skipped(&mut effects);
+        self.drive_goals(&mut effects);
+        self.dispatch(&mut effects);
+        effects
+    }
+
+    /// The next moment at which the room wants to hear [`Event::TimeCame`].
+    pub fn next_wake(&self) -> Option<Timestamp> {
+        [self.tasks.next_wake(), self.agents.next_wake()].into_iter().flatten().min()
+    }
+
+    /// Rebuilds what is derived and not sent in a snapshot.
+    pub fn rebuild(&mut self) {
+        self.tasks.rebuild(self.now);
+    }
+
+    /// Everything that waits for a person, the most urgent first: plans to approve, then tasks that failed.
+    pub fn needs_you(&self) -> Vec<Need> {
+        let plans = self.goals.iter().filter(|g| g.needs_approval()).map(|g| Need::Plan(g.id.clone()));
+        let failed = self.tasks.iter().filter(|t| t.needs_attention()).map(|t| Need::Failed(t.record.task().clone()));
+        plans.chain(failed).collect()
+    }
+
+    /// What a goal has cost so far, planning and report included.
+    pub fn spend_of(&self, goal: &Goal) -> Spend {
+        let mut sum = self.money.goals.get(&goal.id).copied().unwrap_or_default();
+        for task in &goal.tasks {
+            sum += self.spend_of_task(task);
+        }
+        sum
+    }
+
+    /// What a task has cost so far: as the gateway counted, else as its engine reported.
+    pub fn spend_of_task(&self, task: &TaskRef) -> Spend {
+        let counted = self.money.tasks.get(task).copied();
+        counted.or_else(|| Some(self.tasks.get(task)?.record.spend())).unwrap_or_default()
+    }
+
+    /// Adds a line to the orchestrator's pane.
+    fn say(&mut self, voice: Voice, goal: Option<GoalId>, text: impl Into<String>) {
+        if self.lines.len() >= Self::LINES {
+            self.lines.pop_front();
+        }
+        self.lines.push_back(Line { at: self.now, voice, goal, text: text.into() });
+    }
+
+    fn open(&mut self, opened: Opened, effects: &mut Vec<Effect>) {
+        self.name = opened.name;
+        self.stage = opened.stage;
+        self.rehearsal = opened.rehearsal;
+        self.version = opened.version;
+        self.pid = opened.pid;
+        self.opened_at = Some(self.now);
+        self.day_budget = opened.day_budget;
+        self.leaving = Leaving::No;
+        self.tasks.attempts_allowed = opened.attempts;
+        self.goals.orchestrator = opened.orchestrator;
+        self.agents.open(opened.agents, opened.max_running, &opened.found, self.now);
+        self.start_workers(effects);
+        self.resume_goals(effects);
+    }
+
+    fn wake(&mut self, effects: &mut Vec<Effect>) {
+        self.tasks.wake(self.now);
+        self.start_workers(effects);
+    }
+
+    fn order(&mut self, id: OrderId, order: Order, effects: &mut Vec<Effect>) {
+        if self.leaving != Leaving::No && !matches!(order, Order::Stop { .. }) {
+            return refuse(effects, id, "the room is closing");
+        }
+        match order {
+            Order::Goal { text, approval } => self.submit_goal(id, &text, approval, effects),
+            Order::Task { spec, rename } => self.submit_task(id, spec, rename, effects),
+            Order::Approve { goal } => self.approve(id, &goal, effects),
+            Order::Deny { goal } => self.deny(id, &goal, effects),
+            Order::Retry { task, description } => self.retry(id, task, description, effects),
+            Order::Cancel { task } => self.cancel(id, &task, effects),
+            Order::CancelGoal { goal } => self.cancel_goal(id, &goal, effects),
+            Order::Pause { agent } => self.pause(id, &agent, true, effects),
+            Order::Resume { agent } => self.pause(id, &agent, false, effects),
+            Order::Stop { drain } => self.stop(id, drain, effects),
+        }
+    }
+
+    fn gateway_event(&mut self, event: GatewayEvent) {
+        match event {
+            GatewayEvent::Called { call } => self.money.add(&call),
+            GatewayEvent::Folded { money } => self.money = *money,
+            GatewayEvent::Levels { levels } => self.levels = levels,
+        }
+    }
+}
+
+/// Something that waits for a person.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Need {
+    /// A plan to approve.
+    Plan(GoalId),
+    /// A task that did not end well and has not been looked after.
+    Failed(TaskRef),
+}
+
+fn refuse(effects: &mut Vec<Effect>, id: OrderId, reason: impl Into<String>) {
+    effects.push(Effect::Answer { id, answer: Answer::Refused { reason: reason.into() } });
+}
+
+fn done(effects: &mut Vec<Effect>, id: OrderId, text: impl Into<String>, ids: Vec<String>) {
+    effects.push(Effect::Answer { id, answer: Answer::Done { text: text.into(), ids } });
+}
+
+#[cfg(test)]
+mod tests;

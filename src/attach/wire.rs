@@ -1,0 +1,113 @@
+//! The messages, one JSON object per line.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    model::{AttemptRef, Report, SlotId, TaskRef},
+    room::{Answer, Order, Stamped, State},
+};
+
+/// The longest line either side accepts, in bytes.
+pub const LONGEST_LINE: usize = 64 * 1024 * 1024;
+
+/// The first line of a connection, sent by whoever connects.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "hello")]
+pub enum Hello {
+    /// A screen or a client: wants the snapshot and all events.
+    Screen {
+        /// podium's version.
+        version: String,
+    },
+    /// A worker.
+    Worker {
+        /// podium's version.
+        version: String,
+        /// Which slot it serves.
+        slot: SlotId,
+        /// Its process id.
+        pid: u32,
+        /// The gateway token a former room gave it.
+        token: Option<String>,
+        /// What it is running.
+        running: Option<AttemptRef>,
+    },
+}
+
+/// From a screen or a client to the room.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Ask {
+    /// Chosen by the asker; the answer carries it.
+    pub ticket: u64,
+    /// What is ordered.
+    pub order: Order,
+}
+
+/// From the room to a screen or a client.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "tell", content = "it")]
+pub enum Tell {
+    /// The whole state, once, first.
+    Snapshot(Box<State>),
+    /// One event that happened after the snapshot.
+    Event(Box<Stamped>),
+    /// What came of an order.
+    Answer(u64, Answer),
+    /// The room leaves, or does not want this connection; why.
+    Bye(String),
+}
+
+/// The line of a [`Tell::Snapshot`], without a copy of the state.
+pub fn snapshot_line(state: &State) -> Result<Arc<str>, serde_json::Error> {
+    Ok(format!(r#"{{"tell":"snapshot","it":{}}}"#, serde_json::to_string(state)?).into())
+}
+
+/// The line of a [`Tell::Event`], without a copy of the event.
+pub fn event_line(stamped: &Stamped) -> Result<Arc<str>, serde_json::Error> {
+    Ok(format!(r#"{{"tell":"event","it":{}}}"#, serde_json::to_string(stamped)?).into())
+}
+
+/// From the room to a worker.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "tell", content = "it")]
+pub enum WorkerTell {
+    /// Where model calls go, and with which token.
+    Welcome {
+        /// `http://127.0.0.1:PORT`.
+        gateway: String,
+        /// This worker's token.
+        token: String,
+    },
+    /// Claim and run this.
+    Assign(TaskRef),
+    /// End this attempt; number 0 means whatever runs of this task.
+    Cancel(AttemptRef),
+    /// Leave after the attempt, or now.
+    Leave {
+        /// After the attempt.
+        drain: bool,
+    },
+    /// The room does not want this worker; why.
+    Bye(String),
+}
+
+/// From a worker to the room, after its hello.
+pub type WorkerSays = Report;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::room::Event;
+
+    #[test]
+    fn the_lines_made_without_a_copy_are_read_as_what_they_are() {
+        let state = State { name: "studio".into(), ..State::default() };
+        let line = snapshot_line(&state).unwrap();
+        assert_eq!(serde_json::from_str::<Tell>(&line).unwrap(), Tell::Snapshot(Box::new(state)));
+        let stamped = Stamped { at: jiff::Timestamp::UNIX_EPOCH, event: Event::TimeCame };
+        let line = event_line(&stamped).unwrap();
+        assert_eq!(serde_json::from_str::<Tell>(&line).unwrap(), Tell::Event(Box::new(stamped)));
+    }
+}

@@ -1,0 +1,392 @@
+//! `podium.toml` as it is written: every key optional, unknown keys refused, every value with its place.
+
+use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration};
+
+use serde::{Deserialize, Deserializer, de};
+use toml::Spanned;
+
+use super::fault::{ConfigError, Fault, Place, from_toml, position};
+use crate::model::{AgentName, EngineKind, OutputKind, Permissions};
+
+/// A key that may be left out, with the place of its value.
+pub(super) type Key<T> = Option<Spanned<T>>;
+
+/// One file.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct File {
+    pub(super) room: Room,
+    pub(super) upstream: Upstream,
+    pub(super) rehearsal: Rehearsal,
+    pub(super) orchestrator: Orchestrator,
+    pub(super) agents: BTreeMap<Spanned<String>, Agent>,
+    pub(super) retry: Retry,
+    pub(super) limits: BTreeMap<Spanned<String>, Limits>,
+    pub(super) budget: Budget,
+    pub(super) queue: Queue,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Room {
+    pub(super) gateway: Key<Loopback>,
+    pub(super) max_running: Key<u32>,
+    pub(super) orphan_grace: Key<Wait>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Upstream {
+    pub(super) url: Key<String>,
+    pub(super) api_key_env: Key<String>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Rehearsal {
+    pub(super) pace: Key<f64>,
+    pub(super) seed: Key<u64>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Orchestrator {
+    pub(super) engine: Key<EngineKind>,
+    pub(super) model: Key<String>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Agent {
+    pub(super) role: Key<String>,
+    pub(super) engine: Key<EngineKind>,
+    pub(super) command: Key<Vec<String>>,
+    pub(super) output: Key<OutputKind>,
+    pub(super) model: Key<String>,
+    pub(super) prompt: Key<PathBuf>,
+    pub(super) workspace: Key<PathBuf>,
+    pub(super) slots: Key<u32>,
+    pub(super) timeout: Key<Wait>,
+    pub(super) permissions: Key<Permissions>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Retry {
+    pub(super) attempts: Key<u32>,
+    pub(super) backoff: Key<Vec<Wait>>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Limits {
+    #[serde(rename = "requests_per_minute")]
+    pub(super) requests: Key<u32>,
+    #[serde(rename = "input_tokens_per_minute")]
+    pub(super) input_tokens: Key<u32>,
+    #[serde(rename = "output_tokens_per_minute")]
+    pub(super) output_tokens: Key<u32>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Budget {
+    #[serde(rename = "task_usd")]
+    pub(super) task: Key<f64>,
+    #[serde(rename = "goal_usd")]
+    pub(super) goal: Key<f64>,
+    #[serde(rename = "day_usd")]
+    pub(super) day: Key<f64>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Queue {
+    pub(super) url: Key<String>,
+}
+
+/// A length of time with its unit: `"10m"`, `"1h 30m"`, `"PT5M"`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Wait(pub(super) Duration);
+
+/// Reads a length of time; a bare number is refused, because nobody can see its unit.
+pub fn parse_wait(text: &str) -> Result<Duration, String> {
+    let hint = "write a length of time with its unit, such as \"10m\" or \"1h 30m\"";
+    if text.trim().parse::<f64>().is_ok() {
+        return Err(format!("`{}` has no unit: {hint}", text.trim()));
+    }
+    let span: jiff::SignedDuration = text.trim().parse().map_err(|_e| format!("`{text}` is no time: {hint}"))?;
+    Duration::try_from(span).map_err(|_negative| format!("`{text}` is negative"))
+}
+
+impl<'de> Deserialize<'de> for Wait {
+    fn deserialize<D: Deserializer<'de>>(source: D) -> Result<Self, D::Error> {
+        struct Visitor;
+        impl de::Visitor<'_> for Visitor {
+            type Value = Wait;
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("a length of time such as \"10m\"")
+            }
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Wait, E> {
+                parse_wait(text).map(Wait).map_err(E::custom)
+            }
+        }
+        source.deserialize_str(Visitor)
+    }
+}
+
+/// An address that only this machine can reach.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Loopback(pub(super) SocketAddr);
+
+impl<'de> Deserialize<'de> for Loopback {
+    fn deserialize<D: Deserializer<'de>>(source: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(source)?;
+        let address: SocketAddr = text
+            .replace("localhost:", "127.0.0.1:")
+            .parse()
+            .map_err(|_e| de::Error::custom(format!("\"{text}\" is no address such as \"127.0.0.1:0\"")))?;
+        if address.ip().is_loopback() {
+            Ok(Self(address))
+        } else {
+            Err(de::Error::custom(format!(
+                "\"{text}\" can be reached from outside; only loopback is allowed, such as \"127.0.0.1:0\""
+            )))
+        }
+    }
+}
+
+/// A file that has been read, with its text for line numbers.
+#[derive(Debug, Clone)]
+pub(super) struct Layer {
+    pub(super) file: File,
+    pub(super) path: PathBuf,
+    text: String,
+}
+
+impl Layer {
+    /// Reads and checks one file; `None` when there is none.
+    pub(super) fn read(path: PathBuf) -> Result<Option<Self>, ConfigError> {
+        match std::fs::read(&path) {
+            Ok(bytes) => match String::from_utf8(bytes) {
+                Ok(text) => Self::parse(path, text).map(Some),
+                Err(error) => {
+                    let good = String::from_utf8_lossy(
+                        error.as_bytes().get(..error.utf8_error().valid_up_to()).unwrap_or_default(),
+                    )
+                    .into_owned();
+                    let (line, column) = position(&good, good.len());
+                    let message = "the file is not UTF-8 from here on".to_owned();
+                    Err(ConfigError::Invalid(vec![Fault {
+                        place: Place::File { path, line, column },
+                        message,
+                        nearest: None,
+                    }]))
+                }
+            },
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(source) => Err(ConfigError::Io { path, source }),
+        }
+    }
+
+    /// Checks one file's text.
+    pub(super) fn parse(path: PathBuf, text: String) -> Result<Self, ConfigError> {
+        let file: File = toml::from_str(&text)
+            .map_err(|error| ConfigError::Invalid(vec![from_toml(path.clone(), &text, &error)]))?;
+        let layer = Self { file, path, text };
+        let faults = layer.check();
+        if faults.is_empty() { Ok(layer) } else { Err(ConfigError::Invalid(faults)) }
+    }
+
+    /// The line of a value, from 1.
+    pub(super) fn line<T>(&self, value: &Spanned<T>) -> usize {
+        position(&self.text, value.span().start).0
+    }
+
+    fn fault<T>(&self, value: &Spanned<T>, message: String) -> Fault {
+        let (line, column) = position(&self.text, value.span().start);
+        Fault { place: Place::File { path: self.path.clone(), line, column }, message, nearest: None }
+    }
+
+    /// Everything that is well-formed and still cannot be.
+    fn check(&self) -> Vec<Fault> {
+        let mut check = Check { layer: self, faults: Vec::new() };
+        let File { room, upstream, rehearsal, orchestrator, agents, retry, limits, budget, queue } = &self.file;
+        check.within("room.max_running", room.max_running.as_ref(), 1, 64);
+        check.wait("room.orphan_grace", room.orphan_grace.as_ref(), 0, 3600);
+        check.with("upstream.url", upstream.url.as_ref(), |url| check_upstream(url));
+        check.with("upstream.api_key_env", upstream.api_key_env.as_ref(), |name| check_variable(name));
+        check.with("rehearsal.pace", rehearsal.pace.as_ref(), |pace| check_pace(*pace));
+        check.with("orchestrator.engine", orchestrator.engine.as_ref(), |engine| match engine {
+            EngineKind::Command => Err("the orchestrator needs a model: auto, messages or claude".to_owned()),
+            EngineKind::Auto | EngineKind::Claude | EngineKind::Messages => Ok(()),
+        });
+        check.with("orchestrator.model", orchestrator.model.as_ref(), |model| check_model(model));
+        for (name, agent) in agents {
+            check.agent(name, agent);
+        }
+        check.within("retry.attempts", retry.attempts.as_ref(), 1, 20);
+        check.with("retry.backoff", retry.backoff.as_ref(), |waits| match waits.as_slice() {
+            [] => Err("the list is empty; one wait at least, such as [\"1s\"]".to_owned()),
+            waits if waits.len() > 10 => Err(format!("{} waits; at most 10 are allowed", waits.len())),
+            waits if waits.iter().any(|w| w.0 > Duration::from_hours(1)) => {
+                Err("a wait is longer than 1 h, the longest allowed".to_owned())
+            }
+            _ => Ok(()),
+        });
+        for (group, limit) in limits {
+            let name = group.get_ref();
+            let Limits { requests, input_tokens, output_tokens } = limit;
+            let most = 1_000_000_000_u32;
+            check.within(&format!("limits.{name}.requests_per_minute"), requests.as_ref(), 1, most);
+            check.within(&format!("limits.{name}.input_tokens_per_minute"), input_tokens.as_ref(), 1, most);
+            check.within(&format!("limits.{name}.output_tokens_per_minute"), output_tokens.as_ref(), 1, most);
+        }
+        for (key, value) in [("task_usd", &budget.task), ("goal_usd", &budget.goal), ("day_usd", &budget.day)] {
+            check.with(&format!("budget.{key}"), value.as_ref(), |usd| {
+                if usd.is_finite() && (0.0..=1e6).contains(usd) {
+                    Ok(())
+                } else {
+                    Err(format!("{usd} is outside 0 to 1000000 dollars"))
+                }
+            });
+        }
+        check.with("queue.url", queue.url.as_ref(), |url| check_queue(url));
+        check.faults
+    }
+}
+
+struct Check<'a> {
+    layer: &'a Layer,
+    faults: Vec<Fault>,
+}
+
+impl Check<'_> {
+    fn with<T>(&mut self, key: &str, value: Option<&Spanned<T>>, rule: impl Fn(&T) -> Result<(), String>) {
+        if let Some(value) = value
+            && let Err(message) = rule(value.get_ref())
+        {
+            self.faults.push(self.layer.fault(value, format!("{key}: {message}")));
+        }
+    }
+
+    fn within<T: PartialOrd + std::fmt::Display + Copy>(
+        &mut self,
+        key: &str,
+        value: Option<&Spanned<T>>,
+        low: T,
+        high: T,
+    ) {
+        self.with(key, value, |v| {
+            if *v < low || *v > high { Err(format!("{v} is outside {low} to {high}")) } else { Ok(()) }
+        });
+    }
+
+    fn wait(&mut self, key: &str, value: Option<&Spanned<Wait>>, low: u64, high: u64) {
+        self.with(key, value, |wait| check_wait(wait.0, low, high));
+    }
+
+    fn agent(&mut self, name: &Spanned<String>, agent: &Agent) {
+        let shown = crate::model::text::first_line(name.get_ref(), 40);
+        if let Err(error) = check_agent_name(name.get_ref()) {
+            self.faults.push(self.layer.fault(name, format!("[agents.{shown}]: {error}")));
+        }
+        let key = |what: &str| format!("agents.{shown}.{what}");
+        self.within(&key("slots"), agent.slots.as_ref(), 0, 16);
+        self.wait(&key("timeout"), agent.timeout.as_ref(), 1, 24 * 3600);
+        self.with(&key("model"), agent.model.as_ref(), |model| check_model(model));
+        for (what, path) in [("prompt", &agent.prompt), ("workspace", &agent.workspace)] {
+            self.with(&key(what), path.as_ref(), |path| {
+                if path.as_os_str().is_empty() { Err("the path is empty".to_owned()) } else { Ok(()) }
+            });
+        }
+        self.with(&key("command"), agent.command.as_ref(), |argv| match argv.first() {
+            Some(program) if program.trim().is_empty() => Err("the program's name is empty".to_owned()),
+            Some(_) | None => Ok(()),
+        });
+        if let Some(engine) = &agent.engine
+            && *engine.get_ref() == EngineKind::Command
+            && agent.command.as_ref().is_none_or(|argv| argv.get_ref().is_empty())
+        {
+            let message = format!("{}: engine = \"command\" needs command = [\"program\", …]", key("engine"));
+            self.faults.push(self.layer.fault(engine, message));
+        }
+    }
+}
+
+/// Checks an agent's name; two names are folders and variables of podium's own.
+pub(super) fn check_agent_name(name: &str) -> Result<AgentName, String> {
+    match name {
+        "goals" | "orchestrator" => Err(format!("the name {name} is podium's own; choose another")),
+        name => AgentName::new(name).map_err(|error| {
+            format!("{error}; an agent's name is also a folder: small letters, digits, _ and -, at most 32")
+        }),
+    }
+}
+
+/// Checks a length of time against bounds in seconds.
+pub(super) fn check_wait(wait: Duration, low: u64, high: u64) -> Result<(), String> {
+    if wait < Duration::from_secs(low) || wait > Duration::from_secs(high) {
+        return Err(format!("{} s is outside {low} s to {high} s", wait.as_secs_f64()));
+    }
+    Ok(())
+}
+
+/// Checks a rehearsal's pace.
+pub(super) fn check_pace(pace: f64) -> Result<(), String> {
+    if pace.is_finite() && (0.0..=100.0).contains(&pace) {
+        Ok(())
+    } else {
+        Err(format!("{pace} is outside 0 to 100 (0 = as fast as it can, 1 = made for watching)"))
+    }
+}
+
+/// Checks where model calls go.
+pub(super) fn check_upstream(url: &str) -> Result<(), String> {
+    let host = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://"));
+    match host {
+        _ if url == super::REHEARSAL_URL => Ok(()),
+        Some(host) if host.split('/').next().is_some_and(|h| h.contains('@')) => {
+            Err("the address holds a user or a key; keys come from the environment".to_owned())
+        }
+        Some(host) if !host.is_empty() && !host.starts_with('/') && !host.contains(char::is_whitespace) => {
+            let name = host.split(['/', ':']).next().unwrap_or_default();
+            if url.starts_with("https://") || matches!(name, "localhost" | "127.0.0.1") || host.starts_with("[::1]") {
+                Ok(())
+            } else {
+                Err("plain http would send the key readable over the network; use https".to_owned())
+            }
+        }
+        Some(_) | None => Err("an address such as \"https://api.anthropic.com\", or \"rehearsal:\"".to_owned()),
+    }
+}
+
+/// Checks the name of a variable; the text itself is never repeated, because a key pasted here by mistake is a secret.
+fn check_variable(name: &str) -> Result<(), String> {
+    let good = !name.is_empty()
+        && name.chars().all(|c| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_')
+        && !name.starts_with(|c: char| c.is_ascii_digit());
+    if good {
+        Ok(())
+    } else {
+        Err("this is the name of a variable, such as ANTHROPIC_API_KEY, and never the key itself".to_owned())
+    }
+}
+
+fn check_model(model: &str) -> Result<(), String> {
+    if model.is_empty() || model.starts_with('-') || model.contains(|c: char| c.is_whitespace() || c.is_control()) {
+        return Err("a model's alias or id, such as \"sonnet\"".to_owned());
+    }
+    Ok(())
+}
+
+/// Checks where tasks wait.
+pub(super) fn check_queue(url: &str) -> Result<(), String> {
+    match url {
+        "file:" => Ok(()),
+        url if url.starts_with("nats://") => {
+            Err("a queue on a NATS server is not in this version; use \"file:\"".to_owned())
+        }
+        _ => Err("\"file:\" is the queue of this version".to_owned()),
+    }
+}

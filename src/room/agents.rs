@@ -1,0 +1,515 @@
+//! Agents and their workers: who is up, who holds what, when a dead worker is started again.
+
+use std::collections::BTreeMap;
+
+use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use super::{Effect, Leaving, OrderId, State, Voice, WorkerEvent, done, event::AgentSetup, refuse};
+use crate::model::{
+    Activity, AgentName, AgentSettings, AttemptRef, Report, SlotId, TaskRef, outcome::EndState, task::Standing,
+};
+
+/// Every agent, in the order of the configuration.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Agents {
+    all: Vec<Agent>,
+    /// Attempts at once, over all agents.
+    pub max_running: u32,
+    paused: BTreeMap<AgentName, bool>,
+}
+
+/// One agent.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Agent {
+    /// Its settings in force.
+    pub settings: AgentSettings,
+    /// What keeps it from working, with the remedy.
+    pub trouble: Option<String>,
+    /// A limit with a known or unknown end: nothing starts before it.
+    pub parked: Option<Parked>,
+    /// Nothing starts while a person has paused it.
+    pub paused: bool,
+    /// One per worker process.
+    pub slots: Vec<Slot>,
+}
+
+/// Why and until when nothing starts on an agent.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Parked {
+    /// When it clears, if known.
+    pub until: Option<Timestamp>,
+    /// What was said.
+    pub why: String,
+}
+
+/// One worker process's place.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Slot {
+    /// Whose, and which.
+    pub id: SlotId,
+    /// How the process is.
+    pub process: Process,
+    /// Counts the starts; a word about an older start is ignored.
+    pub epoch: u64,
+    /// Starts in a row that did not last a minute.
+    pub failures: u32,
+    /// What it holds.
+    pub held: Option<Held>,
+}
+
+/// How a worker process is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "is")]
+pub enum Process {
+    /// Not running, and not wanted.
+    Off,
+    /// Started, has not said hello; or a former room's worker that has not found this one yet.
+    Starting {
+        /// Its process id, once known.
+        pid: Option<u32>,
+        /// Since when.
+        since: Timestamp,
+    },
+    /// Up and connected.
+    Up {
+        /// Its process id.
+        pid: u32,
+        /// Since when.
+        since: Timestamp,
+    },
+    /// Died; started again at `until`.
+    Backoff {
+        /// When.
+        until: Timestamp,
+        /// How it died.
+        why: String,
+    },
+    /// Told to leave.
+    Leaving {
+        /// Its process id.
+        pid: u32,
+    },
+}
+
+/// A task in a worker's hands.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Held {
+    /// Which task.
+    pub task: TaskRef,
+    /// The attempt, once its child runs.
+    pub attempt: Option<u32>,
+    /// Since when.
+    pub since: Timestamp,
+    /// The child's process id.
+    pub pid: Option<u32>,
+    /// The log, relative to the stage.
+    pub log: Option<String>,
+    /// A person asked to end it.
+    pub cancelling: bool,
+    /// What it does.
+    pub activity: Activity,
+}
+
+impl Slot {
+    /// Connected and free.
+    pub fn is_idle(&self) -> bool {
+        matches!(self.process, Process::Up { .. }) && self.held.is_none()
+    }
+
+    /// The worker's process id, where there is one.
+    pub fn pid(&self) -> Option<u32> {
+        match &self.process {
+            Process::Off | Process::Backoff { .. } => None,
+            Process::Starting { pid, .. } => *pid,
+            Process::Up { pid, .. } | Process::Leaving { pid } => Some(*pid),
+        }
+    }
+}
+
+impl Agent {
+    /// Its name.
+    pub fn name(&self) -> &AgentName {
+        &self.settings.name
+    }
+
+    /// Attempts running now.
+    pub fn running(&self) -> usize {
+        self.slots.iter().filter(|s| s.held.is_some()).count()
+    }
+
+    /// Whether a person or a limit keeps it from starting anything.
+    pub fn may_start(&self) -> bool {
+        !self.paused && self.parked.is_none() && self.trouble.is_none()
+    }
+
+    /// The word on screen: `running`, `idle`, `paused`, `parked`, `starting`, `restarting`, `not ready`, `stopped`.
+    pub fn word(&self) -> &'static str {
+        if self.trouble.is_some() {
+            "not ready"
+        } else if self.running() > 0 {
+            "running"
+        } else if self.paused {
+            "paused"
+        } else if self.parked.is_some() {
+            "parked"
+        } else if self.slots.iter().any(|s| matches!(s.process, Process::Up { .. })) {
+            "idle"
+        } else if self.slots.iter().any(|s| matches!(s.process, Process::Starting { .. })) {
+            "starting"
+        } else if self.slots.iter().any(|s| matches!(s.process, Process::Backoff { .. })) {
+            "restarting"
+        } else {
+            "stopped"
+        }
+    }
+}
+
+impl Agents {
+    /// Every agent.
+    pub fn iter(&self) -> impl Iterator<Item = &Agent> {
+        self.all.iter()
+    }
+
+    /// One agent.
+    pub fn get(&self, name: &AgentName) -> Option<&Agent> {
+        self.all.iter().find(|a| a.name() == name)
+    }
+
+    /// Their names, in order.
+    pub fn names(&self) -> Vec<AgentName> {
+        self.all.iter().map(|a| a.name().clone()).collect()
+    }
+
+    /// Attempts running now, over all agents.
+    pub fn running(&self) -> usize {
+        self.all.iter().map(Agent::running).sum()
+    }
+
+    /// The slot that holds a task.
+    pub fn holder(&self, task: &TaskRef) -> Option<&Slot> {
+        self.get(&task.agent)?.slots.iter().find(|s| s.held.as_ref().is_some_and(|h| &h.task == task))
+    }
+
+    fn get_mut(&mut self, name: &AgentName) -> Option<&mut Agent> {
+        self.all.iter_mut().find(|a| a.name() == name)
+    }
+
+    fn slot_mut(&mut self, id: &SlotId) -> Option<&mut Slot> {
+        self.get_mut(&id.agent)?.slots.iter_mut().find(|s| &s.id == id)
+    }
+
+    fn slots(&self) -> impl Iterator<Item = &Slot> {
+        self.all.iter().flat_map(|a| &a.slots)
+    }
+
+    pub(super) fn next_wake(&self) -> Option<Timestamp> {
+        let restarts = self.slots().filter_map(|s| match &s.process {
+            Process::Backoff { until, .. } => Some(*until),
+            Process::Off | Process::Starting { .. } | Process::Up { .. } | Process::Leaving { .. } => None,
+        });
+        restarts.chain(self.all.iter().filter_map(|a| a.parked.as_ref()?.until)).min()
+    }
+
+    pub(super) fn open(&mut self, agents: Vec<AgentSetup>, max_running: u32, found: &[(SlotId, u32)], now: Timestamp) {
+        self.max_running = max_running;
+        let paused = &self.paused;
+        self.all = agents
+            .into_iter()
+            .map(|AgentSetup { settings, trouble }| {
+                let slots = (0..settings.slots)
+                    .map(|index| {
+                        let id = SlotId { agent: settings.name.clone(), index };
+                        let alive = found.iter().find(|(slot, _)| *slot == id);
+                        let process =
+                            alive.map_or(Process::Off, |(_, pid)| Process::Starting { pid: Some(*pid), since: now });
+                        Slot { id, process, epoch: 0, failures: 0, held: None }
+                    })
+                    .collect();
+                let paused = paused.get(&settings.name).copied().unwrap_or(false);
+                Agent { settings, trouble, parked: None, paused, slots }
+            })
+            .collect();
+    }
+}
+
+/// Seconds before the next start after this many failures in a row: 1, 2, 4 … 60.
+fn backoff(failures: u32) -> SignedDuration {
+    SignedDuration::from_secs(1_i64.checked_shl(failures.saturating_sub(1)).unwrap_or(60).clamp(1, 60))
+}
+
+/// A worker that lived this long was healthy: its next death starts the back-off anew.
+const HEALTHY: SignedDuration = SignedDuration::from_secs(60);
+
+impl State {
+    /// Starts every worker that is wanted and due.
+    pub(super) fn start_workers(&mut self, effects: &mut Vec<Effect>) {
+        if self.leaving != Leaving::No {
+            return;
+        }
+        let now = self.now;
+        for agent in &mut self.agents.all {
+            if agent.parked.as_ref().is_some_and(|p| p.until.is_some_and(|until| until <= now)) {
+                agent.parked = None;
+            }
+            for slot in &mut agent.slots {
+                let due = match &slot.process {
+                    Process::Off => true,
+                    Process::Backoff { until, .. } => *until <= now,
+                    Process::Starting { .. } | Process::Up { .. } | Process::Leaving { .. } => false,
+                };
+                if due {
+                    slot.epoch += 1;
+                    slot.process = Process::Starting { pid: None, since: now };
+                    effects.push(Effect::SpawnWorker { slot: slot.id.clone(), epoch: slot.epoch });
+                }
+            }
+        }
+    }
+
+    pub(super) fn worker_event(&mut self, event: WorkerEvent, effects: &mut Vec<Effect>) {
+        let now = self.now;
+        match event {
+            WorkerEvent::Spawned { slot, epoch, pid } => {
+                if let Some(slot) = self.agents.slot_mut(&slot)
+                    && slot.epoch == epoch
+                    && matches!(slot.process, Process::Starting { pid: None, .. })
+                {
+                    slot.process = Process::Starting { pid: Some(pid), since: now };
+                }
+            }
+            WorkerEvent::SpawnFailed { slot, epoch, message } => {
+                if self.agents.slot_mut(&slot).is_some_and(|s| s.epoch == epoch) {
+                    self.worker_died(&slot, &message, effects);
+                }
+            }
+            WorkerEvent::Connected { slot: id, pid, running } => {
+                let Some(slot) = self.agents.slot_mut(&id) else { return };
+                slot.process = Process::Up { pid, since: now };
+                let dropped = slot.held.take_if(|h| running.as_ref().is_none_or(|r| r.task != h.task));
+                if let Some(attempt) = running
+                    && slot.held.is_none()
+                {
+                    let known =
+                        self.tasks.get(&attempt.task).and_then(|t| t.record.attempts.iter().find(|a| a.n == attempt.n));
+                    slot.held = Some(Held {
+                        since: known.map_or(now, |a| a.started_at),
+                        log: known.map(|a| a.log.clone()),
+                        attempt: Some(attempt.n),
+                        task: attempt.task.clone(),
+                        pid: None,
+                        cancelling: false,
+                        activity: Activity::default(),
+                    });
+                    self.tasks.adopt(&attempt.task, now);
+                }
+                if let Some(held) = dropped {
+                    effects.push(Effect::Recover { task: held.task });
+                }
+                match self.leaving {
+                    Leaving::No => {}
+                    Leaving::Draining => effects.push(Effect::StopWorker { slot: id, drain: true }),
+                    Leaving::Stopping => effects.push(Effect::StopWorker { slot: id, drain: false }),
+                }
+            }
+            WorkerEvent::Disconnected { slot, pid } => {
+                if let Some(slot) = self.agents.slot_mut(&slot)
+                    && matches!(slot.process, Process::Up { pid: up, .. } if up == pid)
+                {
+                    slot.process = Process::Starting { pid: Some(pid), since: now };
+                }
+            }
+            WorkerEvent::Exited { slot: id, pid, how } => {
+                let Some(slot) = self.agents.slot_mut(&id) else { return };
+                if slot.pid().is_none_or(|known| known == pid) {
+                    self.worker_died(&id, &how, effects);
+                }
+            }
+            WorkerEvent::Reported { slot, report } => self.reported(&slot, report),
+        }
+    }
+
+    fn worker_died(&mut self, id: &SlotId, how: &str, effects: &mut Vec<Effect>) {
+        let (now, leaving) = (self.now, self.leaving);
+        let Some(slot) = self.agents.slot_mut(id) else { return };
+        let held = slot.held.take();
+        let told_to_leave = matches!(slot.process, Process::Leaving { .. }) || leaving != Leaving::No;
+        if told_to_leave {
+            slot.process = Process::Off;
+        } else {
+            let lived = match &slot.process {
+                Process::Up { since, .. } => now.duration_since(*since),
+                Process::Off | Process::Starting { .. } | Process::Backoff { .. } | Process::Leaving { .. } => {
+                    SignedDuration::ZERO
+                }
+            };
+            slot.failures = if lived >= HEALTHY { 1 } else { slot.failures + 1 };
+            let wait = backoff(slot.failures);
+            slot.process = Process::Backoff { until: now + wait, why: how.to_owned() };
+            let text = format!("worker {id} ended ({how}); starts again in {} s", wait.as_secs());
+            self.say(Voice::Room, None, text);
+        }
+        if let Some(held) = held {
+            self.tasks.release(&held.task);
+            effects.push(Effect::Recover { task: held.task });
+        }
+        self.leave_when_empty(effects);
+    }
+
+    fn reported(&mut self, id: &SlotId, report: Report) {
+        let now = self.now;
+        let Some(slot) = self.agents.slot_mut(id) else { return };
+        match report {
+            Report::Started { attempt, pid, session_id, log, at } => {
+                let cancelling = slot.held.as_ref().is_some_and(|h| h.task == attempt.task && h.cancelling);
+                slot.held = Some(Held {
+                    task: attempt.task.clone(),
+                    attempt: Some(attempt.n),
+                    since: at,
+                    pid: Some(pid),
+                    log: Some(log.clone()),
+                    cancelling,
+                    activity: Activity::default(),
+                });
+                self.tasks.started(&attempt, at, session_id, log);
+            }
+            Report::Active { attempt, activity } => {
+                if let Some(held) = slot.held.as_mut().filter(|h| h.task == attempt.task) {
+                    held.activity = activity;
+                }
+            }
+            Report::Failed { attempt, ending, spend, not_before, at } => {
+                slot.held.take_if(|h| h.task == attempt.task);
+                self.park(&attempt, &ending, not_before);
+                self.tasks.failed(&attempt, ending, spend, not_before, at);
+            }
+            Report::Ended { outcome } => {
+                slot.held.take_if(|h| h.task == outcome.task);
+                self.task_ended(*outcome);
+            }
+            Report::NotStarted { task, reason } => {
+                slot.held.take_if(|h| h.task == task);
+                self.tasks.not_started(&task, reason, now);
+            }
+        }
+    }
+
+    /// A limit with an end keeps the whole agent from starting until then.
+    fn park(&mut self, attempt: &AttemptRef, ending: &crate::model::Ending, not_before: Timestamp) {
+        if let crate::model::Ending::Limit { message, until } = ending
+            && let Some(agent) = self.agents.get_mut(&attempt.task.agent)
+        {
+            agent.parked = Some(Parked { until: Some(until.unwrap_or(not_before)), why: message.clone() });
+        }
+    }
+
+    /// Hands ready tasks to free workers, the most urgent first.
+    pub(super) fn dispatch(&mut self, effects: &mut Vec<Effect>) {
+        if self.leaving != Leaving::No {
+            return;
+        }
+        let now = self.now;
+        let mut room = (self.agents.max_running as usize).saturating_sub(self.agents.running());
+        for agent in &mut self.agents.all {
+            if !agent.may_start() {
+                continue;
+            }
+            for slot in agent.slots.iter_mut().filter(|s| s.is_idle()) {
+                if room == 0 {
+                    return;
+                }
+                let Some(task) = self.tasks.take_ready(&agent.settings.name) else { break };
+                slot.held = Some(Held {
+                    task: task.clone(),
+                    attempt: None,
+                    since: now,
+                    pid: None,
+                    log: None,
+                    cancelling: false,
+                    activity: Activity::default(),
+                });
+                room -= 1;
+                effects.push(Effect::Assign { slot: slot.id.clone(), task });
+            }
+        }
+    }
+
+    pub(super) fn pause(&mut self, id: OrderId, name: &AgentName, pause: bool, effects: &mut Vec<Effect>) {
+        // The journal is replayed before the configuration is known: the wish is kept for when the agent appears.
+        self.agents.paused.insert(name.clone(), pause);
+        if let Some(agent) = self.agents.get_mut(name) {
+            agent.paused = pause;
+            if !pause {
+                agent.parked = None;
+            }
+            let word = if pause { "is paused" } else { "goes on" };
+            done(effects, id, format!("{name} {word}"), vec![name.to_string()]);
+        } else {
+            let names = join(&self.agents.names());
+            refuse(effects, id, format!("there is no agent {name}; there are {names}"));
+        }
+    }
+
+    pub(super) fn stop(&mut self, id: OrderId, drain: bool, effects: &mut Vec<Effect>) {
+        self.leaving = if drain { Leaving::Draining } else { Leaving::Stopping };
+        let running = self.agents.running();
+        let text = match (drain, running) {
+            (true, 1..) => format!("leaving when {running} running attempts have ended"),
+            _ => "leaving".to_owned(),
+        };
+        done(effects, id, text, Vec::new());
+        for slot in self.agents.all.iter_mut().flat_map(|a| &mut a.slots) {
+            match &slot.process {
+                Process::Up { pid, .. } | Process::Starting { pid: Some(pid), .. } => {
+                    slot.process = Process::Leaving { pid: *pid };
+                    effects.push(Effect::StopWorker { slot: slot.id.clone(), drain });
+                }
+                Process::Leaving { .. } => effects.push(Effect::StopWorker { slot: slot.id.clone(), drain }),
+                Process::Backoff { .. } => slot.process = Process::Off,
+                Process::Off | Process::Starting { pid: None, .. } => {}
+            }
+        }
+        self.leave_when_empty(effects);
+    }
+
+    fn leave_when_empty(&self, effects: &mut Vec<Effect>) {
+        if self.leaving != Leaving::No && self.agents.slots().all(|s| s.process == Process::Off) {
+            effects.push(Effect::Shutdown);
+        }
+    }
+
+    /// Tells the worker that holds `task` to end it; false when nobody holds it.
+    pub(super) fn cancel_held(&mut self, task: &TaskRef, effects: &mut Vec<Effect>) -> bool {
+        let Some(agent) = self.agents.get_mut(&task.agent) else { return false };
+        for slot in &mut agent.slots {
+            if let Some(held) = slot.held.as_mut().filter(|h| &h.task == task) {
+                held.cancelling = true;
+                // 0 before the attempt has a number: the worker ends whatever it runs of this task.
+                let attempt = task.attempt(held.attempt.unwrap_or(0));
+                effects.push(Effect::CancelAttempt { slot: slot.id.clone(), attempt });
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Whether a task's ended state is one that a person should look at.
+    pub(super) fn is_bad(state: EndState) -> bool {
+        match state {
+            EndState::Failed | EndState::TimedOut | EndState::Expired | EndState::Dead => true,
+            EndState::Done | EndState::Cancelled | EndState::Skipped => false,
+        }
+    }
+
+    /// Whether the queue says that an attempt of this task runs somewhere.
+    pub(super) fn runs_elsewhere(&self, task: &TaskRef) -> bool {
+        self.tasks.get(task).is_some_and(|t| matches!(t.record.standing, Standing::Running { .. }))
+            && self.agents.holder(task).is_none()
+    }
+}
+
+/// Names in a row: `marie, anga, fabien`.
+pub(super) fn join(names: &[AgentName]) -> String {
+    names.iter().map(AgentName::as_str).collect::<Vec<_>>().join(", ")
+}

@@ -1,0 +1,105 @@
+//! What the room asks of the world: orders as data. The runtime carries them out; a replica drops them.
+
+use crate::model::{AttemptRef, Ending, Fault, GoalId, Plan, SlotId, TaskRef, TaskSpec};
+
+use super::event::{Answer, OrderId};
+
+/// One thing to be done. Each that can end answers exactly once, well or badly, with an event.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Effect {
+    /// Tell whoever ordered; no event follows.
+    Answer {
+        /// Which order.
+        id: OrderId,
+        /// What came of it.
+        answer: Answer,
+    },
+    /// Start a worker process; `Spawned` or `SpawnFailed` follows.
+    SpawnWorker {
+        /// For which slot.
+        slot: SlotId,
+        /// Which start of this slot.
+        epoch: u64,
+    },
+    /// Tell a worker to claim and run a task; `Started` or `NotStarted` follows, or its process ends.
+    Assign {
+        /// Which worker.
+        slot: SlotId,
+        /// Which task.
+        task: TaskRef,
+    },
+    /// Tell a worker to end its attempt; an ending follows.
+    CancelAttempt {
+        /// Which worker.
+        slot: SlotId,
+        /// Which attempt.
+        attempt: AttemptRef,
+    },
+    /// Tell a worker to leave, after its attempt or at once; `Exited` follows.
+    StopWorker {
+        /// Which worker.
+        slot: SlotId,
+        /// After its attempt.
+        drain: bool,
+    },
+    /// End what a dead worker left of this task's attempt, mend the queue, and look where the task stands; the queue's
+    /// change follows.
+    Recover {
+        /// Which task.
+        task: TaskRef,
+    },
+    /// Put one task into the queue; `Answered` follows.
+    Submit {
+        /// Whose order.
+        id: OrderId,
+        /// The task.
+        spec: Box<TaskSpec>,
+    },
+    /// End a task that has no attempt; the queue's change follows, and `Answered` where an order is named.
+    EndTask {
+        /// Whose order, if anybody's.
+        id: Option<OrderId>,
+        /// Which.
+        task: TaskRef,
+        /// As what.
+        ending: Ending,
+    },
+    /// Bring a task back; the queue's change and `Answered` follow.
+    RetryTask {
+        /// Whose order.
+        id: OrderId,
+        /// Which.
+        task: TaskRef,
+        /// Another text.
+        description: Option<String>,
+    },
+    /// Ask the orchestrator's model for a plan; `goal::Answered` or `PlanFailed` follows.
+    Plan {
+        /// For which goal.
+        goal: GoalId,
+        /// Its text.
+        text: String,
+        /// Which round.
+        round: u32,
+        /// The former answer and what was wrong with it.
+        repair: Option<(String, Vec<Fault>)>,
+    },
+    /// Put a plan's tasks into the queue; `Published` or `PublishFailed` follows.
+    Publish {
+        /// For which goal.
+        goal: GoalId,
+        /// All of them.
+        tasks: Vec<TaskSpec>,
+    },
+    /// Write a goal's report from the results on disk; `goal::Reported` or `ReportFailed` follows.
+    Synthesise {
+        /// For which goal.
+        goal: GoalId,
+        /// Its text.
+        text: String,
+        /// Its plan.
+        plan: Box<Plan>,
+    },
+    /// Everything has ended; close the socket and leave.
+    Shutdown,
+}

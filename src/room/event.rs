@@ -1,0 +1,382 @@
+//! What happened: every event the room can hear of, in the past tense.
+
+use std::path::PathBuf;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::model::{
+    AgentName, AgentSettings, Approval, AttemptRef, GoalId, MicroUsd, Rejected, Report, SlotId, Spend, TaskRecord,
+    TaskRef, TaskSpec,
+    gateway::{Call, Levels},
+};
+
+use super::money::Money;
+
+/// An event and when it happened; the only way in which time enters the room.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Stamped {
+    /// When.
+    pub at: Timestamp,
+    /// What.
+    pub event: Event,
+}
+
+/// Names an order, so that its answer finds back; 0 is nobody's.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct OrderId(pub u64);
+
+/// Something that happened.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "area", content = "event")]
+pub enum Event {
+    /// The room opened on its stage.
+    Opened(Box<Opened>),
+    /// A moment that [`super::State::next_wake`] asked for has come.
+    TimeCame,
+    /// Somebody ordered something.
+    Ordered {
+        /// Which order.
+        id: OrderId,
+        /// What.
+        order: Order,
+    },
+    /// The queue's picture changed.
+    Task(TaskEvent),
+    /// A worker process came, spoke or went.
+    Worker(WorkerEvent),
+    /// The orchestrator's work went on.
+    Goal(GoalEvent),
+    /// The gateway counted or learned.
+    Gateway(GatewayEvent),
+}
+
+/// The configuration in force and what was found at the start.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Opened {
+    /// The stage's folder name.
+    pub name: String,
+    /// The stage's folder.
+    pub stage: PathBuf,
+    /// Whether the model calls go to the rehearsal stand-in.
+    pub rehearsal: bool,
+    /// podium's version.
+    pub version: String,
+    /// The room's process id.
+    pub pid: u32,
+    /// Every agent, its engine resolved.
+    pub agents: Vec<AgentSetup>,
+    /// How the orchestrator works.
+    pub orchestrator: Orchestrator,
+    /// Attempts at once, over all agents.
+    pub max_running: u32,
+    /// Starts allowed per task.
+    pub attempts: u32,
+    /// The most a day may cost.
+    pub day_budget: MicroUsd,
+    /// Workers of a former room that still live.
+    pub found: Vec<(SlotId, u32)>,
+}
+
+/// One agent at the start.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct AgentSetup {
+    /// Its settings.
+    pub settings: AgentSettings,
+    /// What keeps it from working, with the remedy; `None` when it is ready.
+    pub trouble: Option<String>,
+}
+
+/// How the orchestrator works.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Orchestrator {
+    /// Model alias or id.
+    pub model: String,
+    /// What keeps it from working, with the remedy.
+    pub trouble: Option<String>,
+}
+
+/// What a person or a script may order.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "order")]
+pub enum Order {
+    /// Plan and run this.
+    Goal {
+        /// In plain words.
+        text: String,
+        /// Who approves the plan.
+        approval: Approval,
+    },
+    /// Run this one task.
+    Task {
+        /// The task; its id is a wish when `rename` is set.
+        spec: Box<TaskSpec>,
+        /// Take another id when this one is in use.
+        rename: bool,
+    },
+    /// The plan is good.
+    Approve {
+        /// Whose plan.
+        goal: GoalId,
+    },
+    /// The plan is not.
+    Deny {
+        /// Whose plan.
+        goal: GoalId,
+    },
+    /// Start this task again.
+    Retry {
+        /// Which.
+        task: TaskRef,
+        /// Another text for it.
+        description: Option<String>,
+    },
+    /// End this task.
+    Cancel {
+        /// Which.
+        task: TaskRef,
+    },
+    /// End this goal and all its tasks.
+    CancelGoal {
+        /// Which.
+        goal: GoalId,
+    },
+    /// Start nothing more on this agent.
+    Pause {
+        /// Which.
+        agent: AgentName,
+    },
+    /// Start again on this agent.
+    Resume {
+        /// Which.
+        agent: AgentName,
+    },
+    /// End the room and its workers.
+    Stop {
+        /// Let running attempts end first.
+        drain: bool,
+    },
+}
+
+/// The queue's picture changed.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "change")]
+pub enum TaskEvent {
+    /// A task is new or stands elsewhere.
+    Changed {
+        /// The whole of it.
+        record: Box<TaskRecord>,
+    },
+    /// Its waiting file was deleted by somebody.
+    Withdrawn {
+        /// Which.
+        task: TaskRef,
+    },
+    /// A file was set aside or is listed with a reason.
+    Rejected {
+        /// Which and why.
+        rejected: Rejected,
+    },
+    /// Such a file is gone.
+    RejectedGone {
+        /// Its path, relative to the stage.
+        path: String,
+    },
+    /// How changes are noticed now.
+    Polling {
+        /// `None` = by the kernel.
+        why: Option<String>,
+    },
+    /// An order about tasks was carried out, or could not be.
+    Answered {
+        /// Which order.
+        id: OrderId,
+        /// What came of it.
+        answer: Answer,
+    },
+}
+
+/// A worker process came, spoke or went.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "did")]
+pub enum WorkerEvent {
+    /// It was started.
+    Spawned {
+        /// For which slot.
+        slot: SlotId,
+        /// Which start of this slot.
+        epoch: u64,
+        /// Its process id.
+        pid: u32,
+    },
+    /// It could not be started.
+    SpawnFailed {
+        /// For which slot.
+        slot: SlotId,
+        /// Which start of this slot.
+        epoch: u64,
+        /// Why.
+        message: String,
+    },
+    /// It said hello on the socket.
+    Connected {
+        /// Which slot it serves.
+        slot: SlotId,
+        /// Its process id.
+        pid: u32,
+        /// What it is running.
+        running: Option<AttemptRef>,
+    },
+    /// Its connection ended.
+    Disconnected {
+        /// Which slot it serves.
+        slot: SlotId,
+        /// Its process id.
+        pid: u32,
+    },
+    /// Its process ended, and what it left behind was ended too.
+    Exited {
+        /// Which slot it served.
+        slot: SlotId,
+        /// Its process id.
+        pid: u32,
+        /// `exit 0`, `signal 9`.
+        how: String,
+    },
+    /// It reported.
+    Reported {
+        /// Which slot it serves.
+        slot: SlotId,
+        /// What it said.
+        report: Report,
+    },
+}
+
+/// The orchestrator's work went on.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "step")]
+pub enum GoalEvent {
+    /// The model answered a request for a plan.
+    Answered {
+        /// Which goal.
+        id: GoalId,
+        /// Which round was asked.
+        round: u32,
+        /// The answer as it came.
+        text: String,
+        /// The model that gave it.
+        model: String,
+        /// What it cost.
+        spend: Spend,
+    },
+    /// There was no answer.
+    PlanFailed {
+        /// Which goal.
+        id: GoalId,
+        /// Which round was asked.
+        round: u32,
+        /// Why.
+        message: String,
+    },
+    /// Its tasks are in the queue.
+    Published {
+        /// Which goal.
+        id: GoalId,
+    },
+    /// Its tasks could not be put into the queue.
+    PublishFailed {
+        /// Which goal.
+        id: GoalId,
+        /// Why.
+        message: String,
+    },
+    /// Its report is on disk.
+    Reported {
+        /// Which goal.
+        id: GoalId,
+        /// Where, relative to the stage.
+        path: String,
+        /// The first lines.
+        opening: String,
+        /// Set when the model could not write it and code did.
+        plain: Option<String>,
+        /// What it cost.
+        spend: Spend,
+    },
+    /// The report could not be written to disk.
+    ReportFailed {
+        /// Which goal.
+        id: GoalId,
+        /// Why.
+        message: String,
+    },
+}
+
+/// The gateway counted or learned.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "news")]
+pub enum GatewayEvent {
+    /// A model call ended.
+    Called {
+        /// Its row.
+        call: Box<Call>,
+    },
+    /// What was spent before, folded from the ledger.
+    Folded {
+        /// All of it.
+        money: Box<Money>,
+    },
+    /// The buckets stand at these levels.
+    Levels {
+        /// All of them.
+        levels: Levels,
+    },
+}
+
+/// What came of an order.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "answer")]
+pub enum Answer {
+    /// It is done, or accepted and durable.
+    Done {
+        /// One line for a person.
+        text: String,
+        /// Ids made or touched.
+        ids: Vec<String>,
+    },
+    /// It was not done, and why.
+    Refused {
+        /// One line for a person.
+        reason: String,
+    },
+}
+
+impl Event {
+    /// Whether this is a decision that a new room must hear again: kept in the journal. Everything else is read from
+    /// the queue, the process table, the ledger or the configuration.
+    pub fn is_fact(&self) -> bool {
+        match self {
+            Self::Ordered { order, .. } => match order {
+                Order::Goal { .. }
+                | Order::Approve { .. }
+                | Order::Deny { .. }
+                | Order::CancelGoal { .. }
+                | Order::Pause { .. }
+                | Order::Resume { .. } => true,
+                Order::Task { .. } | Order::Retry { .. } | Order::Cancel { .. } | Order::Stop { .. } => false,
+            },
+            // What a plan is checked against: without it a replay would judge otherwise.
+            Self::Opened(_) | Self::Goal(_) => true,
+            Self::Task(task) => match task {
+                TaskEvent::Withdrawn { .. } => true,
+                TaskEvent::Changed { .. }
+                | TaskEvent::Rejected { .. }
+                | TaskEvent::RejectedGone { .. }
+                | TaskEvent::Polling { .. }
+                | TaskEvent::Answered { .. } => false,
+            },
+            Self::TimeCame | Self::Worker(_) | Self::Gateway(_) => false,
+        }
+    }
+}

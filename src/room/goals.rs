@@ -1,0 +1,375 @@
+//! Goals: from the operator's words over a checked and approved plan to the report.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::{Effect, GoalEvent, OrderId, State, Voice, done, event::Orchestrator, refuse};
+use crate::{
+    model::{Approval, EndState, Ending, Fault, GoalEnd, GoalId, GoalPhase, Plan, TaskRef},
+    orchestrator::{plan, schedule},
+};
+
+/// Rounds in which the model may answer: the plan and one repair.
+pub const ROUNDS: u32 = 2;
+
+/// Every goal.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Goals {
+    all: BTreeMap<u64, Goal>,
+    /// How the orchestrator works.
+    pub orchestrator: Orchestrator,
+    #[serde(skip)]
+    touched: BTreeSet<GoalId>,
+}
+
+/// One goal.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Goal {
+    /// Its id.
+    pub id: GoalId,
+    /// What the operator typed.
+    pub text: String,
+    /// When.
+    pub submitted_at: Timestamp,
+    /// Who approves.
+    pub approval: Approval,
+    /// How far it has come.
+    pub phase: GoalPhase,
+    /// The plan in force, or the one that waits for approval.
+    pub plan: Option<Plan>,
+    /// What was wrong with the model's last answer.
+    pub faults: Vec<Fault>,
+    /// Its tasks in the queue.
+    pub tasks: Vec<TaskRef>,
+    /// Its tasks are in the queue.
+    pub published: bool,
+    /// When the plan was approved.
+    pub approved_at: Option<Timestamp>,
+    /// The report, relative to the stage.
+    pub report: Option<String>,
+    /// When it was over.
+    pub ended_at: Option<Timestamp>,
+}
+
+impl Goal {
+    /// Whether its plan waits for a person.
+    pub fn needs_approval(&self) -> bool {
+        self.phase == GoalPhase::AwaitingApproval
+    }
+}
+
+impl Goals {
+    /// Every goal, oldest first.
+    pub fn iter(&self) -> impl DoubleEndedIterator<Item = &Goal> {
+        self.all.values()
+    }
+
+    /// One goal.
+    pub fn get(&self, id: &GoalId) -> Option<&Goal> {
+        self.all.values().find(|g| &g.id == id)
+    }
+
+    /// The newest goal that is not over, else the newest.
+    pub fn current(&self) -> Option<&Goal> {
+        self.all.values().rev().find(|g| !g.phase.is_over()).or_else(|| self.all.values().next_back())
+    }
+
+    fn get_mut(&mut self, id: &GoalId) -> Option<&mut Goal> {
+        self.all.values_mut().find(|g| &g.id == id)
+    }
+
+    /// Looks at this goal again before the next effects go out.
+    pub(super) fn touch(&mut self, id: GoalId) {
+        self.touched.insert(id);
+    }
+
+    /// A task of a goal was withdrawn by somebody: the goal goes on without it.
+    pub(super) fn lost(&mut self, task: &TaskRef) {
+        for goal in self.all.values_mut().filter(|g| g.tasks.contains(task)) {
+            goal.tasks.retain(|t| t != task);
+            self.touched.insert(goal.id.clone());
+        }
+    }
+}
+
+impl State {
+    pub(super) fn submit_goal(&mut self, id: OrderId, text: &str, approval: Approval, effects: &mut Vec<Effect>) {
+        let text = crate::model::text::scrub(text).trim().to_owned();
+        if text.is_empty() {
+            return refuse(effects, id, "the goal is empty");
+        }
+        if let Some(trouble) = &self.goals.orchestrator.trouble {
+            return refuse(effects, id, format!("the orchestrator cannot plan: {trouble}"));
+        }
+        let number = self.goals.all.keys().next_back().map_or(1, |n| n + 1);
+        let Ok(goal) = GoalId::new(format!("g{number}")) else { return refuse(effects, id, "no goal id is free") };
+        self.say(Voice::You, Some(goal.clone()), text.clone());
+        self.goals.all.insert(
+            number,
+            Goal {
+                id: goal.clone(),
+                text: text.clone(),
+                submitted_at: self.now,
+                approval,
+                phase: GoalPhase::Planning { round: 1 },
+                plan: None,
+                faults: Vec::new(),
+                tasks: Vec::new(),
+                published: false,
+                approved_at: None,
+                report: None,
+                ended_at: None,
+            },
+        );
+        done(effects, id, format!("{goal} is being planned"), vec![goal.to_string()]);
+        effects.push(Effect::Plan { goal, text, round: 1, repair: None });
+    }
+
+    pub(super) fn goal_event(&mut self, event: GoalEvent, effects: &mut Vec<Effect>) {
+        match event {
+            GoalEvent::Answered { id, round, text, model, spend } => {
+                self.plan_answered(&id, round, &text, &model, spend, effects);
+            }
+            GoalEvent::PlanFailed { id, round, message } => {
+                if self.is_planning(&id, round) {
+                    self.end_goal(&id, GoalEnd::Failed, &format!("no plan: {message}"));
+                }
+            }
+            GoalEvent::Published { id } => {
+                if let Some(goal) = self.goals.get_mut(&id) {
+                    goal.published = true;
+                }
+                self.goals.touch(id);
+            }
+            GoalEvent::PublishFailed { id, message } => {
+                self.end_goal(&id, GoalEnd::Failed, &format!("its tasks could not be queued: {message}"));
+            }
+            GoalEvent::Reported { id, path, opening, plain, .. } => {
+                let Some(goal) = self.goals.get_mut(&id) else { return };
+                goal.report = Some(path.clone());
+                let tasks = goal.tasks.clone();
+                let states: Vec<_> =
+                    tasks.iter().filter_map(|t| self.tasks.get(t)?.record.outcome.as_ref().map(|o| o.state)).collect();
+                let good = states.iter().filter(|s| **s == EndState::Done).count();
+                let end = match (good == tasks.len() && plain.is_none(), good) {
+                    (true, _) => GoalEnd::Done,
+                    (false, 0) => GoalEnd::Failed,
+                    (false, _) => GoalEnd::Partial,
+                };
+                let how = plain.map(|why| format!(" (written without the model: {why})")).unwrap_or_default();
+                self.say(Voice::Report, Some(id.clone()), opening);
+                self.end_goal(&id, end, &format!("{good} of {} tasks done, report {path}{how}", tasks.len()));
+            }
+            GoalEvent::ReportFailed { id, message } => {
+                self.end_goal(&id, GoalEnd::Failed, &format!("no report: {message}"));
+            }
+        }
+    }
+
+    fn is_planning(&self, id: &GoalId, round: u32) -> bool {
+        self.goals.get(id).is_some_and(|g| g.phase == GoalPhase::Planning { round })
+    }
+
+    fn plan_answered(
+        &mut self,
+        id: &GoalId,
+        round: u32,
+        answer: &str,
+        model: &str,
+        spend: crate::model::Spend,
+        effects: &mut Vec<Effect>,
+    ) {
+        if !self.is_planning(id, round) {
+            return;
+        }
+        let enabled = self.agents.names();
+        let Some(goal) = self.goals.get_mut(id) else { return };
+        let parsed = plan::parse(answer, round, model, spend).and_then(|parsed| {
+            let faults = plan::check(&parsed, &enabled);
+            if faults.is_empty() { Ok(parsed) } else { Err(faults) }
+        });
+        match parsed {
+            Ok(plan) => {
+                goal.plan = Some(plan);
+                goal.faults.clear();
+                goal.phase = GoalPhase::AwaitingApproval;
+                let text = self.describe_plan(id);
+                self.say(Voice::Plan, Some(id.clone()), text);
+                self.approve_by_itself(id, effects);
+            }
+            Err(faults) if round < ROUNDS => {
+                goal.faults.clone_from(&faults);
+                goal.phase = GoalPhase::Planning { round: round + 1 };
+                let repair = Some((answer.to_owned(), faults));
+                effects.push(Effect::Plan { goal: id.clone(), text: goal.text.clone(), round: round + 1, repair });
+            }
+            Err(faults) => {
+                let count = faults.len();
+                let first = faults.first().map(ToString::to_string).unwrap_or_default();
+                // Never run what nobody checked: what is left is the goal as one task, and a person says yes to it.
+                goal.plan = enabled.first().map(|agent| plan::single_task(&goal.text, agent, round + 1));
+                goal.faults = faults;
+                goal.phase = GoalPhase::AwaitingApproval;
+                let text = format!("the plan has {count} faults after a repair ({first}); one task is offered instead");
+                self.say(Voice::Plan, Some(id.clone()), text);
+                if goal_is_unattended(self.goals.get(id)) {
+                    self.end_goal(id, GoalEnd::Failed, &format!("no valid plan: {first}"));
+                }
+            }
+        }
+    }
+
+    fn describe_plan(&self, id: &GoalId) -> String {
+        let Some(plan) = self.goals.get(id).and_then(|g| g.plan.as_ref()) else { return String::new() };
+        let agents: BTreeSet<_> = plan.tasks.iter().map(|t| t.worker.as_str()).collect();
+        let many = |n: usize, word: &str| if n == 1 { format!("1 {word}") } else { format!("{n} {word}s") };
+        let text = format!("{} on {}", many(plan.tasks.len(), "task"), many(agents.len(), "agent"));
+        match self.estimate(plan) {
+            Some(estimate) => format!("{text}, {estimate}"),
+            None => text,
+        }
+    }
+
+    /// What a plan is expected to take with the slots there are.
+    pub fn estimate(&self, plan: &Plan) -> Option<schedule::Estimate> {
+        let slots = self.agents.iter().map(|a| (a.name().to_string(), a.settings.slots)).collect();
+        schedule::estimate(plan, &slots, self.agents.max_running)
+    }
+
+    fn approve_by_itself(&mut self, id: &GoalId, effects: &mut Vec<Effect>) {
+        match self.goals.get(id).map(|g| g.approval) {
+            Some(Approval::Auto { .. }) => self.start_goal(id, effects),
+            Some(Approval::Never) => self.end_goal(id, GoalEnd::Planned, "only a plan was asked for"),
+            Some(Approval::Ask) | None => {}
+        }
+    }
+
+    pub(super) fn approve(&mut self, order: OrderId, id: &GoalId, effects: &mut Vec<Effect>) {
+        match self.goals.get(id) {
+            None => refuse(effects, order, format!("there is no goal {id}")),
+            Some(goal) if !goal.needs_approval() => {
+                refuse(effects, order, format!("{id} has no plan to approve: it is {}", goal.phase.word()));
+            }
+            Some(_) => {
+                done(effects, order, format!("{id} is approved"), vec![id.to_string()]);
+                self.start_goal(id, effects);
+            }
+        }
+    }
+
+    pub(super) fn deny(&mut self, order: OrderId, id: &GoalId, effects: &mut Vec<Effect>) {
+        match self.goals.get(id) {
+            None => refuse(effects, order, format!("there is no goal {id}")),
+            Some(goal) if !goal.needs_approval() => {
+                refuse(effects, order, format!("{id} has no plan to deny: it is {}", goal.phase.word()));
+            }
+            Some(_) => {
+                done(effects, order, format!("{id} is denied"), vec![id.to_string()]);
+                self.end_goal(id, GoalEnd::Planned, "the plan was denied");
+            }
+        }
+    }
+
+    pub(super) fn cancel_goal(&mut self, order: OrderId, id: &GoalId, effects: &mut Vec<Effect>) {
+        match self.goals.get(id) {
+            None => return refuse(effects, order, format!("there is no goal {id}")),
+            Some(goal) if goal.phase.is_over() => {
+                return refuse(effects, order, format!("{id} is over: {}", goal.phase.word()));
+            }
+            Some(_) => {}
+        }
+        let tasks = self.goals.get(id).map(|g| g.tasks.clone()).unwrap_or_default();
+        for task in tasks {
+            if self.tasks.get(&task).is_some_and(|t| t.record.outcome.is_none()) && !self.cancel_held(&task, effects) {
+                effects.push(Effect::EndTask { id: None, task, ending: Ending::Cancelled });
+            }
+        }
+        done(effects, order, format!("{id} is being ended"), vec![id.to_string()]);
+        self.end_goal(id, GoalEnd::Cancelled, "cancelled");
+    }
+
+    fn start_goal(&mut self, id: &GoalId, effects: &mut Vec<Effect>) {
+        let now = self.now;
+        let Some(plan) = self.goals.get(id).and_then(|g| g.plan.clone()) else { return };
+        let tasks = match plan::to_tasks(&plan, id) {
+            Ok(tasks) => tasks,
+            Err(faults) => {
+                let first = faults.first().map(ToString::to_string).unwrap_or_default();
+                return self.end_goal(id, GoalEnd::Failed, &format!("the plan cannot be queued: {first}"));
+            }
+        };
+        let ranks = self.estimate(&plan).map(|e| e.ranks).unwrap_or_default();
+        for (task, rank) in plan.tasks.iter().zip(ranks) {
+            if let Some(task) = task.reference(id) {
+                self.tasks.set_rank(task, rank);
+            }
+        }
+        let Some(goal) = self.goals.get_mut(id) else { return };
+        goal.tasks = tasks.iter().map(|t| t.task.clone()).collect();
+        goal.phase = GoalPhase::Running;
+        goal.approved_at = Some(now);
+        effects.push(Effect::Publish { goal: id.clone(), tasks });
+    }
+
+    fn end_goal(&mut self, id: &GoalId, end: GoalEnd, note: &str) {
+        let now = self.now;
+        let Some(goal) = self.goals.get_mut(id) else { return };
+        if goal.phase.is_over() {
+            return;
+        }
+        goal.phase = GoalPhase::Ended { end, note: note.to_owned() };
+        goal.ended_at = Some(now);
+        let word = goal.phase.word();
+        self.say(Voice::Room, Some(id.clone()), format!("{id} {word}: {note}"));
+    }
+
+    /// Looks at every touched goal: when all its tasks have ended, the report is due.
+    pub(super) fn drive_goals(&mut self, effects: &mut Vec<Effect>) {
+        for id in std::mem::take(&mut self.goals.touched) {
+            let Some(goal) = self.goals.get(&id) else { continue };
+            let Some(plan) = goal.plan.clone() else { continue };
+            let ended = goal.phase == GoalPhase::Running
+                && goal.published
+                && goal.tasks.iter().all(|t| self.tasks.get(t).is_some_and(|t| t.record.outcome.is_some()));
+            if ended {
+                let text = goal.text.clone();
+                if let Some(goal) = self.goals.get_mut(&id) {
+                    goal.phase = GoalPhase::Synthesising;
+                }
+                effects.push(Effect::Synthesise { goal: id, text, plan: Box::new(plan) });
+            }
+        }
+    }
+
+    /// Asks again for whatever a former room had asked for and not heard of.
+    pub(super) fn resume_goals(&mut self, effects: &mut Vec<Effect>) {
+        let open: Vec<Goal> = self.goals.iter().filter(|g| !g.phase.is_over()).cloned().collect();
+        for goal in open {
+            match &goal.phase {
+                GoalPhase::Planning { round } => {
+                    effects.push(Effect::Plan { goal: goal.id, text: goal.text, round: *round, repair: None });
+                }
+                GoalPhase::AwaitingApproval | GoalPhase::Ended { .. } => {}
+                GoalPhase::Running if !goal.published => {
+                    // A plan that was approved has passed this once.
+                    let tasks = goal.plan.as_ref().and_then(|p| plan::to_tasks(p, &goal.id).ok()).unwrap_or_default();
+                    effects.push(Effect::Publish { goal: goal.id, tasks });
+                }
+                GoalPhase::Running => self.goals.touch(goal.id),
+                GoalPhase::Synthesising => {
+                    if let Some(plan) = goal.plan {
+                        effects.push(Effect::Synthesise { goal: goal.id, text: goal.text, plan: Box::new(plan) });
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Nobody will be asked about this goal.
+fn goal_is_unattended(goal: Option<&Goal>) -> bool {
+    goal.is_some_and(|g| g.approval != Approval::Ask)
+}

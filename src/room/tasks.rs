@@ -1,0 +1,668 @@
+//! Tasks as the room sees them: the queue's records, what is ready, what waits for what.
+
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, BTreeSet, HashMap},
+};
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::{Effect, OrderId, State, TaskEvent, Voice, done, refuse};
+use crate::model::{
+    AgentName, AttemptRecord, AttemptRef, Dependency, EndState, Ending, IfFailed, Outcome, Priority, Rejected, Spend,
+    Standing, TaskId, TaskRecord, TaskRef, TaskSpec,
+};
+
+/// Every task, and what is derived from them.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Tasks {
+    all: BTreeMap<TaskRef, Task>,
+    /// Files that are no tasks, by path.
+    pub rejected: BTreeMap<String, Rejected>,
+    /// Why changes are noticed by looking now and then; `None` = the kernel tells.
+    pub polling: Option<String>,
+    /// Starts allowed per task, where the task does not say.
+    pub attempts_allowed: u32,
+    /// Upward rank per planned task, in minutes: the longest way from its start to the goal's end.
+    ranks: BTreeMap<TaskRef, f64>,
+    #[serde(skip)]
+    derived: Derived,
+}
+
+impl PartialEq for Tasks {
+    fn eq(&self, other: &Self) -> bool {
+        self.all == other.all && self.rejected == other.rejected && self.polling == other.polling
+    }
+}
+
+/// Found again from the rest by [`Tasks::rebuild`].
+#[derive(Debug, Clone, Default)]
+struct Derived {
+    /// What may start now, per agent, the first to start first.
+    ready: BTreeMap<AgentName, BTreeSet<Key>>,
+    /// Where each task stands in `ready`.
+    keys: HashMap<TaskRef, Key>,
+    /// Who waits for a task with this id.
+    dependents: HashMap<TaskId, BTreeSet<TaskRef>>,
+    /// When a retry is due.
+    due: BTreeSet<(Timestamp, TaskRef)>,
+    /// Will never start: their dependency, named second, did not end well.
+    hopeless: BTreeMap<TaskRef, TaskRef>,
+    /// How many stand where.
+    counts: Counts,
+}
+
+/// Order among ready tasks: priority, then the longer way to the goal's end, then first seen, then name.
+type Key = (Priority, Reverse<u64>, Timestamp, TaskRef);
+
+/// How many tasks stand where.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counts {
+    /// With an attempt running.
+    pub running: usize,
+    /// May start now.
+    pub ready: usize,
+    /// Wait for something.
+    pub waiting: usize,
+    /// Ended well.
+    pub done: usize,
+    /// Ended badly.
+    pub failed: usize,
+    /// Cancelled or skipped.
+    pub dropped: usize,
+}
+
+/// One task as the room sees it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Task {
+    /// What the queue says.
+    pub record: TaskRecord,
+    /// In a worker's hands, or on its way there.
+    pub assigned: bool,
+    /// Why the last assignment came to nothing.
+    pub hindrance: Option<String>,
+    /// A person has seen its bad ending and acted on it.
+    pub looked_at: bool,
+}
+
+/// Where a task stands for an operator.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Phase {
+    /// Ended badly: first on screen.
+    Failed,
+    /// An attempt runs, or is about to.
+    Running,
+    /// May start now.
+    Ready,
+    /// Waits for the next attempt.
+    Retrying,
+    /// Waits for something else.
+    Waiting,
+    /// Ended well.
+    Done,
+    /// Cancelled or skipped.
+    Dropped,
+}
+
+impl Phase {
+    /// The word on screen, where the ending does not say more.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Failed => "failed",
+            Self::Running => "running",
+            Self::Ready => "ready",
+            Self::Retrying => "retrying",
+            Self::Waiting => "waiting",
+            Self::Done => "done",
+            Self::Dropped => "dropped",
+        }
+    }
+}
+
+/// How the dependencies of a task stand.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Prerequisites {
+    /// All have ended well, or the task runs all the same.
+    Met,
+    /// These have not ended; the first list is known, the second nobody has submitted.
+    Open(Vec<TaskRef>, Vec<Dependency>),
+    /// This one did not end well.
+    Failed(TaskRef),
+}
+
+impl Task {
+    /// Ended badly and nobody has acted on it.
+    pub fn needs_attention(&self) -> bool {
+        !self.looked_at && self.record.outcome.as_ref().is_some_and(|o| State::is_bad(o.state))
+    }
+}
+
+impl Tasks {
+    /// Every task, by agent and id.
+    pub fn iter(&self) -> impl Iterator<Item = &Task> {
+        self.all.values()
+    }
+
+    /// One task.
+    pub fn get(&self, task: &TaskRef) -> Option<&Task> {
+        self.all.get(task)
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.all.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.all.is_empty()
+    }
+
+    /// Every task with this id, whoever's it is.
+    pub fn with_id<'a>(&'a self, id: &'a TaskId) -> impl Iterator<Item = &'a Task> {
+        self.all.values().filter(move |t| t.record.task().id == *id)
+    }
+
+    /// How many stand where.
+    pub fn counts(&self) -> Counts {
+        self.derived.counts
+    }
+
+    /// Where a task stands for an operator.
+    pub fn phase(&self, task: &Task) -> Phase {
+        if task.assigned {
+            return Phase::Running;
+        }
+        match (&task.record.standing, &task.record.outcome) {
+            (Standing::Ended, Some(outcome)) => match outcome.state {
+                EndState::Done => Phase::Done,
+                EndState::Cancelled | EndState::Skipped => Phase::Dropped,
+                EndState::Failed | EndState::TimedOut | EndState::Expired | EndState::Dead => Phase::Failed,
+            },
+            (Standing::Ended, None) => Phase::Done,
+            (Standing::Running { .. }, _) => Phase::Running,
+            (Standing::Waiting | Standing::Claimed | Standing::Retrying { .. }, _)
+                if self.derived.keys.contains_key(task.record.task()) =>
+            {
+                Phase::Ready
+            }
+            (Standing::Retrying { .. }, _) => Phase::Retrying,
+            (Standing::Waiting | Standing::Claimed, _) => Phase::Waiting,
+        }
+    }
+
+    /// The tasks ahead of `task` on its agent, and itself not among them; `None` when it is not ready.
+    pub fn ahead(&self, task: &TaskRef) -> Option<usize> {
+        let key = self.derived.keys.get(task)?;
+        Some(self.derived.ready.get(&task.agent)?.range(..key.clone()).count())
+    }
+
+    /// The task a dependency means: the task's own agent first, then any.
+    pub fn resolve(&self, of: &TaskRef, dependency: &Dependency) -> Option<&Task> {
+        if let Some(agent) = &dependency.agent {
+            return self.all.get(&TaskRef::new(agent.clone(), dependency.id.clone()));
+        }
+        self.all
+            .get(&TaskRef::new(of.agent.clone(), dependency.id.clone()))
+            .or_else(|| self.all.values().find(|t| t.record.task().id == dependency.id))
+    }
+
+    /// How a task's dependencies stand.
+    pub fn prerequisites(&self, task: &Task) -> Prerequisites {
+        let spec = &task.record.spec;
+        let (mut open, mut unknown) = (Vec::new(), Vec::new());
+        for dependency in &spec.dependencies {
+            match self.resolve(&spec.task, dependency) {
+                None => unknown.push(dependency.clone()),
+                Some(found) => match &found.record.outcome {
+                    Some(outcome) if outcome.state == EndState::Done || spec.if_failed == IfFailed::Run => {}
+                    Some(_) => return Prerequisites::Failed(found.record.task().clone()),
+                    None => open.push(found.record.task().clone()),
+                },
+            }
+        }
+        if open.is_empty() && unknown.is_empty() { Prerequisites::Met } else { Prerequisites::Open(open, unknown) }
+    }
+
+    pub(super) fn set_rank(&mut self, task: TaskRef, minutes: f64) {
+        self.ranks.insert(task, minutes);
+    }
+
+    pub(super) fn next_wake(&self) -> Option<Timestamp> {
+        self.derived.due.first().map(|(at, _)| *at)
+    }
+
+    /// Moves tasks whose wait is over to the ready ones.
+    pub(super) fn wake(&mut self, now: Timestamp) {
+        while let Some((at, task)) = self.derived.due.first().cloned()
+            && at <= now
+        {
+            self.derived.due.remove(&(at, task.clone()));
+            self.refresh(&task, now);
+        }
+    }
+
+    pub(super) fn take_ready(&mut self, agent: &AgentName) -> Option<TaskRef> {
+        let (.., task) = self.derived.ready.get(agent)?.first()?.clone();
+        let entry = self.all.get_mut(&task)?;
+        self.derived.counts.sub(phase_of(entry, true));
+        entry.assigned = true;
+        entry.hindrance = None;
+        self.derived.counts.add(Phase::Running);
+        self.unready(&task);
+        Some(task)
+    }
+
+    pub(super) fn release(&mut self, task: &TaskRef) {
+        // What became of the attempt is read from the queue; until then nobody else may have it.
+        if let Some(entry) = self.all.get_mut(task) {
+            entry.hindrance = Some("its worker ended".to_owned());
+        }
+    }
+
+    /// A former room's worker runs this task.
+    pub(super) fn adopt(&mut self, task: &TaskRef, now: Timestamp) {
+        if let Some(mut entry) = self.all.remove(task) {
+            self.forget(&entry);
+            entry.assigned = true;
+            self.put(entry, now);
+        }
+    }
+
+    pub(super) fn started(&mut self, attempt: &AttemptRef, at: Timestamp, session_id: Option<String>, log: String) {
+        let Some(mut entry) = self.all.remove(&attempt.task) else { return };
+        self.forget(&entry);
+        if entry.record.outcome.is_none() && entry.record.last_attempt() < attempt.n {
+            entry.record.attempts.push(AttemptRecord {
+                n: attempt.n,
+                started_at: at,
+                ended_at: None,
+                ending: None,
+                session_id,
+                spend: Spend::default(),
+                log,
+            });
+            entry.record.standing = Standing::Running { attempt: attempt.n };
+        }
+        entry.assigned = true;
+        self.put(entry, at);
+    }
+
+    pub(super) fn failed(
+        &mut self,
+        attempt: &AttemptRef,
+        ending: Ending,
+        spend: Spend,
+        not_before: Timestamp,
+        at: Timestamp,
+    ) {
+        let Some(mut entry) = self.all.remove(&attempt.task) else { return };
+        self.forget(&entry);
+        entry.assigned = false;
+        if let Some(last) = entry.record.attempts.iter_mut().find(|a| a.n == attempt.n) {
+            last.ended_at = Some(at);
+            last.ending = Some(ending);
+            last.spend = spend;
+        }
+        if entry.record.outcome.is_none() {
+            entry.record.standing = Standing::Retrying { attempt: attempt.n, not_before };
+        }
+        self.put(entry, at);
+    }
+
+    pub(super) fn ended(&mut self, outcome: Outcome, now: Timestamp) {
+        let Some(mut entry) = self.all.remove(&outcome.task) else { return };
+        self.forget(&entry);
+        entry.assigned = false;
+        if let Some(last) = entry.record.attempts.iter_mut().find(|a| a.n == outcome.attempt) {
+            last.ended_at.get_or_insert(outcome.completed_at);
+            last.ending.get_or_insert_with(|| outcome.ending.clone());
+        }
+        entry.record.standing = Standing::Ended;
+        entry.record.outcome = Some(outcome.clipped(TaskRecord::TEXT_LIMIT));
+        self.put(entry, now);
+    }
+
+    pub(super) fn not_started(&mut self, task: &TaskRef, reason: String, now: Timestamp) {
+        let Some(mut entry) = self.all.remove(task) else { return };
+        self.forget(&entry);
+        entry.assigned = false;
+        entry.hindrance = Some(reason);
+        self.put(entry, now);
+    }
+
+    pub(super) fn changed(&mut self, record: TaskRecord, held: bool, now: Timestamp) {
+        let old = self.all.remove(record.task());
+        let (assigned, looked_at) = match &old {
+            Some(old) => {
+                self.forget(old);
+                (old.assigned && held, old.looked_at && record.outcome.is_some())
+            }
+            None => (held, false),
+        };
+        self.put(Task { record, assigned, hindrance: None, looked_at }, now);
+    }
+
+    pub(super) fn withdrawn(&mut self, task: &TaskRef, now: Timestamp) {
+        if let Some(old) = self.all.remove(task) {
+            self.forget(&old);
+            for dependency in &old.record.spec.dependencies {
+                if let Some(waiting) = self.derived.dependents.get_mut(&dependency.id) {
+                    waiting.remove(task);
+                }
+            }
+            self.wake_dependents(&task.id, now);
+        }
+    }
+
+    pub(super) fn look_at(&mut self, task: &TaskRef) {
+        if let Some(entry) = self.all.get_mut(task) {
+            entry.looked_at = true;
+        }
+    }
+
+    /// Finds everything that is derived again.
+    pub(super) fn rebuild(&mut self, now: Timestamp) {
+        self.derived = Derived::default();
+        let all = std::mem::take(&mut self.all);
+        for task in all.values() {
+            for dependency in &task.record.spec.dependencies {
+                self.derived.dependents.entry(dependency.id.clone()).or_default().insert(task.record.task().clone());
+            }
+        }
+        self.all = all;
+        let names: Vec<_> = self.all.keys().cloned().collect();
+        for task in names {
+            if let Some(entry) = self.all.get(&task) {
+                self.derived.counts.add(phase_of(entry, false));
+            }
+            self.refresh(&task, now);
+        }
+    }
+
+    fn put(&mut self, entry: Task, now: Timestamp) {
+        let task = entry.record.task().clone();
+        for dependency in &entry.record.spec.dependencies {
+            self.derived.dependents.entry(dependency.id.clone()).or_default().insert(task.clone());
+        }
+        self.derived.counts.add(phase_of(&entry, false));
+        self.all.insert(task.clone(), entry);
+        self.refresh(&task, now);
+        self.wake_dependents(&task.id, now);
+    }
+
+    fn wake_dependents(&mut self, id: &TaskId, now: Timestamp) {
+        let waiting = self.derived.dependents.get(id).cloned().unwrap_or_default();
+        for dependent in waiting {
+            self.refresh(&dependent, now);
+        }
+    }
+
+    /// Takes a task out of everything derived.
+    fn forget(&mut self, entry: &Task) {
+        let task = entry.record.task();
+        let ready = self.derived.keys.contains_key(task);
+        self.derived.counts.sub(phase_of(entry, ready));
+        self.unready(task);
+        if let Standing::Retrying { not_before, .. } = entry.record.standing {
+            self.derived.due.remove(&(not_before, task.clone()));
+        }
+    }
+
+    fn unready(&mut self, task: &TaskRef) {
+        if let Some(key) = self.derived.keys.remove(task)
+            && let Some(ready) = self.derived.ready.get_mut(&task.agent)
+        {
+            ready.remove(&key);
+        }
+    }
+
+    /// Decides anew whether a task may start.
+    fn refresh(&mut self, task: &TaskRef, now: Timestamp) {
+        let Some(entry) = self.all.get(task) else { return };
+        let was = self.derived.keys.contains_key(task);
+        let startable = match &entry.record.standing {
+            Standing::Waiting | Standing::Claimed => true,
+            Standing::Retrying { not_before, .. } if *not_before <= now => true,
+            Standing::Retrying { not_before, .. } => {
+                self.derived.due.insert((*not_before, task.clone()));
+                false
+            }
+            Standing::Running { .. } | Standing::Ended => false,
+        };
+        let is = startable
+            && !entry.assigned
+            && !entry.record.spec.description.trim().is_empty()
+            && match self.prerequisites(entry) {
+                Prerequisites::Met => true,
+                Prerequisites::Open(..) => false,
+                Prerequisites::Failed(dependency) => {
+                    if entry.hindrance.is_none() {
+                        self.derived.hopeless.insert(task.clone(), dependency);
+                    }
+                    false
+                }
+            };
+        if was == is {
+            return;
+        }
+        self.derived.counts.sub(phase_of(entry, was));
+        self.derived.counts.add(phase_of(entry, is));
+        if is {
+            let rank = self.ranks.get(task).copied().unwrap_or_default();
+            #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "minutes, checked by the plan")]
+            let rank = Reverse((rank.max(0.0) * 60.0) as u64);
+            let key = (entry.record.spec.priority, rank, entry.record.seen_at, task.clone());
+            self.derived.ready.entry(task.agent.clone()).or_default().insert(key.clone());
+            self.derived.keys.insert(task.clone(), key);
+        } else {
+            self.unready(task);
+        }
+    }
+}
+
+/// Where a task stands when it is known whether it is ready.
+fn phase_of(task: &Task, ready: bool) -> Phase {
+    match (&task.record.standing, &task.record.outcome) {
+        _ if task.assigned => Phase::Running,
+        (Standing::Ended, Some(outcome)) if State::is_bad(outcome.state) => Phase::Failed,
+        (Standing::Ended, Some(outcome)) if outcome.state != EndState::Done => Phase::Dropped,
+        (Standing::Ended, _) => Phase::Done,
+        (Standing::Running { .. }, _) => Phase::Running,
+        (Standing::Waiting | Standing::Claimed | Standing::Retrying { .. }, _) if ready => Phase::Ready,
+        (Standing::Retrying { .. }, _) => Phase::Retrying,
+        (Standing::Waiting | Standing::Claimed, _) => Phase::Waiting,
+    }
+}
+
+impl Counts {
+    fn of(&mut self, phase: Phase) -> &mut usize {
+        match phase {
+            Phase::Failed => &mut self.failed,
+            Phase::Running => &mut self.running,
+            Phase::Ready => &mut self.ready,
+            Phase::Retrying | Phase::Waiting => &mut self.waiting,
+            Phase::Done => &mut self.done,
+            Phase::Dropped => &mut self.dropped,
+        }
+    }
+
+    fn add(&mut self, phase: Phase) {
+        *self.of(phase) += 1;
+    }
+
+    fn sub(&mut self, phase: Phase) {
+        let count = self.of(phase);
+        *count = count.saturating_sub(1);
+    }
+}
+
+impl State {
+    pub(super) fn task_event(&mut self, event: TaskEvent, effects: &mut Vec<Effect>) {
+        let now = self.now;
+        match event {
+            TaskEvent::Changed { record } => {
+                let task = record.task().clone();
+                let goal = record.spec.goal.clone();
+                let known = self.tasks.get(&task);
+                let news = record.outcome.is_some() && known.is_none_or(|t| t.record.outcome.is_none());
+                // A worker's word travels faster than the directory's: an older picture never undoes it.
+                let stale = known.is_some_and(|t| {
+                    t.record.outcome.is_some()
+                        && record.outcome.is_none()
+                        && record.last_attempt() > 0
+                        && record.last_attempt() <= t.record.last_attempt()
+                        && !matches!(record.standing, Standing::Waiting | Standing::Claimed)
+                });
+                if stale {
+                    return;
+                }
+                let held = self.agents.holder(&task).is_some();
+                self.tasks.changed(*record, held, now);
+                if news {
+                    self.announce(&task);
+                }
+                self.settle(&task, effects);
+                if let Some(goal) = goal {
+                    self.goals.touch(goal);
+                }
+            }
+            TaskEvent::Withdrawn { task } => {
+                self.tasks.withdrawn(&task, now);
+                self.goals.lost(&task);
+            }
+            TaskEvent::Rejected { rejected } => {
+                let text = format!("{}: {}", rejected.path, rejected.reason);
+                if self.tasks.rejected.insert(rejected.path.clone(), rejected).is_none() {
+                    self.say(Voice::Room, None, text);
+                }
+            }
+            TaskEvent::RejectedGone { path } => {
+                self.tasks.rejected.remove(&path);
+            }
+            TaskEvent::Polling { why } => self.tasks.polling = why,
+            TaskEvent::Answered { id, answer } => effects.push(Effect::Answer { id, answer }),
+        }
+    }
+
+    /// A worker reported a result.
+    pub(super) fn task_ended(&mut self, outcome: Outcome) {
+        let now = self.now;
+        let task = outcome.task.clone();
+        self.tasks.ended(outcome, now);
+        self.announce(&task);
+        if let Some(goal) = self.tasks.get(&task).and_then(|t| t.record.spec.goal.clone()) {
+            self.goals.touch(goal);
+        }
+    }
+
+    fn announce(&mut self, task: &TaskRef) {
+        if let Some(outcome) = self.tasks.get(task).and_then(|t| t.record.outcome.as_ref())
+            && Self::is_bad(outcome.state)
+            && self.opened_at.is_some_and(|opened| outcome.completed_at >= opened)
+        {
+            let text = format!("{task} {}: {}", outcome.state.word(), outcome.ending.sentence());
+            let goal = outcome.goal.clone();
+            self.say(Voice::Room, goal, text);
+        }
+    }
+
+    /// Ends a task that can never start.
+    fn settle(&self, task: &TaskRef, effects: &mut Vec<Effect>) {
+        let Some(entry) = self.tasks.get(task) else { return };
+        if entry.assigned || !matches!(entry.record.standing, Standing::Waiting | Standing::Claimed) {
+            return;
+        }
+        if entry.record.spec.description.trim().is_empty() {
+            let message = "description is empty: the task says nothing to do".to_owned();
+            effects.push(Effect::EndTask { id: None, task: task.clone(), ending: Ending::Malformed { message } });
+        }
+    }
+
+    /// Ends tasks whose dependency did not end well, each once.
+    pub(super) fn settle_skipped(&mut self, effects: &mut Vec<Effect>) {
+        for (task, dependency) in self.tasks.take_hopeless() {
+            effects.push(Effect::EndTask {
+                id: None,
+                task,
+                ending: Ending::DependencyFailed { dependency: dependency.to_string() },
+            });
+        }
+    }
+
+    pub(super) fn submit_task(
+        &mut self,
+        id: OrderId,
+        mut spec: Box<TaskSpec>,
+        rename: bool,
+        effects: &mut Vec<Effect>,
+    ) {
+        if self.agents.get(&spec.task.agent).is_none() {
+            let names = super::agents::join(&self.agents.names());
+            return refuse(effects, id, format!("there is no agent {}; there are {names}", spec.task.agent));
+        }
+        if spec.description.trim().is_empty() {
+            return refuse(effects, id, "description is empty: the task says nothing to do");
+        }
+        if rename {
+            spec.task.id = self.tasks.free_id(&spec.task);
+        }
+        effects.push(Effect::Submit { id, spec });
+    }
+
+    pub(super) fn retry(&mut self, id: OrderId, task: TaskRef, description: Option<String>, effects: &mut Vec<Effect>) {
+        match self.tasks.get(&task) {
+            None => refuse(effects, id, format!("there is no task {task}")),
+            Some(entry) if entry.assigned => refuse(effects, id, format!("{task} is running")),
+            Some(_) => {
+                self.tasks.look_at(&task);
+                effects.push(Effect::RetryTask { id, task, description });
+            }
+        }
+    }
+
+    pub(super) fn cancel(&mut self, id: OrderId, task: &TaskRef, effects: &mut Vec<Effect>) {
+        let Some(entry) = self.tasks.get(task) else {
+            return refuse(effects, id, format!("there is no task {task}"));
+        };
+        if let Some(outcome) = &entry.record.outcome {
+            let reason = format!("{task} has ended already: {}", outcome.state.word());
+            return refuse(effects, id, reason);
+        }
+        if self.cancel_held(task, effects) {
+            done(effects, id, format!("{task} is being ended"), vec![task.to_string()]);
+        } else if self.runs_elsewhere(task) {
+            refuse(effects, id, format!("{task} is held by a worker that is not connected; try again in a moment"));
+        } else {
+            effects.push(Effect::EndTask { id: Some(id), task: task.clone(), ending: Ending::Cancelled });
+        }
+    }
+}
+
+impl Tasks {
+    /// Tasks whose dependency did not end well and that nobody was told to end yet.
+    fn take_hopeless(&mut self) -> Vec<(TaskRef, TaskRef)> {
+        let hopeless: Vec<_> = std::mem::take(&mut self.derived.hopeless).into_iter().collect();
+        for (task, dependency) in &hopeless {
+            if let Some(entry) = self.all.get_mut(task) {
+                entry.hindrance = Some(format!("{dependency} did not end well"));
+            }
+        }
+        hopeless
+    }
+
+    /// The wished id, or the wished id with a number that nobody has.
+    fn free_id(&self, wish: &TaskRef) -> TaskId {
+        if !self.all.contains_key(wish) {
+            return wish.id.clone();
+        }
+        let base: String = wish.id.as_str().chars().take(TaskId::LIMIT - 8).collect();
+        (2_u32..=u32::MAX)
+            .filter_map(|n| TaskId::new(format!("{base}-{n}")).ok())
+            .find(|id| !self.all.contains_key(&TaskRef::new(wish.agent.clone(), id.clone())))
+            .unwrap_or_else(|| wish.id.clone())
+    }
+}

@@ -1,0 +1,157 @@
+//! Why a task stands where it stands: one sentence, exact, the same on screen and in JSON.
+
+use std::fmt;
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::{State, tasks::Prerequisites};
+use crate::model::{AgentName, Dependency, Standing, TaskRef};
+
+/// The reason as a value; its text comes from [`fmt::Display`].
+#[derive(Debug, Clone, PartialEq)]
+pub enum Why {
+    /// An attempt runs; what it does.
+    Doing(String),
+    /// A person asked to end it.
+    Cancelling,
+    /// Handed to a worker, not begun.
+    Starting,
+    /// It is over; how.
+    Over(String),
+    /// Others must end first.
+    After(Vec<TaskRef>),
+    /// Nobody has submitted these.
+    Unknown(Vec<Dependency>),
+    /// One of its dependencies did not end well.
+    Hopeless(TaskRef),
+    /// The next attempt starts later; why the last one ended.
+    Again(SignedDuration, String),
+    /// The agent cannot work.
+    Trouble(AgentName, String),
+    /// A person paused the agent.
+    Paused(AgentName),
+    /// A limit holds the agent.
+    Parked(AgentName, String, Option<SignedDuration>),
+    /// The agent's worker is not up.
+    NoWorker(AgentName, &'static str),
+    /// As many attempts run as may.
+    Full(u32),
+    /// The agent is busy; this many are ahead.
+    Next(AgentName, usize),
+    /// There is no such agent.
+    NoAgent(AgentName),
+    /// The queue or a worker said no.
+    Hindered(String),
+}
+
+impl fmt::Display for Why {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Doing(what) if what.is_empty() => f.write_str("running"),
+            Self::Doing(text) | Self::Over(text) | Self::Hindered(text) => f.write_str(text),
+            Self::Cancelling => f.write_str("being ended"),
+            Self::Starting => f.write_str("starting"),
+            Self::After(tasks) => {
+                f.write_str("after ")?;
+                list(f, tasks.iter().map(|t| t.id.as_str()))
+            }
+            Self::Unknown(names) => {
+                f.write_str("waiting for ")?;
+                let names: Vec<String> = names.iter().map(ToString::to_string).collect();
+                list(f, names.iter().map(String::as_str))?;
+                f.write_str(", which nobody has submitted yet")
+            }
+            Self::Hopeless(task) => write!(f, "{task} did not end well"),
+            Self::Again(wait, ending) => write!(f, "again in {}: {ending}", span(*wait)),
+            Self::Trouble(agent, what) => write!(f, "{agent} is not ready: {what}"),
+            Self::Paused(agent) => write!(f, "{agent} is paused"),
+            Self::Parked(agent, why, Some(wait)) => write!(f, "{agent} parked for {}: {why}", span(*wait)),
+            Self::Parked(agent, why, None) => write!(f, "{agent} parked: {why}"),
+            Self::NoWorker(agent, word) => write!(f, "{agent}'s worker is {word}"),
+            Self::Full(max) => write!(f, "{max} attempts run already"),
+            Self::Next(agent, 0) => write!(f, "next on {agent}"),
+            Self::Next(agent, 1) => write!(f, "1 ahead on {agent}"),
+            Self::Next(agent, ahead) => write!(f, "{ahead} ahead on {agent}"),
+            Self::NoAgent(agent) => write!(f, "there is no agent {agent}"),
+        }
+    }
+}
+
+fn list<'a>(f: &mut fmt::Formatter<'_>, names: impl Iterator<Item = &'a str>) -> fmt::Result {
+    for (n, name) in names.enumerate() {
+        if n > 0 {
+            f.write_str(", ")?;
+        }
+        f.write_str(name)?;
+    }
+    Ok(())
+}
+
+/// A duration as people read it: `45 s`, `12 min`, `3 h 5 min`.
+pub fn span(wait: SignedDuration) -> String {
+    let seconds = wait.as_secs().max(0) + i64::from(wait.subsec_millis() > 0);
+    match seconds {
+        0..=90 => format!("{seconds} s"),
+        91..=5400 => format!("{} min", seconds / 60),
+        _ => format!("{} h {} min", seconds / 3600, seconds % 3600 / 60),
+    }
+}
+
+impl State {
+    /// Why a task stands where it stands, at `now`.
+    pub fn why(&self, task: &TaskRef, now: Timestamp) -> Option<Why> {
+        let entry = self.tasks.get(task)?;
+        if let Some(outcome) = &entry.record.outcome {
+            let text = if outcome.state == crate::model::EndState::Done {
+                crate::model::text::first_line(&outcome.summary, 200)
+            } else {
+                outcome.ending.sentence()
+            };
+            return Some(Why::Over(text));
+        }
+        if let Some(slot) = self.agents.holder(task) {
+            return Some(match &slot.held {
+                Some(held) if held.cancelling => Why::Cancelling,
+                Some(held) if held.attempt.is_none() => Why::Starting,
+                Some(held) => Why::Doing(held.activity.doing.clone()),
+                None => Why::Starting,
+            });
+        }
+        let Some(agent) = self.agents.get(&task.agent) else { return Some(Why::NoAgent(task.agent.clone())) };
+        match &entry.record.standing {
+            Standing::Running { .. } => return Some(Why::NoWorker(task.agent.clone(), "not connected")),
+            Standing::Retrying { not_before, .. } if *not_before > now => {
+                let last = entry.record.attempts.last().and_then(|a| a.ending.as_ref());
+                let ending = last.map(crate::model::Ending::sentence).unwrap_or_default();
+                return Some(Why::Again(not_before.duration_since(now), ending));
+            }
+            Standing::Waiting | Standing::Claimed | Standing::Retrying { .. } | Standing::Ended => {}
+        }
+        match self.tasks.prerequisites(entry) {
+            Prerequisites::Met => {}
+            Prerequisites::Failed(dependency) => return Some(Why::Hopeless(dependency)),
+            Prerequisites::Open(open, unknown) if open.is_empty() => return Some(Why::Unknown(unknown)),
+            Prerequisites::Open(open, _) => return Some(Why::After(open)),
+        }
+        if let Some(reason) = &entry.hindrance {
+            return Some(Why::Hindered(reason.clone()));
+        }
+        let name = agent.name().clone();
+        if let Some(trouble) = &agent.trouble {
+            return Some(Why::Trouble(name, trouble.clone()));
+        }
+        if agent.paused {
+            return Some(Why::Paused(name));
+        }
+        if let Some(parked) = &agent.parked {
+            return Some(Why::Parked(name, parked.why.clone(), parked.until.map(|u| u.duration_since(now))));
+        }
+        if !agent.slots.iter().any(|s| matches!(s.process, super::Process::Up { .. })) {
+            return Some(Why::NoWorker(name, agent.word()));
+        }
+        if self.agents.running() >= self.agents.max_running as usize {
+            return Some(Why::Full(self.agents.max_running));
+        }
+        Some(Why::Next(name, self.tasks.ahead(task).unwrap_or_default()))
+    }
+}
