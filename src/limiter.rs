@@ -163,6 +163,8 @@ struct State {
     output: Gauge,
     /// Input set aside by calls whose answer has begun: the server has counted it, we have not.
     answered_input: u64,
+    /// Counts the server's readings that lowered the input's level.
+    lowered: u64,
     in_flight: u32,
     queued: u32,
     /// The server asked for silence until then.
@@ -181,6 +183,7 @@ impl State {
             input: Gauge::new(Dimension::Input, limit.input),
             output: Gauge::new(Dimension::Output, limit.output),
             answered_input: 0,
+            lowered: 0,
             in_flight: 0,
             queued: 0,
             held_until: None,
@@ -345,7 +348,7 @@ impl Limiter {
                 Ok(held) => {
                     drop(turn);
                     drop(queued);
-                    return Ok(Lease { group: group.clone(), held, input: 0, open: true });
+                    return Ok(Lease { group: group.clone(), held, input: 0, lowered: 0, open: true });
                 }
                 Err(wait) => wait,
             };
@@ -366,7 +369,7 @@ impl Limiter {
         let group = self.group(pool);
         let mut state = group.state();
         let share = state.share.0;
-        let State { requests, input, output, answered_input, .. } = &mut *state;
+        let State { requests, input, output, answered_input, lowered, .. } = &mut *state;
         // The server counts a request and its input when it arrives, and output while it is produced. So input of
         // answered calls, which we still have to charge, is missing from what it says is left.
         let each =
@@ -377,7 +380,8 @@ impl Limiter {
                 gauge.learned = true;
             }
             if let Some(left) = reading.remaining {
-                gauge.bucket.lower_to(left.saturating_add(counted_there));
+                let news = gauge.bucket.lower_to(left.saturating_add(counted_there));
+                *lowered += u64::from(news && counted_there > 0);
                 gauge.server = Some((left, at));
             }
         }
@@ -508,6 +512,8 @@ pub struct Lease {
     held: Held,
     /// Input charged so far.
     input: u64,
+    /// [`State::lowered`] when the answer began.
+    lowered: u64,
     open: bool,
 }
 
@@ -520,6 +526,7 @@ impl Lease {
             state.requests.bucket.release(requests);
             state.requests.bucket.spend(u64::from(requests));
             state.answered_input += u64::from(self.held.input);
+            self.lowered = state.lowered;
         }
     }
 
@@ -530,6 +537,8 @@ impl Lease {
         let mut state = self.group.state();
         state.input.bucket.release(held);
         state.answered_input = state.answered_input.saturating_sub(u64::from(held));
+        // Where a reading has lowered the level with this call's guess added back, that guess is what must go again.
+        let input = if state.lowered > self.lowered { input.max(u64::from(held)) } else { input };
         // A later number replaces the earlier one; only what came on top is new.
         state.input.bucket.spend(input.saturating_sub(self.input));
         drop(state);

@@ -148,10 +148,13 @@ impl Bucket {
         self.slot.set(self.slot.tat().max(self.now()).saturating_add(self.nanos(n)));
     }
 
-    /// Believes the server that only `left` units are left, before reservations. Never raises the level.
-    pub(super) fn lower_to(&self, left: u64) {
+    /// Believes the server that only `left` units are left, before reservations, and says whether that is news. Never
+    /// raises the level.
+    pub(super) fn lower_to(&self, left: u64) -> bool {
         let spent = u64::from(self.burst()).saturating_sub(left);
-        self.slot.set(self.slot.tat().max(self.now().saturating_add(self.nanos(spent))));
+        let (ours, theirs) = (self.slot.tat().max(self.now()), self.now().saturating_add(self.nanos(spent)));
+        self.slot.set(ours.max(theirs));
+        theirs > ours
     }
 
     /// Changes limit and size; what was spent stays spent, what is set aside stays so.
@@ -217,17 +220,17 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn the_server_lowers_a_level_and_never_raises_it() {
         let mut bucket = Bucket::new(60, 60);
-        bucket.lower_to(25);
+        assert!(bucket.lower_to(25));
         assert_eq!(bucket.level(), 25);
-        bucket.lower_to(55);
+        assert!(!bucket.lower_to(55));
         assert_eq!(bucket.level(), 25);
         bucket.reserve(5);
         assert_eq!(bucket.level(), 20);
-        bucket.lower_to(0);
+        assert!(bucket.lower_to(0));
         bucket.release(5);
         advance(Duration::from_millis(1_500)).await;
         assert_eq!(bucket.level(), 1);
-        bucket.lower_to(u64::MAX);
+        assert!(!bucket.lower_to(u64::MAX));
         assert_eq!(bucket.level(), 1);
     }
 

@@ -275,6 +275,18 @@ async fn the_servers_readings_correct_limit_and_level() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_guess_that_was_too_high_does_not_make_us_richer_than_the_server_says() {
+    let limiter = limiter(100, 20_000, 1_000, 0);
+    let mut lease = limiter.admit(&pool(), ask(15_000, 1)).await.unwrap();
+    lease.answered();
+    let input = Reading { limit: Some(20_000), remaining: Some(4_000) };
+    limiter.learn(&pool(), &Readings { input, ..Readings::default() }, Timestamp::UNIX_EPOCH);
+    lease.settle(ask(2_000, 1));
+    assert_eq!(left(&limiter)[1], 4_000);
+    assert_nothing_held(&limiter);
+}
+
+#[tokio::test(start_paused = true)]
 async fn invented_models_share_one_pool_in_the_end() {
     let limiter = limiter(100, 1_000, 1_000, 0);
     for n in 0..1_000 {
