@@ -3,7 +3,7 @@
 //! Owns the listener, the callers' tokens, the real keys, admission and metering. Must not know rooms, screens or
 //! engines: what happened leaves as a [`Notice`]. Bodies pass byte for byte and are never stored. Its one surprise: a
 //! call's row is written when its *last owner* is dropped, so a client that walks away, a stream that breaks and a
-//! gateway that stops all leave exactly one row and hold no bucket. Install a rustls crypto provider before starting.
+//! gateway that stops each leave one row and hold no bucket. Install a rustls crypto provider before starting.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -316,7 +316,8 @@ impl Gateway {
         self.shared.credentials.of(identity).is_some()
     }
 
-    /// Books the calls of an engine's session on an attempt or a goal.
+    /// Books the calls of an engine's session on an attempt or a goal, also those that run already. Kept until
+    /// [`Gateway::forget`].
     pub fn attribute(&self, session_id: impl Into<String>, purpose: Purpose) {
         lock(&self.shared.purposes).insert(session_id.into(), purpose);
     }

@@ -224,7 +224,6 @@ const STOP: &str = "event: message_delta\ndata: {\"type\":\"message_delta\",\"de
 async fn a_stream_passes_piece_by_piece_in_both_directions_and_is_booked() {
     let mut stage = Stage::set().await;
     let task: TaskRef = "marie/eval".parse().unwrap();
-    stage.gateway.attribute("session-1", Purpose::Attempt(task.attempt(2)));
     let headers = "anthropic-version: 2023-06-01\r\nanthropic-beta: a-1,b-2\r\nx-claude-code-session-id: session-1\r\nx-claude-code-agent-id: sub-1\r\nx-own: kept\r\naccept-encoding: gzip\r\n";
     let mut client = stage.post("/v1/messages?beta=true", headers, ASK).await;
     let mut upstream = Upstream::accept(&stage.listener).await;
@@ -242,6 +241,8 @@ async fn a_stream_passes_piece_by_piece_in_both_directions_and_is_booked() {
     }
     assert!(!upstream.head.contains(stage.token.expose_secret()));
 
+    // The room may learn of the session while the call runs.
+    stage.gateway.attribute("session-1", Purpose::Attempt(task.attempt(2)));
     upstream.begin_stream("request-id: req_7\r\nx-other: passes\r\n").await;
     let head = read_answer_head(&mut client).await;
     assert_eq!((header(&head, "request-id"), header(&head, "x-other")), (Some("req_7"), Some("passes")));
@@ -375,6 +376,47 @@ async fn strangers_are_refused_without_detail_and_never_reach_upstream() {
     // Refusals of known callers have a row each (400, 413), strangers have none.
     assert_eq!(stage.call().await.end, CallEnd::Refused { status: 400 });
     assert_eq!(stage.call().await.end, CallEnd::Refused { status: 413 });
+}
+
+#[tokio::test]
+async fn a_session_is_believed_only_of_the_agent_whose_task_it_is() {
+    let mut stage = Stage::set().await;
+    let task: TaskRef = "anga/code".parse().unwrap();
+    stage.gateway.attribute("of-anga", Purpose::Attempt(task.attempt(1)));
+    stage.gateway.attribute("of-a-goal", Purpose::Goal("g1".parse().unwrap()));
+    for session in ["of-anga", "of-a-goal", "unheard-of"] {
+        let header = format!("x-claude-code-session-id: {session}\r\n");
+        let mut client = stage.post("/v1/messages", &header, ASK).await;
+        let mut upstream = Upstream::accept(&stage.listener).await;
+        upstream.whole("200 OK", "content-type: application/json\r\nconnection: close\r\n", "{}").await;
+        read_sized(&mut client).await;
+        assert_eq!(stage.call().await.caller, Caller::Worker { agent: "marie".parse().unwrap(), attempt: None });
+    }
+    stage.token = stage.gateway.issue_token(Identity::Orchestrator).unwrap();
+    let mut client = stage.post("/v1/messages", "x-claude-code-session-id: of-a-goal\r\n", ASK).await;
+    let mut upstream = Upstream::accept(&stage.listener).await;
+    upstream.whole("200 OK", "content-type: application/json\r\n", "{}").await;
+    read_sized(&mut client).await;
+    assert_eq!(stage.call().await.caller, Caller::Orchestrator { goal: Some("g1".parse().unwrap()) });
+}
+
+#[tokio::test]
+async fn neither_key_nor_token_is_in_anything_that_can_be_printed() {
+    let mut stage = Stage::set().await;
+    let mut client = stage.post("/v1/messages", "", ASK).await;
+    let mut upstream = Upstream::accept(&stage.listener).await;
+    assert_eq!(header(&upstream.head, "x-api-key"), Some(REAL_KEY));
+    upstream.whole("200 OK", "content-type: application/json\r\n", "{}").await;
+    let answer = read_sized(&mut client).await;
+    let call = stage.call().await;
+    let settings = settings(stage.listener.local_addr().unwrap());
+    let printed = format!(
+        "{:?} {settings:?} {call:?} {} {answer:?} {:?}",
+        stage.gateway,
+        serde_json::to_string(&call).unwrap(),
+        stage.gateway.levels()
+    );
+    assert!(!printed.contains(REAL_KEY) && !printed.contains(stage.token.expose_secret()), "{printed}");
 }
 
 #[tokio::test]

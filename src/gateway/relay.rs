@@ -308,6 +308,7 @@ impl Relay {
 /// A call's row in the making. Dropped unfinished, it becomes an aborted call.
 struct Record {
     shared: Arc<Shared>,
+    identity: Identity,
     began: Instant,
     /// `None` once the row is written.
     call: Option<Call>,
@@ -351,6 +352,7 @@ impl Record {
         };
         Self {
             shared,
+            identity: identity.clone(),
             began: Instant::now(),
             call: Some(call),
             pool: None,
@@ -444,6 +446,11 @@ impl Record {
         }
         if exact {
             lock(&self.shared.estimator).learn(&self.asker, self.bytes, &usage);
+        }
+        // The room may have heard of the session only after the call began, or have forgotten it since.
+        match self.shared.caller(&self.identity, call.session_id.as_deref()) {
+            Caller::Worker { attempt: None, .. } | Caller::Orchestrator { goal: None } => {}
+            known @ (Caller::Worker { .. } | Caller::Orchestrator { .. }) => call.caller = known,
         }
         if let Some(model) = &seen.model {
             call.model = text::clip(&text::scrub(model), 100).into_owned();

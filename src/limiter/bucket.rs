@@ -23,6 +23,9 @@ use tokio::time::Instant;
 /// How long to wait for calls in flight, which say themselves when they end.
 const UNTIL_FREED: Duration = Duration::from_secs(1);
 
+/// The longest debt, as time until the bucket is full again: no count of a server may close the door for ever.
+const DEBT_AT_MOST: Duration = Duration::from_hours(1);
+
 /// The theoretical arrival time in nanoseconds since the bucket was made: the bucket is full from then on.
 ///
 /// A check never writes it, so every check is a peek.
@@ -32,10 +35,6 @@ struct Slot(Arc<AtomicU64>);
 impl Slot {
     fn tat(&self) -> u64 {
         self.0.load(Relaxed)
-    }
-
-    fn set(&self, tat: u64) {
-        self.0.store(tat, Relaxed);
     }
 }
 
@@ -145,7 +144,7 @@ impl Bucket {
 
     /// Charges `n` units, whether they are there or not; what is missing is debt that time pays.
     pub(super) fn spend(&self, n: u64) {
-        self.slot.set(self.slot.tat().max(self.now()).saturating_add(self.nanos(n)));
+        self.set(self.slot.tat().max(self.now()).saturating_add(self.nanos(n)));
     }
 
     /// Believes the server that only `left` units are left, before reservations, and says whether that is news. Never
@@ -153,7 +152,7 @@ impl Bucket {
     pub(super) fn lower_to(&self, left: u64) -> bool {
         let spent = u64::from(self.burst()).saturating_sub(left);
         let (ours, theirs) = (self.slot.tat().max(self.now()), self.now().saturating_add(self.nanos(spent)));
-        self.slot.set(ours.max(theirs));
+        self.set(ours.max(theirs));
         theirs > ours
     }
 
@@ -164,7 +163,13 @@ impl Bucket {
         let reserved = self.reserved;
         *self = Self::new(limit, burst);
         self.reserved = reserved;
-        self.slot.set(self.nanos(spent));
+        self.set(self.nanos(spent));
+    }
+
+    /// Bounded, since governor adds to it without looking.
+    fn set(&self, tat: u64) {
+        let most = self.clock.now() + DEBT_AT_MOST;
+        self.slot.0.store(tat.min(u64::try_from(most.as_nanos()).unwrap_or(u64::MAX)), Relaxed);
     }
 
     fn now(&self) -> u64 {
@@ -213,7 +218,9 @@ mod tests {
         assert_eq!(bucket.level(), 0);
         advance(Duration::from_secs(10)).await;
         assert_eq!(bucket.level(), 10);
-        advance(Duration::from_hours(1)).await;
+        bucket.spend(u64::MAX);
+        assert!(bucket.probe(60).is_err());
+        advance(DEBT_AT_MOST).await;
         assert!(bucket.is_full());
     }
 
