@@ -10,11 +10,10 @@ pub mod wire;
 
 use std::{
     io,
-    os::unix::ffi::OsStrExt,
     path::{Path, PathBuf},
 };
 
-use sha2::{Digest, Sha256};
+use crate::model::id::stage_id;
 
 /// Longest path a Unix socket may have here, in bytes; the kernel's limit is 107.
 const LONGEST: usize = 100;
@@ -26,10 +25,8 @@ pub fn socket_path(stage: &Path) -> PathBuf {
     if near.as_os_str().len() <= LONGEST {
         return near;
     }
-    let hash = Sha256::digest(stage.as_os_str().as_bytes());
-    let short = hash.iter().take(8).fold(0_u64, |sum, byte| sum << 8 | u64::from(*byte));
     let uid = rustix::process::getuid().as_raw();
-    std::env::temp_dir().join(format!("podium-{uid}")).join(format!("{short:016x}.sock"))
+    std::env::temp_dir().join(format!("podium-{uid}")).join(format!("{}.sock", stage_id(stage)))
 }
 
 /// Why a connection could not be made or kept.

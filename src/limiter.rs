@@ -1,9 +1,9 @@
 //! Admission: three token buckets per model group, one door in front of them.
 //!
 //! Owns the buckets, the queue before them and what was learned from the server. Must not know HTTP, tokens of workers
-//! or prices; time is tokio's. Its one surprise: taking is two steps. [`Limiter::admit`] reserves an estimate from all
-//! three buckets or none, [`Lease::settle`] corrects it; a lease that is dropped keeps its cost, so a crash errs on the
-//! safe side, and only [`Lease::refund`] says that nothing was used.
+//! or prices; time is tokio's. Its one surprise: [`Limiter::admit`] only sets an estimate aside, in all three buckets or
+//! none; the buckets are charged when the real numbers are known ([`Lease::answered`], [`Lease::counted`],
+//! [`Lease::settle`]). A lease that is dropped is charged what it had set aside, so a crash errs on the safe side.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -40,6 +40,10 @@ const SMALLEST: u64 = 100;
 const REGROW: u64 = 50;
 /// Pools at most; further groups share one per credential.
 const POOLS: usize = 64;
+/// After how many good answers an overloaded server gets one call more at once.
+const GOOD_ANSWERS: u32 = 5;
+/// As many calls at once are no restriction any more.
+const ENOUGH_AT_ONCE: u32 = 32;
 /// How long a 429 or 529 is counted.
 const REMEMBERED: Duration = Duration::from_mins(1);
 
@@ -125,26 +129,26 @@ pub struct Readings {
 struct Gauge {
     dimension: Dimension,
     bucket: Bucket,
-    /// Held by calls in flight.
-    reserved: u64,
     server: Option<(u64, Timestamp)>,
     learned: bool,
 }
 
 impl Gauge {
     fn new(dimension: Dimension, limit: u32) -> Self {
-        Self { dimension, bucket: Bucket::new(limit, limit), reserved: 0, server: None, learned: false }
+        Self { dimension, bucket: Bucket::new(limit, limit), server: None, learned: false }
     }
 
+    /// Makes the bucket `share` thousandths of `limit` large.
     fn fit(&mut self, limit: u32, share: u64) {
-        let burst = u32::try_from(u64::from(limit.max(1)) * share / 1_000).unwrap_or(u32::MAX).max(1);
-        if self.bucket.limit() != limit.max(1) || self.bucket.burst() != burst {
-            self.bucket = self.bucket.resized(limit, burst);
+        let limit = limit.max(1);
+        let burst = u32::try_from(u64::from(limit) * share / 1_000).unwrap_or(u32::MAX).max(1);
+        if (self.bucket.limit(), self.bucket.burst()) != (limit, burst) {
+            self.bucket.resize(limit, burst);
         }
     }
 }
 
-/// What a lease holds of each bucket.
+/// What a lease has set aside in each bucket; what is charged already is 0 here.
 #[derive(Debug, Clone, Copy, Default)]
 struct Held {
     requests: u32,
@@ -157,14 +161,16 @@ struct State {
     requests: Gauge,
     input: Gauge,
     output: Gauge,
-    /// Of what is reserved, the part of calls whose answer has not begun: the server may not have counted it yet.
-    unanswered: Held,
+    /// Input set aside by calls whose answer has begun: the server has counted it, we have not.
+    answered_input: u64,
     in_flight: u32,
     queued: u32,
     /// The server asked for silence until then.
     held_until: Option<Instant>,
     /// Size of a full bucket in thousandths of its limit, and when that was set.
     share: (u64, Instant),
+    /// Calls at once, while the server is overloaded, and good answers since that was set.
+    at_once: Option<(u32, u32)>,
     throttled: VecDeque<Instant>,
 }
 
@@ -174,11 +180,12 @@ impl State {
             requests: Gauge::new(Dimension::Requests, limit.requests),
             input: Gauge::new(Dimension::Input, limit.input),
             output: Gauge::new(Dimension::Output, limit.output),
-            unanswered: Held::default(),
+            answered_input: 0,
             in_flight: 0,
             queued: 0,
             held_until: None,
             share: (1_000, Instant::now()),
+            at_once: None,
             throttled: VecDeque::new(),
         }
     }
@@ -187,8 +194,9 @@ impl State {
         [&self.requests, &self.input, &self.output]
     }
 
-    /// Takes everything or nothing; else the longest wait of the four, and whether the server asked for it.
-    fn take(&mut self, ask: Ask) -> Result<Held, (Duration, bool)> {
+    /// Looks at everything that can hold a call back: what may be set aside for it, or the longest wait and whether the
+    /// server asked for it.
+    fn probe(&mut self, ask: Ask) -> Result<Held, (Duration, bool)> {
         let now = Instant::now();
         if let Some(until) = self.held_until {
             if until > now {
@@ -197,34 +205,32 @@ impl State {
             self.held_until = None;
         }
         self.regrow(now);
-        let least = |tokens: u64, gauge: &Gauge| {
-            // Never nothing, or the limiter would be off; never more than a full bucket, or the call would be stuck.
-            u32::try_from(tokens).unwrap_or(u32::MAX).clamp(1, gauge.bucket.burst())
-        };
-        let held = Held { requests: 1, input: least(ask.input, &self.input), output: least(ask.output, &self.output) };
+        if self.at_once.is_some_and(|(most, _)| self.in_flight >= most) {
+            return Err((Duration::from_secs(1), false));
+        }
+        let held =
+            Held { requests: 1, input: self.input.bucket.fit(ask.input), output: self.output.bucket.fit(ask.output) };
         let each = [(&self.requests, held.requests), (&self.input, held.input), (&self.output, held.output)];
-        let wait = each.iter().filter_map(|(gauge, n)| gauge.bucket.probe(*n).err()).max();
-        if let Some(wait) = wait {
-            return Err((wait, false));
+        match each.iter().filter_map(|(gauge, n)| gauge.bucket.probe(*n).err()).max() {
+            Some(wait) => Err((wait, false)),
+            None => Ok(held),
         }
-        for (gauge, _) in each {
-            gauge.bucket.commit();
-        }
-        self.requests.reserved += u64::from(held.requests);
-        self.input.reserved += u64::from(held.input);
-        self.output.reserved += u64::from(held.output);
-        self.unanswered.add(held);
+    }
+
+    /// Sets aside in all three buckets or none.
+    fn take(&mut self, ask: Ask) -> Result<Held, (Duration, bool)> {
+        let held = self.probe(ask)?;
+        self.requests.bucket.reserve(held.requests);
+        self.input.bucket.reserve(held.input);
+        self.output.bucket.reserve(held.output);
         self.in_flight += 1;
         Ok(held)
     }
 
     fn regrow(&mut self, now: Instant) {
         let (share, since) = self.share;
-        if share >= 1_000 {
-            return;
-        }
         let minutes = (now - since).as_secs() / 60;
-        if minutes > 0 {
+        if share < 1_000 && minutes > 0 {
             self.share = ((share + minutes * REGROW).min(1_000), since + Duration::from_secs(minutes * 60));
             self.fit();
         }
@@ -237,25 +243,17 @@ impl State {
         }
     }
 
+    /// Counts an answer 429 or 529.
+    fn count_throttled(&mut self) {
+        self.throttled.push_back(Instant::now());
+        self.forget_old();
+    }
+
     fn forget_old(&mut self) {
         let now = Instant::now();
         while self.throttled.front().is_some_and(|at| now - *at >= REMEMBERED) {
             self.throttled.pop_front();
         }
-    }
-}
-
-impl Held {
-    fn add(&mut self, other: Self) {
-        self.requests = self.requests.saturating_add(other.requests);
-        self.input = self.input.saturating_add(other.input);
-        self.output = self.output.saturating_add(other.output);
-    }
-
-    fn remove(&mut self, other: Self) {
-        self.requests = self.requests.saturating_sub(other.requests);
-        self.input = self.input.saturating_sub(other.input);
-        self.output = self.output.saturating_sub(other.output);
     }
 }
 
@@ -337,7 +335,7 @@ impl Limiter {
         let until = Instant::now() + self.0.hold;
         let queued = Queued::new(&group);
         let Ok(turn) = timeout_at(until, group.turn.lock()).await else {
-            let (wait, by_server) = group.state().take_nothing(ask);
+            let (wait, by_server) = group.state().probe(ask).err().unwrap_or_default();
             return Err(refuse(wait, by_server));
         };
         loop {
@@ -347,7 +345,7 @@ impl Limiter {
                 Ok(held) => {
                     drop(turn);
                     drop(queued);
-                    return Ok(Lease { group: group.clone(), held, answered: false, open: true });
+                    return Ok(Lease { group: group.clone(), held, input: 0, open: true });
                 }
                 Err(wait) => wait,
             };
@@ -363,23 +361,23 @@ impl Limiter {
         }
     }
 
-    /// Takes over what the server says about a pool.
+    /// Takes over what the server says about a pool, in the head of an answer whose lease knows that it is answered.
     pub fn learn(&self, pool: &Pool, readings: &Readings, at: Timestamp) {
         let group = self.group(pool);
         let mut state = group.state();
         let share = state.share.0;
-        let State { requests, input, output, unanswered, .. } = &mut *state;
-        // Requests and input are counted by the server when a call arrives, output while it is produced.
-        let in_flight = [u64::from(unanswered.requests), u64::from(unanswered.input), output.reserved]
-            .map(|n| i64::try_from(n).unwrap_or(i64::MAX));
-        let each = [(requests, readings.requests), (input, readings.input), (output, readings.output)];
-        for ((gauge, reading), in_flight) in each.into_iter().zip(in_flight) {
+        let State { requests, input, output, answered_input, .. } = &mut *state;
+        // The server counts a request and its input when it arrives, and output while it is produced. So input of
+        // answered calls, which we still have to charge, is missing from what it says is left.
+        let each =
+            [(requests, readings.requests, 0), (input, readings.input, *answered_input), (output, readings.output, 0)];
+        for (gauge, reading, counted_there) in each {
             if let Some(limit) = reading.limit.filter(|n| *n > 0) {
                 gauge.fit(u32::try_from(limit).unwrap_or(u32::MAX), share);
                 gauge.learned = true;
             }
             if let Some(left) = reading.remaining {
-                gauge.bucket.lower_to(i64::try_from(left).unwrap_or(i64::MAX).saturating_sub(in_flight));
+                gauge.bucket.lower_to(left.saturating_add(counted_there));
                 gauge.server = Some((left, at));
             }
         }
@@ -393,30 +391,46 @@ impl Limiter {
         let group = self.group(pool);
         let mut state = group.state();
         let now = Instant::now();
-        state.throttled.push_back(now);
-        state.forget_old();
+        state.count_throttled();
         if let Some(wait) = retry_after {
             let until = now + wait.min(HELD_AT_MOST);
             state.held_until = Some(state.held_until.map_or(until, |held| held.max(until)));
         }
-        if state.gauges().iter().all(|gauge| gauge.bucket.level() > 0) {
-            // One refusal of a volley says as much as all of it: shrink at most once a second.
-            let (share, since) = state.share;
-            if share >= 1_000 || now - since >= Duration::from_secs(1) {
-                state.share = ((share * SHRINK / 1_000).max(SMALLEST), now);
-                state.fit();
-            }
+        // One refusal of a volley says as much as all of it: shrink at most once a second.
+        let (share, since) = state.share;
+        let shrunk_just_now = share < 1_000 && now - since < Duration::from_secs(1);
+        if !shrunk_just_now && state.gauges().iter().all(|gauge| gauge.bucket.level() > 0) {
+            state.share = ((share * SHRINK / 1_000).max(SMALLEST), now);
+            state.fit();
         }
         drop(state);
         group.stirred();
     }
 
-    /// The server said 529, or the like in mid-stream: counted, nothing else.
+    /// The server is overloaded (529, or the like in mid-stream): half as many calls at once, one more after every
+    /// fifth good answer.
     pub fn overloaded(&self, pool: &Pool) {
         let group = self.group(pool);
         let mut state = group.state();
-        state.throttled.push_back(Instant::now());
-        state.forget_old();
+        state.count_throttled();
+        let most = state.at_once.map_or(state.in_flight, |(most, _)| most.min(state.in_flight));
+        state.at_once = Some(((most / 2).max(1), 0));
+        drop(state);
+        group.stirred();
+    }
+
+    /// A call was answered well.
+    pub fn went_well(&self, pool: &Pool) {
+        let group = self.group(pool);
+        let mut state = group.state();
+        if state.at_once.is_none() {
+            return;
+        }
+        state.at_once = state.at_once.and_then(|(most, good)| match good + 1 {
+            GOOD_ANSWERS if most >= ENOUGH_AT_ONCE => None,
+            GOOD_ANSWERS => Some((most + 1, 0)),
+            good => Some((most, good)),
+        });
         drop(state);
         group.stirred();
     }
@@ -440,8 +454,8 @@ impl Limiter {
                 group: pool.name(),
                 dimension: gauge.dimension,
                 limit: u64::from(gauge.bucket.limit()),
-                level: u64::from(gauge.bucket.level()),
-                reserved: gauge.reserved,
+                level: gauge.bucket.level(),
+                reserved: gauge.bucket.reserved(),
                 server: gauge.server,
                 learned: gauge.learned,
             }));
@@ -458,23 +472,8 @@ impl Limiter {
                 && state.queued == 0
                 && state.throttled.is_empty()
                 && state.share.0 >= 1_000
-                && state.gauges().iter().all(|gauge| gauge.bucket.level() == gauge.bucket.burst())
+                && state.gauges().iter().all(|gauge| gauge.bucket.is_full())
         })
-    }
-}
-
-impl State {
-    /// How long the call would have to wait, without taking.
-    fn take_nothing(&self, ask: Ask) -> (Duration, bool) {
-        if let Some(until) = self.held_until {
-            let wait = until.saturating_duration_since(Instant::now());
-            if !wait.is_zero() {
-                return (wait, true);
-            }
-        }
-        let n = |tokens: u64| u32::try_from(tokens).unwrap_or(u32::MAX);
-        let waits = [(&self.requests, 1), (&self.input, n(ask.input)), (&self.output, n(ask.output))];
-        (waits.iter().filter_map(|(gauge, n)| gauge.bucket.probe(*n).err()).max().unwrap_or_default(), false)
     }
 }
 
@@ -502,59 +501,67 @@ impl Drop for Queued {
     }
 }
 
-/// What an admitted call holds until it ends. Dropping it ends the call and keeps what was reserved as spent.
+/// What an admitted call holds until it ends. Dropping it ends the call and charges what it still had set aside.
 #[derive(Debug)]
 pub struct Lease {
     group: Arc<Group>,
     held: Held,
-    answered: bool,
+    /// Input charged so far.
+    input: u64,
     open: bool,
 }
 
 impl Lease {
-    /// The answer has begun: from now on the server's readings include this call.
+    /// The answer has begun: the request is charged, and the server's readings include this call from now on.
     pub fn answered(&mut self) {
-        if !std::mem::replace(&mut self.answered, true) {
+        let requests = std::mem::take(&mut self.held.requests);
+        if requests > 0 {
             let mut state = self.group.state();
-            state.unanswered.remove(self.held);
+            state.requests.bucket.release(requests);
+            state.requests.bucket.spend(u64::from(requests));
+            state.answered_input += u64::from(self.held.input);
         }
+    }
+
+    /// The server says how much uncached input this call has: charged at once, since a stream may last for minutes.
+    pub fn counted(&mut self, input: u64) {
+        self.answered();
+        let held = std::mem::take(&mut self.held.input);
+        let mut state = self.group.state();
+        state.input.bucket.release(held);
+        state.answered_input = state.answered_input.saturating_sub(u64::from(held));
+        // A later number replaces the earlier one; only what came on top is new.
+        state.input.bucket.spend(input.saturating_sub(self.input));
+        drop(state);
+        self.input = self.input.max(input);
+        self.group.stirred();
     }
 
     /// Ends the call with what it really used, in tokens.
     pub fn settle(mut self, used: Ask) {
-        self.close(|state, held| {
-            for (gauge, held, used) in
-                [(&state.input, held.input, used.input), (&state.output, held.output, used.output)]
-            {
-                let used = u32::try_from(used).unwrap_or(u32::MAX);
-                if used > held {
-                    gauge.bucket.overrun(used - held);
-                } else {
-                    gauge.bucket.refund(held - used);
-                }
-            }
-        });
+        self.counted(used.input);
+        self.close(used.output);
     }
 
     /// Ends a call that never reached the server, which counted nothing.
     pub fn refund(mut self) {
-        self.close(|state, held| {
-            state.requests.bucket.refund(held.requests);
-            state.input.bucket.refund(held.input);
-            state.output.bucket.refund(held.output);
-        });
+        let Held { requests, input, output } = std::mem::take(&mut self.held);
+        let mut state = self.group.state();
+        state.requests.bucket.release(requests);
+        state.input.bucket.release(input);
+        state.output.bucket.release(output);
+        drop(state);
+        self.close(0);
     }
 
-    fn close(&mut self, correct: impl FnOnce(&State, Held)) {
+    fn close(&mut self, output: u64) {
         if !std::mem::replace(&mut self.open, false) {
             return;
         }
-        self.answered();
+        let held = std::mem::take(&mut self.held.output);
         let mut state = self.group.state();
-        correct(&state, self.held);
-        state.requests.reserved -= u64::from(self.held.requests);
-        state.input.reserved -= u64::from(self.held.input);
-        state.output.reserved -= u64::from(self.held.output);
+        state.output.bucket.release(held);
+        state.output.bucket.spend(output);
         state.in_flight -= 1;
         drop(state);
         self.group.stirred();
@@ -563,6 +570,12 @@ impl Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        self.close(|_, _| {});
+        if self.open {
+            self.counted(u64::from(self.held.input));
+            self.close(u64::from(self.held.output));
+        }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -23,7 +23,7 @@ use tokio::{
     sync::oneshot,
 };
 
-use crate::model::SlotId;
+use crate::model::{EngineKind, SlotId};
 
 /// What is known of the worker in a slot; written by the worker while it holds the slot's lock.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -108,7 +108,7 @@ pub fn find(stage: &Path, slot: &SlotId) -> io::Result<Option<Record>> {
 }
 
 /// Starts a worker process for a slot. Its own words go to `logs/worker-{slot}.log`.
-pub fn start(program: &Path, stage: &Path, slot: &SlotId) -> io::Result<Child> {
+pub fn start(program: &Path, stage: &Path, slot: &SlotId, engine: EngineKind) -> io::Result<Child> {
     let logs = stage.join("logs");
     fs::create_dir_all(&logs)?;
     let log = OpenOptions::new().create(true).append(true).open(logs.join(format!("worker-{slot}.log")))?;
@@ -118,6 +118,9 @@ pub fn start(program: &Path, stage: &Path, slot: &SlotId) -> io::Result<Child> {
         .arg(slot.agent.as_str())
         .arg("--slot")
         .arg(slot.index.to_string())
+        // Resolved by the room, because the worker does not see the keys.
+        .arg("--engine")
+        .arg(engine.word())
         .arg("--stage")
         .arg(stage)
         .env_clear()

@@ -604,3 +604,115 @@ async fn only_loopback_and_usable_settings_are_started() {
         assert!(!why.contains("break"), "{at}: {why}");
     }
 }
+
+/// How the scripted upstream treats a call, and after how many bytes of it the client leaves.
+#[derive(Debug, Clone, Copy)]
+struct Manners {
+    upstream: u32,
+    leaves_after: Option<usize>,
+}
+
+/// Treats every call as its body asks: `"model":"opus-N"` is manner N.
+async fn misbehave(socket: TcpStream) {
+    let mut upstream = Upstream { socket, head: String::new(), body: Vec::new() };
+    upstream.request().await;
+    let body = String::from_utf8(upstream.body.clone()).unwrap();
+    let manner: u32 = body
+        .split("opus-")
+        .nth(1)
+        .unwrap()
+        .chars()
+        .take_while(char::is_ascii_digit)
+        .collect::<String>()
+        .parse()
+        .unwrap();
+    // The caller may be gone already, so nothing here must succeed.
+    let script: &[&str] = match manner {
+        0 => &[
+            "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n",
+            START,
+            PING,
+            DELTA,
+            STOP,
+        ],
+        1 => &["HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncontent-length: 9999\r\n\r\n", START],
+        2 => &["HTTP/1.1 200 OK\r\n"],
+        3 => &[],
+        4 => &["HTTP/1.1 529 Overloaded\r\ncontent-length: 2\r\n\r\n{}"],
+        5 => &["HTTP/1.1 500 Oh\r\ncontent-length: 0\r\n\r\n"],
+        6 => &["\0\u{1b}nonsense\r\n\r\n"],
+        7 => &["HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 5\r\n\r\n{\"a\":"],
+        8 => &["HTTP/1.1 307 Elsewhere\r\nlocation: http://127.0.0.1:1/\r\ncontent-length: 0\r\n\r\n"],
+        _ => &[
+            "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n",
+            "data: {\"type\":\"message_start\",\"message\":{\"usage\":{\"input_tokens\":18446744073709551615,\"output_tokens\":18446744073709551615,\"cache_creation_input_tokens\":18446744073709551615}}}\n\n",
+            STOP,
+        ],
+    };
+    for piece in script {
+        if upstream.socket.write_all(piece.as_bytes()).await.is_err() {
+            return;
+        }
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whatever_both_sides_do_every_call_leaves_one_row_and_holds_nothing() {
+    let mut stage = Stage::with(|s| {
+        s.limits.values_mut().for_each(|l| *l = Limit { requests: 1_000_000, input: 40_000, output: 40_000 });
+        s.hold = Duration::from_millis(500);
+    })
+    .await;
+    let listener = std::mem::replace(&mut stage.listener, TcpListener::bind("127.0.0.1:0").await.unwrap());
+    let mut server = JoinSet::new();
+    server.spawn(async move {
+        let mut connections = JoinSet::new();
+        loop {
+            let (socket, _) = listener.accept().await.unwrap();
+            connections.spawn(misbehave(socket));
+        }
+    });
+    let mut clients = JoinSet::new();
+    let mut seed = 7_u32;
+    let mut random = move |below: u32| {
+        seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (seed >> 8) % below
+    };
+    let calls = 300;
+    for _ in 0..calls {
+        let leaves_after = (random(3) == 0).then(|| random(400) as usize);
+        let manners = Manners { upstream: random(10), leaves_after };
+        let body = format!(r#"{{"model":"opus-{}","max_tokens":1}}"#, manners.upstream);
+        let (addr, token) = (stage.gateway.addr(), stage.token.expose_secret().to_owned());
+        clients.spawn(async move {
+            let mut socket = TcpStream::connect(addr).await.unwrap();
+            let request = format!("POST /v1/messages HTTP/1.1\r\nhost: {addr}\r\nx-api-key: {token}\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+            socket.write_all(request.as_bytes()).await.unwrap();
+            let mut got = Vec::new();
+            match manners.leaves_after {
+                Some(bytes) => {
+                    while got.len() < bytes && matches!(timeout(Duration::from_millis(50), socket.read_buf(&mut got)).await, Ok(Ok(1..))) {}
+                }
+                None => {
+                    // A stream that upstream cut must end as well, if with an error.
+                    timeout(SOON, socket.read_to_end(&mut got)).await.expect("every answer ends").unwrap_or_default();
+                }
+            }
+        });
+    }
+    clients.join_all().await;
+    let mut ids = std::collections::BTreeSet::new();
+    while ids.len() < calls {
+        let call = stage.call().await;
+        assert!(ids.insert(call.id.clone()), "a second row for {call:?}");
+        assert!(call.cost >= MicroUsd(0), "{call:?}");
+    }
+    stage.assert_nothing_held();
+    drop(server);
+    let Stage { gateway, mut notices, .. } = stage;
+    gateway.stop().await;
+    while let Some(notice) = notices.recv().await {
+        assert!(matches!(notice, Notice::Levels(_)), "one row too many: {notice:?}");
+    }
+}

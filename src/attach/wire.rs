@@ -73,13 +73,8 @@ pub fn event_line(stamped: &Stamped) -> Result<Arc<str>, serde_json::Error> {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "tell", content = "it")]
 pub enum WorkerTell {
-    /// Where model calls go, and with which token.
-    Welcome {
-        /// `http://127.0.0.1:PORT`.
-        gateway: String,
-        /// This worker's token.
-        token: String,
-    },
+    /// Where model calls go; `None` = the engine's own login, and not through the gateway.
+    Welcome(Option<Door>),
     /// Claim and run this.
     Assign(TaskRef),
     /// End this attempt; number 0 means whatever runs of this task.
@@ -91,6 +86,15 @@ pub enum WorkerTell {
     },
     /// The room does not want this worker; why.
     Bye(String),
+}
+
+/// The gateway, for one worker.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Door {
+    /// `http://127.0.0.1:PORT`.
+    pub url: String,
+    /// This worker's token.
+    pub token: String,
 }
 
 /// From a worker to the room, after its hello.

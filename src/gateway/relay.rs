@@ -26,7 +26,10 @@ use uuid::Uuid;
 
 use super::{Identity, Notice, Shared, headers, lock, tap::Seen, tap::Tap};
 use crate::{
-    limiter::{self, Ask, Lease, Pool, Readings, estimate::Asker},
+    limiter::{
+        self, Ask, Lease, Pool, Readings,
+        estimate::{self, Asker},
+    },
     model::{
         Usage,
         gateway::{Call, CallEnd, Caller},
@@ -95,7 +98,7 @@ async fn call(shared: Arc<Shared>, identity: Identity, request: Request<Incoming
         return record.refuse(Refusal::new(StatusCode::UNAUTHORIZED, "authentication_error", why));
     };
     let pool = Pool { credential: credential.label.clone(), group: limiter::group(&model).to_owned() };
-    record.begin(model, body.len(), pool.clone());
+    record.begin(model, estimate::weight(&body), pool.clone());
     match shared.limiter.admit(&pool, record.ask).await {
         Ok(lease) => record.lease = Some(lease),
         Err(refused) => {
@@ -129,8 +132,9 @@ async fn call(shared: Arc<Shared>, identity: Identity, request: Request<Incoming
         }
     };
     record.answered(&response);
-    let is_event_stream = headers::text(response.headers(), "content-type").unwrap_or_default().to_ascii_lowercase();
-    let tap = if response.status().is_success() { Tap::new(&is_event_stream) } else { Tap::Deaf };
+    let text = |name| headers::text(response.headers(), name).unwrap_or_default().to_ascii_lowercase();
+    let success = response.status().is_success();
+    let tap = if success { Tap::new(&text("content-type"), &text("content-encoding")) } else { Tap::Deaf };
     hand_through(response, Some((tap, record)))
 }
 
@@ -250,8 +254,9 @@ impl Body for Relay {
         let polled = self.source.as_mut().poll_next(context);
         polled.map(|next| match next {
             Some(Ok(piece)) => {
-                if let Some((tap, _)) = &mut self.meter {
+                if let Some((tap, record)) = &mut self.meter {
                     tap.hear(&piece);
+                    record.counted(tap);
                 }
                 Some(Ok(Frame::data(piece)))
             }
@@ -308,12 +313,14 @@ struct Record {
     call: Option<Call>,
     pool: Option<Pool>,
     asker: Asker,
-    /// Length of the request's body.
+    /// Weight of the request's body in bytes of text.
     bytes: usize,
     ask: Ask,
     lease: Option<Lease>,
     /// Upstream may have begun to work.
     sent: bool,
+    /// The input is charged already.
+    counted: bool,
     /// Upstream's status, when it was no success.
     refused: Option<u16>,
 }
@@ -352,6 +359,7 @@ impl Record {
             ask: Ask::default(),
             lease: None,
             sent: false,
+            counted: false,
             refused: None,
         }
     }
@@ -397,6 +405,14 @@ impl Record {
         }
     }
 
+    /// Charges the input as soon as the stream has named it.
+    fn counted(&mut self, tap: &Tap) {
+        if let (false, Some(lease), Some(input)) = (self.counted, &mut self.lease, tap.uncached_input()) {
+            lease.counted(input);
+            self.counted = true;
+        }
+    }
+
     /// Settles the buckets and writes the row; only the first time counts.
     fn finish(&mut self, end: CallEnd, seen: &Seen) {
         let Some(mut call) = self.call.take() else { return };
@@ -411,6 +427,9 @@ impl Record {
                 usage.input_tokens = self.ask.input;
             }
             usage.output_tokens = usage.output_tokens.max(seen.produced as u64 / BYTES_PER_OUTPUT_TOKEN);
+        }
+        if let (CallEnd::Complete, Some(pool)) = (end, &self.pool) {
+            self.shared.limiter.went_well(pool);
         }
         if let Some(lease) = self.lease.take() {
             if self.sent {

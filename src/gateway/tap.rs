@@ -40,7 +40,7 @@ pub(super) enum Tap {
     Stream(Box<Lines>),
     /// One JSON document.
     Json(Vec<u8>),
-    /// One JSON document that is too long to look into.
+    /// An answer that is too long to look into, or compressed.
     Long,
     /// Nothing that is understood.
     Deaf,
@@ -61,9 +61,12 @@ pub(super) struct Lines {
 }
 
 impl Tap {
-    /// Listens as fits the answer's content type.
-    pub(super) fn new(content_type: &str) -> Self {
-        if content_type.starts_with("text/event-stream") {
+    /// Listens as fits the answer's content type and encoding.
+    pub(super) fn new(content_type: &str, encoding: &str) -> Self {
+        if !matches!(encoding, "" | "identity") {
+            // Asked for plain text, and got something else: passed on, and charged by guess.
+            Self::Long
+        } else if content_type.starts_with("text/event-stream") {
             Self::Stream(Box::default())
         } else if content_type.starts_with("application/json") {
             Self::Json(Vec::new())
@@ -80,6 +83,13 @@ impl Tap {
             Self::Json(_) => *self = Self::Long,
             Self::Long | Self::Deaf => {}
         }
+    }
+
+    /// The uncached input of the call in tokens, as soon as the server has said it.
+    pub(super) fn uncached_input(&self) -> Option<u64> {
+        let Self::Stream(lines) = self else { return None };
+        let usage = &lines.seen.usage;
+        lines.seen.counted.then(|| usage.input_tokens + usage.cache_creation_input_tokens)
     }
 
     /// What was understood; `ended` says that the body came to its own end.
@@ -281,7 +291,7 @@ mod tests {
     }
 
     fn hear(pieces: &[&[u8]]) -> Seen {
-        let mut tap = Tap::new("text/event-stream; charset=utf-8");
+        let mut tap = Tap::new("text/event-stream; charset=utf-8", "");
         for piece in pieces {
             tap.hear(&Bytes::copy_from_slice(piece));
         }
@@ -325,7 +335,7 @@ mod tests {
 
     #[test]
     fn a_json_answer_is_read_at_its_end_and_iterations_are_summed() {
-        let mut tap = Tap::new("application/json");
+        let mut tap = Tap::new("application/json", "identity");
         let body = br#"{"type":"message","model":"m","usage":{"input_tokens":1,"output_tokens":2,"iterations":[{"input_tokens":5,"output_tokens":6},{"input_tokens":1,"output_tokens":2}]}}"#;
         for piece in body.chunks(7) {
             tap.hear(&Bytes::copy_from_slice(piece));
@@ -338,7 +348,7 @@ mod tests {
 
     #[test]
     fn garbage_counts_nothing_and_takes_no_memory() {
-        let mut tap = Tap::new("text/event-stream");
+        let mut tap = Tap::new("text/event-stream", "");
         for _ in 0..20 {
             tap.hear(&Bytes::from(vec![b'x'; 1 << 20]));
         }
@@ -346,8 +356,9 @@ mod tests {
         assert!(lines.line.len() <= LOOKED_INTO);
         tap.hear(&Bytes::from(format!("\n{STREAM}")));
         assert_eq!(tap.seen(true).usage, expected());
-        let mut json = Tap::new("application/json");
+        let mut json = Tap::new("application/json", "identity");
         json.hear(&Bytes::from(vec![b'['; LOOKED_INTO + 1]));
+        assert!(matches!(Tap::new("text/event-stream", "gzip"), Tap::Long));
         assert!(matches!(json, Tap::Long) && !json.seen(true).counted);
         assert!(
             !hear(&[b"data: {\"type\":\"message_start\",\"message\":{\"usage\":{\"input_tokens\":-4}}}\n\n"]).counted

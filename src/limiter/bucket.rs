@@ -1,8 +1,9 @@
-//! One token bucket: governor decides and measures, our own store remembers.
+//! One token bucket: governor measures, our own store remembers.
 //!
-//! Must not know groups, queues or servers' header names. Its one surprise: governor's store writes only a *staged*
-//! value, so every check is a peek until [`Bucket::commit`]; that is what makes refunds, debts, server readings and
-//! three buckets in one step possible at all.
+//! Must not know groups, queues or servers' header names. Its one surprise: nothing is ever given back. What a call
+//! reserves is only *set aside* and lowers the level; the bucket itself is charged once, when the real number is known.
+//! A refund would be wrong as soon as the bucket has overflowed in between: the server never saw the cost, so its own
+//! bucket is full and holds nothing more.
 
 use std::{
     num::NonZeroU32,
@@ -19,17 +20,22 @@ use governor::{
 };
 use tokio::time::Instant;
 
-/// The theoretical arrival time, in nanoseconds since the bucket was made, and the one a check would make of it.
+/// How long to wait for calls in flight, which say themselves when they end.
+const UNTIL_FREED: Duration = Duration::from_secs(1);
+
+/// The theoretical arrival time in nanoseconds since the bucket was made: the bucket is full from then on.
+///
+/// A check never writes it, so every check is a peek.
 #[derive(Debug, Clone, Default)]
-struct Slot(Arc<(AtomicU64, AtomicU64)>);
+struct Slot(Arc<AtomicU64>);
 
 impl Slot {
     fn tat(&self) -> u64 {
-        self.0.0.load(Relaxed)
+        self.0.load(Relaxed)
     }
 
     fn set(&self, tat: u64) {
-        self.0.0.store(tat, Relaxed);
+        self.0.store(tat, Relaxed);
     }
 }
 
@@ -40,9 +46,7 @@ impl StateStore for Slot {
     where
         F: Fn(Option<Nanos>) -> Result<(T, Nanos), E>,
     {
-        let (out, next) = f(Some(Nanos::new(self.tat())))?;
-        self.0.1.store(next.as_u64(), Relaxed);
-        Ok(out)
+        f(Some(Nanos::new(self.tat()))).map(|(out, _)| out)
     }
 }
 
@@ -69,6 +73,8 @@ pub(super) struct Bucket {
     slot: Slot,
     clock: Since,
     limiter: Limiter,
+    /// Set aside for calls in flight, in units.
+    reserved: u64,
 }
 
 impl Bucket {
@@ -80,7 +86,7 @@ impl Bucket {
         let slot = Slot::default();
         let clock = Since(Instant::now());
         let limiter = Limiter::new(quota, slot.clone(), clock);
-        Self { limit, burst, quota, slot, clock, limiter }
+        Self { limit, burst, quota, slot, clock, limiter, reserved: 0 }
     }
 
     /// Units a minute.
@@ -93,56 +99,69 @@ impl Bucket {
         self.burst.get()
     }
 
-    /// Units left; 0 also while in debt.
-    pub(super) fn level(&self) -> u32 {
-        self.limiter
-            .check()
-            .map_or(0, |snapshot| snapshot.remaining_burst_capacity().saturating_add(1).min(self.burst()))
+    /// Units set aside for calls in flight.
+    pub(super) fn reserved(&self) -> u64 {
+        self.reserved
     }
 
-    /// Looks whether `n` units are there, which the next [`Bucket::commit`] then takes; else how long until they are.
-    /// More than the bucket can hold counts as all of it.
+    /// Units neither spent nor set aside; 0 also while in debt.
+    pub(super) fn level(&self) -> u64 {
+        let held = self.limiter.check().map_or(0, |s| s.remaining_burst_capacity().saturating_add(1).min(self.burst()));
+        u64::from(held).saturating_sub(self.reserved)
+    }
+
+    /// Whether nothing is spent or set aside.
+    pub(super) fn is_full(&self) -> bool {
+        self.level() == u64::from(self.burst())
+    }
+
+    /// What may be set aside at most for a call that expects `n` units: never nothing, or the limiter would be off, and
+    /// never more than a full bucket, or the call would be stuck.
+    pub(super) fn fit(&self, n: u64) -> u32 {
+        u32::try_from(n).unwrap_or(u32::MAX).clamp(1, self.burst())
+    }
+
+    /// Looks whether `n` units are there; else how long until they may be.
     pub(super) fn probe(&self, n: u32) -> Result<(), Duration> {
-        let Some(n) = NonZeroU32::new(n.min(self.burst())) else {
-            self.slot.0.1.store(self.slot.tat(), Relaxed);
-            return Ok(());
-        };
-        match self.limiter.check_n(n) {
+        let all = u32::try_from(self.reserved.saturating_add(u64::from(n))).unwrap_or(u32::MAX);
+        let Some(all) = NonZeroU32::new(all) else { return Ok(()) };
+        match self.limiter.check_n(all) {
             Ok(Ok(_)) => Ok(()),
-            // A whole nanosecond more, or a wait that was rounded down would probe again without any time passed.
+            // A nanosecond more, or a wait that was rounded down would probe again without any time passed.
             Ok(Err(not)) => Err(not.wait_time_from(self.clock.now()) + Duration::from_nanos(1)),
-            Err(_) => Err(Duration::from_mins(1)),
+            Err(_) => Err(UNTIL_FREED),
         }
     }
 
-    /// Takes what the last probe, which must have succeeded, looked at.
-    pub(super) fn commit(&self) {
-        self.slot.set(self.slot.0.1.load(Relaxed));
+    /// Sets `n` units aside; only after a probe for as many.
+    pub(super) fn reserve(&mut self, n: u32) {
+        self.reserved += u64::from(n);
     }
 
-    /// Gives `n` units back; never more than the bucket holds.
-    pub(super) fn refund(&self, n: u32) {
-        self.slot.set(self.slot.tat().saturating_sub(self.nanos(u64::from(n))));
+    /// Ends a reservation.
+    pub(super) fn release(&mut self, n: u32) {
+        self.reserved = self.reserved.saturating_sub(u64::from(n));
     }
 
-    /// Takes `n` units whether they are there or not; what is missing is debt that time pays.
-    pub(super) fn overrun(&self, n: u32) {
-        self.slot.set(self.slot.tat().max(self.now()).saturating_add(self.nanos(u64::from(n))));
+    /// Charges `n` units, whether they are there or not; what is missing is debt that time pays.
+    pub(super) fn spend(&self, n: u64) {
+        self.slot.set(self.slot.tat().max(self.now()).saturating_add(self.nanos(n)));
     }
 
-    /// Lowers the level to at most `left`; below zero it is debt. Never raises it.
-    pub(super) fn lower_to(&self, left: i64) {
-        let spent = u64::try_from(i64::from(self.burst()) - left).unwrap_or(0);
+    /// Believes the server that only `left` units are left, before reservations. Never raises the level.
+    pub(super) fn lower_to(&self, left: u64) {
+        let spent = u64::from(self.burst()).saturating_sub(left);
         self.slot.set(self.slot.tat().max(self.now().saturating_add(self.nanos(spent))));
     }
 
-    /// The same bucket under another limit and size: what was spent stays spent.
-    pub(super) fn resized(&self, limit: u32, burst: u32) -> Self {
+    /// Changes limit and size; what was spent stays spent, what is set aside stays so.
+    pub(super) fn resize(&mut self, limit: u32, burst: u32) {
         let ahead = self.slot.tat().saturating_sub(self.now());
         let spent = ahead.div_ceil(self.interval());
-        let new = Self::new(limit, burst);
-        new.slot.set(new.nanos(spent));
-        new
+        let reserved = self.reserved;
+        *self = Self::new(limit, burst);
+        self.reserved = reserved;
+        self.slot.set(self.nanos(spent));
     }
 
     fn now(&self) -> u64 {
@@ -165,71 +184,69 @@ mod tests {
 
     use super::*;
 
-    fn take(bucket: &Bucket, n: u32) -> bool {
-        bucket.probe(n).map(|()| bucket.commit()).is_ok()
-    }
-
     #[tokio::test(start_paused = true)]
-    async fn a_probe_takes_nothing_and_a_commit_takes_all() {
-        let bucket = Bucket::new(60, 60);
+    async fn a_probe_takes_nothing_and_what_is_set_aside_is_not_there_twice() {
+        let mut bucket = Bucket::new(60, 60);
         assert_eq!(bucket.level(), 60);
         assert!(bucket.probe(50).is_ok());
         assert_eq!(bucket.level(), 60);
-        assert!(take(&bucket, 50));
-        assert_eq!(bucket.level(), 10);
+        bucket.reserve(50);
+        assert_eq!((bucket.level(), bucket.reserved()), (10, 50));
+        assert_eq!(bucket.probe(12), Err(UNTIL_FREED), "no time will help, only the end of a call");
+        bucket.release(50);
+        bucket.spend(50);
         let wait = bucket.probe(12).unwrap_err();
         assert!(wait > Duration::from_secs(1) && wait <= Duration::from_millis(2_001), "{wait:?}");
         advance(wait).await;
-        assert!(take(&bucket, 12));
-        assert_eq!(bucket.level(), 0);
+        assert!(bucket.probe(12).is_ok());
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_comes_back_never_overfills_and_debt_is_paid_by_time() {
+    async fn debt_is_paid_by_time() {
         let bucket = Bucket::new(60, 60);
-        assert!(take(&bucket, 20));
-        bucket.refund(500);
-        assert_eq!(bucket.level(), 60);
-        bucket.overrun(90);
+        bucket.spend(90);
         assert_eq!(bucket.level(), 0);
         advance(Duration::from_millis(30_500)).await;
         assert_eq!(bucket.level(), 0);
         advance(Duration::from_secs(10)).await;
         assert_eq!(bucket.level(), 10);
+        advance(Duration::from_hours(1)).await;
+        assert!(bucket.is_full());
     }
 
     #[tokio::test(start_paused = true)]
     async fn the_server_lowers_a_level_and_never_raises_it() {
-        let bucket = Bucket::new(60, 60);
+        let mut bucket = Bucket::new(60, 60);
         bucket.lower_to(25);
         assert_eq!(bucket.level(), 25);
         bucket.lower_to(55);
         assert_eq!(bucket.level(), 25);
-        bucket.lower_to(-5);
-        advance(Duration::from_millis(5_500)).await;
-        assert_eq!(bucket.level(), 0);
-        advance(Duration::from_millis(600)).await;
+        bucket.reserve(5);
+        assert_eq!(bucket.level(), 20);
+        bucket.lower_to(0);
+        bucket.release(5);
+        advance(Duration::from_millis(1_500)).await;
+        assert_eq!(bucket.level(), 1);
+        bucket.lower_to(u64::MAX);
         assert_eq!(bucket.level(), 1);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_new_limit_keeps_what_was_spent() {
-        let bucket = Bucket::new(100, 100);
-        assert!(take(&bucket, 40));
-        assert_eq!(bucket.resized(1_000, 1_000).level(), 960);
-        assert_eq!(bucket.resized(50, 50).level(), 10);
-        assert_eq!(bucket.resized(20, 20).level(), 0);
+    async fn a_new_limit_keeps_what_was_spent_and_set_aside() {
+        let resized = |limit| {
+            let mut bucket = Bucket::new(100, 100);
+            bucket.spend(40);
+            bucket.reserve(10);
+            bucket.resize(limit, limit);
+            bucket.level()
+        };
+        assert_eq!((resized(1_000), resized(100), resized(60), resized(20)), (950, 50, 10, 0));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn more_than_the_bucket_holds_waits_for_a_full_one_and_is_not_stuck() {
-        let bucket = Bucket::new(60, 60);
-        assert!(take(&bucket, 1));
-        let wait = bucket.probe(5_000).unwrap_err();
-        advance(wait).await;
-        assert!(take(&bucket, 5_000));
-        assert_eq!(bucket.level(), 0);
-        assert!(take(&bucket, 0), "nothing is always there");
-        assert_eq!(Bucket::new(0, 0).limit(), 1);
+    async fn more_than_the_bucket_holds_is_cut_to_a_full_one_and_nothing_to_one() {
+        let bucket = Bucket::new(60, 30);
+        assert_eq!((bucket.fit(0), bucket.fit(7), bucket.fit(5_000), bucket.fit(u64::MAX)), (1, 7, 30, 30));
+        assert_eq!((Bucket::new(0, 0).limit(), Bucket::new(0, 0).burst()), (1, 1));
     }
 }

@@ -23,6 +23,23 @@ const CACHED_FOR: Duration = Duration::from_mins(5);
 /// Sessions remembered at most; the oldest goes first.
 const SESSIONS: usize = 1_024;
 
+/// Letters without a break from which on they are a picture or document in base64, not text.
+const PICTURE: usize = 2_000;
+/// What such a thing weighs, in bytes of text: about 1,500 tokens.
+const PICTURE_WEIGHT: usize = 5_000;
+
+/// The weight of a request's body in bytes of text; encoded pictures and documents count as one weight each, however
+/// long they are.
+pub fn weight(body: &[u8]) -> usize {
+    let is_base64 = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'/' | b'=' | b'_' | b'-');
+    let runs = body.split(|b| !is_base64(b));
+    let (count, letters) = runs.fold((0, 0), |(count, letters), run| {
+        (count + 1, letters + if run.len() < PICTURE { run.len() } else { PICTURE_WEIGHT })
+    });
+    // One separator between two runs.
+    letters + count - 1
+}
+
 /// Who asks, as far as it matters for a guess.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Asker {
@@ -52,7 +69,7 @@ pub struct Estimator {
 }
 
 impl Estimator {
-    /// Guesses what a request with a body of `bytes` takes.
+    /// Guesses what a request with a body of this [`weight`] in `bytes` takes.
     pub fn guess(&self, asker: &Asker, bytes: usize) -> Ask {
         let kind = self.kind(asker);
         let whole = (bytes as u64).saturating_mul(1_000) / kind.bytes_per_token.max(1);
@@ -104,6 +121,15 @@ mod tests {
 
     fn asker(session: Option<&str>) -> Asker {
         Asker { who: "marie".to_owned(), model: "sonnet".to_owned(), session: session.map(str::to_owned) }
+    }
+
+    #[test]
+    fn text_weighs_its_length_and_a_picture_the_same_at_any_size() {
+        for text in ["", "{}", "{\"model\":\"x\", \"é\": 1}"] {
+            assert_eq!(weight(text.as_bytes()), text.len());
+        }
+        let with = |n| weight(format!("{{\"data\":\"{}\"}}", "Ab+/".repeat(n)).as_bytes());
+        assert_eq!((with(1_000), with(1_000_000)), (11 + PICTURE_WEIGHT, 11 + PICTURE_WEIGHT));
     }
 
     #[tokio::test(start_paused = true)]

@@ -296,7 +296,7 @@ impl State {
                     slot.held = Some(Held {
                         since: known.map_or(now, |a| a.started_at),
                         log: known.map(|a| a.log.clone()),
-                        attempt: Some(attempt.n),
+                        attempt: (attempt.n > 0).then_some(attempt.n),
                         task: attempt.task.clone(),
                         pid: None,
                         cancelling: false,
