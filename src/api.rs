@@ -11,4 +11,4 @@ pub mod types;
 
 pub use client::{Client, Heard, Retry, Settings};
 pub use error::ApiError;
-pub use types::{Event, Reply, Request, StopReason};
+pub use types::{Event, Reply, Request, StopReason, full_id};

@@ -215,3 +215,80 @@ async fn other_requests_are_counted_refused_or_greeted() {
     let http = reqwest::Client::builder().no_proxy().build().unwrap();
     assert_eq!(http.head(format!("{}/api/hello", stand_in.url())).send().await.unwrap().status(), 200);
 }
+
+fn prompt_request(prompt: podium::orchestrator::Prompt) -> Request {
+    let request = Request::new("m", prompt.max_tokens, prompt.user).with_cached_system(prompt.stable);
+    let request = if prompt.stage.is_empty() { request } else { request.with_system(prompt.stage) };
+    match prompt.schema {
+        Some(schema) => request.with_schema(schema),
+        None => request,
+    }
+}
+
+#[tokio::test]
+async fn the_orchestrator_accepts_the_plans_and_finds_its_citations_in_the_report() {
+    let stand_in = stand_in(1, 0.0).await;
+    let agents: Vec<plan::Candidate> = ["marie", "anga", "fabien"]
+        .map(|name| (name.parse().unwrap(), format!("does {name}'s work"), "sonnet".to_owned()))
+        .to_vec();
+    let names: Vec<_> = agents.iter().map(|(name, ..)| name.clone()).collect();
+    for goal in
+        [SAMPLE_GOAL, "Write a haiku", "Review the API, then fix it and announce it. Draw a plan of the studio."]
+    {
+        let request = prompt_request(plan::prompt(goal, &agents, "You are the orchestrator.", None));
+        let answer = client(&stand_in).message(&request).await.unwrap().text();
+        let made = plan::parse(&answer, 1, "m", podium::model::Spend::default()).unwrap();
+        assert_eq!(plan::check(&made, &names), [], "{goal}");
+
+        let ended: Vec<synthesis::Ended> = made.tasks.iter().map(|task| (task.clone(), None)).collect();
+        let request = prompt_request(synthesis::prompt(goal, &made, &ended, "You are the orchestrator."));
+        let report = client(&stand_in).message(&request).await.unwrap().text();
+        for task in &made.tasks {
+            assert!(report.contains(&format!("[{}]", task.id)), "{report}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_messages_engine_reads_like_the_cli_to_its_reader() {
+    use podium::{
+        engines::{Exit, Reader, claude::Stream, messages},
+        model::Ending,
+    };
+    let stand_in = stand_in(1, 0.0).await;
+    for (words, wanted, code) in [
+        ("Fix the parser. [[rehearse:529]]", "done", 0),
+        ("x [[rehearse:refuse]]", "refused", 1),
+        ("x [[rehearse:500*9]]", "transient", 1),
+        ("x [[rehearse:cut]]", "transient", 1),
+        ("x [[rehearse:max_tokens]]", "overflow", 1),
+        ("x [[rehearse:empty]]", "empty", 0),
+    ] {
+        let mut api = api::Settings::new(stand_in.url(), "any".to_owned().into());
+        api.first_wait = Duration::from_millis(1);
+        let settings = messages::Settings {
+            api,
+            model: "sonnet".into(),
+            session_id: "s-1".into(),
+            system: None,
+            schema: None,
+            cwd: "/w".into(),
+            clock: Clock::fixed("2026-11-22T12:00:00Z".parse().unwrap()),
+        };
+        let prompt = format!("{}anga/g1-x\n\n{words}\n", brief::HEADING);
+        let mut out = Vec::new();
+        let ended = messages::converse(&settings, &prompt, &mut out, std::future::pending()).await.unwrap();
+        assert_eq!(ended, code, "{words}");
+        let mut reader = Stream::default();
+        reader.feed(&out);
+        let finding = reader.finding(Exit::Code(code.into()), "");
+        let got = match &finding.ending {
+            Ending::Done => "done",
+            Ending::EmptyAnswer => "empty",
+            other => other.class().map_or("none", podium::model::FailureClass::word),
+        };
+        assert_eq!(got, wanted, "{words}: {:?}", finding.ending);
+        assert_eq!(finding.session_id.as_deref(), Some("s-1"));
+        assert!(wanted == "transient" || finding.spend.usage.total() > 0, "{words}: {:?}", finding.spend);
+    }
+}

@@ -4,6 +4,19 @@ use serde::{Deserialize, Serialize};
 
 use crate::model;
 
+/// Short names of models and what the API calls them, as in version 2.1.330 of the Claude Code CLI.
+const ALIASES: [(&str, &str); 4] = [
+    ("opus", "claude-opus-5-5"),
+    ("sonnet", "claude-sonnet-5-5"),
+    ("haiku", "claude-haiku-5-5"),
+    ("fable", "claude-fable-5-2"),
+];
+
+/// The id behind a short name; the API knows ids only. What is no short name stays as it is.
+pub fn full_id(model: &str) -> &str {
+    ALIASES.iter().find(|(alias, _)| *alias == model).map_or(model, |(_, id)| id)
+}
+
 /// A call to `/v1/messages`.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Request {

@@ -27,14 +27,6 @@ use crate::{
     model::{Clock, Usage},
 };
 
-/// Short names of models and what the API calls them, as in version 2.1.330 of the CLI.
-const ALIASES: [(&str, &str); 4] = [
-    ("opus", "claude-opus-5-5"),
-    ("sonnet", "claude-sonnet-5-5"),
-    ("haiku", "claude-haiku-5-5"),
-    ("fable", "claude-fable-5-2"),
-];
-
 /// The most tokens an answer may have.
 const MAX_TOKENS: u32 = 32_000;
 
@@ -62,19 +54,31 @@ pub struct Settings {
 
 /// Why there was no call; follows "podium `__messages`: could not".
 #[derive(Debug, thiserror::Error)]
-enum StartError {
+pub enum StartError {
+    /// An argument is missing, unknown or unreadable.
     #[error("read its arguments: {0}")]
     Usage(String),
+    /// A variable is not set.
     #[error("find {0} in the environment")]
     Missing(&'static str),
+    /// The system prompt is not there.
     #[error("read the system prompt {path}: {source}")]
-    System { path: PathBuf, source: io::Error },
+    System {
+        /// Where it should be.
+        path: PathBuf,
+        /// What went wrong.
+        source: io::Error,
+    },
+    /// Standard input failed.
     #[error("read the prompt: {0}")]
     Prompt(io::Error),
+    /// There is nothing to ask.
     #[error("use an empty prompt")]
     Empty,
+    /// The machine refused something basic.
     #[error("get ready: {0}")]
     Machine(io::Error),
+    /// Standard output failed.
     #[error("write its output: {0}")]
     Output(io::Error),
 }
@@ -150,13 +154,15 @@ async fn run(settings: Settings) -> Result<u8, StartError> {
 
 /// Why a call was given up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Stop {
+pub enum Stop {
+    /// SIGINT: what came so far is told, with a result that says so.
     Interrupted,
+    /// SIGTERM: nothing more is told.
     Terminated,
 }
 
 /// Calls, tells, and returns the exit code. Each line reaches `out` in one write.
-async fn converse(
+pub async fn converse(
     settings: &Settings,
     prompt: &str,
     out: impl Write,
@@ -165,7 +171,7 @@ async fn converse(
     if prompt.trim().is_empty() {
         return Err(StartError::Empty);
     }
-    let model = ALIASES.iter().find(|(alias, _)| *alias == settings.model).map_or(&*settings.model, |(_, id)| id);
+    let model = api::full_id(&settings.model);
     let mut request = Request::new(model, MAX_TOKENS, prompt);
     if let Some(path) = &settings.system {
         let system = fs::read_to_string(path).map_err(|source| StartError::System { path: path.clone(), source })?;

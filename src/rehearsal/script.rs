@@ -218,3 +218,88 @@ fn example(schema: &Value, depth: usize) -> Value {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use super::*;
+    use crate::{
+        model::{GoalId, PlanTask, TaskSpec},
+        orchestrator::brief,
+        rehearsal::{fault::Counters, sample},
+    };
+
+    /// Seconds of a task from its prompt to its last word, over all steps and waits.
+    fn seconds(task: &PlanTask, tools: &[&str]) -> f64 {
+        let reference = task.reference(&GoalId::new("g1").unwrap()).unwrap();
+        let prompt = brief::compose(&TaskSpec::new(reference, &*task.description), &[], None);
+        let tools: Vec<Value> = tools.iter().map(|name| json!({ "name": name, "input_schema": {} })).collect();
+        let mut messages = vec![json!({ "role": "user", "content": prompt })];
+        let mut counters = Counters::default();
+        let mut sum = 0.0;
+        loop {
+            let body = json!({ "model": "m", "tools": tools, "messages": messages });
+            let asked = Asked::read(body.to_string().as_bytes()).unwrap();
+            let due = counters.take(1, &asked.directives());
+            if due.status.is_some() {
+                sum += 1.0;
+                continue;
+            }
+            let script = Script::write(&asked, 7, &due);
+            sum += script.seconds;
+            if script.stop != StopReason::ToolUse {
+                return sum;
+            }
+            // A sub-agent's own answer takes its time too.
+            sum += if script.said.iter().any(|s| matches!(s, Said::Tool { name, .. } if name == "Agent")) {
+                1.8
+            } else {
+                0.0
+            };
+            messages.push(json!({ "role": "assistant", "content": [{ "type": "tool_use" }] }));
+        }
+    }
+
+    /// Seconds until the last of the sample's tasks has ended, one at a time per agent, in the order of the plan.
+    fn makespan(tools: &[&str], start: f64) -> f64 {
+        let mut free: HashMap<String, f64> = HashMap::new();
+        let mut ended: HashMap<String, f64> = HashMap::new();
+        let mut open = sample::plan();
+        while !open.is_empty() {
+            let ready = |task: &PlanTask| {
+                let mut before = task.dependencies.iter().map(|d| ended.get(d).copied());
+                before.try_fold(0.0_f64, |all, one| Some(all.max(one?)))
+            };
+            let begin = |task: &PlanTask| ready(task).map(|at| at.max(free.get(&task.worker).copied().unwrap_or(0.0)));
+            let (at, begin) = open
+                .iter()
+                .enumerate()
+                .filter_map(|(at, task)| Some((at, begin(task)?)))
+                .min_by(|a, b| a.1.total_cmp(&b.1))
+                .unwrap();
+            let task = open.remove(at);
+            let end = begin + start + seconds(&task, tools);
+            free.insert(task.worker.clone(), end);
+            ended.insert(task.id, end);
+        }
+        ended.values().copied().fold(0.0, f64::max)
+    }
+
+    #[test]
+    fn the_sample_goal_takes_about_half_a_minute_at_pace_one() {
+        // Plan and report come on top; the CLI needs a second to start.
+        for (tools, start) in [(&[][..], 0.1), (&["Agent", "Bash", "Write"][..], 1.0)] {
+            let all = 2.7 + makespan(tools, start) + 3.6;
+            assert!((25.0..36.0).contains(&all), "{all:.1} s with tools {tools:?}");
+        }
+    }
+
+    #[test]
+    fn a_schema_that_nobody_scripted_gets_a_value_that_fits() {
+        let schema = json!({ "type": "object", "properties": {
+            "verdict": { "enum": ["good", "bad"] }, "list": { "type": "array", "items": { "type": "integer" } },
+            "either": { "anyOf": [{ "type": "string" }, { "type": "null" }] } } });
+        assert_eq!(example(&schema, 0), json!({ "verdict": "good", "list": [1], "either": "rehearsal" }));
+    }
+}
