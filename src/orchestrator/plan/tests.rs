@@ -125,6 +125,9 @@ fn p01_says_that_an_answer_was_cut_off_wherever_that_happens() {
         let said = message(read(whole.get(..end).unwrap()));
         assert!(said.contains("cut off"), "after {end} bytes: {said}");
     }
+    let prose_first = format!("I use {{braces}}. {}", whole.get(..whole.len() / 2).unwrap());
+    assert!(message(read(&prose_first)).contains("cut off"));
+    assert!(message(read("I use {braces} and no plan.")).contains("no JSON: key must be a string"));
 }
 
 #[test]
