@@ -435,6 +435,11 @@ impl Queue for MemoryQueue {
         self.state().tasks.get(task).map(Entry::record).ok_or_else(|| QueueError::Unknown(task.clone()))
     }
 
+    async fn result(&self, task: &TaskRef) -> Result<Option<Outcome>, QueueError> {
+        self.known(&task.agent)?;
+        Ok(self.state().tasks.get(task).and_then(|entry| entry.outcome.clone()))
+    }
+
     async fn list(&self) -> Result<Vec<TaskRecord>, QueueError> {
         Ok(self.state().tasks.values().map(Entry::record).collect())
     }

@@ -65,15 +65,12 @@ impl World {
         if !self.gateway.has_key(&identity) {
             return Ok(WorkerTell::Welcome(None));
         }
-        let token = match token {
-            Some(token) => {
-                self.gateway.adopt_token(TokenHash::of(token.as_bytes()), identity);
-                token.to_owned()
-            }
-            None => {
-                let token = self.gateway.issue_token(identity).map_err(|error| format!("could not {error}"))?;
-                token.expose_secret().to_owned()
-            }
+        let token = if let Some(token) = token {
+            self.gateway.adopt_token(TokenHash::of(token.as_bytes()), identity);
+            token.to_owned()
+        } else {
+            let token = self.gateway.issue_token(identity).map_err(|error| format!("could not {error}"))?;
+            token.expose_secret().to_owned()
         };
         Ok(WorkerTell::Welcome(Some(Door { url: self.gateway.url(), token })))
     }
@@ -231,7 +228,7 @@ impl World {
         let mut ended = Vec::with_capacity(plan.tasks.len());
         for task in &plan.tasks {
             let outcome = match task.reference(&id) {
-                Some(reference) => match self.queue.get(&reference).await.map(|r| r.outcome) {
+                Some(reference) => match self.queue.result(&reference).await {
                     Ok(outcome) => outcome,
                     Err(error) => return GoalEvent::ReportFailed { id, message: error.to_string() },
                 },

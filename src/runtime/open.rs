@@ -111,7 +111,7 @@ pub fn worker(
     settings.programs =
         Programs { podium: program()?, claude: config.find_claude(env).map(|path| vec![path.into_os_string()]) };
     if let Some(path) = env.os("PATH") {
-        settings.path = path.to_owned();
+        path.clone_into(&mut settings.path);
     }
     if let Some(lang) = env.os("LANG") {
         settings.lang = OsString::from(lang);
