@@ -96,6 +96,9 @@ impl Meter {
                 self.cache.insert(key(prefix), until);
             }
         }
+        if self.cache.len() > 4096 {
+            self.cache.retain(|_, until| *until >= now);
+        }
         let written = upto - read;
         let hour = last.and_then(|p| p.keep).is_some_and(|seconds| seconds > 300);
         let usage = Usage {
