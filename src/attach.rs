@@ -13,6 +13,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use crate::model::id::stage_id;
+
 /// Longest path a Unix socket may have here, in bytes; the kernel's limit is 107.
 const LONGEST: usize = 100;
 
@@ -23,12 +25,8 @@ pub fn socket_path(stage: &Path) -> PathBuf {
     if near.as_os_str().len() <= LONGEST {
         return near;
     }
-    use sha2::{Digest, Sha256};
-    use std::os::unix::ffi::OsStrExt;
-    let hash = Sha256::digest(stage.as_os_str().as_bytes());
-    let short: String = hash.iter().take(8).map(|b| format!("{b:02x}")).collect();
     let uid = rustix::process::getuid().as_raw();
-    std::env::temp_dir().join(format!("podium-{uid}")).join(format!("{short}.sock"))
+    std::env::temp_dir().join(format!("podium-{uid}")).join(format!("{}.sock", stage_id(stage)))
 }
 
 /// Why a connection could not be made or kept.

@@ -18,6 +18,7 @@ use crate::model::{AgentSettings, AttemptRef, Ending, EngineKind};
 pub mod claude;
 pub mod command;
 pub mod exec;
+pub mod messages;
 pub mod script;
 pub mod tree;
 

@@ -1,1 +1,404 @@
-//! To be described.
+//! The loopback relay through which every model call of every process goes.
+//!
+//! Owns the listener, the callers' tokens, the real keys, admission and metering. Must not know rooms, screens or
+//! engines: what happened leaves as a [`Notice`]. Bodies pass byte for byte and are never stored. Its one surprise: a
+//! call's row is written when its *last owner* is dropped, so a client that walks away, a stream that breaks and a
+//! gateway that stops each leave one row and hold no bucket. Install a rustls crypto provider before starting.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    io,
+    net::SocketAddr,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use hyper::{header::HeaderValue, server::conn::http1, service::service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use reqwest::Url;
+use secrecy::{ExposeSecret, SecretString};
+use tokio::{net::TcpListener, sync::mpsc, time::sleep};
+use tokio_util::{
+    sync::{CancellationToken, DropGuard},
+    task::TaskTracker,
+};
+
+use crate::{
+    ledger::Prices,
+    limiter::{Estimator, Limit, Limiter},
+    model::{
+        AgentName, AttemptRef, Clock, GoalId,
+        gateway::{Call, Caller, Levels},
+    },
+};
+
+mod headers;
+mod relay;
+mod tap;
+mod token;
+
+use token::Tokens;
+pub use token::{Identity, TokenHash, token_hash};
+
+/// How long an idle or slow connection may take to send the head of a request.
+const HEAD_WITHIN: Duration = Duration::from_mins(5);
+/// The shortest time between two notices of levels.
+const LEVELS_EVERY: Duration = Duration::from_millis(200);
+/// The time between two notices while buckets only refill.
+const REFILL_EVERY: Duration = Duration::from_secs(1);
+/// Silence after which upstream counts as gone. The engines give up after as long.
+const SILENCE: Duration = Duration::from_mins(5);
+
+/// The real keys, by caller.
+#[derive(Debug, Clone, Default)]
+pub struct Keys {
+    /// For everyone without a key of their own.
+    pub default: Option<SecretString>,
+    /// Agents with a key of their own.
+    pub agents: BTreeMap<AgentName, SecretString>,
+    /// The orchestrator's own.
+    pub orchestrator: Option<SecretString>,
+}
+
+/// What a gateway is started with.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Where to listen; a loopback address, port 0 for any.
+    pub listen: SocketAddr,
+    /// Base URL of the Messages API.
+    pub upstream: String,
+    /// The real keys.
+    pub keys: Keys,
+    /// Starting limits by model group (`opus`, `sonnet`, …); the server's headers correct them.
+    pub limits: BTreeMap<String, Limit>,
+    /// How long a call may wait for its buckets before it is refused with 429.
+    pub hold: Duration,
+}
+
+impl Settings {
+    /// The hold that fits the engines: longer would look like a hang.
+    pub const HOLD: Duration = Duration::from_secs(45);
+}
+
+/// Why the gateway could not do its work.
+#[derive(Debug, thiserror::Error)]
+pub enum GatewayError {
+    /// Asked to listen where others could reach it.
+    #[error("listen on {0}: the gateway serves this machine only, use 127.0.0.1")]
+    NotLoopback(SocketAddr),
+    /// The address is not free.
+    #[error("listen on {addr}")]
+    Listen {
+        /// Which.
+        addr: SocketAddr,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The base URL is none.
+    #[error("use {url:?} as the upstream URL: {why}")]
+    Upstream {
+        /// As configured.
+        url: String,
+        /// What is wrong.
+        why: String,
+    },
+    /// A key with characters that no header can carry.
+    #[error("use the API key of {0}: it holds characters that no key has")]
+    Key(String),
+    /// The HTTP client did not start.
+    #[error("start the HTTP client")]
+    Client(#[source] reqwest::Error),
+    /// The system gave no random numbers.
+    #[error("get random numbers for a token: {0}")]
+    Random(getrandom::Error),
+    /// Not a token's hash.
+    #[error("read a token's hash: 64 hex digits are expected")]
+    TokenHash,
+}
+
+/// What the gateway has to say.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Notice {
+    /// A call ended; the ledger's row.
+    Call(Box<Call>),
+    /// Levels changed; at most five a second, none at rest.
+    Levels(Levels),
+}
+
+/// What a session's calls are made for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Purpose {
+    /// A worker's attempt.
+    Attempt(AttemptRef),
+    /// The orchestrator's work on a goal.
+    Goal(GoalId),
+}
+
+/// A key ready for use, and the name of its buckets.
+#[derive(Debug, Clone)]
+struct Credential {
+    /// Empty for the default key.
+    label: String,
+    key: HeaderValue,
+}
+
+#[derive(Debug, Default)]
+struct Credentials {
+    default: Option<Credential>,
+    agents: BTreeMap<AgentName, Credential>,
+    orchestrator: Option<Credential>,
+}
+
+impl Credentials {
+    fn new(keys: &Keys) -> Result<Self, GatewayError> {
+        let mut known: Vec<Credential> = Vec::new();
+        // Equal keys share their buckets, whoever holds them: the server counts them together.
+        let mut take = |label: &str, who: &str, key: &SecretString| {
+            let bad = || GatewayError::Key(who.to_owned());
+            let mut key = HeaderValue::from_str(key.expose_secret().trim()).ok().filter(|k| !k.is_empty());
+            let key = key.as_mut().ok_or_else(bad)?;
+            key.set_sensitive(true);
+            if let Some(same) = known.iter().find(|other| other.key == *key) {
+                return Ok(same.clone());
+            }
+            let made = Credential { label: label.to_owned(), key: key.clone() };
+            known.push(made.clone());
+            Ok(made)
+        };
+        let default = keys.default.as_ref().map(|key| take("", "everyone", key)).transpose()?;
+        let orchestrator =
+            keys.orchestrator.as_ref().map(|key| take("orchestrator", "the orchestrator", key)).transpose()?;
+        let mut agents = BTreeMap::new();
+        for (agent, key) in &keys.agents {
+            agents.insert(agent.clone(), take(agent.as_str(), agent.as_str(), key)?);
+        }
+        Ok(Self { default, agents, orchestrator })
+    }
+
+    fn of(&self, identity: &Identity) -> Option<&Credential> {
+        let own = match identity {
+            Identity::Worker(slot) => self.agents.get(&slot.agent),
+            Identity::Orchestrator => self.orchestrator.as_ref(),
+        };
+        own.or(self.default.as_ref())
+    }
+}
+
+/// What all connections share.
+#[derive(Debug)]
+struct Shared {
+    /// Base URL without a slash at its end.
+    upstream: String,
+    client: reqwest::Client,
+    credentials: Credentials,
+    tokens: Mutex<Tokens>,
+    purposes: Mutex<HashMap<String, Purpose>>,
+    estimator: Mutex<Estimator>,
+    limiter: Limiter,
+    prices: Prices,
+    clock: Clock,
+    notices: mpsc::UnboundedSender<Notice>,
+}
+
+/// A lock whose holder panicked still holds whole data: every change here is one step.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Shared {
+    /// Who a call is booked on. A session is believed only if it belongs to the caller.
+    fn caller(&self, identity: &Identity, session: Option<&str>) -> Caller {
+        let purpose = session.and_then(|session| lock(&self.purposes).get(session).cloned());
+        match (identity, purpose) {
+            (Identity::Worker(slot), Some(Purpose::Attempt(attempt))) if attempt.task.agent == slot.agent => {
+                Caller::Worker { agent: slot.agent.clone(), attempt: Some(attempt) }
+            }
+            (Identity::Worker(slot), _) => Caller::Worker { agent: slot.agent.clone(), attempt: None },
+            (Identity::Orchestrator, Some(Purpose::Goal(goal))) => Caller::Orchestrator { goal: Some(goal) },
+            (Identity::Orchestrator, _) => Caller::Orchestrator { goal: None },
+        }
+    }
+
+    fn tell(&self, notice: Notice) {
+        // Nobody listens any more: the room is on its way out.
+        self.notices.send(notice).unwrap_or_default();
+    }
+}
+
+/// A running gateway. Dropping it stops it.
+#[derive(Debug)]
+pub struct Gateway {
+    shared: Arc<Shared>,
+    addr: SocketAddr,
+    tasks: TaskTracker,
+    stop: DropGuard,
+}
+
+impl Gateway {
+    /// Starts listening. Notices arrive until the gateway has stopped and its last call has ended.
+    pub async fn start(
+        settings: Settings,
+        prices: Prices,
+        clock: Clock,
+    ) -> Result<(Self, mpsc::UnboundedReceiver<Notice>), GatewayError> {
+        if !settings.listen.ip().is_loopback() {
+            return Err(GatewayError::NotLoopback(settings.listen));
+        }
+        let upstream = |why: &str| GatewayError::Upstream { url: settings.upstream.clone(), why: why.to_owned() };
+        let url = Url::parse(&settings.upstream).map_err(|e| upstream(&e.to_string()))?;
+        if !matches!(url.scheme(), "http" | "https") {
+            return Err(upstream("it must begin with https:// or http://"));
+        }
+        let mut client = reqwest::Client::builder()
+            .redirect(reqwest::redirect::Policy::none())
+            .retry(reqwest::retry::never())
+            .connect_timeout(Duration::from_secs(10))
+            .read_timeout(SILENCE);
+        let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']).to_owned();
+        if host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback()) {
+            // A proxy of the environment cannot know what is on our loopback.
+            client = client.no_proxy();
+        } else if url.scheme() == "http" {
+            tracing::warn!(%url, "the upstream is reached without encryption, keys included");
+        }
+        let credentials = Credentials::new(&settings.keys)?;
+        let listen = |source| GatewayError::Listen { addr: settings.listen, source };
+        let listener = TcpListener::bind(settings.listen).await.map_err(listen)?;
+        let addr = listener.local_addr().map_err(listen)?;
+        let (notices, heard) = mpsc::unbounded_channel();
+        let shared = Arc::new(Shared {
+            upstream: settings.upstream.trim_end_matches('/').to_owned(),
+            client: client.build().map_err(GatewayError::Client)?,
+            credentials,
+            tokens: Mutex::default(),
+            purposes: Mutex::default(),
+            estimator: Mutex::default(),
+            limiter: Limiter::new(settings.limits, settings.hold),
+            prices,
+            clock,
+            notices,
+        });
+        let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
+        tasks.spawn(accept(listener, shared.clone(), tasks.clone(), stop.clone()));
+        tasks.spawn(watch(shared.clone(), stop.clone()));
+        tasks.close();
+        Ok((Self { shared, addr, tasks, stop: stop.drop_guard() }, heard))
+    }
+
+    /// Where it listens.
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// The base URL for engines.
+    pub fn url(&self) -> String {
+        format!("http://{}", self.addr)
+    }
+
+    /// Makes a token for a caller; earlier ones of the same caller end.
+    pub fn issue_token(&self, identity: Identity) -> Result<SecretString, GatewayError> {
+        lock(&self.shared.tokens).issue(identity)
+    }
+
+    /// Accepts a token that another run of the room has issued, by its hash.
+    pub fn adopt_token(&self, hash: TokenHash, identity: Identity) {
+        lock(&self.shared.tokens).adopt(hash, identity);
+    }
+
+    /// Ends a caller's tokens. Calls in flight end by themselves.
+    pub fn revoke(&self, identity: &Identity) {
+        lock(&self.shared.tokens).revoke(identity);
+    }
+
+    /// Whether there is a real key for this caller.
+    pub fn has_key(&self, identity: &Identity) -> bool {
+        self.shared.credentials.of(identity).is_some()
+    }
+
+    /// Books the calls of an engine's session on an attempt or a goal, also those that run already. Kept until
+    /// [`Gateway::forget`].
+    pub fn attribute(&self, session_id: impl Into<String>, purpose: Purpose) {
+        lock(&self.shared.purposes).insert(session_id.into(), purpose);
+    }
+
+    /// Forgets a session that has ended.
+    pub fn forget(&self, session_id: &str) {
+        lock(&self.shared.purposes).remove(session_id);
+    }
+
+    /// All buckets as of now.
+    pub fn levels(&self) -> Levels {
+        self.shared.limiter.levels(&self.shared.clock)
+    }
+
+    /// Stops listening, breaks off calls in flight (each still gets its row) and waits until all is quiet.
+    pub async fn stop(self) {
+        drop(self.stop);
+        self.tasks.wait().await;
+    }
+}
+
+async fn accept(listener: TcpListener, shared: Arc<Shared>, tasks: TaskTracker, stop: CancellationToken) {
+    let mut http = http1::Builder::new();
+    http.timer(TokioTimer::new()).header_read_timeout(HEAD_WITHIN);
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = stop.cancelled() => return,
+        };
+        let socket = match accepted {
+            Ok((socket, _)) => socket,
+            Err(error) => {
+                // Out of descriptors, or a client gone already: neither ends the listener.
+                tracing::warn!(%error, "the gateway could not accept a connection");
+                sleep(Duration::from_millis(100)).await;
+                continue;
+            }
+        };
+        if let Err(error) = socket.set_nodelay(true) {
+            tracing::debug!(%error, "small pieces of streams may be delayed");
+        }
+        let shared = shared.clone();
+        let served = http.serve_connection(
+            TokioIo::new(socket),
+            service_fn(move |request| {
+                let shared = shared.clone();
+                async move { Ok::<_, std::convert::Infallible>(relay::serve(shared, request).await) }
+            }),
+        );
+        let stop = stop.clone();
+        tasks.spawn(async move {
+            tokio::select! {
+                served = served => if let Err(error) = served {
+                    tracing::debug!(%error, "a connection to the gateway ended early");
+                },
+                () = stop.cancelled() => {}
+            }
+        });
+    }
+}
+
+/// Tells levels when they change: soon after something happened, slowly while buckets refill, not at rest.
+async fn watch(shared: Arc<Shared>, stop: CancellationToken) {
+    let mut last = Levels::default();
+    loop {
+        let at_rest = shared.limiter.is_at_rest();
+        tokio::select! {
+            () = shared.limiter.changed() => {}
+            () = sleep(REFILL_EVERY), if !at_rest => {}
+            () = stop.cancelled() => return,
+        }
+        let levels = shared.limiter.levels(&shared.clock);
+        if levels.buckets != last.buckets
+            || (levels.in_flight, levels.queued, levels.throttled) != (last.in_flight, last.queued, last.throttled)
+        {
+            last = levels.clone();
+            shared.tell(Notice::Levels(levels));
+        }
+        tokio::select! {
+            () = sleep(LEVELS_EVERY) => {}
+            () = stop.cancelled() => return,
+        }
+    }
+}

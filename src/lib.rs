@@ -1,10 +1,12 @@
 //! podium: a terminal control room for a small company of AI agents.
 //!
-//! The map, from the inside out. Imports point inward only; `tests/layering.rs` checks it.
+//! The map, from the inside out. Imports point inward only; `tests/layering.rs` reads this table and checks it.
+//! *Pure* means: no tokio, no files, processes or sockets, no clock, no terminal.
+//! The doors are `queue`, `claude`, `api`, `limiter`, `ledger`, `gateway`, `rehearsal`, `engines`, `journal`.
 //!
 //! | Module | Owns | May import |
 //! |---|---|---|
-//! | [`model`] | the nouns: ids, tasks, endings, goals, plans, usage | nothing of ours |
+//! | [`model`] | pure: the nouns: ids, tasks, endings, goals, plans, usage | nothing of ours |
 //! | [`orchestrator`] | pure: plan checks, order, briefs, what a report is made of | `model` |
 //! | [`room`] | pure: the state of the control room and its one `update` | `model`, `orchestrator` |
 //! | [`queue`] | tasks, leases, results: the trait and its backends | `model` |
@@ -13,10 +15,10 @@
 //! | [`limiter`] | token buckets | `model` |
 //! | [`ledger`] | prices, one row per model call | `model` |
 //! | [`gateway`] | the loopback relay for model calls | `model`, `api`, `limiter`, `ledger` |
-//! | [`rehearsal`] | the stand-in of the Messages API | `model`, `api` |
+//! | [`rehearsal`] | the stand-in of the Messages API | `model`, `orchestrator` (its headings), `api` |
 //! | [`engines`] | how an attempt is run: claude, messages, command | `model`, `claude`, `api` |
 //! | [`journal`] | append-only lines of what was decided | `model` |
-//! | [`config`] | `podium.toml`, environment, flags | `model` and the doors' settings |
+//! | [`config`] | `podium.toml`, environment, flags | `model`, doors (for their settings) |
 //! | [`attach`] | the socket: what room, screens and workers say to each other | `model`, `room` |
 //! | [`worker`] | the worker process: claim, attempt, tree, result | `model`, `orchestrator`, doors, `attach`, `config` |
 //! | [`supervisor`] | worker processes as the room sees them | `model` |

@@ -6,9 +6,12 @@ use podium::{cli, engines};
 
 fn main() -> ExitCode {
     let mut args = std::env::args_os().skip(1);
+    // Every role may speak TLS; the first to install wins, and there is only this one.
+    let _installed = rustls::crypto::ring::default_provider().install_default();
     match args.next().as_ref().and_then(|verb| verb.to_str()) {
         Some("__exec") => engines::exec::main(args),
         Some("__script") => engines::script::main(args),
+        Some("__messages") => engines::messages::main(args, podium::runtime::clock::system()),
         Some(_) | None => ExitCode::from(cli::main()),
     }
 }

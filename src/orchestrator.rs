@@ -5,6 +5,10 @@
 
 pub mod brief;
 pub mod plan;
+pub mod prompts;
+pub mod quote;
+#[cfg(test)]
+mod sample;
 pub mod schedule;
 pub mod synthesis;
 

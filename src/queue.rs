@@ -196,6 +196,9 @@ pub trait Queue: Clone + Send + Sync + 'static {
     /// One task with all its attempts.
     fn get(&self, task: &TaskRef) -> impl Future<Output = Result<TaskRecord, QueueError>> + Send;
 
+    /// A task's result in full, whoever wrote it; `None` while there is none.
+    fn result(&self, task: &TaskRef) -> impl Future<Output = Result<Option<Outcome>, QueueError>> + Send;
+
     /// Every task known, ended ones included.
     fn list(&self) -> impl Future<Output = Result<Vec<TaskRecord>, QueueError>> + Send;
 

@@ -26,7 +26,7 @@ pub use money::Money;
 pub use tasks::{Task, Tasks};
 pub use why::Why;
 
-use crate::model::{GoalId, MicroUsd, gateway::Levels};
+use crate::model::{GoalId, MicroUsd, Spend, TaskRef, gateway::Levels};
 
 /// Who speaks in the orchestrator's pane.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -135,7 +135,7 @@ impl State {
 
     /// Rebuilds what is derived and not sent in a snapshot.
     pub fn rebuild(&mut self) {
-        self.tasks.rebuild();
+        self.tasks.rebuild(self.now);
     }
 
     /// Everything that waits for a person, the most urgent first: plans to approve, then tasks that failed.
@@ -143,6 +143,21 @@ impl State {
         let plans = self.goals.iter().filter(|g| g.needs_approval()).map(|g| Need::Plan(g.id.clone()));
         let failed = self.tasks.iter().filter(|t| t.needs_attention()).map(|t| Need::Failed(t.record.task().clone()));
         plans.chain(failed).collect()
+    }
+
+    /// What a goal has cost so far, planning and report included.
+    pub fn spend_of(&self, goal: &Goal) -> Spend {
+        let mut sum = self.money.goals.get(&goal.id).copied().unwrap_or_default();
+        for task in &goal.tasks {
+            sum += self.spend_of_task(task);
+        }
+        sum
+    }
+
+    /// What a task has cost so far: as the gateway counted, else as its engine reported.
+    pub fn spend_of_task(&self, task: &TaskRef) -> Spend {
+        let counted = self.money.tasks.get(task).copied();
+        counted.or_else(|| Some(self.tasks.get(task)?.record.spend())).unwrap_or_default()
     }
 
     /// Adds a line to the orchestrator's pane.
@@ -160,7 +175,6 @@ impl State {
         self.version = opened.version;
         self.pid = opened.pid;
         self.opened_at = Some(self.now);
-        self.money = opened.money;
         self.day_budget = opened.day_budget;
         self.leaving = Leaving::No;
         self.tasks.attempts_allowed = opened.attempts;
@@ -195,16 +209,8 @@ impl State {
 
     fn gateway_event(&mut self, event: GatewayEvent) {
         match event {
-            GatewayEvent::Called { call } => {
-                let goal = match &call.caller {
-                    crate::model::gateway::Caller::Worker { attempt: Some(attempt), .. } => {
-                        self.tasks.get(&attempt.task).and_then(|t| t.record.spec.goal.clone())
-                    }
-                    crate::model::gateway::Caller::Worker { attempt: None, .. }
-                    | crate::model::gateway::Caller::Orchestrator { .. } => None,
-                };
-                self.money.add(&call, goal.as_ref());
-            }
+            GatewayEvent::Called { call } => self.money.add(&call),
+            GatewayEvent::Folded { money } => self.money = *money,
             GatewayEvent::Levels { levels } => self.levels = levels,
         }
     }
@@ -216,7 +222,7 @@ pub enum Need {
     /// A plan to approve.
     Plan(GoalId),
     /// A task that did not end well and has not been looked after.
-    Failed(crate::model::TaskRef),
+    Failed(TaskRef),
 }
 
 fn refuse(effects: &mut Vec<Effect>, id: OrderId, reason: impl Into<String>) {
@@ -226,3 +232,6 @@ fn refuse(effects: &mut Vec<Effect>, id: OrderId, reason: impl Into<String>) {
 fn done(effects: &mut Vec<Effect>, id: OrderId, text: impl Into<String>, ids: Vec<String>) {
     effects.push(Effect::Answer { id, answer: Answer::Done { text: text.into(), ids } });
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,1 +1,10 @@
-//! To be described.
+//! The loops that join the pure room to the world: the room's, the screen's, the worker's link.
+//!
+//! Owns the order in which things happen, and nothing else: what an event means is `room`'s, how an effect is done is a
+//! door's. Its one surprise: only here is the clock read ([`clock`]).
+
+pub mod clock;
+pub mod effects;
+pub mod open;
+pub mod serve;
+pub mod worker;

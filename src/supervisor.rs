@@ -1,1 +1,206 @@
-//! To be described.
+//! Worker processes as the room sees them: how one is started, how a former room's is found, how its end is seen.
+//!
+//! Owns the slot locks and worker records in `.podium/workers/`. Must not know tasks or what a worker does. Its one
+//! surprise: a worker outlives its room on purpose; the slot's lock, held by the worker itself, is what tells a new room
+//! that the slot is served.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io,
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    path::{Path, PathBuf},
+    process::Stdio,
+};
+
+use rustix::{
+    event::{PollFd, PollFlags},
+    fs::FlockOperation,
+    process::{Pid, PidfdFlags, Signal},
+};
+use serde::{Deserialize, Serialize};
+use tokio::{
+    process::{Child, Command},
+    sync::oneshot,
+};
+
+use crate::model::{EngineKind, SlotId};
+
+/// What is known of the worker in a slot; written by the worker while it holds the slot's lock.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Record {
+    /// Its process id.
+    pub pid: u32,
+    /// SHA-256 of its gateway token in lower-case hex, once it has one.
+    pub token_hash: Option<String>,
+}
+
+/// The right to serve a slot, for as long as this value lives.
+#[derive(Debug)]
+pub struct SlotLock {
+    _file: File,
+    record: PathBuf,
+}
+
+/// Variables that a worker inherits from the room; everything else stays behind, keys above all.
+const INHERITED: [&str; 14] = [
+    "PATH",
+    "HOME",
+    "USER",
+    "LOGNAME",
+    "SHELL",
+    "LANG",
+    "LC_ALL",
+    "LC_CTYPE",
+    "TZ",
+    "TMPDIR",
+    "XDG_DATA_HOME",
+    "XDG_CONFIG_HOME",
+    "PODIUM_LOG",
+    "CLAUDE_COMMAND",
+];
+
+fn folder(stage: &Path) -> PathBuf {
+    stage.join(".podium").join("workers")
+}
+
+fn lock_file(stage: &Path, slot: &SlotId) -> io::Result<File> {
+    let folder = folder(stage);
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder)?;
+    let path = folder.join(format!("{slot}.lock"));
+    OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(path)
+}
+
+impl SlotLock {
+    /// Takes a slot for this process; `None` when another worker serves it.
+    pub fn take(stage: &Path, slot: &SlotId) -> io::Result<Option<Self>> {
+        let file = lock_file(stage, slot)?;
+        match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => {
+                let lock = Self { _file: file, record: folder(stage).join(format!("{slot}.json")) };
+                lock.note(None)?;
+                Ok(Some(lock))
+            }
+            Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Notes this process and its token's hash for the next room.
+    pub fn note(&self, token_hash: Option<String>) -> io::Result<()> {
+        let record = Record { pid: std::process::id(), token_hash };
+        let fresh = self.record.with_extension("tmp");
+        fs::write(&fresh, serde_json::to_vec(&record)?)?;
+        fs::rename(fresh, &self.record)
+    }
+}
+
+/// The worker that serves a slot right now, if any.
+pub fn find(stage: &Path, slot: &SlotId) -> io::Result<Option<Record>> {
+    let file = lock_file(stage, slot)?;
+    match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(None),
+        Err(rustix::io::Errno::WOULDBLOCK) => {
+            let bytes = fs::read(folder(stage).join(format!("{slot}.json")))?;
+            Ok(serde_json::from_slice(&bytes).ok())
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Starts a worker process for a slot. Its own words go to `logs/worker-{slot}.log`.
+pub fn start(program: &Path, stage: &Path, slot: &SlotId, engine: EngineKind) -> io::Result<Child> {
+    let logs = stage.join("logs");
+    fs::create_dir_all(&logs)?;
+    let log = OpenOptions::new().create(true).append(true).open(logs.join(format!("worker-{slot}.log")))?;
+    let mut command = Command::new(program);
+    command
+        .arg("worker")
+        .arg(slot.agent.as_str())
+        .arg("--slot")
+        .arg(slot.index.to_string())
+        // Resolved by the room, because the worker does not see the keys.
+        .arg("--engine")
+        .arg(engine.word())
+        .arg("--stage")
+        .arg(stage)
+        .env_clear()
+        .current_dir(stage)
+        .process_group(0)
+        .stdin(Stdio::null())
+        .stdout(log.try_clone()?)
+        .stderr(log);
+    for name in INHERITED {
+        if let Some(value) = std::env::var_os(name) {
+            command.env(name, value);
+        }
+    }
+    command.spawn()
+}
+
+/// Waits until a process that is not our child has ended. One thread waits per process: there are as many as slots,
+/// and only after a room was replaced.
+pub async fn gone(pid: u32) -> io::Result<()> {
+    let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) else { return Ok(()) };
+    let descriptor = match rustix::process::pidfd_open(pid, PidfdFlags::empty()) {
+        Ok(descriptor) => descriptor,
+        Err(rustix::io::Errno::SRCH) => return Ok(()),
+        Err(error) => return Err(error.into()),
+    };
+    let (ended, seen) = oneshot::channel();
+    std::thread::Builder::new().name(format!("pid-{}", pid.as_raw_nonzero())).stack_size(64 * 1024).spawn(
+        move || {
+            let mut watched = [PollFd::new(&descriptor, PollFlags::IN)];
+            let waited = loop {
+                match rustix::event::poll(&mut watched, None) {
+                    Err(rustix::io::Errno::INTR) => {}
+                    Err(error) => break Err(io::Error::from(error)),
+                    Ok(_) => break Ok(()),
+                }
+            };
+            // The room may have left meanwhile.
+            let _room_gone = ended.send(waited);
+        },
+    )?;
+    seen.await.unwrap_or(Ok(()))
+}
+
+/// Ends a worker that does not answer on its socket: asks with TERM, or insists with KILL.
+pub fn signal(pid: u32, kill: bool) {
+    if let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) {
+        let signal = if kill { Signal::KILL } else { Signal::TERM };
+        // It may have ended meanwhile, which is what was wanted.
+        let _gone = rustix::process::kill_process(pid, signal);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_end_of_a_process_that_is_not_ours_is_seen() {
+        let mut child = Command::new("sleep").arg("60").spawn().unwrap();
+        let pid = child.id().unwrap();
+        let (seen, ended) = tokio::join!(gone(pid), async {
+            child.start_kill().unwrap();
+            child.wait().await
+        });
+        seen.unwrap();
+        ended.unwrap();
+        gone(pid).await.expect("a process that is gone already counts as gone");
+    }
+
+    #[test]
+    fn a_slot_is_served_by_one_worker_and_found_by_its_lock() {
+        let stage = tempfile::tempdir().unwrap();
+        let slot = SlotId { agent: "marie".parse().unwrap(), index: 0 };
+        assert_eq!(find(stage.path(), &slot).unwrap(), None);
+        let lock = SlotLock::take(stage.path(), &slot).unwrap().expect("nobody has it");
+        assert!(SlotLock::take(stage.path(), &slot).unwrap().is_none());
+        lock.note(Some("ab".into())).unwrap();
+        let found = find(stage.path(), &slot).unwrap().expect("the lock is held");
+        assert_eq!(found, Record { pid: std::process::id(), token_hash: Some("ab".into()) });
+        drop(lock);
+        assert_eq!(find(stage.path(), &slot).unwrap(), None);
+    }
+}

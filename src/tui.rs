@@ -1,1 +1,97 @@
-//! To be described.
+//! The screen: eyes and hands of the operator.
+//!
+//! Owns [`App`] (focus, selection, scrolling, popups, the composer), [`draw()`] and the terminal's modes. Must not know
+//! files, sockets or processes: what a key asks of the world goes back as a [`Wish`]. Its one surprise: a draw borrows
+//! state and app and writes nothing back, so everything that depends on sizes is worked out from the last resize by one
+//! function that keys and drawing share ([`layout`]).
+
+pub mod action;
+pub mod app;
+pub mod composer;
+pub mod draw;
+pub mod glyph;
+pub mod keymap;
+pub mod layout;
+pub mod log;
+pub mod popup;
+pub mod terminal;
+pub mod text;
+pub mod theme;
+pub mod views;
+
+#[cfg(test)]
+mod sample;
+#[cfg(test)]
+mod tests;
+
+use jiff::{Timestamp, tz::TimeZone};
+
+pub use action::Action;
+pub use app::App;
+pub use draw::draw;
+pub use log::{Entry, Kind, LogTarget};
+
+use crate::room::Order;
+
+/// How the screen looks; nothing here changes what it does.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Only ASCII reaches the terminal.
+    pub ascii: bool,
+    /// Colours may be used; off under `NO_COLOR`.
+    pub color: bool,
+    /// The operator's time zone.
+    pub zone: TimeZone,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { ascii: false, color: true, zone: TimeZone::UTC }
+    }
+}
+
+/// How the screen is left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Leave {
+    /// The screen closes, room and agents go on.
+    Detach,
+    /// The room ends what runs and closes too.
+    StopEverything,
+}
+
+/// What the operator's hands ask of the world.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Wish {
+    /// Give this order to the room; [`App::answered`] is told what came of it.
+    Order(Order),
+    /// Close the screen.
+    Quit(Leave),
+    /// Read this log from its start, or its last part, and go on reading as it grows; whatever was read before is of no
+    /// interest any more. `None`: read nothing.
+    ReadLog(Option<LogTarget>),
+    /// Read this file, relative to the stage; [`App::report_read`] or [`App::report_failed`] is told.
+    ReadReport {
+        /// The path as the goal names it.
+        path: String,
+    },
+    /// Put this into the clipboard (OSC 52).
+    Copy(String),
+    /// Clear the terminal and draw everything.
+    Redraw,
+    /// Let the terminal report the mouse, or not.
+    Mouse(bool),
+}
+
+/// Whether the room is heard.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Connection {
+    /// Events arrive as they happen.
+    Connected,
+    /// What is on screen is as old as this.
+    Lost {
+        /// Since when.
+        since: Timestamp,
+        /// Why, as far as it is known.
+        why: String,
+    },
+}

@@ -1,1 +1,131 @@
-//! The asking end of a connection.
+//! The asking end of a connection: a replica of the room, and orders with their answers.
+
+use std::{collections::HashMap, path::Path, time::Duration};
+
+use futures_util::{SinkExt, StreamExt};
+use tokio::net::UnixStream;
+use tokio_util::codec::{Framed, LinesCodec};
+
+use super::{
+    AttachError, socket_path,
+    wire::{Ask, Hello, LONGEST_LINE, Tell},
+};
+use crate::room::{Answer, Order, State};
+
+/// A connection of a screen or a client, with its replica of the room's state.
+#[derive(Debug)]
+pub struct Link {
+    wire: Framed<UnixStream, LinesCodec>,
+    state: State,
+    tickets: u64,
+    /// Answers that came while another one was awaited.
+    answers: HashMap<u64, Answer>,
+}
+
+/// What the room said.
+#[derive(Debug, Clone, PartialEq)]
+pub enum News {
+    /// The replica has changed.
+    Changed,
+    /// An order was answered.
+    Answered(u64, Answer),
+}
+
+impl Link {
+    /// Connects to the room of the stage and waits for the snapshot.
+    pub async fn connect(stage: &Path) -> Result<Self, AttachError> {
+        let hello = Hello::Screen { version: env!("CARGO_PKG_VERSION").to_owned() };
+        let mut link =
+            Self { wire: dial(stage, &hello).await?, state: State::default(), tickets: 0, answers: HashMap::new() };
+        match link.hear().await? {
+            Tell::Snapshot(snapshot) => link.state = *snapshot,
+            Tell::Bye(why) => return Err(AttachError::Unreadable(why)),
+            Tell::Event(_) | Tell::Answer(..) => {
+                return Err(AttachError::Unreadable("no snapshot came first".to_owned()));
+            }
+        }
+        link.state.rebuild();
+        if link.state.version != env!("CARGO_PKG_VERSION") {
+            return Err(AttachError::Version { room: link.state.version, own: env!("CARGO_PKG_VERSION").to_owned() });
+        }
+        Ok(link)
+    }
+
+    /// The replica.
+    pub fn state(&self) -> &State {
+        &self.state
+    }
+
+    /// Sends an order and gives the ticket that its answer will carry.
+    pub async fn send(&mut self, order: Order) -> Result<u64, AttachError> {
+        self.tickets += 1;
+        let ask = Ask { ticket: self.tickets, order };
+        self.wire.send(encode(&ask)?).await.map_err(|_closed| AttachError::Closed)?;
+        Ok(self.tickets)
+    }
+
+    /// Sends an order and waits for its answer; the replica is kept up meanwhile.
+    pub async fn order(&mut self, order: Order) -> Result<Answer, AttachError> {
+        let ticket = self.send(order).await?;
+        loop {
+            if let Some(answer) = self.answers.remove(&ticket) {
+                return Ok(answer);
+            }
+            match self.next().await? {
+                News::Answered(of, answer) if of == ticket => return Ok(answer),
+                News::Answered(of, answer) => drop(self.answers.insert(of, answer)),
+                News::Changed => {}
+            }
+        }
+    }
+
+    /// Waits for the next word of the room and applies it to the replica.
+    pub async fn next(&mut self) -> Result<News, AttachError> {
+        match self.hear().await? {
+            Tell::Snapshot(state) => {
+                self.state = *state;
+                self.state.rebuild();
+                Ok(News::Changed)
+            }
+            Tell::Event(stamped) => {
+                // A replica drops the effects: only the room acts.
+                drop(self.state.update(*stamped));
+                Ok(News::Changed)
+            }
+            Tell::Answer(ticket, answer) => Ok(News::Answered(ticket, answer)),
+            Tell::Bye(_) => Err(AttachError::Closed),
+        }
+    }
+
+    async fn hear(&mut self) -> Result<Tell, AttachError> {
+        match self.wire.next().await {
+            None => Err(AttachError::Closed),
+            Some(Err(error)) => Err(AttachError::Unreadable(error.to_string())),
+            Some(Ok(line)) => serde_json::from_str(&line).map_err(|error| AttachError::Unreadable(error.to_string())),
+        }
+    }
+}
+
+/// Opens the socket of a stage and says hello.
+pub async fn dial(stage: &Path, hello: &Hello) -> Result<Framed<UnixStream, LinesCodec>, AttachError> {
+    let path = socket_path(stage);
+    let dialled = tokio::time::timeout(Duration::from_secs(5), UnixStream::connect(&path)).await;
+    let stream = match dialled {
+        Ok(Ok(stream)) => stream,
+        Ok(Err(error)) => {
+            return Err(match error.kind() {
+                std::io::ErrorKind::NotFound | std::io::ErrorKind::ConnectionRefused => AttachError::NoRoom,
+                _ => AttachError::Io { path, source: error },
+            });
+        }
+        Err(_elapsed) => return Err(AttachError::NoRoom),
+    };
+    let mut wire = Framed::new(stream, LinesCodec::new_with_max_length(LONGEST_LINE));
+    wire.send(encode(hello)?).await.map_err(|_closed| AttachError::Closed)?;
+    Ok(wire)
+}
+
+/// One message as its line.
+pub fn encode(message: &impl serde::Serialize) -> Result<String, AttachError> {
+    serde_json::to_string(message).map_err(|error| AttachError::Unreadable(error.to_string()))
+}

@@ -1,5 +1,7 @@
 //! The messages, one JSON object per line.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -57,17 +59,22 @@ pub enum Tell {
     Bye(String),
 }
 
+/// The line of a [`Tell::Snapshot`], without a copy of the state.
+pub fn snapshot_line(state: &State) -> Result<Arc<str>, serde_json::Error> {
+    Ok(format!(r#"{{"tell":"snapshot","it":{}}}"#, serde_json::to_string(state)?).into())
+}
+
+/// The line of a [`Tell::Event`], without a copy of the event.
+pub fn event_line(stamped: &Stamped) -> Result<Arc<str>, serde_json::Error> {
+    Ok(format!(r#"{{"tell":"event","it":{}}}"#, serde_json::to_string(stamped)?).into())
+}
+
 /// From the room to a worker.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "tell", content = "it")]
 pub enum WorkerTell {
-    /// Where model calls go, and with which token.
-    Welcome {
-        /// `http://127.0.0.1:PORT`.
-        gateway: String,
-        /// This worker's token.
-        token: String,
-    },
+    /// Where model calls go; `None` = the engine's own login, and not through the gateway.
+    Welcome(Option<Door>),
     /// Claim and run this.
     Assign(TaskRef),
     /// End this attempt; number 0 means whatever runs of this task.
@@ -81,5 +88,30 @@ pub enum WorkerTell {
     Bye(String),
 }
 
+/// The gateway, for one worker.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Door {
+    /// `http://127.0.0.1:PORT`.
+    pub url: String,
+    /// This worker's token.
+    pub token: String,
+}
+
 /// From a worker to the room, after its hello.
 pub type WorkerSays = Report;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::room::Event;
+
+    #[test]
+    fn the_lines_made_without_a_copy_are_read_as_what_they_are() {
+        let state = State { name: "studio".into(), ..State::default() };
+        let line = snapshot_line(&state).unwrap();
+        assert_eq!(serde_json::from_str::<Tell>(&line).unwrap(), Tell::Snapshot(Box::new(state)));
+        let stamped = Stamped { at: jiff::Timestamp::UNIX_EPOCH, event: Event::TimeCame };
+        let line = event_line(&stamped).unwrap();
+        assert_eq!(serde_json::from_str::<Tell>(&line).unwrap(), Tell::Event(Box::new(stamped)));
+    }
+}

@@ -71,7 +71,8 @@ pub(super) fn open(call: &Call, opening: Opening) -> anyhow::Result<Exit> {
         return Ok(notice);
     }
     let options = link::ScreenOptions { ascii: opening.ascii, composed: opening.goal };
-    ended(link::screen(config, call.env.clone(), options)?)
+    link::screen(&config, &call.env, &options)?;
+    Ok(Exit::Done)
 }
 
 /// `podium serve`.
@@ -84,7 +85,7 @@ pub(super) fn serve(call: &mut Call, args: &ServeArgs) -> anyhow::Result<Exit> {
             // A group leader cannot leave its session, and then has one of its own already.
             let _left = rustix::process::setsid();
         }
-        return ended(link::serve(config, call.env.clone())?);
+        return role(link::serve(&config, &call.env));
     }
     let out = call.out.clone();
     let flags = call.flags.clone();
@@ -124,7 +125,7 @@ pub(super) async fn stop(call: &Call, drain: bool) -> anyhow::Result<Exit> {
     }
     loop {
         match link.next().await {
-            Ok(()) => {}
+            Ok(_news) => {}
             Err(AttachError::Closed) => break,
             Err(error) => return Err(error.into()),
         }
@@ -149,7 +150,7 @@ pub(super) fn worker(call: &Call, agent: &str, slot: u32, engine: Option<EngineK
         );
     }
     config.prepare().context("could not prepare the stage")?;
-    ended(link::worker(config, call.env.clone(), agent, slot, engine)?)
+    role(link::worker(&config, &call.env, agent, slot, engine))
 }
 
 /// Connects to the room of a stage, and starts one in the background when there is none; true when it was started.
@@ -212,10 +213,11 @@ fn tail(log: &PathBuf, begin: u64) -> String {
     lines.iter().skip(lines.len().saturating_sub(20)).copied().collect::<Vec<_>>().join("\n")
 }
 
-/// A role's own exit code as ours.
-fn ended(code: u8) -> anyhow::Result<Exit> {
-    [Exit::Done, Exit::Wrong, Exit::Refused, Exit::NoRoom, Exit::TimedOut, Exit::Interrupted]
-        .into_iter()
-        .find(|exit| *exit as u8 == code)
-        .map_or(Ok(Exit::Failed), Ok)
+/// How a role ended, as an exit code.
+fn role<T>(ended: anyhow::Result<T>) -> anyhow::Result<Exit> {
+    match ended {
+        Ok(_) => Ok(Exit::Done),
+        Err(error) if link::is_taken(&error) => Err(Trouble::Refused(format!("{error:#}")).into()),
+        Err(error) => Err(error),
+    }
 }

@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// Bytes kept of the beginning of a text answer, and as many of its end.
-const KEPT: usize = 128 * 1024;
+const KEPT: usize = 120 * 1024;
 
 /// Bytes looked at for the newest line.
 const NEWEST: usize = 2_000;

@@ -6,7 +6,6 @@
 use std::{
     ffi::OsString,
     io::{self, Read as _, Write as _},
-    os::unix::process::CommandExt as _,
     process::{Command, ExitCode, Stdio},
     time::Duration,
 };
@@ -162,7 +161,6 @@ fn leave_behind(hold_pipe: bool) -> io::Result<()> {
     let child = Command::new(program)
         .args(["__script", "--setsid", "--ignore-term", "--sleep", "3600"])
         .env_clear()
-        .process_group(0)
         .stdin(Stdio::null())
         .stdout(output())
         .stderr(output())

@@ -1,8 +1,16 @@
 //! Ids as types: an agent's name never stands where a task's id belongs.
 
-use std::{fmt, str::FromStr};
+use std::{fmt, os::unix::ffi::OsStrExt, path::Path, str::FromStr};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use sha2::{Digest, Sha256};
+
+/// Names a stage by its absolute path: 16 hex digits, the same for every process of the stage.
+pub fn stage_id(stage: &Path) -> String {
+    let hash = Sha256::digest(stage.as_os_str().as_bytes());
+    let short = hash.iter().take(8).fold(0_u64, |sum, byte| sum << 8 | u64::from(*byte));
+    format!("{short:016x}")
+}
 
 /// Why a text is not an id; a fragment that names the text and the rule.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

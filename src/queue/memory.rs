@@ -1,1 +1,503 @@
-//! The queue in memory, for tests and dry runs.
+//! The queue in memory, for tests and dry runs: the same answers as the file queue, nothing kept.
+//!
+//! Its one surprise: attempts do get a real folder, in a temporary place, because engines write files.
+
+use std::{
+    collections::BTreeMap,
+    fmt, io,
+    path::PathBuf,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use jiff::Timestamp;
+use tokio::sync::mpsc;
+
+use super::{Change, Changes, Claim, Claimed, Finished, Lease, Queue, QueueError, Spawned, Submitted};
+use crate::model::{
+    AgentName, AttemptRecord, AttemptRef, Clock, CostSource, EndState, Ending, MicroUsd, Outcome, Spend, Standing,
+    TaskId, TaskRecord, TaskRef, TaskSpec, Usage, Verdict, text,
+};
+
+/// Changes held for a receiver that is busy; one that is slower misses some.
+const CHANNEL: usize = 65_536;
+
+/// A queue that ends with the process. Clones share it.
+#[derive(Debug, Clone)]
+pub struct MemoryQueue(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    agents: Vec<AgentName>,
+    clock: Clock,
+    attempts: u32,
+    folder: tempfile::TempDir,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    tasks: BTreeMap<TaskRef, Entry>,
+    watches: Vec<mpsc::Sender<Change>>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    spec: TaskSpec,
+    seen_at: Timestamp,
+    claimed: bool,
+    attempts: Vec<Attempt>,
+    /// Attempts up to this number are history.
+    settled: u32,
+    outcome: Option<Outcome>,
+}
+
+#[derive(Debug)]
+struct Attempt {
+    record: AttemptRecord,
+    held: bool,
+    not_before: Option<Timestamp>,
+}
+
+/// A lease on an attempt in memory.
+pub struct MemoryLease {
+    attempt: AttemptRef,
+    folder: PathBuf,
+    queue: MemoryQueue,
+}
+
+impl fmt::Debug for MemoryLease {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "MemoryLease({})", self.attempt)
+    }
+}
+
+impl Drop for MemoryLease {
+    fn drop(&mut self) {
+        let mut state = self.queue.state();
+        if let Some(attempt) = state.tasks.get_mut(&self.attempt.task).and_then(|entry| entry.attempt(self.attempt.n)) {
+            attempt.held = false;
+        }
+    }
+}
+
+impl Lease for MemoryLease {
+    fn attempt(&self) -> &AttemptRef {
+        &self.attempt
+    }
+    fn folder(&self) -> PathBuf {
+        self.folder.clone()
+    }
+    fn log(&self) -> String {
+        log_of(&self.attempt)
+    }
+}
+
+fn log_of(attempt: &AttemptRef) -> String {
+    format!("logs/{}/{}.{}.log", attempt.task.agent, attempt.task.id, attempt.n)
+}
+
+impl Entry {
+    fn attempt(&mut self, n: u32) -> Option<&mut Attempt> {
+        self.attempts.iter_mut().find(|attempt| attempt.record.n == n)
+    }
+
+    fn current(&self) -> Option<&Attempt> {
+        self.attempts.last().filter(|attempt| attempt.record.n > self.settled)
+    }
+
+    fn counted(&self) -> u32 {
+        let counts = |a: &&Attempt| a.record.n > self.settled && a.record.ending.as_ref().is_none_or(Ending::counts);
+        u32::try_from(self.attempts.iter().filter(counts).count()).unwrap_or(u32::MAX)
+    }
+
+    fn standing(&self) -> Standing {
+        if self.outcome.is_some() {
+            return Standing::Ended;
+        }
+        if !self.claimed {
+            return Standing::Waiting;
+        }
+        match self.current() {
+            None => Standing::Claimed,
+            Some(attempt) => match attempt.not_before {
+                Some(not_before) => Standing::Retrying { attempt: attempt.record.n, not_before },
+                None if attempt.held => Standing::Running { attempt: attempt.record.n },
+                None => Standing::Claimed,
+            },
+        }
+    }
+
+    fn record(&self) -> TaskRecord {
+        let mut record = TaskRecord::new(self.spec.clone(), self.seen_at);
+        record.spec.title = text::scrub(&record.spec.title).into_owned();
+        record.spec.description = text::scrub(&record.spec.description).into_owned();
+        record.attempts = self.attempts.iter().map(|attempt| attempt.record.clone()).collect();
+        record.standing = self.standing();
+        record.outcome = self.outcome.clone().map(|outcome| outcome.clipped(TaskRecord::TEXT_LIMIT));
+        record
+    }
+
+    /// Puts an outcome in place, earlier attempts added.
+    fn close(&mut self, mut outcome: Outcome, before: u32) {
+        for attempt in self.attempts.iter().filter(|a| a.record.n < before) {
+            outcome.usage += attempt.record.spend.usage;
+            outcome.cost += attempt.record.spend.cost;
+        }
+        if let Some(first) = self.attempts.first() {
+            outcome.started_at = first.record.started_at;
+        }
+        self.outcome = Some(outcome);
+    }
+
+    /// The outcome of a task that no attempt brought to its end.
+    fn outcome_without_attempt(&self, ending: Ending, state: EndState, now: Timestamp) -> Outcome {
+        Outcome {
+            task: self.spec.task.clone(),
+            state,
+            summary: ending.sentence(),
+            ending,
+            attempt: self.attempts.last().map_or(0, |a| a.record.n),
+            findings: Vec::new(),
+            artifacts: Vec::new(),
+            started_at: now,
+            completed_at: now,
+            usage: Usage::default(),
+            cost: MicroUsd::default(),
+            cost_source: CostSource::default(),
+            model: None,
+            session_id: self.attempts.last().and_then(|a| a.record.session_id.clone()),
+            goal: self.spec.goal.clone(),
+            foreign: false,
+        }
+    }
+}
+
+impl MemoryQueue {
+    /// An empty queue for these agents; `attempts` starts per task where its file says nothing.
+    pub fn new(agents: Vec<AgentName>, attempts: u32, clock: Clock) -> Result<Self, QueueError> {
+        let folder = tempfile::tempdir().map_err(|source| QueueError::Io {
+            action: "create a folder in",
+            path: std::env::temp_dir(),
+            source,
+        })?;
+        Ok(Self(Arc::new(Shared { agents, clock, attempts, folder, state: Mutex::default() })))
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn known(&self, agent: &AgentName) -> Result<(), QueueError> {
+        if self.0.agents.contains(agent) {
+            return Ok(());
+        }
+        Err(QueueError::UnknownAgent(agent.to_string()))
+    }
+
+    /// Changes one task and tells who watches.
+    fn change<T>(
+        &self,
+        task: &TaskRef,
+        change: impl FnOnce(&mut Entry) -> Result<T, QueueError>,
+    ) -> Result<T, QueueError> {
+        self.known(&task.agent)?;
+        self.state().change(task, change)
+    }
+
+    fn accept(&self, task: TaskSpec) -> Result<Submitted, QueueError> {
+        self.known(&task.task.agent)?;
+        let now = self.0.clock.now();
+        Ok(self.state().accept(task, now))
+    }
+
+    /// Results of what a task depends on.
+    fn prerequisites(&self, spec: &TaskSpec) -> Vec<Outcome> {
+        let state = self.state();
+        let of =
+            |agent: &AgentName, id: &TaskId| state.tasks.get(&TaskRef::new(agent.clone(), id.clone()))?.outcome.clone();
+        let one = |dependency: &crate::model::Dependency| match &dependency.agent {
+            Some(agent) => of(agent, &dependency.id),
+            None => of(&spec.task.agent, &dependency.id)
+                .or_else(|| self.0.agents.iter().find_map(|agent| of(agent, &dependency.id))),
+        };
+        spec.dependencies.iter().filter_map(one).collect()
+    }
+}
+
+impl State {
+    /// Tells everybody who watches.
+    fn tell(&mut self, change: &Change) {
+        let closed = |watch: &mpsc::Sender<Change>| {
+            matches!(watch.try_send(change.clone()), Err(mpsc::error::TrySendError::Closed(_)))
+        };
+        self.watches.retain(|watch| !closed(watch));
+    }
+
+    fn change<T>(
+        &mut self,
+        task: &TaskRef,
+        change: impl FnOnce(&mut Entry) -> Result<T, QueueError>,
+    ) -> Result<T, QueueError> {
+        let entry = self.tasks.get_mut(task).ok_or_else(|| QueueError::Unknown(task.clone()))?;
+        let before = entry.record();
+        let answer = change(entry);
+        let after = entry.record();
+        if before != after {
+            self.tell(&Change::Task(Box::new(after)));
+        }
+        answer
+    }
+
+    fn accept(&mut self, task: TaskSpec, now: Timestamp) -> Submitted {
+        if let Some(entry) = self.tasks.get(&task.task) {
+            return if entry.spec == task { Submitted::Exists } else { Submitted::Conflict };
+        }
+        let twin = |other: &TaskRef| {
+            other.agent == task.task.agent && other.id.as_str().eq_ignore_ascii_case(task.task.id.as_str())
+        };
+        if self.tasks.keys().any(twin) {
+            return Submitted::Conflict;
+        }
+        let entry =
+            Entry { spec: task.clone(), seen_at: now, claimed: false, attempts: Vec::new(), settled: 0, outcome: None };
+        let change = Change::Task(Box::new(entry.record()));
+        self.tasks.insert(task.task, entry);
+        self.tell(&change);
+        Submitted::New
+    }
+
+    /// Tasks that were taken and have nobody who works on them.
+    fn orphans(&self) -> Vec<TaskRef> {
+        let open = self.tasks.iter().filter(|(_, entry)| entry.standing() == Standing::Claimed);
+        open.map(|(task, _)| task.clone()).collect()
+    }
+}
+
+impl Queue for MemoryQueue {
+    type Lease = MemoryLease;
+
+    async fn submit(&self, task: TaskSpec) -> Result<Submitted, QueueError> {
+        self.accept(task)
+    }
+
+    async fn submit_many(&self, tasks: Vec<TaskSpec>) -> Result<Vec<Submitted>, QueueError> {
+        tasks.into_iter().map(|task| self.accept(task)).collect()
+    }
+
+    async fn claim(&self, task: &TaskRef) -> Result<Claimed<MemoryLease>, QueueError> {
+        let missed = |why: &str| Ok(Claimed::Missed(format!("{task} {why}")));
+        let now = self.0.clock.now();
+        let limit = self.0.attempts;
+        let won = self.change(task, |entry| {
+            match entry.standing() {
+                Standing::Ended => return Ok(Err("has ended")),
+                Standing::Running { .. } => return Ok(Err("is running")),
+                Standing::Claimed if entry.current().is_some() => return Ok(Err("is lost and must be recovered")),
+                Standing::Waiting | Standing::Claimed | Standing::Retrying { .. } => {}
+            }
+            let counted = entry.counted();
+            if counted >= entry.spec.max_attempts.unwrap_or(limit) {
+                return Ok(Err("has used up its attempts"));
+            }
+            let last = entry.attempts.last();
+            let previous = last.and_then(|a| Some((a.record.ending.clone()?, a.record.session_id.clone())));
+            let n = last.map_or(1, |a| a.record.n + 1);
+            entry.claimed = true;
+            entry.attempts.push(Attempt {
+                record: AttemptRecord {
+                    n,
+                    started_at: now,
+                    ended_at: None,
+                    ending: None,
+                    session_id: None,
+                    spend: Spend::default(),
+                    log: log_of(&task.attempt(n)),
+                },
+                held: true,
+                not_before: None,
+            });
+            Ok(Ok((entry.spec.clone(), n, counted, previous)))
+        });
+        let (spec, n, counted, previous) = match won {
+            Ok(Ok(won)) => won,
+            Ok(Err(why)) => return missed(why),
+            Err(QueueError::Unknown(_)) => return missed("is not there"),
+            Err(error) => return Err(error),
+        };
+        let folder = self.0.folder.path().join(task.agent.as_str()).join(task.id.as_str()).join(n.to_string());
+        let lease = MemoryLease { attempt: task.attempt(n), folder: folder.clone(), queue: self.clone() };
+        let make = || -> io::Result<()> {
+            std::fs::create_dir_all(&folder)?;
+            std::fs::write(folder.join("out.log"), "")?;
+            std::fs::write(folder.join("err.log"), "")
+        };
+        make().map_err(|source| QueueError::Io { action: "create", path: folder, source })?;
+        let prerequisites = self.prerequisites(&spec);
+        Ok(Claimed::Won(Box::new(Claim { spec, n, counted, prerequisites, previous, lease })))
+    }
+
+    async fn spawned(&self, lease: &MemoryLease, spawned: &Spawned) -> Result<(), QueueError> {
+        self.change(&lease.attempt.task, |entry| {
+            if let Some(attempt) = entry.attempt(lease.attempt.n) {
+                attempt.record.session_id.clone_from(&spawned.session_id);
+            }
+            Ok(())
+        })
+    }
+
+    async fn finish(&self, lease: MemoryLease, mut outcome: Outcome) -> Result<Finished, QueueError> {
+        let n = lease.attempt.n;
+        self.change(&lease.attempt.task, |entry| {
+            outcome.attempt = n;
+            if let Some(attempt) = entry.attempt(n) {
+                attempt.held = false;
+                attempt.record.ended_at = Some(outcome.completed_at);
+                attempt.record.ending = Some(outcome.ending.clone());
+                attempt.record.spend = Spend { usage: outcome.usage, cost: outcome.cost, calls: 0 };
+                if outcome.session_id.is_some() {
+                    attempt.record.session_id.clone_from(&outcome.session_id);
+                }
+            }
+            if entry.outcome.is_some() || entry.attempts.last().is_some_and(|a| a.record.n != n) {
+                return Ok(Finished::AlreadyCommitted);
+            }
+            entry.close(outcome, n);
+            Ok(Finished::Committed)
+        })
+    }
+
+    async fn fail(
+        &self,
+        lease: MemoryLease,
+        ending: Ending,
+        spend: Spend,
+        not_before: Timestamp,
+    ) -> Result<(), QueueError> {
+        let now = self.0.clock.now();
+        self.change(&lease.attempt.task, |entry| {
+            if let Some(attempt) = entry.attempt(lease.attempt.n) {
+                attempt.held = false;
+                attempt.not_before = Some(not_before);
+                attempt.record.ended_at = Some(now);
+                attempt.record.ending = Some(ending);
+                attempt.record.spend = spend;
+            }
+            Ok(())
+        })
+    }
+
+    async fn end(&self, task: &TaskRef, ending: Ending) -> Result<Finished, QueueError> {
+        let now = self.0.clock.now();
+        self.change(task, |entry| {
+            match entry.standing() {
+                Standing::Ended => return Ok(Finished::AlreadyCommitted),
+                Standing::Running { attempt } => {
+                    let state = format!("running (attempt {attempt})");
+                    return Err(QueueError::State { task: task.clone(), state });
+                }
+                Standing::Waiting | Standing::Claimed | Standing::Retrying { .. } => {}
+            }
+            let counted = entry.counted().max(1);
+            let state = match ending.verdict(counted, counted) {
+                Verdict::End(state) => state,
+                Verdict::Retry | Verdict::Park(_) => EndState::Failed,
+            };
+            let outcome = entry.outcome_without_attempt(ending, state, now);
+            entry.close(outcome, u32::MAX);
+            Ok(Finished::Committed)
+        })
+    }
+
+    async fn retry(&self, task: &TaskRef, changes: Changes) -> Result<(), QueueError> {
+        self.change(task, |entry| {
+            let refuse = |state: String| Err(QueueError::State { task: task.clone(), state });
+            match entry.standing() {
+                Standing::Waiting => return refuse("waiting already".into()),
+                Standing::Running { attempt } => return refuse(format!("running (attempt {attempt})")),
+                Standing::Ended | Standing::Claimed | Standing::Retrying { .. } => {}
+            }
+            entry.settled = entry.attempts.last().map_or(0, |a| a.record.n);
+            entry.claimed = false;
+            entry.outcome = None;
+            if let Some(description) = changes.description {
+                if entry.spec.title == text::first_line(&entry.spec.description, 80) {
+                    entry.spec.title = text::first_line(&description, 80);
+                }
+                entry.spec.description = description;
+            }
+            Ok(())
+        })
+    }
+
+    async fn get(&self, task: &TaskRef) -> Result<TaskRecord, QueueError> {
+        self.known(&task.agent)?;
+        self.state().tasks.get(task).map(Entry::record).ok_or_else(|| QueueError::Unknown(task.clone()))
+    }
+
+    async fn result(&self, task: &TaskRef) -> Result<Option<Outcome>, QueueError> {
+        self.known(&task.agent)?;
+        Ok(self.state().tasks.get(task).and_then(|entry| entry.outcome.clone()))
+    }
+
+    async fn list(&self) -> Result<Vec<TaskRecord>, QueueError> {
+        Ok(self.state().tasks.values().map(Entry::record).collect())
+    }
+
+    async fn recover(&self) -> Result<Vec<TaskRef>, QueueError> {
+        let now = self.0.clock.now();
+        let limit = self.0.attempts;
+        let open = self.state().orphans();
+        for task in &open {
+            self.change(task, |entry| {
+                let Some(attempt) = entry.attempts.last_mut().filter(|a| a.record.n > entry.settled) else {
+                    entry.claimed = false;
+                    return Ok(());
+                };
+                let ending = Ending::Lost { message: format!("the worker of attempt {} vanished", attempt.record.n) };
+                attempt.record.ended_at = Some(now);
+                attempt.record.ending = Some(ending.clone());
+                attempt.not_before = Some(now + Duration::from_secs(1));
+                let allowed = entry.spec.max_attempts.unwrap_or(limit);
+                if let Verdict::End(state) = ending.verdict(entry.counted(), allowed) {
+                    let outcome = entry.outcome_without_attempt(ending, state, now);
+                    entry.close(outcome, u32::MAX);
+                }
+                Ok(())
+            })?;
+        }
+        Ok(open)
+    }
+
+    async fn watch(&self) -> Result<mpsc::Receiver<Change>, QueueError> {
+        let (sink, receiver) = mpsc::channel(CHANNEL);
+        let mut state = self.state();
+        let changes = state.tasks.values().map(|entry| Change::Task(Box::new(entry.record())));
+        for change in std::iter::once(Change::Polling(None)).chain(changes) {
+            if sink.try_send(change).is_err() {
+                break;
+            }
+        }
+        state.watches.push(sink);
+        drop(state);
+        Ok(receiver)
+    }
+
+    async fn free_id(&self, agent: &AgentName, base: &str) -> Result<TaskId, QueueError> {
+        self.known(agent)?;
+        let state = self.state();
+        for k in 1_u32.. {
+            let suffix = if k == 1 { String::new() } else { format!("-{k}") };
+            let mut text = base.to_owned();
+            while text.len() + suffix.len() > TaskId::LIMIT {
+                text.pop();
+            }
+            let id = TaskId::new(text + &suffix)?;
+            let twin = |t: &TaskRef| t.agent == *agent && t.id.as_str().eq_ignore_ascii_case(id.as_str());
+            if !state.tasks.keys().any(twin) {
+                return Ok(id);
+            }
+        }
+        Err(QueueError::Unsafe(format!("no id like {base} is free")))
+    }
+}

@@ -287,24 +287,25 @@ impl State {
             WorkerEvent::Connected { slot: id, pid, running } => {
                 let Some(slot) = self.agents.slot_mut(&id) else { return };
                 slot.process = Process::Up { pid, since: now };
-                match running {
-                    Some(attempt) if slot.held.as_ref().is_none_or(|h| h.task != attempt.task) => {
-                        let record = self.tasks.get(&attempt.task).and_then(|t| {
-                            t.record.attempts.iter().find(|a| a.n == attempt.n).map(|a| (a.started_at, a.log.clone()))
-                        });
-                        let (since, log) = record.map_or((now, None), |(since, log)| (since, Some(log)));
-                        slot.held = Some(Held {
-                            task: attempt.task,
-                            attempt: Some(attempt.n),
-                            since,
-                            pid: None,
-                            log,
-                            cancelling: false,
-                            activity: Activity::default(),
-                        });
-                    }
-                    Some(_) => {}
-                    None => slot.held = None,
+                let dropped = slot.held.take_if(|h| running.as_ref().is_none_or(|r| r.task != h.task));
+                if let Some(attempt) = running
+                    && slot.held.is_none()
+                {
+                    let known =
+                        self.tasks.get(&attempt.task).and_then(|t| t.record.attempts.iter().find(|a| a.n == attempt.n));
+                    slot.held = Some(Held {
+                        since: known.map_or(now, |a| a.started_at),
+                        log: known.map(|a| a.log.clone()),
+                        attempt: (attempt.n > 0).then_some(attempt.n),
+                        task: attempt.task.clone(),
+                        pid: None,
+                        cancelling: false,
+                        activity: Activity::default(),
+                    });
+                    self.tasks.adopt(&attempt.task, now);
+                }
+                if let Some(held) = dropped {
+                    effects.push(Effect::Recover { task: held.task });
                 }
                 match self.leaving {
                     Leaving::No => {}
@@ -351,6 +352,7 @@ impl State {
         }
         if let Some(held) = held {
             self.tasks.release(&held.task);
+            effects.push(Effect::Recover { task: held.task });
         }
         self.leave_when_empty(effects);
     }

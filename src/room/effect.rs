@@ -42,6 +42,12 @@ pub enum Effect {
         /// After its attempt.
         drain: bool,
     },
+    /// End what a dead worker left of this task's attempt, mend the queue, and look where the task stands; the queue's
+    /// change follows.
+    Recover {
+        /// Which task.
+        task: TaskRef,
+    },
     /// Put one task into the queue; `Answered` follows.
     Submit {
         /// Whose order.

@@ -75,8 +75,6 @@ pub struct Opened {
     pub attempts: u32,
     /// The most a day may cost.
     pub day_budget: MicroUsd,
-    /// What was spent before, folded from the ledger.
-    pub money: Money,
     /// Workers of a former room that still live.
     pub found: Vec<(SlotId, u32)>,
 }
@@ -324,6 +322,11 @@ pub enum GatewayEvent {
         /// Its row.
         call: Box<Call>,
     },
+    /// What was spent before, folded from the ledger.
+    Folded {
+        /// All of it.
+        money: Box<Money>,
+    },
     /// The buckets stand at these levels.
     Levels {
         /// All of them.
@@ -363,7 +366,8 @@ impl Event {
                 | Order::Resume { .. } => true,
                 Order::Task { .. } | Order::Retry { .. } | Order::Cancel { .. } | Order::Stop { .. } => false,
             },
-            Self::Goal(_) => true,
+            // What a plan is checked against: without it a replay would judge otherwise.
+            Self::Opened(_) | Self::Goal(_) => true,
             Self::Task(task) => match task {
                 TaskEvent::Withdrawn { .. } => true,
                 TaskEvent::Changed { .. }
@@ -372,7 +376,7 @@ impl Event {
                 | TaskEvent::Polling { .. }
                 | TaskEvent::Answered { .. } => false,
             },
-            Self::Opened(_) | Self::TimeCame | Self::Worker(_) | Self::Gateway(_) => false,
+            Self::TimeCame | Self::Worker(_) | Self::Gateway(_) => false,
         }
     }
 }

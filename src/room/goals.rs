@@ -1,9 +1,6 @@
 //! Goals: from the operator's words over a checked and approved plan to the report.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    fmt::Write,
-};
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -213,7 +210,7 @@ impl State {
                 let count = faults.len();
                 let first = faults.first().map(ToString::to_string).unwrap_or_default();
                 // Never run what nobody checked: what is left is the goal as one task, and a person says yes to it.
-                goal.plan = Some(plan::single_task(&goal.text, &enabled));
+                goal.plan = enabled.first().map(|agent| plan::single_task(&goal.text, agent, round + 1));
                 goal.faults = faults;
                 goal.phase = GoalPhase::AwaitingApproval;
                 let text = format!("the plan has {count} faults after a repair ({first}); one task is offered instead");
@@ -228,23 +225,18 @@ impl State {
     fn describe_plan(&self, id: &GoalId) -> String {
         let Some(plan) = self.goals.get(id).and_then(|g| g.plan.as_ref()) else { return String::new() };
         let agents: BTreeSet<_> = plan.tasks.iter().map(|t| t.worker.as_str()).collect();
-        let forecast = schedule::forecast(plan, |agent| self.slots_of(agent));
-        let (tasks, names) = (plan.tasks.len(), agents.len());
-        let (minutes, gain) = (forecast.makespan_minutes, forecast.speedup());
         let many = |n: usize, word: &str| if n == 1 { format!("1 {word}") } else { format!("{n} {word}s") };
-        let mut text = format!("{} on {}", many(tasks, "task"), many(names, "agent"));
-        if minutes > 0.0 {
-            // Writing into a string cannot fail.
-            let _ok = write!(text, ", ~{minutes:.0} min");
-            if gain > 1.05 {
-                let _ok = write!(text, " ({gain:.1}× faster than one after another)");
-            }
+        let text = format!("{} on {}", many(plan.tasks.len(), "task"), many(agents.len(), "agent"));
+        match self.estimate(plan) {
+            Some(estimate) => format!("{text}, {estimate}"),
+            None => text,
         }
-        text
     }
 
-    fn slots_of(&self, agent: &str) -> u32 {
-        self.agents.iter().find(|a| a.name().as_str() == agent).map_or(1, |a| a.settings.slots)
+    /// What a plan is expected to take with the slots there are.
+    pub fn estimate(&self, plan: &Plan) -> Option<schedule::Estimate> {
+        let slots = self.agents.iter().map(|a| (a.name().to_string(), a.settings.slots)).collect();
+        schedule::estimate(plan, &slots, self.agents.max_running)
     }
 
     fn approve_by_itself(&mut self, id: &GoalId, effects: &mut Vec<Effect>) {
@@ -301,17 +293,24 @@ impl State {
 
     fn start_goal(&mut self, id: &GoalId, effects: &mut Vec<Effect>) {
         let now = self.now;
-        let Some(goal) = self.goals.get_mut(id) else { return };
-        let Some(plan) = &goal.plan else { return };
-        let tasks = plan::to_tasks(plan, id);
-        goal.tasks = tasks.iter().map(|t| t.task.clone()).collect();
-        goal.phase = GoalPhase::Running;
-        goal.approved_at = Some(now);
-        for (task, rank) in schedule::ranks(plan) {
-            if let Some(task) = plan.tasks.iter().find(|t| t.id == task).and_then(|t| t.reference(id)) {
+        let Some(plan) = self.goals.get(id).and_then(|g| g.plan.clone()) else { return };
+        let tasks = match plan::to_tasks(&plan, id) {
+            Ok(tasks) => tasks,
+            Err(faults) => {
+                let first = faults.first().map(ToString::to_string).unwrap_or_default();
+                return self.end_goal(id, GoalEnd::Failed, &format!("the plan cannot be queued: {first}"));
+            }
+        };
+        let ranks = self.estimate(&plan).map(|e| e.ranks).unwrap_or_default();
+        for (task, rank) in plan.tasks.iter().zip(ranks) {
+            if let Some(task) = task.reference(id) {
                 self.tasks.set_rank(task, rank);
             }
         }
+        let Some(goal) = self.goals.get_mut(id) else { return };
+        goal.tasks = tasks.iter().map(|t| t.task.clone()).collect();
+        goal.phase = GoalPhase::Running;
+        goal.approved_at = Some(now);
         effects.push(Effect::Publish { goal: id.clone(), tasks });
     }
 
@@ -355,7 +354,8 @@ impl State {
                 }
                 GoalPhase::AwaitingApproval | GoalPhase::Ended { .. } => {}
                 GoalPhase::Running if !goal.published => {
-                    let tasks = goal.plan.as_ref().map(|p| plan::to_tasks(p, &goal.id)).unwrap_or_default();
+                    // A plan that was approved has passed this once.
+                    let tasks = goal.plan.as_ref().and_then(|p| plan::to_tasks(p, &goal.id).ok()).unwrap_or_default();
                     effects.push(Effect::Publish { goal: goal.id, tasks });
                 }
                 GoalPhase::Running => self.goals.touch(goal.id),

@@ -26,35 +26,33 @@ pub struct Money {
     pub models: BTreeMap<String, Spend>,
     /// By task, for as long as the room has seen it.
     pub tasks: BTreeMap<TaskRef, Spend>,
-    /// By goal, planning and report included.
+    /// By goal: the orchestrator's own calls for it. Its tasks are in `tasks`.
     pub goals: BTreeMap<GoalId, Spend>,
     /// Whether any of it is a guess.
     pub estimated: bool,
 }
 
 impl Money {
-    /// Adds one call; `goal` is the goal of the caller's task.
-    pub fn add(&mut self, call: &Call, goal: Option<&GoalId>) {
+    /// Adds one call.
+    pub fn add(&mut self, call: &Call) {
         self.turn(call.at);
         let spend = Spend { usage: call.usage, cost: call.cost, calls: 1 };
         self.today += spend;
         self.estimated |= call.estimated;
         *self.models.entry(call.model.clone()).or_default() += spend;
-        let of = match &call.caller {
+        match &call.caller {
             Caller::Worker { agent, attempt } => {
                 *self.agents.entry(agent.clone()).or_default() += spend;
                 if let Some(attempt) = attempt {
                     *self.tasks.entry(attempt.task.clone()).or_default() += spend;
                 }
-                goal
             }
-            Caller::Orchestrator { goal: own } => {
+            Caller::Orchestrator { goal } => {
                 self.orchestrator += spend;
-                own.as_ref().or(goal)
+                if let Some(goal) = goal {
+                    *self.goals.entry(goal.clone()).or_default() += spend;
+                }
             }
-        };
-        if let Some(goal) = of {
-            *self.goals.entry(goal.clone()).or_default() += spend;
         }
     }
 

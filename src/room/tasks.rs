@@ -263,6 +263,15 @@ impl Tasks {
         }
     }
 
+    /// A former room's worker runs this task.
+    pub(super) fn adopt(&mut self, task: &TaskRef, now: Timestamp) {
+        if let Some(mut entry) = self.all.remove(task) {
+            self.forget(&entry);
+            entry.assigned = true;
+            self.put(entry, now);
+        }
+    }
+
     pub(super) fn started(&mut self, attempt: &AttemptRef, at: Timestamp, session_id: Option<String>, log: String) {
         let Some(mut entry) = self.all.remove(&attempt.task) else { return };
         self.forget(&entry);
@@ -356,7 +365,7 @@ impl Tasks {
     }
 
     /// Finds everything that is derived again.
-    pub(super) fn rebuild(&mut self) {
+    pub(super) fn rebuild(&mut self, now: Timestamp) {
         self.derived = Derived::default();
         let all = std::mem::take(&mut self.all);
         for task in all.values() {
@@ -370,7 +379,7 @@ impl Tasks {
             if let Some(entry) = self.all.get(&task) {
                 self.derived.counts.add(phase_of(entry, false));
             }
-            self.refresh(&task, Timestamp::MIN);
+            self.refresh(&task, now);
         }
     }
 

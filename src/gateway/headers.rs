@@ -1,0 +1,176 @@
+//! Which headers pass, and what the server's own say about limits.
+//!
+//! Everything passes unchanged except what belongs to one connection, what names the caller, and what would make the
+//! answer unreadable for the meter. Must not know buckets beyond [`Readings`].
+
+use std::time::Duration;
+
+use hyper::{
+    HeaderMap,
+    header::{self, HeaderName, HeaderValue},
+};
+
+use crate::limiter::{Reading, Readings};
+
+/// Headers of one connection (RFC 9110, 7.6.1), never passed on.
+const HOP_BY_HOP: [HeaderName; 8] = [
+    header::CONNECTION,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+    header::PROXY_AUTHENTICATE,
+    header::TE,
+    header::TRAILER,
+    header::TRANSFER_ENCODING,
+    header::UPGRADE,
+];
+
+const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
+
+/// Drops what belongs to the connection the headers came on, the headers it names itself included.
+fn without_hops(mut headers: HeaderMap) -> HeaderMap {
+    let named: Vec<HeaderName> = headers
+        .get_all(header::CONNECTION)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .filter_map(|name| name.trim().parse().ok())
+        .collect();
+    for name in HOP_BY_HOP.iter().chain(&named) {
+        headers.remove(name);
+    }
+    headers.remove(header::CONTENT_LENGTH);
+    headers
+}
+
+/// A caller's headers as upstream gets them, with `key` in place of the caller's token.
+pub(super) fn upstream(headers: HeaderMap, key: HeaderValue) -> HeaderMap {
+    let mut headers = without_hops(headers);
+    for name in [header::HOST, header::AUTHORIZATION, header::PROXY_AUTHORIZATION, header::COOKIE, header::EXPECT] {
+        headers.remove(name);
+    }
+    headers.insert(API_KEY, key);
+    // A compressed answer could not be metered.
+    headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+    headers
+}
+
+/// Upstream's headers as the caller gets them.
+pub(super) fn downstream(headers: HeaderMap) -> HeaderMap {
+    without_hops(headers)
+}
+
+/// The token a caller presents: `x-api-key`, else `authorization: Bearer`.
+pub(super) fn token(headers: &HeaderMap) -> Option<&[u8]> {
+    let bearer = || {
+        let value = headers.get(header::AUTHORIZATION)?.as_bytes();
+        let (scheme, token) = value.split_at_checked(7)?;
+        scheme.eq_ignore_ascii_case(b"bearer ").then_some(token)
+    };
+    headers.get(API_KEY).map(HeaderValue::as_bytes).or_else(bearer)
+}
+
+/// Whether the request was meant for this machine by name: a page of another site cannot say so, whatever its name
+/// resolves to.
+pub(super) fn is_local_host(host: Option<&HeaderValue>) -> bool {
+    let Some(host) = host.and_then(|h| h.to_str().ok()) else { return false };
+    let name = match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|b| b.is_ascii_digit()) => name,
+        Some(_) => return false,
+        None => host,
+    };
+    name == "127.0.0.1" || name.eq_ignore_ascii_case("localhost")
+}
+
+/// A header's text, where it is short and printable.
+pub(super) fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    headers.get(name)?.to_str().ok().filter(|text| !text.is_empty() && text.len() <= 200)
+}
+
+fn number(headers: &HeaderMap, name: &str) -> Option<u64> {
+    text(headers, name)?.trim().parse().ok()
+}
+
+/// What the server says about the limits of the call's model.
+pub(super) fn readings(headers: &HeaderMap) -> Readings {
+    let reading = |dimension: &str| Reading {
+        limit: number(headers, &format!("anthropic-ratelimit-{dimension}-limit")),
+        remaining: number(headers, &format!("anthropic-ratelimit-{dimension}-remaining")),
+    };
+    Readings { requests: reading("requests"), input: reading("input-tokens"), output: reading("output-tokens") }
+}
+
+/// `retry-after` in seconds; the form with a date is not used by this API.
+pub(super) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    number(headers, "retry-after").map(Duration::from_secs)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn map(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
+        pairs.iter().map(|(n, v)| (HeaderName::from_static(n), HeaderValue::from_static(v))).collect()
+    }
+
+    #[test]
+    fn the_key_takes_the_tokens_place_and_everything_else_passes() {
+        let sent = map(&[
+            ("x-api-key", "podium-token"),
+            ("authorization", "Bearer podium-token"),
+            ("anthropic-beta", "a,b"),
+            ("anthropic-version", "2023-06-01"),
+            ("x-claude-code-session-id", "s"),
+            ("user-agent", "claude-cli"),
+            ("connection", "keep-alive, x-hop"),
+            ("x-hop", "1"),
+            ("host", "127.0.0.1:1"),
+            ("content-length", "5"),
+            ("accept-encoding", "gzip, br"),
+        ]);
+        let got = upstream(sent, HeaderValue::from_static("real"));
+        let expected = map(&[
+            ("x-api-key", "real"),
+            ("anthropic-beta", "a,b"),
+            ("anthropic-version", "2023-06-01"),
+            ("x-claude-code-session-id", "s"),
+            ("user-agent", "claude-cli"),
+            ("accept-encoding", "identity"),
+        ]);
+        assert_eq!(got, expected);
+    }
+
+    #[test]
+    fn only_names_of_this_machine_are_hosts() {
+        let is = |host: &'static str| is_local_host(Some(&HeaderValue::from_static(host)));
+        assert!(is("127.0.0.1") && is("127.0.0.1:8080") && is("localhost:1") && is("LocalHost"));
+        for host in [
+            "",
+            "evil.example",
+            "127.0.0.1.evil.example",
+            "localhost.evil.example:80",
+            "127.0.0.1:80:x",
+            "127.0.0.1@evil",
+        ] {
+            assert!(!is(host), "{host}");
+        }
+        assert!(!is_local_host(None));
+    }
+
+    #[test]
+    fn limits_are_read_from_well_formed_headers_only() {
+        let headers = map(&[
+            ("anthropic-ratelimit-requests-limit", "50"),
+            ("anthropic-ratelimit-requests-remaining", "49"),
+            ("anthropic-ratelimit-input-tokens-limit", "30000"),
+            ("anthropic-ratelimit-input-tokens-remaining", "-5"),
+            ("anthropic-ratelimit-output-tokens-limit", "lots"),
+            ("retry-after", "12"),
+        ]);
+        let found = readings(&headers);
+        assert_eq!(found.requests, Reading { limit: Some(50), remaining: Some(49) });
+        assert_eq!(found.input, Reading { limit: Some(30_000), remaining: None });
+        assert_eq!(found.output, Reading::default());
+        assert_eq!(retry_after(&headers), Some(Duration::from_secs(12)));
+        assert_eq!(retry_after(&map(&[("retry-after", "Wed, 21 Oct 2026 07:28:00 GMT")])), None);
+    }
+}

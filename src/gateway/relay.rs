@@ -1,0 +1,472 @@
+//! One request, from its head to its row.
+//!
+//! Refuses what may not pass, waits for admission, puts the key on, and hands the answer through piece by piece. Must
+//! not store a body. Its one surprise: [`Record`] ends in `Drop`; every way out, also a future that is dropped because
+//! the client went away, goes through it.
+
+use std::{
+    error::Error,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use futures_util::Stream;
+use http_body_util::{BodyExt, Either, Full, LengthLimitError, Limited};
+use hyper::{
+    Method, Request, Response, StatusCode,
+    body::{Body, Frame, Incoming},
+    header::{self, HeaderValue},
+};
+use serde::Deserialize;
+use tokio::time::{Instant, timeout};
+use uuid::Uuid;
+
+use super::{Identity, Notice, Shared, headers, lock, tap::Seen, tap::Tap};
+use crate::{
+    limiter::{
+        self, Ask, Lease, Pool, Readings,
+        estimate::{self, Asker},
+    },
+    model::{
+        Usage,
+        gateway::{Call, CallEnd, Caller},
+        text,
+    },
+};
+
+/// The longest request body, in bytes; the API's own limit.
+const BODY_AT_MOST: usize = 32 << 20;
+/// How long a request's body may take to arrive.
+const BODY_WITHIN: Duration = Duration::from_mins(1);
+/// Bytes of text per output token, for calls that broke off.
+const BYTES_PER_OUTPUT_TOKEN: u64 = 4;
+
+pub(super) type Answer = Either<Full<Bytes>, Relay>;
+
+/// What the relay must know of a request's body.
+#[derive(Deserialize)]
+struct Head {
+    model: String,
+}
+
+/// Answers one request.
+pub(super) async fn serve(shared: Arc<Shared>, request: Request<Incoming>) -> Response<Answer> {
+    // A browser sends `Origin` and a host name of its own choosing; no engine does.
+    if request.headers().contains_key(header::ORIGIN) || !headers::is_local_host(request.headers().get(header::HOST)) {
+        return refusal(StatusCode::FORBIDDEN, "permission_error", "this gateway serves programs of this machine only");
+    }
+    let path = request.uri().path();
+    if request.method() == Method::HEAD && matches!(path, "/" | "/api/hello") {
+        // The engine asks whether anybody is there, without a key; the answer needs no upstream.
+        return Response::new(Either::Left(Full::default()));
+    }
+    let identity = headers::token(request.headers()).and_then(|token| lock(&shared.tokens).find(token));
+    let Some(identity) = identity else {
+        tracing::warn!(path = %text::clip(path, 60), "the gateway refused a call without a valid token");
+        return refusal(StatusCode::UNAUTHORIZED, "authentication_error", "invalid x-api-key");
+    };
+    let counted = path == "/v1/messages";
+    if !counted && path != "/v1/messages/count_tokens" {
+        return refusal(StatusCode::NOT_FOUND, "not_found_error", "this gateway relays /v1/messages only");
+    }
+    if request.method() != Method::POST {
+        return refusal(StatusCode::METHOD_NOT_ALLOWED, "invalid_request_error", "this path takes POST only");
+    }
+    if counted { call(shared, identity, request).await } else { count_tokens(shared, &identity, request).await }
+}
+
+/// A model call: admitted, relayed, metered, booked.
+async fn call(shared: Arc<Shared>, identity: Identity, request: Request<Incoming>) -> Response<Answer> {
+    let (head, body) = request.into_parts();
+    let mut record = Record::new(shared.clone(), &identity, &head.headers);
+    let body = match read(body).await {
+        Ok(body) => body,
+        Err(refused) => return record.refuse(refused),
+    };
+    let model = match serde_json::from_slice::<Head>(&body) {
+        Ok(head) => text::clip(&text::scrub(&head.model), 100).into_owned(),
+        Err(error) => {
+            let why = format!("the body is not a JSON object with a model: {error}");
+            return record.refuse(Refusal::new(StatusCode::BAD_REQUEST, "invalid_request_error", why));
+        }
+    };
+    let Some(credential) = shared.credentials.of(&identity) else {
+        let why = format!("podium has no API key for {identity}");
+        return record.refuse(Refusal::new(StatusCode::UNAUTHORIZED, "authentication_error", why));
+    };
+    let pool = Pool { credential: credential.label.clone(), group: limiter::group(&model).to_owned() };
+    record.begin(model, estimate::weight(&body), pool.clone());
+    match shared.limiter.admit(&pool, record.ask).await {
+        Ok(lease) => record.lease = Some(lease),
+        Err(refused) => {
+            let seconds = refused.retry_after.as_secs();
+            let why =
+                if refused.by_server { "the server asked podium to wait" } else { "podium's own limit is used up" };
+            let mut answer = record.refuse(Refusal {
+                retry: true,
+                ..Refusal::new(
+                    StatusCode::TOO_MANY_REQUESTS,
+                    "rate_limit_error",
+                    format!("{why}; try again in {seconds} s"),
+                )
+            });
+            answer.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+            return answer;
+        }
+    }
+    record.sent = true;
+    let path = head.uri.path_and_query().map_or("/v1/messages", |p| p.as_str());
+    let sent = shared.client.post(format!("{}{path}", shared.upstream));
+    let sent = sent.headers(headers::upstream(head.headers, credential.key.clone())).body(body).send().await;
+    let response = match sent {
+        Ok(response) => response,
+        Err(error) => {
+            let refused = unreachable(&error);
+            record.sent = !error.is_connect();
+            let answer = refused.answer();
+            record.finish(if record.sent { CallEnd::Broken } else { CallEnd::Unreachable }, &Seen::default());
+            return answer;
+        }
+    };
+    record.answered(&response);
+    let text = |name| headers::text(response.headers(), name).unwrap_or_default().to_ascii_lowercase();
+    let success = response.status().is_success();
+    let tap = if success { Tap::new(&text("content-type"), &text("content-encoding")) } else { Tap::Deaf };
+    hand_through(response, Some((tap, record)))
+}
+
+/// A count of tokens: free, outside of the limits of calls, and no row of the ledger.
+async fn count_tokens(shared: Arc<Shared>, identity: &Identity, request: Request<Incoming>) -> Response<Answer> {
+    let (head, body) = request.into_parts();
+    let body = match read(body).await {
+        Ok(body) => body,
+        Err(refused) => return refused.answer(),
+    };
+    let Some(credential) = shared.credentials.of(identity) else {
+        let why = format!("podium has no API key for {identity}");
+        return Refusal::new(StatusCode::UNAUTHORIZED, "authentication_error", why).answer();
+    };
+    let path = head.uri.path_and_query().map_or("/v1/messages/count_tokens", |p| p.as_str());
+    let sent = shared.client.post(format!("{}{path}", shared.upstream));
+    match sent.headers(headers::upstream(head.headers, credential.key.clone())).body(body).send().await {
+        Ok(response) => hand_through(response, None),
+        Err(error) => unreachable(&error).answer(),
+    }
+}
+
+async fn read(body: Incoming) -> Result<Bytes, Refusal> {
+    let too_large =
+        || Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "request_too_large", "the body is larger than 32 MB");
+    if body.size_hint().lower() > BODY_AT_MOST as u64 {
+        return Err(too_large());
+    }
+    match timeout(BODY_WITHIN, Limited::new(body, BODY_AT_MOST).collect()).await {
+        Ok(Ok(whole)) => Ok(whole.to_bytes()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large()),
+        Ok(Err(_)) => Err(Refusal::new(StatusCode::BAD_REQUEST, "invalid_request_error", "the body broke off")),
+        Err(_) => {
+            Err(Refusal::new(StatusCode::REQUEST_TIMEOUT, "timeout_error", "the body did not arrive within a minute"))
+        }
+    }
+}
+
+/// An answer of our own, in the API's shape.
+struct Refusal {
+    status: StatusCode,
+    kind: &'static str,
+    message: String,
+    /// Asking again may help.
+    retry: bool,
+}
+
+impl Refusal {
+    fn new(status: StatusCode, kind: &'static str, message: impl Into<String>) -> Self {
+        Self { status, kind, message: message.into(), retry: false }
+    }
+
+    fn answer(self) -> Response<Answer> {
+        let body = serde_json::json!({"type": "error", "error": {"type": self.kind, "message": self.message}});
+        let mut answer = Response::new(Either::Left(Full::from(body.to_string())));
+        *answer.status_mut() = self.status;
+        let headers = answer.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        if !self.retry {
+            headers.insert("x-should-retry", HeaderValue::from_static("false"));
+        }
+        answer
+    }
+}
+
+fn refusal(status: StatusCode, kind: &'static str, message: &str) -> Response<Answer> {
+    Refusal::new(status, kind, message).answer()
+}
+
+/// What a caller hears when upstream did not answer at all. Never the error's own text, which names hosts and ports.
+fn unreachable(error: &reqwest::Error) -> Refusal {
+    tracing::warn!(error = %chain(error), "upstream did not answer");
+    let (status, kind, message) = if error.is_timeout() {
+        (StatusCode::GATEWAY_TIMEOUT, "timeout_error", "podium's upstream did not answer in time")
+    } else if error.is_connect() {
+        (StatusCode::BAD_GATEWAY, "api_error", "podium could not reach its upstream")
+    } else {
+        (StatusCode::BAD_GATEWAY, "api_error", "podium's upstream broke the connection off")
+    };
+    Refusal { retry: true, ..Refusal::new(status, kind, message) }
+}
+
+fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}
+
+fn hand_through(response: reqwest::Response, meter: Option<(Tap, Record)>) -> Response<Answer> {
+    let (status, head) = (response.status(), headers::downstream(response.headers().clone()));
+    let mut answer = Response::new(Either::Right(Relay { source: Box::pin(response.bytes_stream()), meter }));
+    *answer.status_mut() = status;
+    *answer.headers_mut() = head;
+    answer
+}
+
+/// An answer's body on its way: polled by the connection, so a slow reader slows upstream, and a reader that is gone
+/// drops it, which closes upstream at once.
+pub(super) struct Relay {
+    source: Pin<Box<dyn Stream<Item = reqwest::Result<Bytes>> + Send>>,
+    meter: Option<(Tap, Record)>,
+}
+
+impl Body for Relay {
+    type Data = Bytes;
+    type Error = Box<dyn Error + Send + Sync>;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        let polled = self.source.as_mut().poll_next(context);
+        polled.map(|next| match next {
+            Some(Ok(piece)) => {
+                if let Some((tap, record)) = &mut self.meter {
+                    tap.hear(&piece);
+                    record.counted(tap);
+                }
+                Some(Ok(Frame::data(piece)))
+            }
+            Some(Err(error)) => {
+                tracing::debug!(error = %chain(&error), "upstream broke off in an answer");
+                self.end(Ended::Broke);
+                Some(Err(error.into()))
+            }
+            None => {
+                self.end(Ended::Itself);
+                None
+            }
+        })
+    }
+}
+
+impl Drop for Relay {
+    fn drop(&mut self) {
+        self.end(Ended::Left);
+    }
+}
+
+/// How an answer's body came to its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ended {
+    /// Upstream finished it.
+    Itself,
+    /// Upstream broke off.
+    Broke,
+    /// The caller went away.
+    Left,
+}
+
+impl Relay {
+    fn end(&mut self, ended: Ended) {
+        let Some((tap, mut record)) = self.meter.take() else { return };
+        let seen = tap.seen(ended == Ended::Itself);
+        let end = match (record.refused, ended) {
+            (Some(status), _) => CallEnd::Refused { status },
+            (None, _) if seen.error.is_some() => CallEnd::Broken,
+            (None, _) if seen.whole => CallEnd::Complete,
+            (None, Ended::Itself | Ended::Broke) => CallEnd::Broken,
+            (None, Ended::Left) => CallEnd::Aborted,
+        };
+        record.finish(end, &seen);
+    }
+}
+
+/// A call's row in the making. Dropped unfinished, it becomes an aborted call.
+struct Record {
+    shared: Arc<Shared>,
+    identity: Identity,
+    began: Instant,
+    /// `None` once the row is written.
+    call: Option<Call>,
+    pool: Option<Pool>,
+    asker: Asker,
+    /// Weight of the request's body in bytes of text.
+    bytes: usize,
+    ask: Ask,
+    lease: Option<Lease>,
+    /// Upstream may have begun to work.
+    sent: bool,
+    /// The input is charged already.
+    counted: bool,
+    /// Upstream's status, when it was no success.
+    refused: Option<u16>,
+}
+
+impl Record {
+    fn new(shared: Arc<Shared>, identity: &Identity, headers: &header::HeaderMap) -> Self {
+        let session_id = headers::text(headers, "x-claude-code-session-id").map(str::to_owned);
+        let subagent = headers::text(headers, "x-claude-code-agent-id").map(str::to_owned);
+        let caller = shared.caller(identity, session_id.as_deref());
+        let who = match &caller {
+            Caller::Worker { agent, .. } => agent.to_string(),
+            Caller::Orchestrator { .. } => String::new(),
+        };
+        let session = session_id.as_ref().map(|session| format!("{session} {}", subagent.as_deref().unwrap_or("")));
+        let call = Call {
+            id: Uuid::now_v7().to_string(),
+            at: shared.clock.now(),
+            millis: 0,
+            caller,
+            session_id,
+            subagent,
+            model: "unknown".to_owned(),
+            end: CallEnd::Aborted,
+            usage: Usage::default(),
+            cost: crate::model::MicroUsd::default(),
+            estimated: false,
+            request_id: None,
+        };
+        Self {
+            shared,
+            identity: identity.clone(),
+            began: Instant::now(),
+            call: Some(call),
+            pool: None,
+            asker: Asker { who, model: String::new(), session },
+            bytes: 0,
+            ask: Ask::default(),
+            lease: None,
+            sent: false,
+            counted: false,
+            refused: None,
+        }
+    }
+
+    /// The request is known: what will it take?
+    fn begin(&mut self, model: String, bytes: usize, pool: Pool) {
+        self.asker.model.clone_from(&model);
+        self.bytes = bytes;
+        self.pool = Some(pool);
+        self.ask = lock(&self.shared.estimator).guess(&self.asker, bytes);
+        if let Some(call) = &mut self.call {
+            call.model = model;
+        }
+    }
+
+    /// Answers by ourselves and writes the row.
+    fn refuse(mut self, refusal: Refusal) -> Response<Answer> {
+        self.finish(CallEnd::Refused { status: refusal.status.as_u16() }, &Seen::default());
+        refusal.answer()
+    }
+
+    /// The head of the answer is here: learns what it says about limits.
+    fn answered(&mut self, response: &reqwest::Response) {
+        let (status, head) = (response.status(), response.headers());
+        if let Some(lease) = &mut self.lease {
+            lease.answered();
+        }
+        if let Some(call) = &mut self.call {
+            call.request_id = headers::text(head, "request-id").map(str::to_owned);
+        }
+        if !status.is_success() {
+            self.refused = Some(status.as_u16());
+        }
+        let Some(pool) = &self.pool else { return };
+        let readings = headers::readings(head);
+        if readings != Readings::default() {
+            self.shared.limiter.learn(pool, &readings, self.shared.clock.now());
+        }
+        match status.as_u16() {
+            429 => self.shared.limiter.throttled(pool, headers::retry_after(head)),
+            529 => self.shared.limiter.overloaded(pool),
+            _ => {}
+        }
+    }
+
+    /// Charges the input as soon as the stream has named it.
+    fn counted(&mut self, tap: &Tap) {
+        if let (false, Some(lease), Some(input)) = (self.counted, &mut self.lease, tap.uncached_input()) {
+            lease.counted(input);
+            self.counted = true;
+        }
+    }
+
+    /// Settles the buckets and writes the row; only the first time counts.
+    fn finish(&mut self, end: CallEnd, seen: &Seen) {
+        let Some(mut call) = self.call.take() else { return };
+        let exact = seen.whole && seen.counted;
+        let used = match end {
+            CallEnd::Complete | CallEnd::Broken | CallEnd::Aborted => self.sent,
+            CallEnd::Refused { .. } | CallEnd::Unreachable => false,
+        };
+        let mut usage = if used { seen.usage } else { Usage::default() };
+        if used && !exact {
+            if !seen.counted {
+                usage.input_tokens = self.ask.input;
+            }
+            usage.output_tokens = usage.output_tokens.max(seen.produced as u64 / BYTES_PER_OUTPUT_TOKEN);
+        }
+        if let (CallEnd::Complete, Some(pool)) = (end, &self.pool) {
+            self.shared.limiter.went_well(pool);
+        }
+        if let Some(lease) = self.lease.take() {
+            if self.sent {
+                let input = usage.input_tokens.saturating_add(usage.cache_creation_input_tokens);
+                lease.settle(Ask { input, output: usage.output_tokens });
+            } else {
+                lease.refund();
+            }
+        }
+        if let (Some(pool), Some("overloaded_error" | "rate_limit_error")) = (&self.pool, seen.error.as_deref()) {
+            self.shared.limiter.overloaded(pool);
+        }
+        if exact {
+            lock(&self.shared.estimator).learn(&self.asker, self.bytes, &usage);
+        }
+        // The room may have heard of the session only after the call began, or have forgotten it since.
+        match self.shared.caller(&self.identity, call.session_id.as_deref()) {
+            Caller::Worker { attempt: None, .. } | Caller::Orchestrator { goal: None } => {}
+            known @ (Caller::Worker { .. } | Caller::Orchestrator { .. }) => call.caller = known,
+        }
+        if let Some(model) = &seen.model {
+            call.model = text::clip(&text::scrub(model), 100).into_owned();
+        }
+        let priced = self.shared.prices.cost(&call.model, &usage, call.at);
+        call.estimated = used && (!exact || priced.estimated);
+        call.cost = priced.cost;
+        call.usage = usage;
+        call.end = end;
+        call.millis = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.shared.tell(Notice::Call(Box::new(call)));
+    }
+}
+
+impl Drop for Record {
+    fn drop(&mut self) {
+        self.finish(CallEnd::Aborted, &Seen::default());
+    }
+}

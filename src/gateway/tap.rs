@@ -1,0 +1,367 @@
+//! Reads usage out of an answer while it passes.
+//!
+//! Owns the little it must understand: the usage of `message_start` and `message_delta`, or of a whole JSON message.
+//! Sees every byte after it is on its way and never changes or holds one. Its one surprise: usage is *replaced* field by
+//! field, never added up, because the server's numbers are cumulative; only `usage.iterations` are summed.
+
+use bytes::Bytes;
+use serde::Deserialize;
+
+use crate::model::Usage;
+
+/// The longest line of a stream, or JSON body, that is looked into, in bytes. Everything longer is only passed on.
+const LOOKED_INTO: usize = 4 << 20;
+/// No honest count is higher; keeps sums far from overflow.
+const HIGHEST: u64 = 1 << 40;
+/// Bytes of a delta event that are not text, roughly.
+const ENVELOPE: usize = 90;
+
+/// What passed, as far as it was understood.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Seen {
+    /// The last value of each class.
+    pub(super) usage: Usage,
+    /// Some usage was seen at all.
+    pub(super) counted: bool,
+    /// The model that served the call.
+    pub(super) model: Option<String>,
+    /// The answer is whole.
+    pub(super) whole: bool,
+    /// The kind of the error event that ended a stream, such as `overloaded_error`.
+    pub(super) error: Option<String>,
+    /// Text produced so far, in bytes; for a guess when the stream breaks off.
+    pub(super) produced: usize,
+}
+
+/// Listens to one answer's body.
+#[derive(Debug)]
+pub(super) enum Tap {
+    /// Server-sent events.
+    Stream(Box<Lines>),
+    /// One JSON document.
+    Json(Vec<u8>),
+    /// An answer that is too long to look into, or compressed.
+    Long,
+    /// Nothing that is understood.
+    Deaf,
+}
+
+/// The state between two pieces of a stream.
+#[derive(Debug, Default)]
+pub(super) struct Lines {
+    seen: Seen,
+    line: Vec<u8>,
+    /// The current line outgrew [`LOOKED_INTO`].
+    overlong: bool,
+    /// The last byte was `\r`: a `\n` belongs to it.
+    after_cr: bool,
+    event: Vec<u8>,
+    data: Vec<u8>,
+    produced_now: usize,
+}
+
+impl Tap {
+    /// Listens as fits the answer's content type and encoding.
+    pub(super) fn new(content_type: &str, encoding: &str) -> Self {
+        if !matches!(encoding, "" | "identity") {
+            // Asked for plain text, and got something else: passed on, and charged by guess.
+            Self::Long
+        } else if content_type.starts_with("text/event-stream") {
+            Self::Stream(Box::default())
+        } else if content_type.starts_with("application/json") {
+            Self::Json(Vec::new())
+        } else {
+            Self::Deaf
+        }
+    }
+
+    /// Hears one piece.
+    pub(super) fn hear(&mut self, piece: &Bytes) {
+        match self {
+            Self::Stream(lines) => lines.hear(piece),
+            Self::Json(body) if body.len() + piece.len() <= LOOKED_INTO => body.extend_from_slice(piece),
+            Self::Json(_) => *self = Self::Long,
+            Self::Long | Self::Deaf => {}
+        }
+    }
+
+    /// The uncached input of the call in tokens, as soon as the server has said it.
+    pub(super) fn uncached_input(&self) -> Option<u64> {
+        let Self::Stream(lines) = self else { return None };
+        let usage = &lines.seen.usage;
+        lines.seen.counted.then(|| usage.input_tokens + usage.cache_creation_input_tokens)
+    }
+
+    /// What was understood; `ended` says that the body came to its own end.
+    pub(super) fn seen(&self, ended: bool) -> Seen {
+        match self {
+            Self::Stream(lines) => lines.seen.clone(),
+            Self::Json(body) if ended => json(body),
+            Self::Json(body) => Seen { produced: body.len(), ..Seen::default() },
+            Self::Long => Seen { whole: ended, ..Seen::default() },
+            Self::Deaf => Seen::default(),
+        }
+    }
+}
+
+impl Lines {
+    fn hear(&mut self, piece: &[u8]) {
+        let mut rest = piece;
+        while let Some(at) = rest.iter().position(|b| matches!(b, b'\n' | b'\r')) {
+            let (head, tail) = rest.split_at(at);
+            let (end, tail) = tail.split_at(1);
+            if end == b"\n" && self.after_cr && head.is_empty() {
+                self.after_cr = false;
+            } else {
+                self.grow(head);
+                self.after_cr = end == b"\r";
+                self.line();
+            }
+            rest = tail;
+        }
+        if !rest.is_empty() {
+            self.after_cr = false;
+            self.grow(rest);
+        }
+    }
+
+    fn grow(&mut self, bytes: &[u8]) {
+        if self.overlong || self.line.len() + bytes.len() > LOOKED_INTO {
+            self.overlong = true;
+        } else {
+            self.line.extend_from_slice(bytes);
+        }
+    }
+
+    fn line(&mut self) {
+        let line = std::mem::take(&mut self.line);
+        if std::mem::take(&mut self.overlong) {
+            return;
+        }
+        let text = line.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&line);
+        if text.is_empty() {
+            self.dispatch();
+        } else if let Some(name) = field(text, b"event:") {
+            self.event = name.to_vec();
+        } else if let Some(data) = field(text, b"data:") {
+            if self.event.starts_with(b"content_block_") {
+                self.produced_now += data.len();
+            } else if self.data.len() + data.len() <= LOOKED_INTO {
+                self.data.extend_from_slice(data);
+            }
+        }
+        // Keeps the memory of the line for the next one.
+        self.line = line;
+        self.line.clear();
+    }
+
+    fn dispatch(&mut self) {
+        let (event, data) = (std::mem::take(&mut self.event), std::mem::take(&mut self.data));
+        let produced = std::mem::take(&mut self.produced_now);
+        if event == b"content_block_delta" {
+            self.seen.produced += produced.saturating_sub(ENVELOPE);
+        }
+        if data.is_empty() {
+            return;
+        }
+        let Ok(event) = serde_json::from_slice::<Event>(&data) else { return };
+        match event.kind.as_str() {
+            "message_start" => {
+                if let Some(message) = event.message {
+                    self.seen.model = message.model.or(self.seen.model.take());
+                    self.seen.count(message.usage);
+                }
+            }
+            "message_delta" => self.seen.count(event.usage),
+            "message_stop" => self.seen.whole = true,
+            "content_block_delta" => self.seen.produced += data.len().saturating_sub(ENVELOPE),
+            "error" => self.seen.error = Some(event.error.map_or_else(String::new, |e| e.kind)),
+            _ => {}
+        }
+    }
+}
+
+fn field<'a>(line: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
+    let value = line.strip_prefix(name)?;
+    Some(value.strip_prefix(b" ").unwrap_or(value))
+}
+
+fn json(body: &[u8]) -> Seen {
+    let mut seen = Seen::default();
+    if let Ok(message) = serde_json::from_slice::<Message>(body) {
+        seen.whole = true;
+        seen.model = message.model;
+        seen.count(message.usage);
+    }
+    seen
+}
+
+impl Seen {
+    fn count(&mut self, usage: Option<WireUsage>) {
+        let Some(wire) = usage else { return };
+        self.counted = true;
+        wire.replace(&mut self.usage);
+        if !wire.iterations.is_empty() {
+            let mut sum = Usage::default();
+            for iteration in &wire.iterations {
+                let mut one = Usage::default();
+                iteration.replace(&mut one);
+                sum += one;
+            }
+            self.usage = sum;
+        }
+    }
+}
+
+#[derive(Deserialize)]
+struct Event {
+    #[serde(rename = "type")]
+    kind: String,
+    message: Option<Message>,
+    usage: Option<WireUsage>,
+    error: Option<WireError>,
+}
+
+#[derive(Deserialize)]
+struct Message {
+    model: Option<String>,
+    usage: Option<WireUsage>,
+}
+
+#[derive(Deserialize)]
+struct WireError {
+    #[serde(rename = "type", default)]
+    kind: String,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct WireUsage {
+    input_tokens: Option<u64>,
+    output_tokens: Option<u64>,
+    cache_read_input_tokens: Option<u64>,
+    cache_creation_input_tokens: Option<u64>,
+    cache_creation: Option<WireCreation>,
+    #[serde(deserialize_with = "or_none")]
+    iterations: Vec<Self>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct WireCreation {
+    ephemeral_1h_input_tokens: Option<u64>,
+}
+
+/// Reads `null` as nothing.
+fn or_none<'de, D: serde::Deserializer<'de>>(source: D) -> Result<Vec<WireUsage>, D::Error> {
+    Ok(Option::deserialize(source)?.unwrap_or_default())
+}
+
+impl WireUsage {
+    /// Puts what is given in the place of what was known.
+    fn replace(&self, usage: &mut Usage) {
+        let put = |slot: &mut u64, value: Option<u64>| {
+            if let Some(value) = value {
+                *slot = value.min(HIGHEST);
+            }
+        };
+        put(&mut usage.input_tokens, self.input_tokens);
+        put(&mut usage.output_tokens, self.output_tokens);
+        put(&mut usage.cache_read_input_tokens, self.cache_read_input_tokens);
+        put(&mut usage.cache_creation_input_tokens, self.cache_creation_input_tokens);
+        let hour = self.cache_creation.as_ref().and_then(|c| c.ephemeral_1h_input_tokens);
+        put(&mut usage.cache_creation_1h_input_tokens, hour);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const STREAM: &str = "event: message_start\ndata: {\"type\":\"message_start\",\"message\":{\"model\":\"claude-opus-5-5\",\"usage\":{\"input_tokens\":10,\"cache_creation_input_tokens\":30,\"cache_read_input_tokens\":400,\"cache_creation\":{\"ephemeral_5m_input_tokens\":10,\"ephemeral_1h_input_tokens\":20},\"output_tokens\":1}}}\n\n: a comment\n\nevent: ping\ndata: {\"type\":\"ping\"}\n\nevent: content_block_delta\ndata: {\"type\":\"content_block_delta\",\"index\":0,\"delta\":{\"type\":\"text_delta\",\"text\":\"Grüße ____________________________\"}}\n\nevent: message_delta\ndata: {\"type\":\"message_delta\",\"delta\":{\"stop_reason\":\"end_turn\"},\"usage\":{\"output_tokens\":55,\"input_tokens\":12}}\n\nevent: message_stop\ndata: {\"type\":\"message_stop\"}\n\n";
+
+    fn expected() -> Usage {
+        Usage {
+            input_tokens: 12,
+            output_tokens: 55,
+            cache_read_input_tokens: 400,
+            cache_creation_input_tokens: 30,
+            cache_creation_1h_input_tokens: 20,
+        }
+    }
+
+    fn hear(pieces: &[&[u8]]) -> Seen {
+        let mut tap = Tap::new("text/event-stream; charset=utf-8", "");
+        for piece in pieces {
+            tap.hear(&Bytes::copy_from_slice(piece));
+        }
+        tap.seen(true)
+    }
+
+    #[test]
+    fn a_stream_cut_anywhere_gives_the_same_usage() {
+        for text in
+            [STREAM.to_owned(), STREAM.replace('\n', "\r\n"), STREAM.replace('\n', "\r"), format!("\u{feff}{STREAM}")]
+        {
+            let whole = hear(&[text.as_bytes()]);
+            assert_eq!((whole.usage, whole.whole, whole.counted), (expected(), true, true), "{text:?}");
+            assert_eq!(whole.model.as_deref(), Some("claude-opus-5-5"));
+            assert!(whole.produced > 10 && whole.produced < 60, "{}", whole.produced);
+            for at in 0..text.len() {
+                let (head, tail) = text.as_bytes().split_at(at);
+                assert_eq!(hear(&[head, tail]), whole, "cut at {at}");
+            }
+            let bytes: Vec<&[u8]> = text.as_bytes().chunks(1).collect();
+            assert_eq!(hear(&bytes), whole);
+        }
+    }
+
+    #[test]
+    fn a_stream_without_event_lines_is_understood_by_its_data() {
+        let bare: String = STREAM.split_inclusive('\n').filter(|l| !l.starts_with("event:")).collect();
+        let seen = hear(&[bare.as_bytes()]);
+        assert_eq!((seen.usage, seen.whole), (expected(), true));
+    }
+
+    #[test]
+    fn an_error_event_and_a_missing_end_are_told_apart_from_a_whole_answer() {
+        let (head, _) = STREAM.split_once("event: message_delta").unwrap();
+        let cut = hear(&[head.as_bytes()]);
+        assert!(!cut.whole && cut.error.is_none() && cut.usage.input_tokens == 10);
+        let error =
+            "event: error\ndata: {\"type\":\"error\",\"error\":{\"type\":\"overloaded_error\",\"message\":\"x\"}}\n\n";
+        assert_eq!(hear(&[head.as_bytes(), error.as_bytes()]).error.as_deref(), Some("overloaded_error"));
+    }
+
+    #[test]
+    fn a_json_answer_is_read_at_its_end_and_iterations_are_summed() {
+        let mut tap = Tap::new("application/json", "identity");
+        let body = br#"{"type":"message","model":"m","usage":{"input_tokens":1,"output_tokens":2,"iterations":[{"input_tokens":5,"output_tokens":6},{"input_tokens":1,"output_tokens":2}]}}"#;
+        for piece in body.chunks(7) {
+            tap.hear(&Bytes::copy_from_slice(piece));
+        }
+        assert!(!tap.seen(false).counted);
+        let seen = tap.seen(true);
+        assert_eq!((seen.usage.input_tokens, seen.usage.output_tokens, seen.whole), (6, 8, true));
+        assert_eq!(seen.model.as_deref(), Some("m"));
+    }
+
+    #[test]
+    fn garbage_counts_nothing_and_takes_no_memory() {
+        let mut tap = Tap::new("text/event-stream", "");
+        for _ in 0..20 {
+            tap.hear(&Bytes::from(vec![b'x'; 1 << 20]));
+        }
+        let Tap::Stream(lines) = &tap else { panic!("a stream") };
+        assert!(lines.line.len() <= LOOKED_INTO);
+        tap.hear(&Bytes::from(format!("\n{STREAM}")));
+        assert_eq!(tap.seen(true).usage, expected());
+        let mut json = Tap::new("application/json", "identity");
+        json.hear(&Bytes::from(vec![b'['; LOOKED_INTO + 1]));
+        assert!(matches!(Tap::new("text/event-stream", "gzip"), Tap::Long));
+        assert!(matches!(json, Tap::Long) && !json.seen(true).counted);
+        assert!(
+            !hear(&[b"data: {\"type\":\"message_start\",\"message\":{\"usage\":{\"input_tokens\":-4}}}\n\n"]).counted
+        );
+    }
+}

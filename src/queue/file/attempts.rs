@@ -1,0 +1,303 @@
+//! Attempts on disk: a numbered folder per attempt, and the lock that says whether somebody works on it.
+//!
+//! Owns `start.json`, `spawn.json`, `exit.json`, the lease and the mark a person's retry leaves. Its one surprise:
+//! everything is put together in `.attempts/` itself and renamed into the attempt's folder, so that whoever watches
+//! that one folder hears of every step, and the temporary's name says of which task.
+
+use std::{
+    fs::{self, File},
+    io,
+    path::{Path, PathBuf},
+};
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+use super::{
+    disk::{self, failed},
+    layout::Layout,
+};
+use crate::{
+    model::{AttemptRecord, AttemptRef, Ending, Outcome, Spend, TaskRef},
+    queue::{Lease, QueueError, Spawned},
+};
+
+/// `start.json`: what was known when the attempt was counted.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct Start {
+    pub(super) n: u32,
+    pub(super) started_at: Timestamp,
+    /// The worker process.
+    pub(super) pid: u32,
+    /// `/proc/sys/kernel/random/boot_id`, empty where there is none.
+    pub(super) boot_id: String,
+    /// SHA-256 of the task file, lower-case hex; the file itself lies beside as `task.json`.
+    pub(super) task_sha256: String,
+    /// The name the task file arrived under, where it is not its id's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) file: Option<String>,
+}
+
+/// `exit.json`: how the attempt ended. With `outcome` it ended its task too.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct Exit {
+    pub(super) ending: Ending,
+    pub(super) spend: Spend,
+    pub(super) ended_at: Timestamp,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) not_before: Option<Timestamp>,
+    /// The whole result to be published, earlier attempts added.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) outcome: Option<Outcome>,
+}
+
+/// `budget.json`: a person's retry. Attempts up to `settled` are history.
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
+struct Budget {
+    settled: u32,
+}
+
+/// One attempt as it lies on disk.
+#[derive(Debug, Clone)]
+pub(super) struct Attempt {
+    pub(super) n: u32,
+    pub(super) start: Option<Start>,
+    pub(super) spawned: Option<Spawned>,
+    pub(super) exit: Option<Exit>,
+    /// Somebody holds its lease; only asked where there is no exit.
+    pub(super) held: bool,
+}
+
+/// All attempts at one task, oldest first, and how many of them a retry has made history.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Attempts {
+    pub(super) each: Vec<Attempt>,
+    pub(super) settled: u32,
+}
+
+impl Attempts {
+    /// The newest attempt that is not history.
+    pub(super) fn current(&self) -> Option<&Attempt> {
+        self.each.last().filter(|attempt| attempt.n > self.settled)
+    }
+
+    /// The highest number used.
+    pub(super) fn last(&self) -> u32 {
+        self.each.last().map_or(0, |attempt| attempt.n)
+    }
+
+    /// How many ended attempts count against the task's budget.
+    pub(super) fn counted(&self) -> u32 {
+        let counts = |a: &&Attempt| a.n > self.settled && a.exit.as_ref().is_none_or(|exit| exit.ending.counts());
+        u32::try_from(self.each.iter().filter(counts).count()).unwrap_or(u32::MAX)
+    }
+
+    /// What the attempts before `n` used.
+    pub(super) fn spent_before(&self, n: u32) -> Spend {
+        let mut sum = Spend::default();
+        for exit in self.each.iter().filter(|a| a.n < n).filter_map(|a| a.exit.as_ref()) {
+            sum += exit.spend;
+        }
+        sum
+    }
+
+    /// When the first attempt started.
+    pub(super) fn first_start(&self) -> Option<Timestamp> {
+        self.each.iter().find_map(|a| a.start.as_ref()).map(|start| start.started_at)
+    }
+
+    /// The same for the picture.
+    pub(super) fn records(&self, task: &TaskRef) -> Vec<AttemptRecord> {
+        let record = |a: &Attempt| AttemptRecord {
+            n: a.n,
+            started_at: a.start.as_ref().map_or(Timestamp::UNIX_EPOCH, |start| start.started_at),
+            ended_at: a.exit.as_ref().map(|exit| exit.ended_at),
+            ending: a.exit.as_ref().map(|exit| exit.ending.clone()),
+            session_id: a.session(),
+            spend: a.exit.as_ref().map(|exit| exit.spend).unwrap_or_default(),
+            log: Layout::log(&task.attempt(a.n)),
+        };
+        self.each.iter().map(record).collect()
+    }
+}
+
+impl Attempt {
+    /// The engine's session, as far as it was noted.
+    pub(super) fn session(&self) -> Option<String> {
+        let ended = self.exit.as_ref().and_then(|exit| exit.outcome.as_ref()?.session_id.clone());
+        ended.or_else(|| self.spawned.as_ref()?.session_id.clone())
+    }
+}
+
+/// A held lease of the file queue.
+#[derive(Debug)]
+pub struct FileLease {
+    pub(super) attempt: AttemptRef,
+    pub(super) folder: PathBuf,
+    pub(super) log: String,
+    /// Closing it frees the lock.
+    pub(super) _lock: File,
+}
+
+impl Lease for FileLease {
+    fn attempt(&self) -> &AttemptRef {
+        &self.attempt
+    }
+    fn folder(&self) -> PathBuf {
+        self.folder.clone()
+    }
+    fn log(&self) -> String {
+        self.log.clone()
+    }
+}
+
+/// Reads one of our JSON files; `None` where it is absent.
+fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, QueueError> {
+    let Some(bytes) = disk::absent_as_none(fs::read(path)).map_err(failed("read", path))? else { return Ok(None) };
+    serde_json::from_slice(&bytes).map(Some).map_err(|error| {
+        let sentence = format!("it is damaged ({} bytes): {error}", bytes.len());
+        failed("read", path)(io::Error::new(io::ErrorKind::InvalidData, sentence))
+    })
+}
+
+/// Writes one of our JSON files: whole, synced, and never over another. Says whether it was first.
+fn write<T: Serialize>(layout: &Layout, task: &TaskRef, path: &Path, value: &T) -> Result<bool, QueueError> {
+    let name = disk::temporary(&format!(".exit-{}", task.id));
+    let temporary = layout.all_attempts(&task.agent).join(name);
+    let bytes = serde_json::to_vec(value).map_err(|error| failed("write", path)(error.into()))?;
+    disk::write_synced(&temporary, &bytes, true)?;
+    let first = disk::publish(&temporary, path)?;
+    if first && let Some(folder) = path.parent() {
+        disk::sync_folder(folder)?;
+    }
+    Ok(first)
+}
+
+/// The task a temporary in `.attempts/` belongs to.
+pub(super) fn task_of_temporary(name: &str) -> Option<&str> {
+    let rest = name.strip_prefix(".exit-").or_else(|| name.strip_prefix(".new-"))?;
+    let (rest, _) = rest.rsplit_once('.')?;
+    rest.rsplit_once('.').map(|(id, _)| id)
+}
+
+/// The numbers of a task's attempts, in order.
+fn numbers(layout: &Layout, task: &TaskRef) -> Result<Vec<u32>, QueueError> {
+    let mut numbers: Vec<u32> =
+        disk::text_names(&layout.attempts(task))?.iter().filter_map(|name| name.parse().ok()).collect();
+    numbers.sort_unstable();
+    Ok(numbers)
+}
+
+/// Everything known of a task's attempts.
+pub(super) fn load(layout: &Layout, task: &TaskRef) -> Result<Attempts, QueueError> {
+    let numbers = numbers(layout, task)?;
+    if numbers.is_empty() {
+        return Ok(Attempts::default());
+    }
+    let settled = read::<Budget>(&layout.attempts(task).join("budget.json"))?.unwrap_or_default().settled;
+    let mut each = Vec::with_capacity(numbers.len());
+    for n in numbers {
+        let folder = layout.attempt(&task.attempt(n));
+        // The lease first: it is freed after exit.json is there, so "free and no exit" is never seen of a living one.
+        let held = disk::is_held(&folder.join("lease"))?;
+        let exit = read::<Exit>(&folder.join("exit.json"))?;
+        each.push(Attempt {
+            n,
+            start: read(&folder.join("start.json"))?,
+            spawned: read(&folder.join("spawn.json"))?,
+            held: held && exit.is_none(),
+            exit,
+        });
+    }
+    Ok(Attempts { each, settled })
+}
+
+/// Marks all attempts up to `settled` as history, durably.
+pub(super) fn settle(layout: &Layout, task: &TaskRef, settled: u32) -> Result<(), QueueError> {
+    let folder = layout.attempts(task);
+    let path = folder.join("budget.json");
+    let temporary = layout.all_attempts(&task.agent).join(disk::temporary(&format!(".exit-{}", task.id)));
+    let bytes = serde_json::to_vec(&Budget { settled }).map_err(|error| failed("write", &path)(error.into()))?;
+    disk::write_synced(&temporary, &bytes, true)?;
+    fs::rename(&temporary, &path).map_err(failed("publish", &path))?;
+    disk::sync_folder(&folder)
+}
+
+/// Counts a new attempt on disk and returns its lease. `task_file` is kept beside it.
+pub(super) fn begin(layout: &Layout, task: &TaskRef, start: &Start, task_file: &Path) -> Result<FileLease, QueueError> {
+    let attempt = task.attempt(start.n);
+    let all = layout.all_attempts(&task.agent);
+    let new = all.join(disk::temporary(&format!(".new-{}", task.id)));
+    disk::make_folder(&new, true)?;
+    let lock = disk::new_lease(&new.join("lease"))?;
+    let copy = new.join("task.json");
+    // A link costs nothing; a file of another user may not be linked, a copy always works.
+    if fs::hard_link(task_file, &copy).is_err() {
+        let bytes = fs::read(task_file).map_err(failed("read", task_file))?;
+        disk::write_synced(&copy, &bytes, true)?;
+    }
+    drop(disk::write_unsynced(&new.join("out.log"), b"", true)?);
+    drop(disk::write_unsynced(&new.join("err.log"), b"", true)?);
+    let bytes = serde_json::to_vec(start).map_err(|error| failed("write", &new)(error.into()))?;
+    disk::write_synced(&new.join("start.json"), &bytes, true)?;
+    disk::sync_folder(&new)?;
+    let folder = layout.attempt(&attempt);
+    if !disk::rename_new(&new, &folder).map_err(failed("publish", &folder))? {
+        let taken = io::Error::from(io::ErrorKind::AlreadyExists);
+        return Err(failed("publish", &folder)(taken));
+    }
+    disk::sync_folder(&layout.attempts(task))?;
+    let log = Layout::log(&attempt);
+    show_log(&folder.join("out.log"), &layout.stage.join(&log));
+    Ok(FileLease { attempt, folder, log, _lock: lock })
+}
+
+/// Makes the attempt's output visible under `logs/`. An attempt is not refused for the lack of it.
+fn show_log(out: &Path, shown: &Path) {
+    disk::remove_quietly(shown);
+    let answer = fs::hard_link(out, shown).or_else(|_| std::os::unix::fs::symlink(out, shown));
+    if let Err(error) = answer {
+        tracing::warn!(path = %shown.display(), %error, "could not show the log");
+    }
+}
+
+/// Notes the attempt's child.
+pub(super) fn spawned(layout: &Layout, attempt: &AttemptRef, spawned: &Spawned) -> Result<(), QueueError> {
+    let task = &attempt.task;
+    let folder = layout.attempt(attempt);
+    let path = folder.join("spawn.json");
+    let temporary = layout.all_attempts(&task.agent).join(disk::temporary(&format!(".exit-{}", task.id)));
+    let bytes = serde_json::to_vec(spawned).map_err(|error| failed("write", &path)(error.into()))?;
+    disk::write_synced(&temporary, &bytes, true)?;
+    fs::rename(&temporary, &path).map_err(failed("publish", &path))?;
+    disk::sync_folder(&folder)
+}
+
+/// Records how an attempt ended; says whether it was the first to say so.
+pub(super) fn end(layout: &Layout, attempt: &AttemptRef, exit: &Exit) -> Result<bool, QueueError> {
+    write(layout, &attempt.task, &layout.attempt(attempt).join("exit.json"), exit)
+}
+
+/// Makes what the child wrote durable before the attempt is said to have ended.
+pub(super) fn sync_logs(folder: &Path) -> Result<(), QueueError> {
+    for name in ["out.log", "err.log"] {
+        let path = folder.join(name);
+        if let Some(file) = disk::absent_as_none(File::open(&path)).map_err(failed("open", &path))? {
+            file.sync_data().map_err(failed("sync", &path))?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_temporary_tells_its_task_also_with_dots_in_the_id() {
+        let name = disk::temporary(".exit-a.b-1.x");
+        assert_eq!(task_of_temporary(&name), Some("a.b-1.x"));
+        assert_eq!(task_of_temporary(".new-t.12.0"), Some("t"));
+        assert_eq!(task_of_temporary("t"), None);
+    }
+}

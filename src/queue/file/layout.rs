@@ -1,0 +1,123 @@
+//! Where everything lies below the stage. One resolver: no other module joins a path by hand.
+
+use std::path::{Path, PathBuf};
+
+use super::disk;
+use crate::{
+    model::{AgentName, AttemptRef, TaskId, TaskRef},
+    queue::QueueError,
+};
+
+/// The suffix of a reason beside a rejected file.
+pub(super) const REASON: &str = ".reason.json";
+
+/// The places of one stage.
+#[derive(Debug, Clone)]
+pub(super) struct Layout {
+    pub(super) stage: PathBuf,
+}
+
+impl Layout {
+    /// `tasks/`.
+    pub(super) fn all_tasks(&self) -> PathBuf {
+        self.stage.join("tasks")
+    }
+
+    /// `tasks/{agent}/`, where anyone may drop files.
+    pub(super) fn inbox(&self, agent: &AgentName) -> PathBuf {
+        self.all_tasks().join(agent.as_str())
+    }
+
+    /// A folder of ours in the inbox.
+    pub(super) fn within(&self, agent: &AgentName, folder: &str) -> PathBuf {
+        self.inbox(agent).join(folder)
+    }
+
+    /// A waiting task under its own id.
+    pub(super) fn waiting(&self, task: &TaskRef) -> PathBuf {
+        self.inbox(&task.agent).join(json(&task.id))
+    }
+
+    /// A taken task.
+    pub(super) fn claimed(&self, task: &TaskRef) -> PathBuf {
+        self.within(&task.agent, ".claimed").join(json(&task.id))
+    }
+
+    /// A task that gave up.
+    pub(super) fn dead(&self, task: &TaskRef) -> PathBuf {
+        self.within(&task.agent, ".dead").join(json(&task.id))
+    }
+
+    /// `.done/`, which has one folder per day.
+    pub(super) fn all_done(&self, agent: &AgentName) -> PathBuf {
+        self.within(agent, ".done")
+    }
+
+    /// `.attempts/`, where attempts are put together before they are moved into place.
+    pub(super) fn all_attempts(&self, agent: &AgentName) -> PathBuf {
+        self.within(agent, ".attempts")
+    }
+
+    /// The folder of a task's attempts; it is also what a task's lock is taken on.
+    pub(super) fn attempts(&self, task: &TaskRef) -> PathBuf {
+        self.all_attempts(&task.agent).join(task.id.as_str())
+    }
+
+    /// The folder of one attempt.
+    pub(super) fn attempt(&self, attempt: &AttemptRef) -> PathBuf {
+        self.attempts(&attempt.task).join(attempt.n.to_string())
+    }
+
+    /// Files that could not become tasks.
+    pub(super) fn rejected(&self, agent: &AgentName) -> PathBuf {
+        self.within(agent, "rejected")
+    }
+
+    /// `results/{agent}/`.
+    pub(super) fn results(&self, agent: &AgentName) -> PathBuf {
+        self.stage.join("results").join(agent.as_str())
+    }
+
+    /// A task's result.
+    pub(super) fn result(&self, task: &TaskRef) -> PathBuf {
+        self.results(&task.agent).join(json(&task.id))
+    }
+
+    /// Half-written results.
+    pub(super) fn results_temporary(&self, agent: &AgentName) -> PathBuf {
+        self.results(agent).join(".tmp")
+    }
+
+    /// Results that a retry has moved aside.
+    pub(super) fn superseded(&self, agent: &AgentName) -> PathBuf {
+        self.results(agent).join(".superseded")
+    }
+
+    /// The log of an attempt as outsiders find it, relative to the stage.
+    pub(super) fn log(attempt: &AttemptRef) -> String {
+        format!("logs/{}/{}.{}.log", attempt.task.agent, attempt.task.id, attempt.n)
+    }
+
+    /// `path` as people write it: relative to the stage.
+    pub(super) fn shown(&self, path: &Path) -> String {
+        path.strip_prefix(&self.stage).unwrap_or(path).to_string_lossy().into_owned()
+    }
+
+    /// Makes every folder one agent needs.
+    pub(super) fn make(&self, agent: &AgentName) -> Result<(), QueueError> {
+        disk::make_folder(&self.inbox(agent), false)?;
+        disk::make_folder(&self.rejected(agent), false)?;
+        for folder in [".tmp", ".claimed", ".attempts", ".done", ".dead"] {
+            disk::make_folder(&self.within(agent, folder), true)?;
+        }
+        disk::make_folder(&self.results(agent), false)?;
+        disk::make_folder(&self.results_temporary(agent), true)?;
+        disk::make_folder(&self.superseded(agent), true)?;
+        disk::make_folder(&self.stage.join("logs").join(agent.as_str()), false)
+    }
+}
+
+/// The file name of an id.
+pub(super) fn json(id: &TaskId) -> String {
+    format!("{id}.json")
+}

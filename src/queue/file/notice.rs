@@ -1,0 +1,479 @@
+//! What a watch has seen, and what it says about it: each change once.
+//!
+//! Everything runs on the watch's own thread. Its one surprise: a hint never carries news. It makes us look at a name
+//! or derive a task again, and only a picture that differs from the last one sent goes out.
+
+use std::{
+    collections::{HashMap, HashSet},
+    ffi::{OsStr, OsString},
+    hash::{DefaultHasher, Hash, Hasher},
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
+
+use tokio::{sync::mpsc, time::Instant};
+
+use super::{
+    disk::{self, Stamp},
+    results::{self, Reading},
+    store::{Judged, Look, Store, is_ignored, modified},
+    watch::{Folder, Hints},
+};
+use crate::{
+    model::{AgentName, Rejected, Standing, TaskRecord, TaskRef, TaskSpec},
+    queue::{Change, QueueError},
+};
+
+/// A file that may still grow is set aside after this long without a change.
+const REST: Duration = Duration::from_secs(5);
+/// A file that is wrong, and whose writer was not seen to close it, after this long.
+const SHORT_REST: Duration = Duration::from_secs(1);
+/// A file that reads well, and whose writer was not seen to close it, is taken after this long.
+const READY: Duration = Duration::from_millis(100);
+
+/// A name in an inbox or in `results/` as last seen.
+#[derive(Debug)]
+struct Seen {
+    stamp: Stamp,
+    /// Since when it has looked like this.
+    since: Instant,
+    /// Its writer has closed it, or it was renamed in.
+    whole: bool,
+    /// What it holds, once accepted.
+    task: Option<TaskRef>,
+}
+
+/// The eyes' memory and the mouth.
+pub(super) struct Notice {
+    pub(super) store: Arc<Store>,
+    sink: mpsc::Sender<Change>,
+    gone: bool,
+    /// A fingerprint of what was last said of each task.
+    said: HashMap<TaskRef, u64>,
+    /// Tasks that were taken and have not ended.
+    open: HashSet<TaskRef>,
+    seen: HashMap<(Folder, OsString), Seen>,
+    /// Names to look at again although nobody hints.
+    due: HashMap<(Folder, OsString), Instant>,
+    /// Files that are listed, by path.
+    listed: HashMap<String, Rejected>,
+    /// Each folder's time of change at the last listing, and whether a second listing has confirmed it.
+    listings: HashMap<PathBuf, (i128, bool)>,
+}
+
+impl Notice {
+    pub(super) fn new(store: Arc<Store>, sink: mpsc::Sender<Change>) -> Self {
+        Self {
+            store,
+            sink,
+            gone: false,
+            said: HashMap::new(),
+            open: HashSet::new(),
+            seen: HashMap::new(),
+            due: HashMap::new(),
+            listed: HashMap::new(),
+            listings: HashMap::new(),
+        }
+    }
+
+    /// Nobody listens any more.
+    pub(super) fn is_over(&self) -> bool {
+        self.gone || self.sink.is_closed()
+    }
+
+    /// When the next name is due.
+    pub(super) fn next_due(&self) -> Option<Instant> {
+        self.due.values().min().copied()
+    }
+
+    /// Says how changes are noticed.
+    pub(super) fn polling(&mut self, why: Option<String>) {
+        self.say(Change::Polling(why));
+    }
+
+    fn say(&mut self, change: Change) {
+        self.gone |= self.sink.blocking_send(change).is_err();
+    }
+
+    /// An error while looking never ends the watch; the next look comes soon.
+    fn noted<T>(answer: Result<T, QueueError>) -> Option<T> {
+        answer
+            .inspect_err(|error| {
+                let cause = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
+                tracing::warn!(%error, cause, "could not look");
+            })
+            .ok()
+    }
+
+    /// Looks at everything there is.
+    pub(super) fn everything(&mut self) {
+        let store = Arc::clone(&self.store);
+        for agent in &store.settings.agents {
+            self.list_inbox(agent, true);
+            self.list_results(agent, true);
+            for id in Self::noted(store.taken_ids(agent)).unwrap_or_default() {
+                self.task(&TaskRef::new(agent.clone(), id));
+            }
+            self.list_rejected(agent);
+        }
+        self.list_root();
+    }
+
+    /// Looks where somebody hinted.
+    pub(super) fn hints(&mut self, hints: Hints) {
+        for ((folder, name), whole) in hints.names {
+            match &folder {
+                Folder::Inbox(agent) => self.inbox_name(agent, &name, Some(whole)),
+                Folder::Results(agent) => self.results_name(agent, &name),
+                Folder::Rejected(agent) => self.list_rejected(agent),
+                Folder::Root => self.list_root(),
+                Folder::Attempts(_) => {}
+            }
+        }
+        for task in hints.tasks {
+            if let Some(name) = self.store.remembered(&task) {
+                self.inbox_name(&task.agent, name.as_ref(), Some(true));
+            } else if self.store.layout.waiting(&task).exists() {
+                self.inbox_name(&task.agent, super::layout::json(&task.id).as_ref(), Some(true));
+            }
+            self.task(&task);
+        }
+    }
+
+    /// Looks at the names that are due.
+    pub(super) fn due(&mut self) {
+        let now = Instant::now();
+        let ripe: Vec<_> = self.due.iter().filter(|(_, at)| **at <= now).map(|(key, _)| key.clone()).collect();
+        for key in ripe {
+            self.due.remove(&key);
+            match &key.0 {
+                Folder::Inbox(agent) => self.inbox_name(agent, &key.1, None),
+                Folder::Results(agent) => self.results_name(agent, &key.1),
+                Folder::Root | Folder::Attempts(_) | Folder::Rejected(_) => {}
+            }
+        }
+    }
+
+    /// Checks everything that may have changed unheard; `deep` also looks at files that keep their names.
+    pub(super) fn safety(&mut self, deep: bool) {
+        let store = Arc::clone(&self.store);
+        for agent in &store.settings.agents {
+            if self.has_changed(store.layout.inbox(agent)) || deep {
+                self.list_inbox(agent, deep);
+            }
+            if self.has_changed(store.layout.results(agent)) || deep {
+                self.list_results(agent, deep);
+            }
+            if self.has_changed(store.layout.rejected(agent)) {
+                self.list_rejected(agent);
+            }
+            if self.has_changed(store.layout.within(agent, ".claimed")) {
+                for id in Self::noted(store.claimed_ids(agent)).unwrap_or_default() {
+                    self.task(&TaskRef::new(agent.clone(), id));
+                }
+            }
+        }
+        for task in self.open.clone() {
+            self.task(&task);
+        }
+        self.list_root();
+    }
+
+    /// Whether a folder's names may have changed since it was last asked. Asked twice after a change: clocks of file
+    /// systems tick slowly.
+    fn has_changed(&mut self, path: PathBuf) -> bool {
+        let Ok(Some(stamp)) = Stamp::at(&path) else { return true };
+        match self.listings.get_mut(&path) {
+            Some((mtime, confirmed)) if *mtime == stamp.mtime => !std::mem::replace(confirmed, true),
+            Some(_) | None => {
+                self.listings.insert(path, (stamp.mtime, false));
+                true
+            }
+        }
+    }
+
+    /// Lists an inbox, oldest first, and looks at new names; `deep` at all.
+    fn list_inbox(&mut self, agent: &AgentName, deep: bool) {
+        let folder = Folder::Inbox(agent.clone());
+        let path = self.store.layout.inbox(agent);
+        let Some(names) = Self::noted(disk::names(&path)) else { return };
+        let names: HashSet<OsString> = names.into_iter().collect();
+        let known = |name: &OsString| self.seen.contains_key(&(folder.clone(), name.clone()));
+        let mut fresh: Vec<(i128, OsString)> = names
+            .iter()
+            .filter(|name| deep || !known(name))
+            .map(|name| (Stamp::at(&path.join(name)).ok().flatten().map_or(0, |stamp| stamp.ctime), name.clone()))
+            .collect();
+        fresh.sort_unstable();
+        let absent: Vec<OsString> = self
+            .seen
+            .keys()
+            .filter(|(place, name)| *place == folder && !names.contains(name))
+            .map(|(_, name)| name.clone())
+            .collect();
+        for name in absent.into_iter().chain(fresh.into_iter().map(|(_, name)| name)) {
+            self.inbox_name(agent, &name, None);
+        }
+        let texts = names.iter().filter_map(|name| name.to_str().map(str::to_owned)).collect();
+        self.store.forget_absent(agent, &texts);
+        // Folders and links that were listed and are gone again.
+        let prefix = format!("{}/", self.store.layout.shown(&path));
+        self.unlist(|path| {
+            path.strip_prefix(&prefix).is_some_and(|rest| !rest.contains('/') && !names.contains(OsStr::new(rest)))
+        });
+    }
+
+    /// Takes listed files that match off the list.
+    fn unlist(&mut self, is_gone: impl Fn(&str) -> bool) {
+        let paths: Vec<String> = self.listed.keys().filter(|path| is_gone(path)).cloned().collect();
+        for path in paths {
+            self.listed.remove(&path);
+            self.say(Change::RejectedGone(path));
+        }
+    }
+
+    /// Puts a file on the list, once.
+    fn list(&mut self, rejected: Rejected) {
+        let same = self.listed.get(&rejected.path).is_some_and(|known| known.reason == rejected.reason);
+        if !same {
+            self.listed.insert(rejected.path.clone(), rejected.clone());
+            self.say(Change::Rejected(rejected));
+        }
+    }
+
+    /// Lists a file that stays where it is.
+    fn leave(&mut self, path: &std::path::Path, reason: String) {
+        let path = self.store.layout.shown(path);
+        let at = self.store.now();
+        self.list(Rejected { path, reason, at, moved: false });
+    }
+
+    /// Sets a file aside.
+    fn reject(&mut self, agent: &AgentName, name: &OsStr, reason: &str) {
+        let path = self.store.layout.inbox(agent).join(name);
+        self.seen.remove(&(Folder::Inbox(agent.clone()), name.to_owned()));
+        match self.store.reject(agent, &path, name, reason) {
+            Ok(Some(rejected)) => self.list(rejected),
+            Ok(None) => {}
+            Err(error) => {
+                Self::noted::<()>(Err(error));
+                self.leave(&path, reason.to_owned());
+            }
+        }
+    }
+
+    /// Looks at one name in an inbox. `hint` is `Some(true)` where its writer has let go of it.
+    fn inbox_name(&mut self, agent: &AgentName, name: &OsStr, hint: Option<bool>) {
+        let key = (Folder::Inbox(agent.clone()), name.to_owned());
+        let path = self.store.layout.inbox(agent).join(name);
+        let shown = self.store.layout.shown(&path);
+        let look = self.store.look(agent, name);
+        if !matches!(look, Look::Left(_)) {
+            self.unlist(|path| path == shown);
+        }
+        let (stamp, judged) = match look {
+            Look::Nothing => {
+                self.due.remove(&key);
+                if let Some(task) = self.seen.remove(&key).and_then(|seen| seen.task) {
+                    self.task(&task);
+                }
+                return;
+            }
+            Look::Left(reason) => return self.leave(&path, reason),
+            Look::Unfit(reason) => return self.reject(agent, name, &reason),
+            Look::File(stamp, judged) => (stamp, judged),
+        };
+        let now = Instant::now();
+        let old = self.store.now().duration_since(modified(&stamp)).as_secs() >= 1;
+        let seen = self.seen.entry(key.clone()).or_insert(Seen { stamp, since: now, whole: old, task: None });
+        let edited = seen.stamp != stamp;
+        if edited {
+            (seen.stamp, seen.since, seen.whole) = (stamp, now, false);
+        }
+        if let Some(whole) = hint {
+            seen.whole = whole;
+        }
+        let (rest, since) = (now.duration_since(seen.since), seen.since);
+        let whole = seen.whole;
+        let due = &mut self.due;
+        let later = |wait: Duration| {
+            due.insert(key, since + wait);
+        };
+        match &*judged {
+            Judged::Task(_) if !whole && rest < READY => later(READY),
+            Judged::Task(spec) => self.accept(agent, name, spec, edited),
+            Judged::MayGrow(_) if rest < REST => later(REST),
+            Judged::Bad(_) if !whole && rest < SHORT_REST => later(SHORT_REST),
+            Judged::MayGrow(reason) | Judged::Bad(reason) => self.reject(agent, name, reason),
+        }
+    }
+
+    /// Takes a well-formed file as a task, unless the id is known already.
+    fn accept(&mut self, agent: &AgentName, name: &OsStr, spec: &TaskSpec, edited: bool) {
+        let key = (Folder::Inbox(agent.clone()), name.to_owned());
+        let Some(seen) = self.seen.get_mut(&key) else { return };
+        let (before, stamp) = (seen.task.replace(spec.task.clone()), seen.stamp);
+        if before.as_ref() == Some(&spec.task) && !edited {
+            return self.task(&spec.task);
+        }
+        if let Some(reason) = Self::noted(self.store.objection(name, spec, &stamp)).flatten() {
+            // Claimed between two looks: then it is no second file of the id, it is the one.
+            let path = self.store.layout.inbox(agent).join(name);
+            if Stamp::at(&path).ok().flatten() == Some(stamp) {
+                self.reject(agent, name, &reason);
+            }
+        }
+        if let Some(before) = before.filter(|before| *before != spec.task) {
+            self.task(&before);
+        }
+        self.task(&spec.task);
+    }
+
+    /// Lists results and looks at new names; `deep` at all.
+    fn list_results(&mut self, agent: &AgentName, deep: bool) {
+        let folder = Folder::Results(agent.clone());
+        let Some(names) = Self::noted(disk::names(&self.store.layout.results(agent))) else { return };
+        let names: HashSet<OsString> = names.into_iter().collect();
+        let absent: Vec<OsString> = self
+            .seen
+            .keys()
+            .filter(|(place, name)| *place == folder && !names.contains(name))
+            .map(|(_, name)| name.clone())
+            .collect();
+        for name in absent {
+            self.results_name(agent, &name);
+        }
+        for name in names {
+            if deep || !self.seen.contains_key(&(folder.clone(), name.clone())) {
+                self.results_name(agent, &name);
+            }
+        }
+    }
+
+    /// Looks at one name in `results/{agent}/`.
+    fn results_name(&mut self, agent: &AgentName, name: &OsStr) {
+        let Some(text) = name.to_str().filter(|_| !is_ignored(name)) else { return };
+        let key = (Folder::Results(agent.clone()), name.to_owned());
+        let path = self.store.layout.results(agent).join(name);
+        let shown = self.store.layout.shown(&path);
+        let Some(reading) = Self::noted(self.store.reading(agent, text)) else { return };
+        let Some((reading, stamp)) = reading else {
+            self.due.remove(&key);
+            self.unlist(|path| path == shown);
+            if let Some(task) = self.seen.remove(&key).and_then(|seen| seen.task) {
+                self.task(&task);
+            }
+            return;
+        };
+        let now = Instant::now();
+        let seen = self.seen.entry(key.clone()).or_insert(Seen { stamp, since: now, whole: true, task: None });
+        if seen.stamp != stamp {
+            (seen.stamp, seen.since) = (stamp, now);
+        }
+        match &*reading {
+            Reading::Result(outcome) => {
+                let task = outcome.task.clone();
+                seen.task = Some(task.clone());
+                self.unlist(|path| path == shown);
+                self.task(&task);
+            }
+            Reading::NotAnEnd(_) => {}
+            Reading::Bad(_) if now.duration_since(seen.since) < REST => {
+                self.due.insert(key, seen.since + REST);
+            }
+            Reading::Bad(sentence) => {
+                let reason = if results::is_json(&path) {
+                    format!("{shown} was not written by the control room and is not a result: {sentence}")
+                } else {
+                    format!("{shown} was not written by the control room and is not valid JSON.")
+                };
+                self.leave(&path, reason);
+            }
+        }
+    }
+
+    /// Compares `rejected/` with the list.
+    fn list_rejected(&mut self, agent: &AgentName) {
+        let Some(all) = Self::noted(self.store.set_aside(agent)) else { return };
+        let prefix = format!("{}/", self.store.layout.shown(&self.store.layout.rejected(agent)));
+        let there: HashSet<&str> = all.iter().map(|rejected| rejected.path.as_str()).collect();
+        self.unlist(|path| path.starts_with(&prefix) && !there.contains(path));
+        for rejected in all {
+            self.list(rejected);
+        }
+    }
+
+    /// Lists what lies in `tasks/` and belongs to nobody.
+    fn list_root(&mut self) {
+        let root = self.store.layout.all_tasks();
+        let Some(names) = Self::noted(disk::names(&root)) else { return };
+        let agents: Vec<&str> = self.store.settings.agents.iter().map(AgentName::as_str).collect();
+        let mut strays = HashMap::new();
+        for name in names {
+            let text = name.to_string_lossy().into_owned();
+            let path = root.join(&name);
+            if text.starts_with('.') || agents.contains(&text.as_str()) {
+                continue;
+            }
+            let text = crate::model::text::scrub(&text).into_owned();
+            if !path.is_dir() {
+                strays.insert(path, format!("tasks/{text} is not in a worker's folder ({}).", agents.join(", ")));
+                continue;
+            }
+            let inside = disk::names(&path).unwrap_or_default();
+            let count = inside.iter().filter(|name| !is_ignored(name)).count();
+            if count > 0 {
+                let tasks = if count == 1 { "task" } else { "tasks" };
+                strays.insert(path, format!("{count} {tasks} waiting for '{text}', no such worker"));
+            }
+        }
+        let prefix = format!("{}/", self.store.layout.shown(&root));
+        let shown: HashSet<String> = strays.keys().map(|path| self.store.layout.shown(path)).collect();
+        self.unlist(|path| path.strip_prefix(&prefix).is_some_and(|rest| !rest.contains('/')) && !shown.contains(path));
+        for (path, reason) in strays {
+            self.leave(&path, reason);
+        }
+    }
+
+    /// Derives a task again and says so if the picture changed.
+    fn task(&mut self, task: &TaskRef) {
+        let Some(record) = Self::noted(self.store.record(task)) else {
+            self.open.insert(task.clone());
+            return;
+        };
+        let Some(record) = record else {
+            self.open.remove(task);
+            if self.said.remove(task).is_some() {
+                self.store.hub.unused(task);
+                self.say(Change::Gone(task.clone()));
+            }
+            return;
+        };
+        let is_open = match record.standing {
+            Standing::Claimed | Standing::Running { .. } | Standing::Retrying { .. } => true,
+            Standing::Waiting => false,
+            Standing::Ended => {
+                Self::noted(self.store.rest_waiting(task));
+                false
+            }
+        };
+        if is_open {
+            self.open.insert(task.clone());
+        } else {
+            self.open.remove(task);
+        }
+        let print = fingerprint(&record);
+        if self.said.insert(task.clone(), print) != Some(print) {
+            self.store.hub.used(task);
+            self.say(Change::Task(Box::new(record)));
+        }
+    }
+}
+
+/// A record's fingerprint, small enough to keep a hundred thousand.
+fn fingerprint(record: &TaskRecord) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    serde_json::to_vec(record).unwrap_or_default().hash(&mut hasher);
+    hasher.finish()
+}

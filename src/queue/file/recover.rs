@@ -1,0 +1,116 @@
+//! Mending what a crash left, as far as it concerns files. Idempotent, and cheap while little is open: it looks at
+//! `.claimed/` and at temporaries, never at the inbox.
+
+use std::{fs, path::Path};
+
+use super::{
+    attempts::{self, Exit},
+    disk::{self, failed},
+    store::Store,
+};
+use crate::{
+    model::{TaskId, TaskRef, Verdict},
+    queue::QueueError,
+};
+
+impl Store {
+    /// Mends every agent's open tasks and says which ones changed. A task that cannot be mended does not keep the others
+    /// from it; the first such error is returned at the end.
+    pub(super) fn recover(&self) -> Result<Vec<TaskRef>, QueueError> {
+        let mut mended = Vec::new();
+        let mut trouble = None;
+        for agent in &self.settings.agents {
+            self.layout.make(agent)?;
+            self.sweep(&self.layout.within(agent, ".tmp"))?;
+            self.sweep(&self.layout.results_temporary(agent))?;
+            self.sweep(&self.layout.all_attempts(agent))?;
+            for name in disk::text_names(&self.layout.within(agent, ".claimed"))? {
+                let Some(id) = name.strip_suffix(".json").and_then(|stem| TaskId::new(stem).ok()) else { continue };
+                let task = TaskRef::new(agent.clone(), id);
+                let lock = self.lock(&task)?;
+                let answer = self.recover_locked(&task);
+                drop(lock);
+                match answer {
+                    Ok(true) => {
+                        self.hub.touched(&task);
+                        mended.push(task);
+                    }
+                    Ok(false) => {}
+                    Err(error) => {
+                        tracing::error!(%task, %error, "could not recover");
+                        trouble.get_or_insert(error);
+                    }
+                }
+            }
+        }
+        match trouble {
+            Some(error) => Err(error),
+            None => Ok(mended),
+        }
+    }
+
+    /// Mends one taken task; says whether anything changed.
+    pub(super) fn recover_locked(&self, task: &TaskRef) -> Result<bool, QueueError> {
+        if let Some((outcome, _)) = self.result_of(task)? {
+            disk::sync_folder(&self.layout.results(&task.agent))?;
+            self.put_to_rest(task, outcome.state)?;
+            return Ok(true);
+        }
+        let claimed = self.layout.claimed(task);
+        let Some((spec, _)) = self.spec_at(&claimed, task)? else { return Ok(false) };
+        let known = attempts::load(&self.layout, task)?;
+        let Some(current) = known.current() else {
+            // Taken and not started, or a retry cut short: it waits again.
+            self.give_back(task)?;
+            return Ok(true);
+        };
+        if current.held {
+            return Ok(false);
+        }
+        let attempt = task.attempt(current.n);
+        let (exit, lost) = match &current.exit {
+            Some(Exit { outcome: Some(outcome), .. }) => {
+                self.publish(outcome)?;
+                return Ok(true);
+            }
+            Some(Exit { not_before: Some(_), .. }) => return Ok(false),
+            Some(exit) => (exit.clone(), false),
+            None => {
+                let at = self.now() + self.backoff(task, known.counted());
+                (self.end_lost(&attempt, Some(at))?, true)
+            }
+        };
+        let known = attempts::load(&self.layout, task)?;
+        match exit.ending.verdict(known.counted(), self.allowed(&spec)) {
+            Verdict::End(state) => {
+                let outcome = self.outcome_without_attempt(task, &known, exit.ending, state)?;
+                self.publish(&outcome)?;
+                Ok(true)
+            }
+            Verdict::Retry | Verdict::Park(_) => Ok(lost),
+        }
+    }
+
+    /// Removes what a dead process left half-written.
+    fn sweep(&self, folder: &Path) -> Result<(), QueueError> {
+        for name in disk::text_names(folder)? {
+            let path = folder.join(&name);
+            let Some(owner) = disk::temporary_owner(&name) else { continue };
+            let attempt = name.starts_with(".new-");
+            let ours = attempt || name.starts_with(".exit-") || !folder.ends_with(".attempts");
+            if !ours || (attempt && disk::is_held(&path.join("lease"))?) || lives(owner) {
+                continue;
+            }
+            let gone = if attempt { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
+            disk::absent_as_none(gone).map_err(failed("remove", &path))?;
+            tracing::info!(path = self.layout.shown(&path), "removed what a dead process left half-written");
+        }
+        Ok(())
+    }
+}
+
+/// Whether a process of this number exists.
+fn lives(pid: u32) -> bool {
+    let Some(pid) = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw) else { return false };
+    !matches!(rustix::process::test_kill_process(pid), Err(rustix::io::Errno::SRCH))
+}

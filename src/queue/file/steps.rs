@@ -1,0 +1,463 @@
+//! The steps of one task's life: claim, end of an attempt, end of the task, retry. Each holds the task's lock and
+//! makes its system calls in the order that survives a crash between any two.
+
+use std::{fs, io, path::Path};
+
+use jiff::{Timestamp, tz::TimeZone};
+use sha2::{Digest, Sha256};
+
+use super::{
+    attempts::{self, Attempt, Attempts, Exit, FileLease, Start},
+    derive::Place,
+    disk::{self, Opened, failed},
+    layout::json,
+    results, spec,
+    store::Store,
+};
+use crate::{
+    model::{AttemptRef, Dependency, EndState, Ending, MicroUsd, Outcome, Spend, TaskRef, TaskSpec, Usage, Verdict},
+    queue::{Changes, Claim, Claimed, Finished, QueueError, Spawned},
+};
+
+/// What became of the try to take a waiting file.
+enum Taken {
+    Yes,
+    No(String),
+}
+
+/// Lower-case hex of the SHA-256 of `bytes`.
+pub(super) fn sha256(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().fold(String::with_capacity(64), |mut hex, byte| {
+        for digit in [byte >> 4, byte & 15] {
+            hex.push(char::from_digit(u32::from(digit), 16).unwrap_or('0'));
+        }
+        hex
+    })
+}
+
+impl Store {
+    /// Takes a task that waits or retries, and counts a new attempt.
+    pub(super) fn claim(&self, task: &TaskRef) -> Result<Claimed<FileLease>, QueueError> {
+        let lock = self.lock(task)?;
+        let answer = self.claim_locked(task);
+        drop(lock);
+        self.hub.touched(task);
+        answer
+    }
+
+    fn claim_locked(&self, task: &TaskRef) -> Result<Claimed<FileLease>, QueueError> {
+        if let Some((outcome, _)) = self.result_of(task)? {
+            return Ok(Claimed::Missed(format!("{task} has ended: {}", outcome.state.word())));
+        }
+        let mut file = None;
+        match self.place(task, true)? {
+            Place::Inbox(name) => {
+                if let Taken::No(why) = self.take(task, &name)? {
+                    return Ok(Claimed::Missed(why));
+                }
+                file = (name != json(&task.id)).then_some(name);
+            }
+            Place::Claimed => {}
+            Place::Over(_) => return Ok(Claimed::Missed(format!("{task} has ended"))),
+            Place::Nowhere => return Ok(Claimed::Missed(format!("{task} is not there"))),
+        }
+        let mut known = attempts::load(&self.layout, task)?;
+        if let Some(current) = known.current() {
+            if current.held {
+                return Ok(Claimed::Missed(format!("attempt {} of {task} is running", current.n)));
+            }
+            if current.exit.as_ref().is_none_or(|exit| exit.outcome.is_some()) {
+                self.recover_locked(task)?;
+                if let Some((outcome, _)) = self.result_of(task)? {
+                    return Ok(Claimed::Missed(format!("{task} has ended: {}", outcome.state.word())));
+                }
+                known = attempts::load(&self.layout, task)?;
+            }
+        }
+        let path = self.layout.claimed(task);
+        let Some((spec, _)) = self.full_spec_at(&path, task)? else {
+            return Ok(Claimed::Missed(format!("{task} is gone")));
+        };
+        let counted = known.counted();
+        if counted >= self.allowed(&spec) {
+            return Ok(Claimed::Missed(format!("{task} has used up its {counted} attempts")));
+        }
+        let bytes = fs::read(&path).map_err(failed("read", &path))?;
+        let earlier = known.each.iter().rev().find_map(|a| a.start.as_ref()?.file.clone());
+        let start = Start {
+            n: known.last() + 1,
+            started_at: self.now(),
+            pid: std::process::id(),
+            boot_id: boot_id(),
+            task_sha256: sha256(&bytes),
+            file: file.or(earlier),
+        };
+        let lease = attempts::begin(&self.layout, task, &start, &path)?;
+        let previous = known.each.last().and_then(previous);
+        let prerequisites = self.prerequisites(&spec)?;
+        Ok(Claimed::Won(Box::new(Claim { spec, n: start.n, counted, prerequisites, previous, lease })))
+    }
+
+    /// Moves a waiting file out of the inbox, durably; its content is checked before and after.
+    fn take(&self, task: &TaskRef, name: &str) -> Result<Taken, QueueError> {
+        let from = self.layout.inbox(&task.agent).join(name);
+        let to = self.layout.claimed(task);
+        let Opened::Whole { bytes, file, .. } =
+            disk::open_regular(&from, spec::LIMIT as u64).map_err(failed("read", &from))?
+        else {
+            return Ok(Taken::No(format!("{task} is no longer there")));
+        };
+        let stem = name.strip_suffix(".json").unwrap_or(name);
+        let holds = |bytes: &[u8]| spec::read(bytes, &task.agent, stem).is_ok_and(|spec| spec.task == *task);
+        if !holds(&bytes) {
+            return Ok(Taken::No(format!("{} no longer holds {task}", self.layout.shown(&from))));
+        }
+        // The dropper may not have synced it.
+        file.sync_all().map_err(failed("sync", &from))?;
+        match disk::rename_new(&from, &to) {
+            Ok(true) => {}
+            Ok(false) => return Ok(Taken::No(format!("{task} is already claimed"))),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Ok(Taken::No(format!("{task} is no longer there")));
+            }
+            Err(error) => return Err(failed("claim", &from)(error)),
+        }
+        disk::sync_folder(&self.layout.within(&task.agent, ".claimed"))?;
+        disk::sync_folder(&self.layout.inbox(&task.agent))?;
+        let again = match disk::open_regular(&to, spec::LIMIT as u64).map_err(failed("read", &to))? {
+            Opened::Whole { bytes, .. } => bytes,
+            Opened::Absent | Opened::TooLarge(_) | Opened::Folder | Opened::Special(_) => Vec::new(),
+        };
+        if again != bytes && !holds(&again) {
+            drop(self.reject(&task.agent, &to, name.as_ref(), "The file changed while it was being read.")?);
+            return Ok(Taken::No(format!("the file of {task} changed while it was being read")));
+        }
+        Ok(Taken::Yes)
+    }
+
+    /// Results on disk of what a task depends on, in its order.
+    fn prerequisites(&self, spec: &TaskSpec) -> Result<Vec<Outcome>, QueueError> {
+        let mut found = Vec::with_capacity(spec.dependencies.len());
+        for dependency in &spec.dependencies {
+            for agent in self.candidates(spec, dependency) {
+                let task = TaskRef::new(agent.clone(), dependency.id.clone());
+                if let Some(outcome) = self.full_result_of(&task)? {
+                    found.push(outcome);
+                    break;
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    /// The agents a dependency may belong to: the one it names, else the task's own first.
+    fn candidates<'a>(&'a self, spec: &'a TaskSpec, dependency: &'a Dependency) -> Vec<&'a crate::model::AgentName> {
+        if let Some(agent) = &dependency.agent {
+            return vec![agent];
+        }
+        let own = &spec.task.agent;
+        std::iter::once(own).chain(self.settings.agents.iter().filter(|agent| *agent != own)).collect()
+    }
+
+    /// Notes the child of a held attempt.
+    pub(super) fn spawned(&self, attempt: &AttemptRef, spawned: &Spawned) -> Result<(), QueueError> {
+        attempts::spawned(&self.layout, attempt, spawned)?;
+        self.hub.touched(&attempt.task);
+        Ok(())
+    }
+
+    /// Ends a held attempt and its task.
+    pub(super) fn finish(&self, lease: FileLease, mut outcome: Outcome) -> Result<Finished, QueueError> {
+        let attempt = lease.attempt.clone();
+        let task = &attempt.task;
+        attempts::sync_logs(&lease.folder)?;
+        let lock = self.lock(task)?;
+        let known = attempts::load(&self.layout, task)?;
+        outcome.task = task.clone();
+        outcome.attempt = attempt.n;
+        let own = Spend { usage: outcome.usage, cost: outcome.cost, calls: 0 };
+        add_up(&mut outcome, &known, attempt.n);
+        let exit = Exit {
+            ending: outcome.ending.clone(),
+            spend: own,
+            ended_at: outcome.completed_at,
+            not_before: None,
+            outcome: Some(outcome.clone()),
+        };
+        // Where a newer attempt is there, or this one was recorded before, ours is kept and theirs counts.
+        let answer = if attempts::end(&self.layout, &attempt, &exit)? && known.last() == attempt.n {
+            self.publish(&outcome)?
+        } else {
+            Finished::AlreadyCommitted
+        };
+        drop(lease);
+        drop(lock);
+        self.hub.touched(task);
+        Ok(answer)
+    }
+
+    /// Publishes a result and moves the task's file to where it rests.
+    pub(super) fn publish(&self, outcome: &Outcome) -> Result<Finished, QueueError> {
+        let task = &outcome.task;
+        let name = self.layout.result(task);
+        let folder = self.layout.results_temporary(&task.agent);
+        let temporary = folder.join(disk::temporary(task.id.as_str()));
+        let write = || disk::write_synced(&temporary, &results::write(outcome), false);
+        write().or_else(|error| match error {
+            // Somebody tidied `results/` away; the folder is ours to make again.
+            QueueError::Io { ref source, .. } if source.kind() == io::ErrorKind::NotFound => {
+                self.layout.make(&task.agent)?;
+                write()
+            }
+            other => Err(other),
+        })?;
+        let answer = if disk::publish(&temporary, &name)? { Finished::Committed } else { Finished::AlreadyCommitted };
+        disk::sync_folder(&self.layout.results(&task.agent))?;
+        self.put_to_rest(task, outcome.state)?;
+        Ok(answer)
+    }
+
+    /// Moves a finished task's file out of `.claimed/`; recovery does it again if this is cut short.
+    pub(super) fn put_to_rest(&self, task: &TaskRef, state: EndState) -> Result<(), QueueError> {
+        let to = if state == EndState::Dead {
+            self.layout.dead(task)
+        } else {
+            let day = self.now().to_zoned(TimeZone::UTC).date().to_string();
+            let folder = self.layout.all_done(&task.agent).join(day);
+            disk::make_folder(&folder, true)?;
+            folder.join(json(&task.id))
+        };
+        let from = self.layout.claimed(task);
+        match fs::rename(&from, &to) {
+            Ok(()) => Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(failed("move", &from)(error)),
+        }
+    }
+
+    /// Ends a held attempt but not its task.
+    pub(super) fn fail(
+        &self,
+        lease: FileLease,
+        ending: Ending,
+        spend: Spend,
+        not_before: Timestamp,
+    ) -> Result<(), QueueError> {
+        attempts::sync_logs(&lease.folder)?;
+        let lock = self.lock(&lease.attempt.task)?;
+        let exit = Exit { ending, spend, ended_at: self.now(), not_before: Some(not_before), outcome: None };
+        attempts::end(&self.layout, &lease.attempt, &exit)?;
+        let task = lease.attempt.task.clone();
+        drop(lease);
+        drop(lock);
+        self.hub.touched(&task);
+        Ok(())
+    }
+
+    /// Ends a task that has no attempt running.
+    pub(super) fn end(&self, task: &TaskRef, ending: Ending) -> Result<Finished, QueueError> {
+        let lock = self.lock(task)?;
+        let answer = self.end_locked(task, ending);
+        drop(lock);
+        self.hub.touched(task);
+        answer
+    }
+
+    fn end_locked(&self, task: &TaskRef, ending: Ending) -> Result<Finished, QueueError> {
+        if self.result_of(task)?.is_some() {
+            return Ok(Finished::AlreadyCommitted);
+        }
+        match self.place(task, true)? {
+            Place::Inbox(name) => {
+                if let Taken::No(why) = self.take(task, &name)? {
+                    return Err(QueueError::State { task: task.clone(), state: why });
+                }
+            }
+            Place::Claimed => {}
+            Place::Over(_) => return Ok(Finished::AlreadyCommitted),
+            Place::Nowhere => return Err(QueueError::Unknown(task.clone())),
+        }
+        let known = attempts::load(&self.layout, task)?;
+        if let Some(current) = known.current() {
+            if current.held {
+                let state = format!("running (attempt {})", current.n);
+                return Err(QueueError::State { task: task.clone(), state });
+            }
+            // A worker that died after its attempt was over: what it found counts, not what is wanted now.
+            if let Some(outcome) = current.exit.as_ref().and_then(|exit| exit.outcome.clone()) {
+                self.publish(&outcome)?;
+                return Ok(Finished::AlreadyCommitted);
+            }
+            if current.exit.is_none() {
+                self.end_lost(&task.attempt(current.n), None)?;
+            }
+        }
+        let counted = known.counted().max(1);
+        let state = match ending.verdict(counted, counted) {
+            Verdict::End(state) => state,
+            Verdict::Retry | Verdict::Park(_) => EndState::Failed,
+        };
+        self.publish(&self.outcome_without_attempt(task, &known, ending, state)?)
+    }
+
+    /// The result of a task that no attempt brought to its end.
+    pub(super) fn outcome_without_attempt(
+        &self,
+        task: &TaskRef,
+        known: &Attempts,
+        ending: Ending,
+        state: EndState,
+    ) -> Result<Outcome, QueueError> {
+        let spec = self.full_spec_at(&self.layout.claimed(task), task)?.map(|(spec, _)| spec);
+        let now = self.now();
+        let mut outcome = Outcome {
+            task: task.clone(),
+            state,
+            summary: ending.sentence(),
+            ending,
+            attempt: known.last(),
+            findings: Vec::new(),
+            artifacts: Vec::new(),
+            started_at: now,
+            completed_at: now,
+            usage: Usage::default(),
+            cost: MicroUsd::default(),
+            cost_source: crate::model::CostSource::default(),
+            model: None,
+            session_id: known.each.last().and_then(Attempt::session),
+            goal: spec.and_then(|spec| spec.goal),
+            foreign: false,
+        };
+        add_up(&mut outcome, known, u32::MAX);
+        Ok(outcome)
+    }
+
+    /// Records that an attempt's holder vanished.
+    pub(super) fn end_lost(&self, attempt: &AttemptRef, not_before: Option<Timestamp>) -> Result<Exit, QueueError> {
+        let message = format!("the worker of attempt {} vanished", attempt.n);
+        let exit = Exit {
+            ending: Ending::Lost { message },
+            spend: Spend::default(),
+            ended_at: self.now(),
+            not_before,
+            outcome: None,
+        };
+        attempts::end(&self.layout, attempt, &exit)?;
+        Ok(exit)
+    }
+
+    /// Brings a task that has ended, or waits for its next attempt, back to the inbox with a fresh budget.
+    pub(super) fn retry(&self, task: &TaskRef, changes: &Changes) -> Result<(), QueueError> {
+        let lock = self.lock(task)?;
+        let answer = self.retry_locked(task, changes);
+        drop(lock);
+        self.hub.touched(task);
+        answer
+    }
+
+    fn retry_locked(&self, task: &TaskRef, changes: &Changes) -> Result<(), QueueError> {
+        let known = attempts::load(&self.layout, task)?;
+        let claimed = self.layout.claimed(task);
+        let refuse = |state: String| Err(QueueError::State { task: task.clone(), state });
+        if let Some(current) = known.current().filter(|current| current.held) {
+            return refuse(format!("running (attempt {})", current.n));
+        }
+        let place = self.place(task, true)?;
+        let ended = self.result_of(task)?.is_some();
+        match &place {
+            Place::Inbox(_) if !ended => return refuse("waiting already".into()),
+            Place::Nowhere if !ended && known.each.is_empty() => return Err(QueueError::Unknown(task.clone())),
+            Place::Inbox(_) | Place::Nowhere | Place::Claimed | Place::Over(_) => {}
+        }
+        // History first: from here on nobody publishes the old attempts again, wherever this is cut short.
+        if known.last() > known.settled {
+            attempts::settle(&self.layout, task, known.last())?;
+        }
+        match &place {
+            Place::Claimed => {}
+            Place::Over(path) => {
+                fs::rename(path, &claimed).map_err(failed("move", path))?;
+            }
+            Place::Inbox(name) => {
+                let path = self.layout.inbox(&task.agent).join(name);
+                fs::rename(&path, &claimed).map_err(failed("move", &path))?;
+            }
+            Place::Nowhere => {
+                let copy = self.layout.attempt(&task.attempt(known.last())).join("task.json");
+                let Some(bytes) = disk::absent_as_none(fs::read(&copy)).map_err(failed("read", &copy))? else {
+                    return refuse("ended, and its file is gone".into());
+                };
+                self.replace(task, &claimed, &bytes)?;
+            }
+        }
+        if let Some(description) = &changes.description {
+            let spec = self.full_spec_at(&claimed, task)?.map(|(spec, _)| spec);
+            let mut spec = spec.ok_or_else(|| QueueError::Unknown(task.clone()))?;
+            if spec.title == crate::model::text::first_line(&spec.description, 80) {
+                spec.title = crate::model::text::first_line(description, 80);
+            }
+            spec.description.clone_from(description);
+            self.replace(task, &claimed, &spec::write(&spec)?)?;
+        }
+        disk::sync_folder(&self.layout.within(&task.agent, ".claimed"))?;
+        self.supersede(task)?;
+        self.give_back(task)
+    }
+
+    /// Writes our own copy of a task file over the taken one.
+    fn replace(&self, task: &TaskRef, path: &Path, bytes: &[u8]) -> Result<(), QueueError> {
+        let temporary = self.layout.within(&task.agent, ".tmp").join(disk::temporary(task.id.as_str()));
+        disk::write_synced(&temporary, bytes, false)?;
+        fs::rename(&temporary, path).map_err(failed("publish", path))
+    }
+
+    /// Moves every result of the task aside.
+    fn supersede(&self, task: &TaskRef) -> Result<(), QueueError> {
+        let folder = self.layout.superseded(&task.agent);
+        for name in results::names(&task.id) {
+            let from = self.layout.results(&task.agent).join(&name);
+            let mine = self.reading(&task.agent, &name)?.is_some_and(
+                |(reading, _)| matches!(&*reading, results::Reading::Result(outcome) if outcome.task == *task),
+            );
+            if !mine {
+                continue;
+            }
+            for k in 1_u32.. {
+                let to = folder.join(format!("{}.{k}.json", task.id));
+                if disk::rename_new(&from, &to).map_err(failed("move", &from))? {
+                    break;
+                }
+            }
+        }
+        disk::sync_folder(&self.layout.results(&task.agent))
+    }
+
+    /// Moves a taken task back to the inbox. Where somebody else's file has its name it stays taken, and may be claimed
+    /// from there.
+    pub(super) fn give_back(&self, task: &TaskRef) -> Result<(), QueueError> {
+        let from = self.layout.claimed(task);
+        disk::rename_new(&from, &self.layout.waiting(task)).map_err(failed("move", &from))?;
+        disk::sync_folder(&self.layout.inbox(&task.agent))
+    }
+}
+
+/// Adds what the attempts before `n` used, and puts in when the first one started.
+fn add_up(outcome: &mut Outcome, known: &Attempts, n: u32) {
+    let before = known.spent_before(n);
+    outcome.usage += before.usage;
+    outcome.cost += before.cost;
+    if let Some(first) = known.first_start() {
+        outcome.started_at = first;
+    }
+}
+
+/// How the attempt before ended, and its session.
+fn previous(attempt: &Attempt) -> Option<(Ending, Option<String>)> {
+    let exit = attempt.exit.as_ref()?;
+    Some((exit.ending.clone(), attempt.session()))
+}
+
+/// Which start of the machine this is; empty where the system does not say.
+fn boot_id() -> String {
+    fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned()
+}

@@ -1,0 +1,373 @@
+//! What all parts of the file queue share: settings, places, and what was read already.
+//!
+//! Every function here blocks; `file.rs` keeps them off the runtime's threads.
+
+use std::{
+    collections::{HashMap, HashSet},
+    ffi::OsStr,
+    fs::File,
+    path::Path,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use jiff::Timestamp;
+
+use super::{
+    Settings,
+    disk::{self, Opened, Stamp, failed},
+    layout::Layout,
+    results::{self, Reading},
+    spec,
+    watch::Hub,
+};
+use crate::{
+    model::{AgentName, Outcome, TaskRecord, TaskRef, TaskSpec, text},
+    queue::QueueError,
+};
+
+/// The file queue without its async coat.
+#[derive(Debug)]
+pub(super) struct Store {
+    pub(super) settings: Settings,
+    pub(super) layout: Layout,
+    /// Who is told of changes made here.
+    pub(super) hub: Hub,
+    specs: Cache<Arc<Judged>>,
+    outcomes: Cache<Arc<Reading>>,
+    /// Which file of an inbox holds which task, where the names differ or a listing has shown it.
+    names: Mutex<HashMap<TaskRef, String>>,
+    /// How many wait per agent, as last counted, and how often that was used.
+    pub(super) waiting: Mutex<HashMap<AgentName, (usize, usize)>>,
+}
+
+type Cache<T> = Mutex<HashMap<std::path::PathBuf, (Stamp, T)>>;
+
+/// What a file in an inbox is.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Judged {
+    /// A task; texts clipped and cleaned for the picture.
+    Task(Box<TaskSpec>),
+    /// Not whole yet, and what is missing.
+    MayGrow(String),
+    /// Never a task, and why.
+    Bad(String),
+}
+
+/// One look at a name in an inbox.
+#[derive(Debug)]
+pub(super) enum Look {
+    /// Nothing there, or a name that is nobody's business.
+    Nothing,
+    /// A file and what it is.
+    File(Stamp, Arc<Judged>),
+    /// Something that stays where it is, and why.
+    Left(String),
+    /// Something that is set aside unread, and why.
+    Unfit(String),
+}
+
+/// Locks, whoever panicked before: all guarded values are caches and whole at any time.
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Whether a name in an inbox is nobody's business: dotfiles, editors' leftovers, anything but `.json`.
+pub(super) fn is_ignored(name: &OsStr) -> bool {
+    let name = name.to_string_lossy();
+    name.starts_with('.') || name == "rejected" || !name.ends_with(".json")
+}
+
+impl Store {
+    pub(super) fn open(settings: Settings) -> Result<Self, QueueError> {
+        let layout = Layout { stage: settings.stage.clone() };
+        for agent in &settings.agents {
+            layout.make(agent)?;
+        }
+        Ok(Self {
+            settings,
+            layout,
+            hub: Hub::default(),
+            specs: Mutex::default(),
+            outcomes: Mutex::default(),
+            names: Mutex::default(),
+            waiting: Mutex::default(),
+        })
+    }
+
+    /// The time now.
+    pub(super) fn now(&self) -> Timestamp {
+        self.settings.clock.now()
+    }
+
+    /// Refuses an agent that is not configured.
+    pub(super) fn known(&self, agent: &AgentName) -> Result<(), QueueError> {
+        if self.settings.agents.contains(agent) {
+            return Ok(());
+        }
+        Err(QueueError::UnknownAgent(agent.to_string()))
+    }
+
+    /// Takes a task's lock, which every step that moves its files holds.
+    pub(super) fn lock(&self, task: &TaskRef) -> Result<File, QueueError> {
+        self.known(&task.agent)?;
+        let folder = self.layout.attempts(task);
+        disk::make_folder(&folder, true)?;
+        disk::lock_folder(&folder)
+    }
+
+    /// Starts a task may have.
+    pub(super) fn allowed(&self, spec: &TaskSpec) -> u32 {
+        spec.max_attempts.unwrap_or(self.settings.attempts).max(1)
+    }
+
+    /// How long to wait before the attempt after `counted` ones, jittered by a fifth, the same for the same task.
+    pub(super) fn backoff(&self, task: &TaskRef, counted: u32) -> Duration {
+        let steps = &self.settings.backoff;
+        let at = usize::try_from(counted.saturating_sub(1)).unwrap_or(usize::MAX);
+        let Some(base) = steps.get(at).or(steps.last()) else { return Duration::ZERO };
+        let seed = format!("{task}#{counted}")
+            .bytes()
+            .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3));
+        base.mul_f64(0.8 + 0.4 * ((seed % 1000) as f64 / 1000.0))
+    }
+
+    /// Looks at one name in an inbox without changing anything.
+    pub(super) fn look(&self, agent: &AgentName, name: &OsStr) -> Look {
+        let path = self.layout.inbox(agent).join(name);
+        if is_ignored(name) {
+            let folder = !name.to_string_lossy().starts_with('.') && name != "rejected" && path.is_dir();
+            return if folder { Look::Left(folder_sentence(agent, name)) } else { Look::Nothing };
+        }
+        let Ok(Some(stamp)) = Stamp::at(&path) else { return Look::Nothing };
+        if let Some((known, judged)) = lock(&self.specs).get(&path)
+            && *known == stamp
+        {
+            return Look::File(stamp, Arc::clone(judged));
+        }
+        let stem = name.to_str().and_then(|name| name.strip_suffix(".json"));
+        match disk::open_regular(&path, spec::LIMIT as u64) {
+            Ok(Opened::Absent) => Look::Nothing,
+            Ok(Opened::Folder) => Look::Left(folder_sentence(agent, name)),
+            Ok(Opened::Special(what)) => Look::Unfit(format!("Not a regular file ({what}).")),
+            Ok(Opened::TooLarge(bytes)) => Look::Unfit(format!(
+                "{:.1} MB is over the 512 KiB limit. Put the data in a file and pass its path.",
+                bytes as f64 / 1e6
+            )),
+            Err(error) => Look::Left(unreadable(name, &path, &error)),
+            Ok(Opened::Whole { bytes, stamp, .. }) => {
+                let judged = match (bad_name(name), stem) {
+                    (Some(sentence), _) => Judged::Bad(sentence),
+                    (None, None) => return Look::Nothing,
+                    (None, Some(stem)) => match spec::read(&bytes, agent, stem) {
+                        Ok(spec) => Judged::Task(Box::new(display(spec))),
+                        Err(fault) if fault.may_grow => Judged::MayGrow(fault.sentence),
+                        Err(fault) => Judged::Bad(fault.sentence),
+                    },
+                };
+                let judged = Arc::new(judged);
+                if let (Judged::Task(spec), Some(name)) = (&*judged, name.to_str()) {
+                    self.remember(&spec.task, name);
+                }
+                lock(&self.specs).insert(path, (stamp, Arc::clone(&judged)));
+                Look::File(stamp, judged)
+            }
+        }
+    }
+
+    /// Notes under which name a waiting task lies; the first file of an id keeps it.
+    fn remember(&self, task: &TaskRef, name: &str) {
+        let known = lock(&self.names).entry(task.clone()).or_insert_with(|| name.to_owned()).clone();
+        if known != name && !self.layout.inbox(&task.agent).join(known).exists() {
+            lock(&self.names).insert(task.clone(), name.to_owned());
+        }
+    }
+
+    /// The name under which a task waits, if it does. Lists the inbox only where the obvious name is not it.
+    pub(super) fn waiting_name(&self, task: &TaskRef) -> Result<Option<String>, QueueError> {
+        if let Some(name) = self.remembered(task) {
+            return Ok(Some(name));
+        }
+        let plain = super::layout::json(&task.id);
+        if self.is_task(task, &plain) {
+            return Ok(Some(plain));
+        }
+        // Somebody may have dropped it under another name since the last listing.
+        for name in disk::names(&self.layout.inbox(&task.agent))? {
+            if let Some(text) = name.to_str()
+                && text != plain
+                && !is_ignored(&name)
+                && self.is_task(task, text)
+            {
+                return Ok(Some(text.to_owned()));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The name a listing has shown for a task, if it is still so.
+    pub(super) fn remembered(&self, task: &TaskRef) -> Option<String> {
+        let name = lock(&self.names).get(task).cloned()?;
+        if self.is_task(task, &name) {
+            return Some(name);
+        }
+        lock(&self.names).remove(task);
+        None
+    }
+
+    /// Whether the file `name` holds this task.
+    fn is_task(&self, task: &TaskRef, name: &str) -> bool {
+        match self.look(&task.agent, OsStr::new(name)) {
+            Look::File(_, judged) => matches!(&*judged, Judged::Task(spec) if spec.task == *task),
+            Look::Nothing | Look::Left(_) | Look::Unfit(_) => false,
+        }
+    }
+
+    /// The picture's spec of a task file of ours, and when it was written; `None` where it is absent.
+    pub(super) fn spec_at(&self, path: &Path, task: &TaskRef) -> Result<Option<(TaskSpec, Stamp)>, QueueError> {
+        let Some(stamp) = Stamp::at(path).map_err(failed("look at", path))? else { return Ok(None) };
+        if let Some((known, judged)) = lock(&self.specs).get(path)
+            && *known == stamp
+            && let Judged::Task(spec) = &**judged
+        {
+            return Ok(Some(((**spec).clone(), stamp)));
+        }
+        let Some((spec, stamp)) = self.full_spec_at(path, task)? else { return Ok(None) };
+        let spec = display(spec);
+        lock(&self.specs).insert(path.to_owned(), (stamp, Arc::new(Judged::Task(Box::new(spec.clone())))));
+        Ok(Some((spec, stamp)))
+    }
+
+    /// The whole spec of a task file of ours; one that is damaged is a task without text.
+    pub(super) fn full_spec_at(&self, path: &Path, task: &TaskRef) -> Result<Option<(TaskSpec, Stamp)>, QueueError> {
+        match disk::open_regular(path, spec::LIMIT as u64).map_err(failed("read", path))? {
+            Opened::Absent => Ok(None),
+            Opened::Whole { bytes, stamp, .. } => {
+                let mut spec = spec::read(&bytes, &task.agent, task.id.as_str()).unwrap_or_else(|fault| {
+                    tracing::warn!(path = %path.display(), reason = fault.sentence, "a taken task file is damaged");
+                    TaskSpec::new(task.clone(), "")
+                });
+                spec.task = task.clone();
+                Ok(Some((spec, stamp)))
+            }
+            Opened::TooLarge(_) | Opened::Folder | Opened::Special(_) => {
+                Err(QueueError::Unsafe(format!("{} is no longer a task file", self.layout.shown(path))))
+            }
+        }
+    }
+
+    /// Reads one file of `results/{agent}/`; `None` where it is absent.
+    pub(super) fn reading(&self, agent: &AgentName, name: &str) -> Result<Option<(Arc<Reading>, Stamp)>, QueueError> {
+        let path = self.layout.results(agent).join(name);
+        let Some(stamp) = Stamp::at(&path).map_err(failed("look at", &path))? else { return Ok(None) };
+        if let Some((known, reading)) = lock(&self.outcomes).get(&path)
+            && *known == stamp
+        {
+            return Ok(Some((Arc::clone(reading), stamp)));
+        }
+        let (reading, stamp) = match disk::open_regular(&path, results::LIMIT).map_err(failed("read", &path))? {
+            Opened::Absent | Opened::Folder => return Ok(None),
+            Opened::Whole { bytes, stamp, .. } => {
+                let stem = name.strip_suffix(".json").unwrap_or(name);
+                (results::read(&bytes, agent, stem, modified(&stamp)), stamp)
+            }
+            Opened::TooLarge(bytes) => (Reading::Bad(format!("It is {bytes} bytes long.")), stamp),
+            Opened::Special(what) => (Reading::Bad(format!("Not a regular file ({what}).")), stamp),
+        };
+        let reading = match reading {
+            Reading::Result(outcome) => Reading::Result(Box::new(outcome.clipped(TaskRecord::TEXT_LIMIT))),
+            other @ (Reading::NotAnEnd(_) | Reading::Bad(_)) => other,
+        };
+        let reading = Arc::new(reading);
+        lock(&self.outcomes).insert(path, (stamp, Arc::clone(&reading)));
+        Ok(Some((reading, stamp)))
+    }
+
+    /// A task's result, whatever name its file has, texts clipped; and the file's version.
+    pub(super) fn result_of(&self, task: &TaskRef) -> Result<Option<(Outcome, Stamp)>, QueueError> {
+        for name in results::names(&task.id) {
+            if let Some((reading, stamp)) = self.reading(&task.agent, &name)?
+                && let Reading::Result(outcome) = &*reading
+                && outcome.task.id == task.id
+            {
+                return Ok(Some(((**outcome).clone(), stamp)));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The same with its texts whole, for an agent that builds on it.
+    pub(super) fn full_result_of(&self, task: &TaskRef) -> Result<Option<Outcome>, QueueError> {
+        for name in results::names(&task.id) {
+            let path = self.layout.results(&task.agent).join(&name);
+            let opened = disk::open_regular(&path, results::LIMIT).map_err(failed("read", &path))?;
+            let Opened::Whole { bytes, stamp, .. } = opened else { continue };
+            let stem = name.strip_suffix(".json").unwrap_or(&name);
+            if let Reading::Result(outcome) = results::read(&bytes, &task.agent, stem, modified(&stamp))
+                && outcome.task.id == task.id
+            {
+                return Ok(Some(*outcome));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Forgets what was read of files that are gone.
+    pub(super) fn forget_absent(&self, agent: &AgentName, names: &HashSet<String>) {
+        let inbox = self.layout.inbox(agent);
+        lock(&self.specs).retain(|path, _| {
+            path.parent() != Some(&inbox)
+                || path.file_name().and_then(OsStr::to_str).is_some_and(|name| names.contains(name))
+        });
+    }
+}
+
+/// When a file's content was last written.
+pub(super) fn modified(stamp: &Stamp) -> Timestamp {
+    Timestamp::from_nanosecond(stamp.mtime).unwrap_or(Timestamp::UNIX_EPOCH)
+}
+
+/// A spec for the picture: clipped and cleaned.
+fn display(spec: TaskSpec) -> TaskSpec {
+    let mut spec = TaskRecord::new(spec, Timestamp::UNIX_EPOCH).spec;
+    spec.title = text::scrub(&spec.title).into_owned();
+    spec.description = text::scrub(&spec.description).into_owned();
+    spec
+}
+
+fn folder_sentence(agent: &AgentName, name: &OsStr) -> String {
+    format!("tasks/{agent}/{}/ is a folder and is ignored.", text::scrub(&name.to_string_lossy()))
+}
+
+/// Why a file could not be read, with its owner and mode where that may be the reason.
+fn unreadable(name: &OsStr, path: &Path, error: &std::io::Error) -> String {
+    use std::os::unix::fs::MetadataExt;
+    let name = name.to_string_lossy();
+    match (error.kind(), path.symlink_metadata()) {
+        (std::io::ErrorKind::PermissionDenied, Ok(meta)) => format!(
+            "Cannot read {}: permission denied (owner {}, mode {:o}).",
+            text::scrub(&name),
+            meta.uid(),
+            meta.mode() & 0o7777
+        ),
+        _ => format!("Cannot read {}: {error}.", text::scrub(&name)),
+    }
+}
+
+/// Why a file's name cannot be a task's.
+fn bad_name(name: &OsStr) -> Option<String> {
+    use std::os::unix::ffi::OsStrExt;
+    let bytes = name.as_bytes();
+    let stem = bytes.strip_suffix(b".json").unwrap_or(bytes);
+    let allowed = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
+    if let Some(byte) = stem.iter().find(|byte| !allowed(byte)) {
+        return Some(format!("Task ids use letters, digits, . _ -; this name has byte 0x{byte:02X}."));
+    }
+    if stem.len() > crate::model::TaskId::LIMIT {
+        return Some(format!("Task ids are at most 120 characters long; this name has {}.", stem.len()));
+    }
+    if !stem.first().is_some_and(u8::is_ascii_alphanumeric) {
+        return Some("Task ids start with a letter or digit; this name does not.".to_owned());
+    }
+    None
+}

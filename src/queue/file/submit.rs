@@ -1,0 +1,192 @@
+//! Tasks that come through us rather than through the folder: written whole, synced, renamed in.
+//!
+//! A batch costs one sync of the file system instead of one per file.
+
+use std::{fs, path::PathBuf};
+
+use super::{
+    derive::Place,
+    disk::{self, failed},
+    layout::json,
+    spec,
+    store::{Store, lock},
+};
+use crate::{
+    model::{AgentName, TaskId, TaskRef, TaskSpec},
+    queue::{QueueError, Submitted},
+};
+
+/// After how many submissions the inbox is counted anew: others drop files too.
+const RECOUNT: usize = 1_000;
+
+/// What is known of an id before it is published.
+enum Standing {
+    Free,
+    Answered(Submitted),
+}
+
+impl Store {
+    /// Accepts one task.
+    pub(super) fn submit(&self, task: &TaskSpec) -> Result<Submitted, QueueError> {
+        self.known(&task.task.agent)?;
+        let bytes = spec::write(task)?;
+        if let Standing::Answered(answer) = self.weigh(&task.task, &bytes)? {
+            return Ok(answer);
+        }
+        let temporary = self.temporary(&task.task);
+        disk::write_synced(&temporary, &bytes, false)?;
+        let answer = self.put_in(&task.task, &temporary, &bytes)?;
+        if answer == Submitted::New {
+            disk::sync_folder(&self.layout.inbox(&task.task.agent))?;
+            self.hub.touched(&task.task);
+        }
+        Ok(answer)
+    }
+
+    /// Accepts several: all temporaries, one sync of the file system, all renames, one sync per folder.
+    pub(super) fn submit_many(&self, tasks: &[TaskSpec]) -> Result<Vec<Submitted>, QueueError> {
+        let mut written: Vec<Result<(PathBuf, Vec<u8>), Submitted>> = Vec::with_capacity(tasks.len());
+        for task in tasks {
+            self.known(&task.task.agent)?;
+            let bytes = spec::write(task)?;
+            written.push(match self.weigh(&task.task, &bytes)? {
+                Standing::Answered(answer) => Err(answer),
+                Standing::Free => {
+                    let temporary = self.temporary(&task.task);
+                    drop(disk::write_unsynced(&temporary, &bytes, false)?);
+                    Ok((temporary, bytes))
+                }
+            });
+        }
+        let mut touched: Vec<&AgentName> = Vec::new();
+        for task in tasks {
+            if !touched.contains(&&task.task.agent) {
+                touched.push(&task.task.agent);
+            }
+        }
+        if written.iter().any(Result::is_ok) {
+            for agent in &touched {
+                disk::sync_file_system(&self.layout.inbox(agent))?;
+            }
+        }
+        let mut answers = Vec::with_capacity(tasks.len());
+        for (task, written) in tasks.iter().zip(written) {
+            answers.push(match written {
+                Err(answer) => answer,
+                Ok((temporary, bytes)) => self.put_in(&task.task, &temporary, &bytes)?,
+            });
+        }
+        for agent in touched {
+            disk::sync_folder(&self.layout.inbox(agent))?;
+        }
+        for task in tasks {
+            self.hub.touched(&task.task);
+        }
+        Ok(answers)
+    }
+
+    fn temporary(&self, task: &TaskRef) -> PathBuf {
+        self.layout.within(&task.agent, ".tmp").join(disk::temporary(task.id.as_str()))
+    }
+
+    /// What is already known of this id.
+    fn weigh(&self, task: &TaskRef, bytes: &[u8]) -> Result<Standing, QueueError> {
+        if let Some(answer) = self.compare(task, bytes)? {
+            return Ok(Standing::Answered(answer));
+        }
+        let limit = self.settings.waiting_limit;
+        let waiting = self.count_waiting(&task.agent)?;
+        if waiting >= limit {
+            return Ok(Standing::Answered(Submitted::Full { waiting, limit }));
+        }
+        Ok(Standing::Free)
+    }
+
+    /// Compares with a known task of the same id; `None` where there is none.
+    fn compare(&self, task: &TaskRef, bytes: &[u8]) -> Result<Option<Submitted>, QueueError> {
+        // The inbox is not searched for other names here: a listing or the watch has shown them, and the intake settles
+        // what slips through.
+        let path = match self.place(task, false)? {
+            Place::Inbox(name) => self.layout.inbox(&task.agent).join(name),
+            Place::Claimed => self.layout.claimed(task),
+            Place::Over(path) => path,
+            Place::Nowhere => {
+                let plain = self.layout.waiting(task);
+                if plain.exists() {
+                    plain
+                } else if self.result_of(task)?.is_some() || self.other_case(task)? {
+                    return Ok(Some(Submitted::Conflict));
+                } else {
+                    return Ok(None);
+                }
+            }
+        };
+        let Some((known, _)) = self.full_spec_at(&path, task)? else { return Ok(None) };
+        // Both as a file would say it, so that what cannot be written makes no difference.
+        let wanted = spec::read(bytes, &task.agent, task.id.as_str());
+        let same = wanted.is_ok_and(|wanted| wanted == known);
+        Ok(Some(if same { Submitted::Exists } else { Submitted::Conflict }))
+    }
+
+    /// Whether the id is known in other capitals.
+    fn other_case(&self, task: &TaskRef) -> Result<bool, QueueError> {
+        Ok(self.hub.twin(task).is_some() || {
+            let lower = task.id.as_str().to_ascii_lowercase();
+            lower != task.id.as_str() && {
+                let twin = TaskRef::new(task.agent.clone(), TaskId::new(lower)?);
+                self.place(&twin, false)? != Place::Nowhere || self.layout.waiting(&twin).exists()
+            }
+        })
+    }
+
+    /// Renames a written temporary into the inbox.
+    fn put_in(&self, task: &TaskRef, temporary: &std::path::Path, bytes: &[u8]) -> Result<Submitted, QueueError> {
+        if disk::publish(temporary, &self.layout.waiting(task))? {
+            if let Some((count, _)) = lock(&self.waiting).get_mut(&task.agent) {
+                *count += 1;
+            }
+            return Ok(Submitted::New);
+        }
+        Ok(self.compare(task, bytes)?.unwrap_or(Submitted::Conflict))
+    }
+
+    /// How many wait. Counted anew now and then, and whenever it seems to be too many.
+    fn count_waiting(&self, agent: &AgentName) -> Result<usize, QueueError> {
+        if let Some((count, uses)) = lock(&self.waiting).get_mut(agent)
+            && *uses < RECOUNT
+            && *count < self.settings.waiting_limit
+        {
+            *uses += 1;
+            return Ok(*count);
+        }
+        let count =
+            disk::names(&self.layout.inbox(agent))?.iter().filter(|name| !super::store::is_ignored(name)).count();
+        lock(&self.waiting).insert(agent.clone(), (count, 0));
+        Ok(count)
+    }
+
+    /// An id nobody uses yet: `base`, `base-2`, …
+    pub(super) fn free_id(&self, agent: &AgentName, base: &str) -> Result<TaskId, QueueError> {
+        self.known(agent)?;
+        for k in 1_u32.. {
+            let suffix = if k == 1 { String::new() } else { format!("-{k}") };
+            let mut text = base.to_owned();
+            while text.len() + suffix.len() > TaskId::LIMIT {
+                text.pop();
+            }
+            let id = TaskId::new(text + &suffix)?;
+            let task = TaskRef::new(agent.clone(), id);
+            let attempts = self.layout.attempts(&task);
+            let tried = fs::exists(&attempts).map_err(failed("look at", &attempts))?;
+            let taken = tried
+                || self.place(&task, false)? != Place::Nowhere
+                || self.layout.inbox(agent).join(json(&task.id)).exists()
+                || self.result_of(&task)?.is_some()
+                || self.other_case(&task)?;
+            if !taken {
+                return Ok(task.id);
+            }
+        }
+        Err(QueueError::Unsafe(format!("no id like {base} is free")))
+    }
+}

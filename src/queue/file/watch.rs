@@ -1,0 +1,341 @@
+//! Noticing changes: the kernel hints, the directory decides.
+//!
+//! One thread per watch does all the looking; the kernel's messages only mark names in a [`Signal`], which therefore
+//! cannot overflow. Its one surprise: a folder that does not report our own canary file is looked at now and then
+//! instead, and the receiver is told so.
+
+use std::{
+    collections::{HashMap, HashSet},
+    ffi::OsString,
+    path::{Path, PathBuf},
+    sync::{Arc, Condvar, Mutex, PoisonError, Weak},
+    thread,
+    time::Duration,
+};
+
+use notify::{
+    Config, Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher as _,
+    event::{AccessKind, AccessMode, ModifyKind, RenameMode},
+};
+use tokio::{sync::mpsc, time::Instant};
+
+use super::{
+    attempts,
+    disk::{self, Stamp},
+    notice::Notice,
+    store::{Store, lock},
+};
+use crate::{
+    model::{AgentName, TaskId, TaskRef},
+    queue::{Change, QueueError},
+};
+
+/// Changes held for a receiver that is busy.
+const CHANNEL: usize = 1024;
+/// Names are looked at when no further hint has come for this long.
+const QUIET: Duration = Duration::from_millis(5);
+/// Names are looked at no later than this after the first hint.
+const PATIENCE: Duration = Duration::from_millis(50);
+/// How often folders are checked although nothing was heard.
+const SAFETY: Duration = Duration::from_secs(2);
+/// How often they are checked where the kernel tells nothing.
+const POLL: Duration = Duration::from_millis(250);
+/// How long a canary may take.
+const CANARY: Duration = Duration::from_millis(200);
+/// The start of a canary's name.
+const CANARY_NAME: &str = ".canary";
+
+/// A folder that is watched, and what its names mean.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) enum Folder {
+    /// `tasks/` itself.
+    Root,
+    /// `tasks/{agent}/`.
+    Inbox(AgentName),
+    /// `tasks/{agent}/.attempts/`.
+    Attempts(AgentName),
+    /// `tasks/{agent}/rejected/`.
+    Rejected(AgentName),
+    /// `results/{agent}/`.
+    Results(AgentName),
+}
+
+/// Names that somebody hinted at. The flag says whether the last hint was that the file is whole: closed by its writer,
+/// or renamed in.
+#[derive(Debug, Default)]
+pub(super) struct Hints {
+    pub(super) names: HashMap<(Folder, OsString), bool>,
+    pub(super) tasks: HashSet<TaskRef>,
+    pub(super) everything: bool,
+    count: u64,
+    canaries: HashSet<Folder>,
+}
+
+/// Where hints are left and waited for.
+#[derive(Debug, Default)]
+struct Signal {
+    hints: Mutex<Hints>,
+    bell: Condvar,
+}
+
+impl Signal {
+    fn leave(&self, change: impl FnOnce(&mut Hints)) {
+        let mut hints = lock(&self.hints);
+        change(&mut hints);
+        hints.count += 1;
+        drop(hints);
+        self.bell.notify_all();
+    }
+
+    /// Waits until `done`, at most until `deadline`.
+    fn wait(&self, deadline: Instant, mut done: impl FnMut(&Hints) -> bool) {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let guard = lock(&self.hints);
+        drop(self.bell.wait_timeout_while(guard, left, |hints| !done(hints)).unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// Waits for hints until `deadline`, lets them settle, and takes them.
+    fn take(&self, deadline: Instant) -> Hints {
+        self.wait(deadline, |hints| hints.count > 0);
+        let latest = Instant::now() + PATIENCE;
+        let mut seen = lock(&self.hints).count;
+        while seen > 0 && Instant::now() < latest {
+            self.wait(Instant::now() + QUIET, |hints| hints.count != seen);
+            let now = lock(&self.hints).count;
+            if now == seen {
+                break;
+            }
+            seen = now;
+        }
+        std::mem::take(&mut *lock(&self.hints))
+    }
+}
+
+/// Tells every watch of one queue value of changes made through it, and keeps what they know of ids.
+#[derive(Debug, Default)]
+pub(super) struct Hub {
+    signals: Mutex<Vec<Weak<Signal>>>,
+    ids: Mutex<HashMap<(AgentName, String), TaskId>>,
+}
+
+impl Hub {
+    /// A task was changed by us.
+    pub(super) fn touched(&self, task: &TaskRef) {
+        lock(&self.signals).retain(|signal| {
+            let Some(signal) = signal.upgrade() else { return false };
+            signal.leave(|hints| {
+                hints.tasks.insert(task.clone());
+            });
+            true
+        });
+    }
+
+    /// Notes that an id is in use.
+    pub(super) fn used(&self, task: &TaskRef) {
+        let key = (task.agent.clone(), task.id.as_str().to_ascii_lowercase());
+        lock(&self.ids).entry(key).or_insert_with(|| task.id.clone());
+    }
+
+    /// Notes that an id is free again.
+    pub(super) fn unused(&self, task: &TaskRef) {
+        lock(&self.ids).remove(&(task.agent.clone(), task.id.as_str().to_ascii_lowercase()));
+    }
+
+    /// The id that differs from this one in capitals only.
+    pub(super) fn twin(&self, task: &TaskRef) -> Option<TaskId> {
+        let key = (task.agent.clone(), task.id.as_str().to_ascii_lowercase());
+        lock(&self.ids).get(&key).filter(|id| **id != task.id).cloned()
+    }
+}
+
+/// Starts a watch; it ends when the receiver is dropped.
+pub(super) fn start(store: &Arc<Store>) -> Result<mpsc::Receiver<Change>, QueueError> {
+    let (sink, receiver) = mpsc::channel(CHANNEL);
+    let signal = Arc::new(Signal::default());
+    lock(&store.hub.signals).push(Arc::downgrade(&signal));
+    let eyes = Eyes::open(store, &signal);
+    let notice = Notice::new(Arc::clone(store), sink);
+    thread::Builder::new()
+        .name("queue-watch".into())
+        .spawn(move || run(notice, &signal, eyes))
+        .map_err(|source| QueueError::Io { action: "start a thread to watch", path: PathBuf::new(), source })?;
+    Ok(receiver)
+}
+
+fn run(mut notice: Notice, signal: &Arc<Signal>, mut eyes: Eyes) {
+    notice.polling(eyes.blind.clone());
+    notice.everything();
+    let mut checked = Instant::now();
+    let mut rounds: u32 = 0;
+    while !notice.is_over() {
+        let pace = if eyes.blind.is_some() { POLL } else { SAFETY };
+        let due = checked + pace;
+        let hints = signal.take(notice.next_due().map_or(due, |at| at.min(due)));
+        let all = hints.everything;
+        notice.hints(hints);
+        notice.due();
+        if Instant::now() < due && !all {
+            continue;
+        }
+        checked = Instant::now();
+        rounds += 1;
+        if eyes.replaced(&notice.store) {
+            eyes = Eyes::open(&notice.store, signal);
+            notice.polling(eyes.blind.clone());
+            notice.everything();
+            continue;
+        }
+        // Every half minute by events, every two seconds by polling: also files that were edited in place.
+        let deep = all || rounds.is_multiple_of(if eyes.blind.is_some() { 8 } else { 15 });
+        notice.safety(deep);
+    }
+}
+
+/// The kernel's watch on every folder, as far as it works.
+struct Eyes {
+    /// Dropping it ends the watch.
+    _watcher: Option<RecommendedWatcher>,
+    folders: Vec<(PathBuf, Option<u64>)>,
+    /// Why folders are looked at now and then, where they are.
+    blind: Option<String>,
+}
+
+/// Every folder of a stage that matters.
+fn folders(store: &Store) -> HashMap<PathBuf, Folder> {
+    let mut all = HashMap::from([(store.layout.all_tasks(), Folder::Root)]);
+    for agent in &store.settings.agents {
+        all.insert(store.layout.inbox(agent), Folder::Inbox(agent.clone()));
+        all.insert(store.layout.all_attempts(agent), Folder::Attempts(agent.clone()));
+        all.insert(store.layout.rejected(agent), Folder::Rejected(agent.clone()));
+        all.insert(store.layout.results(agent), Folder::Results(agent.clone()));
+    }
+    all
+}
+
+fn inode(path: &Path) -> Option<u64> {
+    Stamp::at(path).ok().flatten().map(|stamp| stamp.inode)
+}
+
+impl Eyes {
+    fn open(store: &Store, signal: &Arc<Signal>) -> Self {
+        for agent in &store.settings.agents {
+            if let Err(error) = store.layout.make(agent) {
+                tracing::error!(%error, "could not make the queue's folders");
+            }
+        }
+        let map = folders(store);
+        let paths: Vec<PathBuf> = map.keys().cloned().collect();
+        let (watcher, blind) = if store.settings.polling {
+            (None, Some("asked to look now and then".to_owned()))
+        } else {
+            match Self::watch(&paths, &map, signal) {
+                Ok((watcher, blind)) => (Some(watcher), blind),
+                Err(error) => (None, Some(format!("the kernel refused to watch: {error}"))),
+            }
+        };
+        let folders = paths.into_iter().map(|path| (inode(&path), path)).map(|(inode, path)| (path, inode)).collect();
+        Self { _watcher: watcher, folders, blind }
+    }
+
+    fn watch(
+        paths: &[PathBuf],
+        map: &HashMap<PathBuf, Folder>,
+        signal: &Arc<Signal>,
+    ) -> notify::Result<(RecommendedWatcher, Option<String>)> {
+        let ears = Arc::downgrade(signal);
+        let known = map.clone();
+        let mut watcher = RecommendedWatcher::new(
+            move |event: notify::Result<Event>| {
+                if let Some(signal) = ears.upgrade() {
+                    heard(&signal, &known, event);
+                }
+            },
+            Config::default(),
+        )?;
+        for path in paths {
+            watcher.watch(path, RecursiveMode::NonRecursive)?;
+        }
+        let name = disk::temporary(CANARY_NAME);
+        let canaries: Vec<PathBuf> = paths.iter().map(|path| path.join(&name)).collect();
+        for canary in &canaries {
+            drop(std::fs::File::create(canary)?);
+        }
+        signal.wait(Instant::now() + CANARY, |hints| hints.canaries.len() == paths.len());
+        for canary in &canaries {
+            disk::remove_quietly(canary);
+        }
+        let hints = lock(&signal.hints);
+        let deaf: Vec<String> = paths
+            .iter()
+            .filter(|path| map.get(*path).is_none_or(|folder| !hints.canaries.contains(folder)))
+            .map(|path| path.display().to_string())
+            .collect();
+        drop(hints);
+        let blind = (!deaf.is_empty()).then(|| format!("no events from {}", deaf.join(", ")));
+        Ok((watcher, blind))
+    }
+
+    /// Whether a watched folder was removed or replaced, so that the watch hangs in the air.
+    fn replaced(&self, store: &Store) -> bool {
+        let lost: Vec<&PathBuf> =
+            self.folders.iter().filter(|(path, known)| inode(path) != *known).map(|(path, _)| path).collect();
+        for path in &lost {
+            tracing::warn!(path = store.layout.shown(path), "a folder of the queue was removed or replaced");
+        }
+        !lost.is_empty()
+    }
+}
+
+/// Turns one message of the kernel into hints.
+fn heard(signal: &Signal, folders: &HashMap<PathBuf, Folder>, event: notify::Result<Event>) {
+    let event = match event {
+        Ok(event) if event.need_rescan() => return signal.leave(|hints| hints.everything = true),
+        Ok(event) => event,
+        Err(error) => {
+            tracing::warn!(%error, "the kernel's watch reported an error");
+            return signal.leave(|hints| hints.everything = true);
+        }
+    };
+    let from = matches!(event.kind, EventKind::Modify(ModifyKind::Name(RenameMode::From)));
+    let whole = match event.kind {
+        EventKind::Access(AccessKind::Close(AccessMode::Write))
+        | EventKind::Modify(ModifyKind::Name(RenameMode::To)) => true,
+        // Our own looking makes these; and a rename within one folder is told three times.
+        EventKind::Access(_) | EventKind::Modify(ModifyKind::Name(RenameMode::Both)) => return,
+        EventKind::Any | EventKind::Create(_) | EventKind::Modify(_) | EventKind::Remove(_) | EventKind::Other => false,
+    };
+    for path in &event.paths {
+        let (Some(folder), Some(name)) = (path.parent().and_then(|parent| folders.get(parent)), path.file_name())
+        else {
+            continue;
+        };
+        let text = name.to_string_lossy();
+        if text.starts_with(CANARY_NAME) {
+            signal.leave(|hints| {
+                hints.canaries.insert(folder.clone());
+            });
+            continue;
+        }
+        match folder {
+            Folder::Attempts(agent) => {
+                let id = attempts::task_of_temporary(&text).filter(|_| from).and_then(|id| TaskId::new(id).ok());
+                if let Some(id) = id {
+                    let task = TaskRef::new(agent.clone(), id);
+                    signal.leave(|hints| {
+                        hints.tasks.insert(task);
+                    });
+                }
+            }
+            Folder::Root | Folder::Inbox(_) | Folder::Rejected(_) | Folder::Results(_) => {
+                if text.starts_with('.') {
+                    continue;
+                }
+                let keeps = matches!(event.kind, EventKind::Modify(ModifyKind::Metadata(_)));
+                signal.leave(|hints| {
+                    let known = hints.names.entry((folder.clone(), name.to_owned())).or_insert(whole);
+                    *known = whole || (keeps && *known);
+                });
+            }
+        }
+    }
+}

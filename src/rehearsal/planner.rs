@@ -1,0 +1,564 @@
+//! A plan by simple rules, in the goal's own words: sentences, `and` and commas before a verb make tasks, `then` makes
+//! an order, words choose the agent.
+
+use serde_json::{Value, json};
+
+use super::{asked::Asked, fault, sample};
+use crate::model::{PlanTask, text};
+
+/// Tasks a plan of ours may have; what goes beyond joins the last one.
+const CAP: usize = 12;
+/// Steps in a row; likewise.
+const DEPTH: usize = 6;
+/// Agents where the request names none.
+const AGENTS: [&str; 3] = ["marie", "anga", "fabien"];
+
+/// Openings of words, and the agent they speak for.
+const STEMS: [(&str, &[&str]); 3] = [
+    (
+        "marie",
+        &[
+            "danc", "class", "choreo", "hip-hop", "ballet", "jazz", "recital", "lesson", "student", "pupil", "teach",
+            "rehears", "rhythm", "routine", "stretch", "warm-up", "music", "song", "quiz",
+        ],
+    ),
+    (
+        "anga",
+        &[
+            "api",
+            "bug",
+            "code",
+            "fix",
+            "test",
+            "deploy",
+            "database",
+            "server",
+            "script",
+            "website",
+            "page",
+            "program",
+            "build",
+            "implement",
+            "refactor",
+            "migrat",
+            "endpoint",
+            "backend",
+            "frontend",
+            "app",
+            "rust",
+            "python",
+            "crash",
+            "error",
+            "log",
+            "sign-up",
+            "parser",
+        ],
+    ),
+    (
+        "fabien",
+        &[
+            "announc",
+            "market",
+            "post",
+            "newsletter",
+            "campaign",
+            "email",
+            "e-mail",
+            "social",
+            "audience",
+            "brand",
+            "advert",
+            "slogan",
+            "press",
+            "flyer",
+            "invit",
+            "copy",
+            "promot",
+            "customer",
+            "sell",
+            "launch",
+            "tagline",
+        ],
+    ),
+];
+
+/// Words that open an order; `and` or a comma before one of them begins another task.
+const VERBS: &str = " add analyse analyze announce answer ask assess audit book build calculate call change check choose \
+    clean collect compare compose convert count create cut debug decide define delete deploy describe design develop \
+    document draft draw edit estimate evaluate explain extend find fix format generate get give identify implement improve \
+    install invent investigate invite launch list look make map measure merge migrate move name optimise optimize order \
+    organise organize outline pick plan post predict prepare present price print promote propose publish rank read record \
+    refactor release remove rename repair replace report research review rewrite run schedule search sell send set show \
+    simplify sketch sort split start study suggest summarise summarize teach tell test translate try update upgrade use \
+    verify warn wire write ";
+
+/// The plan as the JSON that was asked for.
+pub(super) fn answer(asked: &Asked) -> Value {
+    let goal = goal(&asked.prompt);
+    let agents = agents(asked);
+    let is_sample = squeeze(&goal) == squeeze(sample::SAMPLE_GOAL);
+    let (summary, tasks) = if is_sample && AGENTS.iter().all(|name| agents.iter().any(|agent| agent == name)) {
+        (sample::SUMMARY.to_owned(), sample::plan())
+    } else {
+        let tasks = plan(&goal, &agents);
+        let parts = if tasks.len() == 1 { "one task".to_owned() } else { format!("{} tasks", tasks.len()) };
+        let goal = text::clip(&fault::without(&squeeze(&goal)), 600).into_owned();
+        (format!("A rehearsal plan in {parts}, split by simple rules, for: {goal}"), tasks)
+    };
+    json!({ "summary": summary, "tasks": tasks })
+}
+
+/// The goal's text in a request for a plan.
+fn goal(prompt: &str) -> String {
+    let inside = prompt.split_once("<goal>").and_then(|(_, tail)| tail.split_once("</goal>"));
+    let goal = match inside {
+        Some((goal, _)) => goal,
+        None => prompt.split_once('\n').map_or("", |(_, rest)| rest),
+    };
+    text::scrub(goal.trim()).into_owned()
+}
+
+/// The agents a request names: lines like ``- `marie`: what she does``.
+fn agents(asked: &Asked) -> Vec<String> {
+    let named = asked.system.lines().filter_map(|line| {
+        let (name, role) = line.trim().strip_prefix("- `")?.split_once('`')?;
+        (role.starts_with(':') && crate::model::AgentName::new(name).is_ok()).then(|| name.to_owned())
+    });
+    let named: Vec<String> = match asked.system.split_once("# Agents") {
+        Some(_) => named.collect(),
+        None => Vec::new(),
+    };
+    if named.is_empty() { AGENTS.map(str::to_owned).to_vec() } else { named }
+}
+
+fn squeeze(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// When a step may start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Order {
+    /// At once.
+    Free,
+    /// After the step before it.
+    AfterStep,
+    /// After everything before it.
+    AfterAll,
+}
+
+/// What is done side by side.
+struct Step {
+    pieces: Vec<String>,
+    order: Order,
+}
+
+fn plan(goal: &str, agents: &[String]) -> Vec<PlanTask> {
+    let shown_goal = text::clip(&fault::without(&squeeze(goal)), 600).into_owned();
+    let steps = capped(steps(goal));
+    let count: usize = steps.iter().map(|step| step.pieces.len()).sum();
+    let mut tasks: Vec<PlanTask> = Vec::new();
+    let mut level: Vec<String> = Vec::new();
+    let mut taken = vec![0_usize; agents.len()];
+    for step in steps {
+        let last = std::mem::take(&mut level);
+        let before = match step.order {
+            Order::Free => Vec::new(),
+            Order::AfterStep => last,
+            Order::AfterAll => ends(&tasks),
+        };
+        for piece in step.pieces {
+            let words = fault::without(&piece);
+            let chosen = choose(&words, agents, &taken);
+            if let Some(count) = taken.get_mut(chosen) {
+                *count += 1;
+            }
+            let id = free_id(&words, &tasks);
+            let inputs = match before.as_slice() {
+                [] => "nothing but this text".to_owned(),
+                before => format!("the results of {}", before.join(", ")),
+            };
+            let part = if count == 1 {
+                String::new()
+            } else {
+                format!("\nIt is one part of this goal; the others are done elsewhere: {shown_goal}")
+            };
+            let description = format!(
+                "{}\nInputs: {inputs}.{part}\nOutput: what was done and found, in a few short paragraphs.\nBoundaries: only \
+                 this part; say what is left open.",
+                sentence(&text::clip(&piece, 4000))
+            );
+            level.push(id.clone());
+            tasks.push(PlanTask {
+                id,
+                worker: agents.get(chosen).cloned().unwrap_or_default(),
+                title: title(&words),
+                description,
+                dependencies: before.clone(),
+                done_when: vec!["The answer says what was done and what is still open".to_owned()],
+                minutes: 4.0,
+            });
+        }
+    }
+    tasks
+}
+
+fn title(words: &str) -> String {
+    if !words.chars().any(char::is_alphanumeric) {
+        return "A task without words".to_owned();
+    }
+    text::first_line(sentence(words).trim_end_matches('.'), 70)
+}
+
+/// The tasks that nothing waits for yet.
+fn ends(tasks: &[PlanTask]) -> Vec<String> {
+    let waited = |id: &String| tasks.iter().any(|task| task.dependencies.contains(id));
+    tasks.iter().map(|task| task.id.clone()).filter(|id| !waited(id)).collect()
+}
+
+fn sentence(words: &str) -> String {
+    let words = words.trim();
+    let mut letters = words.chars();
+    let first: String = letters.next().map(|c| c.to_uppercase().collect()).unwrap_or_default();
+    let rest = letters.as_str();
+    let end = if words.ends_with(['.', '!', '?', ']', '…']) { "" } else { "." };
+    format!("{first}{rest}{end}")
+}
+
+/// Sentences, then steps, then pieces.
+fn steps(goal: &str) -> Vec<Step> {
+    let mut steps: Vec<Step> = Vec::new();
+    for line in goal.lines() {
+        for sentence in sentences(bullet(line.trim())) {
+            for (at, part) in split_then(&sentence).into_iter().enumerate() {
+                let (opened, part) = opening(&part);
+                let pieces = pieces(part);
+                if pieces.is_empty() {
+                    continue;
+                }
+                let order = match (steps.is_empty(), at > 0, opened) {
+                    (true, _, _) | (false, false, false) => Order::Free,
+                    (false, true, _) => Order::AfterStep,
+                    (false, false, true) => Order::AfterAll,
+                };
+                steps.push(Step { pieces, order });
+            }
+        }
+    }
+    if steps.is_empty() {
+        steps.push(Step {
+            pieces: vec!["Say what would be needed for a goal without words".to_owned()],
+            order: Order::Free,
+        });
+    }
+    steps
+}
+
+/// A line without what marks it as an entry of a list.
+fn bullet(line: &str) -> &str {
+    let rest = line.trim_start_matches(['-', '*', '•', '#']).trim_start();
+    match rest.split_once(['.', ')']) {
+        Some((number, tail))
+            if !number.is_empty() && number.chars().all(|c| c.is_ascii_digit()) && tail.starts_with(' ') =>
+        {
+            tail.trim_start()
+        }
+        _ => rest,
+    }
+}
+
+/// Splits at `.`, `!`, `?` before a blank, and at `;`. Short words before a dot are abbreviations.
+fn sentences(line: &str) -> Vec<String> {
+    let mut all = Vec::new();
+    let mut one = String::new();
+    let mut letters = line.chars().peekable();
+    while let Some(c) = letters.next() {
+        let at_blank = letters.peek().is_none_or(|next| next.is_whitespace());
+        let word = one.rsplit(char::is_whitespace).next().unwrap_or_default().chars().count();
+        match c {
+            ';' => all.push(std::mem::take(&mut one)),
+            '!' | '?' if at_blank => all.push(std::mem::take(&mut one)),
+            '.' if at_blank && word > 3 => all.push(std::mem::take(&mut one)),
+            c => one.push(c),
+        }
+    }
+    all.push(one);
+    // A directive after the end of a sentence belongs to that sentence.
+    let mut kept: Vec<String> = Vec::new();
+    for one in all {
+        match kept.last_mut() {
+            Some(last) if fault::without(&one).is_empty() => last.push_str(&one),
+            _ if one.trim().is_empty() => {}
+            _ => kept.push(one.trim().to_owned()),
+        }
+    }
+    kept
+}
+
+/// Splits at `then`, `after that`, `afterwards`, and drops the comma and the `and` before.
+fn split_then(sentence: &str) -> Vec<String> {
+    let mut parts = vec![Vec::new()];
+    let words: Vec<&str> = sentence.split_whitespace().collect();
+    let mut at = 0;
+    while let Some(word) = words.get(at) {
+        let plain = word.trim_end_matches(',').to_lowercase();
+        let next = words.get(at + 1).map(|w| w.trim_end_matches(',').to_lowercase());
+        let width = match (&*plain, next.as_deref()) {
+            ("then" | "afterwards", _) => 1,
+            ("after", Some("that")) => 2,
+            _ => 0,
+        };
+        let open = parts.last_mut();
+        match open {
+            Some(open) if width == 0 => open.push((*word).to_owned()),
+            Some(open) if !open.is_empty() => {
+                if open.last().is_some_and(|w| w.eq_ignore_ascii_case("and")) {
+                    open.pop();
+                }
+                parts.push(Vec::new());
+            }
+            // A sentence that opens with "then" says so to its caller.
+            Some(open) => open.push("then".to_owned()),
+            None => {}
+        }
+        at += width.max(1);
+    }
+    parts.into_iter().map(|words| words.join(" ").trim_end_matches(',').to_owned()).collect()
+}
+
+/// Takes `then`, `first`, `finally`, `please`, `and` off the front; the first and third of them mean "after what was before".
+fn opening(part: &str) -> (bool, &str) {
+    let mut rest = part.trim();
+    let mut after = false;
+    loop {
+        let (word, tail) = rest.split_once(' ').unwrap_or((rest, ""));
+        match word.trim_end_matches(',').to_lowercase().as_str() {
+            "then" | "finally" | "next" | "lastly" if !tail.is_empty() => after = true,
+            "first" | "please" | "and" | "also" if !tail.is_empty() => {}
+            _ => return (after, rest),
+        }
+        rest = tail.trim_start();
+    }
+}
+
+/// Splits at commas and `and` where an order begins behind them.
+fn pieces(part: &str) -> Vec<String> {
+    let mut pieces: Vec<Vec<&str>> = vec![Vec::new()];
+    let mut words = part.split_whitespace().peekable();
+    while let Some(word) = words.next() {
+        let open = pieces.last_mut();
+        let Some(open) = open else { break };
+        let is_and = word.eq_ignore_ascii_case("and");
+        if !is_and {
+            open.push(word);
+        }
+        let joint = is_and || (word.ends_with(',') && !words.peek().is_some_and(|w| w.eq_ignore_ascii_case("and")));
+        let order = words.peek().is_some_and(|next| is_verb(next));
+        if joint && order && !open.is_empty() {
+            pieces.push(Vec::new());
+        } else if is_and {
+            open.push(word);
+        }
+    }
+    let joined = pieces.into_iter().map(|words| words.join(" ").trim_end_matches([',', ' ', '.']).to_owned());
+    joined.filter(|piece| !piece.is_empty()).collect()
+}
+
+fn is_verb(word: &str) -> bool {
+    let word = word.trim_matches(|c: char| !c.is_alphanumeric()).to_lowercase();
+    !word.is_empty() && VERBS.contains(&format!(" {word} "))
+}
+
+/// Joins what goes beyond [`CAP`] and [`DEPTH`] to the last piece that fits.
+fn capped(steps: Vec<Step>) -> Vec<Step> {
+    let mut kept: Vec<Step> = Vec::new();
+    let (mut count, mut depth, mut deepest) = (0, 0, 0);
+    for step in steps {
+        let next = match step.order {
+            Order::Free => 1,
+            Order::AfterStep => depth + 1,
+            Order::AfterAll => deepest + 1,
+        };
+        let room = if next > DEPTH { 0 } else { CAP.saturating_sub(count).min(step.pieces.len()) };
+        let mut pieces = step.pieces;
+        let rest = pieces.split_off(room);
+        if !pieces.is_empty() {
+            count += pieces.len();
+            depth = next;
+            deepest = deepest.max(depth);
+            kept.push(Step { pieces, order: step.order });
+        }
+        if let Some(last) = kept.last_mut().and_then(|step| step.pieces.last_mut()) {
+            for piece in rest {
+                last.push_str("; then ");
+                last.push_str(&piece);
+            }
+        }
+    }
+    kept
+}
+
+/// The agent whose words occur most, else the one with the fewest tasks.
+fn choose(words: &str, agents: &[String], taken: &[usize]) -> usize {
+    let lower = words.to_lowercase();
+    let score = |agent: &str| {
+        // An agent that is called by name is meant.
+        let named = lower.split(|c: char| !c.is_alphanumeric()).any(|word| word == agent);
+        let stems = STEMS.iter().find(|(name, _)| *name == agent).map_or(&[][..], |(_, stems)| *stems);
+        let hits = lower.split_whitespace().filter(|word| {
+            let word = word.trim_matches(|c: char| !c.is_alphanumeric());
+            stems.iter().any(|stem| word.starts_with(stem))
+        });
+        hits.count() + if named { 100 } else { 0 }
+    };
+    let scores: Vec<usize> = agents.iter().map(|agent| score(agent)).collect();
+    let best = scores.iter().max().copied().unwrap_or(0);
+    if best == 0 {
+        return (0..agents.len()).min_by_key(|&at| taken.get(at)).unwrap_or(0);
+    }
+    scores.iter().position(|&score| score == best).unwrap_or(0)
+}
+
+/// A short id out of the words that carry meaning, unlike all ids so far.
+fn free_id(words: &str, tasks: &[PlanTask]) -> String {
+    const SMALL: &str =
+        " a an and are as at by for from in into is it its me my of on or our that the their this to with your ";
+    const RESERVED: [&str; 5] = ["all", "goal", "none", "orchestrator", "self"];
+    let mut id = String::new();
+    let plain = words.to_ascii_lowercase();
+    let carrying = plain
+        .split(|c: char| !c.is_ascii_alphanumeric())
+        .filter(|word| !word.is_empty() && !SMALL.contains(&format!(" {word} ")));
+    for word in carrying.take(3) {
+        if id.len() + word.len() > 40 {
+            break;
+        }
+        if !id.is_empty() {
+            id.push('-');
+        }
+        id.push_str(word);
+    }
+    if id.is_empty() || RESERVED.contains(&&*id) {
+        id.insert_str(0, if id.is_empty() { "task" } else { "task-" });
+    }
+    let is_free = |id: &str| tasks.iter().all(|task| task.id != id);
+    if is_free(&id) {
+        return id;
+    }
+    (2..=CAP + 1).map(|n| format!("{id}-{n}")).find(|id| is_free(id)).unwrap_or(id)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn three() -> Vec<String> {
+        AGENTS.map(str::to_owned).to_vec()
+    }
+
+    fn outline(goal: &str) -> Vec<String> {
+        plan(goal, &three())
+            .into_iter()
+            .map(|t| {
+                format!("{} {} <{}", t.worker, t.title, t.dependencies.join(" ")).trim_end_matches(" <").to_owned()
+            })
+            .collect()
+    }
+
+    #[test]
+    fn a_goal_is_split_where_an_order_begins_and_nowhere_else() {
+        assert_eq!(outline("Write a poem about ballet and jazz"), ["marie Write a poem about ballet and jazz"]);
+        assert_eq!(
+            outline("fix the login bug, and announce it to our customers."),
+            ["anga Fix the login bug", "fabien Announce it to our customers"]
+        );
+        assert_eq!(
+            outline("Review the API, then write tests and draft a newsletter"),
+            ["anga Review the API", "anga Write tests <review-api", "fabien Draft a newsletter <review-api"]
+        );
+        assert_eq!(
+            outline("1. Plan a class\n2. Finally, publish a post about v1.2 e.g. today."),
+            ["marie Plan a class", "fabien Publish a post about v1.2 e.g. today <plan-class"]
+        );
+        assert_eq!(
+            outline("Review the API, then write tests. Draft a flyer. Finally, sort the log"),
+            [
+                "anga Review the API",
+                "anga Write tests <review-api",
+                "fabien Draft a flyer",
+                "anga Sort the log <write-tests draft-flyer"
+            ]
+        );
+        assert_eq!(outline("Ask anga to count the chairs"), ["anga Ask anga to count the chairs"]);
+    }
+
+    #[test]
+    fn a_directive_stays_with_its_own_piece_and_out_of_every_title() {
+        let tasks = plan("Fix the bug [[rehearse:429*2]] and announce it. [[rehearse:refuse]]", &three());
+        assert_eq!(tasks.len(), 2);
+        for (task, fault) in tasks.iter().zip(["[[rehearse:429*2]]", "[[rehearse:refuse]]"]) {
+            assert_eq!(task.description.matches("[[").count(), 1, "{}", task.description);
+            assert!(task.description.contains(fault));
+            assert!(!task.title.contains("[["));
+        }
+    }
+
+    #[test]
+    fn only_agents_that_the_request_names_get_tasks() {
+        let prompt = format!("{}\n\n<goal>\nannounce recital week\n</goal>\n", crate::orchestrator::plan::HEADING);
+        let body = json!({"model": "m", "system": "# Agents\n\n- `zoe`: paints\n- `not a name`: x\n", "messages": [
+            {"role": "user", "content": prompt}]});
+        let plan = answer(&Asked::read(body.to_string().as_bytes()).unwrap());
+        assert_eq!(plan["tasks"][0]["worker"], "zoe");
+    }
+
+    #[test]
+    fn a_goal_without_words_still_gives_a_plan() {
+        for goal in ["", " ", "[[rehearse:cut]],", "...", "\u{200b}", "and then and"] {
+            check(&plan(goal, &three()));
+        }
+    }
+
+    fn check(tasks: &[PlanTask]) {
+        assert!((1..=12).contains(&tasks.len()));
+        let mut seen = HashSet::new();
+        for task in tasks {
+            assert!(AGENTS.contains(&&*task.worker), "{task:?}");
+            assert!(task.dependencies.iter().all(|d| seen.contains(d)), "order: {task:?}");
+            assert_eq!(task.dependencies.iter().collect::<HashSet<_>>().len(), task.dependencies.len());
+            let fits = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '-' | '_');
+            assert!(task.id.len() <= 48 && task.id.chars().all(fits) && !task.id.starts_with(['-', '_']), "{task:?}");
+            assert!(seen.insert(task.id.clone()), "twice: {}", task.id);
+            for text in [&task.title, &task.description, &task.done_when[0]] {
+                assert!(!text.trim().is_empty(), "{task:?}");
+                assert!(matches!(text::scrub(text), std::borrow::Cow::Borrowed(_)), "{task:?}");
+            }
+            assert!(!task.title.contains('\n') && task.title.chars().count() <= 120);
+        }
+    }
+
+    #[test]
+    fn the_sample_plan_uses_everybody_fans_out_chains_and_fails_once() {
+        let tasks = sample::plan();
+        check(&tasks);
+        for agent in AGENTS {
+            assert!(tasks.iter().any(|t| t.worker == agent));
+        }
+        let users = |id: &str| tasks.iter().filter(|t| t.dependencies.iter().any(|d| d == id)).count();
+        assert!(tasks.iter().any(|t| users(&t.id) > 1), "a fan-out");
+        let failing: Vec<_> = tasks.iter().filter(|t| t.description.contains("rehearse:refuse")).collect();
+        assert_eq!(failing.len(), 1);
+        assert_eq!(users(&failing[0].id), 0, "what fails holds nobody up");
+        assert!(tasks.iter().any(|t| t.description.contains("rehearse:subagent")));
+    }
+
+    proptest! {
+        #[test]
+        fn any_goal_gives_a_valid_plan(goal in "\\PC{0,200}|(write|fix|and|then|,|\\.| |\n|;|all|\\[\\[rehearse:cut\\]\\]|é|first|[a-z]{1,9}){0,80}") {
+            check(&plan(&text::scrub(goal.trim()), &three()));
+        }
+    }
+}

@@ -1,0 +1,285 @@
+//! How the room's effects are carried out: each a future that ends in at most one event.
+
+use std::{fs, io::Write as _, os::unix::process::ExitStatusExt as _, path::Path, process::ExitStatus, sync::Arc};
+
+use futures_util::future::BoxFuture;
+
+use secrecy::{ExposeSecret as _, SecretString};
+
+use super::serve::Settings;
+use crate::{
+    api,
+    attach::wire::{Door, WorkerTell},
+    gateway::{Gateway, Identity, Purpose, TokenHash},
+    ledger::Prices,
+    model::{AgentName, Clock, Fault, GoalId, Plan, SlotId, Spend, TaskRef, text},
+    orchestrator::{Prompt, plan, synthesis},
+    queue::{Changes, Queue as _, QueueError, Submitted, file::FileQueue},
+    room::{Answer, Effect, Event, GoalEvent, OrderId, TaskEvent},
+};
+
+/// The doors, and what they are used with.
+#[derive(Debug)]
+pub struct World {
+    /// What the room was opened with.
+    pub settings: Settings,
+    /// Tasks and results.
+    pub queue: FileQueue,
+    /// Model calls.
+    pub gateway: Gateway,
+    clock: Clock,
+    prices: Prices,
+    /// The orchestrator's own token.
+    token: SecretString,
+}
+
+/// How the queue is opened by the room and by its workers alike.
+pub fn queue_settings(
+    stage: &Path,
+    agents: Vec<AgentName>,
+    attempts: u32,
+    clock: Clock,
+) -> crate::queue::file::Settings {
+    crate::queue::file::Settings { attempts, ..crate::queue::file::Settings::new(stage, agents, clock) }
+}
+
+/// `exit 0`, `signal 9`.
+pub fn how(status: ExitStatus) -> String {
+    match (status.code(), status.signal()) {
+        (Some(code), _) => format!("exit {code}"),
+        (None, Some(signal)) => format!("signal {signal}"),
+        (None, None) => "ended".to_owned(),
+    }
+}
+
+impl World {
+    /// Gathers the doors and gets the orchestrator its token.
+    pub fn new(settings: Settings, queue: FileQueue, gateway: Gateway, clock: Clock) -> anyhow::Result<Self> {
+        let token = gateway.issue_token(Identity::Orchestrator)?;
+        Ok(Self { settings, queue, gateway, clock, prices: Prices::embedded(), token })
+    }
+
+    /// Where a worker's model calls go; a token that it has already stays good.
+    pub fn welcome(&self, slot: &SlotId, token: Option<&str>) -> Result<WorkerTell, String> {
+        let identity = Identity::Worker(slot.clone());
+        if !self.gateway.has_key(&identity) {
+            return Ok(WorkerTell::Welcome(None));
+        }
+        let token = if let Some(token) = token {
+            self.gateway.adopt_token(TokenHash::of(token.as_bytes()), identity);
+            token.to_owned()
+        } else {
+            let token = self.gateway.issue_token(identity).map_err(|error| format!("could not {error}"))?;
+            token.expose_secret().to_owned()
+        };
+        Ok(WorkerTell::Welcome(Some(Door { url: self.gateway.url(), token })))
+    }
+
+    /// What it means when an effect does not come back.
+    pub fn failure(effect: &Effect) -> Option<Event> {
+        let message = || "podium failed inside; see logs/podium.log".to_owned();
+        let refused = |id: &OrderId| {
+            let answer = Answer::Refused { reason: message() };
+            Some(Event::Task(TaskEvent::Answered { id: *id, answer }))
+        };
+        match effect {
+            Effect::Submit { id, .. } | Effect::RetryTask { id, .. } => refused(id),
+            Effect::EndTask { id, .. } => id.as_ref().and_then(refused),
+            Effect::Plan { goal, round, .. } => {
+                Some(Event::Goal(GoalEvent::PlanFailed { id: goal.clone(), round: *round, message: message() }))
+            }
+            Effect::Publish { goal, .. } => {
+                Some(Event::Goal(GoalEvent::PublishFailed { id: goal.clone(), message: message() }))
+            }
+            Effect::Synthesise { goal, .. } => {
+                Some(Event::Goal(GoalEvent::ReportFailed { id: goal.clone(), message: message() }))
+            }
+            Effect::Answer { .. }
+            | Effect::SpawnWorker { .. }
+            | Effect::Assign { .. }
+            | Effect::CancelAttempt { .. }
+            | Effect::StopWorker { .. }
+            | Effect::Recover { .. }
+            | Effect::Shutdown => None,
+        }
+    }
+
+    /// Carries out one effect that takes time.
+    pub fn carry_out(self: Arc<Self>, effect: Effect) -> BoxFuture<'static, Option<Event>> {
+        Box::pin(async move { self.dispatch(effect).await })
+    }
+
+    async fn dispatch(&self, effect: Effect) -> Option<Event> {
+        match effect {
+            Effect::Recover { task } => self.recover(task).await,
+            Effect::Submit { id, spec } => {
+                let task = spec.task.clone();
+                let answer = match self.queue.submit(*spec).await {
+                    Ok(Submitted::New | Submitted::Exists) => done(format!("{task} is in the queue"), &task),
+                    Ok(Submitted::Conflict) => refused(format!("{task} is known already, with other content")),
+                    Ok(Submitted::Full { waiting, limit }) => {
+                        refused(format!("{waiting} tasks wait already, at most {limit} may"))
+                    }
+                    Err(error) => could_not(&error),
+                };
+                Some(answered(id, answer))
+            }
+            Effect::EndTask { id, task, ending } => {
+                let ended = self.queue.end(&task, ending).await;
+                if let Err(error) = &ended {
+                    tracing::warn!(%error, %task, "a task could not be ended");
+                }
+                let answer = match ended {
+                    Ok(_) => done(format!("{task} is ended"), &task),
+                    Err(error) => could_not(&error),
+                };
+                id.map(|id| answered(id, answer))
+            }
+            Effect::RetryTask { id, task, description } => {
+                let answer = match self.queue.retry(&task, Changes { description }).await {
+                    Ok(()) => done(format!("{task} starts again"), &task),
+                    Err(error) => could_not(&error),
+                };
+                Some(answered(id, answer))
+            }
+            Effect::Plan { goal, text, round, repair } => {
+                let repair = repair.as_ref().map(|(answer, faults)| (answer.as_str(), faults.as_slice()));
+                Some(Event::Goal(self.plan(goal, &text, round, repair).await))
+            }
+            Effect::Publish { goal, tasks } => Some(Event::Goal(match self.publish(tasks).await {
+                Ok(()) => GoalEvent::Published { id: goal },
+                Err(message) => GoalEvent::PublishFailed { id: goal, message },
+            })),
+            Effect::Synthesise { goal, text, plan } => Some(Event::Goal(self.synthesise(goal, &text, &plan).await)),
+            Effect::Answer { .. }
+            | Effect::SpawnWorker { .. }
+            | Effect::Assign { .. }
+            | Effect::CancelAttempt { .. }
+            | Effect::StopWorker { .. }
+            | Effect::Shutdown => None,
+        }
+    }
+
+    async fn recover(&self, task: TaskRef) -> Option<Event> {
+        if let Err(error) = self.queue.recover().await {
+            tracing::error!(%error, "the queue could not be mended");
+        }
+        match self.queue.get(&task).await {
+            Ok(record) => Some(Event::Task(TaskEvent::Changed { record: Box::new(record) })),
+            Err(QueueError::Unknown(_)) => Some(Event::Task(TaskEvent::Withdrawn { task })),
+            Err(error) => {
+                tracing::error!(%error, %task, "a task could not be read");
+                None
+            }
+        }
+    }
+
+    async fn publish(&self, tasks: Vec<crate::model::TaskSpec>) -> Result<(), String> {
+        let names: Vec<_> = tasks.iter().map(|t| t.task.clone()).collect();
+        let answers = self.queue.submit_many(tasks).await.map_err(|error| error.to_string())?;
+        let bad = names.iter().zip(answers).find_map(|(name, answer)| match answer {
+            Submitted::New | Submitted::Exists => None,
+            Submitted::Conflict => Some(format!("{name} is known already, with other content")),
+            Submitted::Full { waiting, limit } => Some(format!("{waiting} tasks wait already, at most {limit} may")),
+        });
+        bad.map_or(Ok(()), Err)
+    }
+
+    async fn plan(&self, id: GoalId, goal: &str, round: u32, repair: Option<(&str, &[Fault])>) -> GoalEvent {
+        let agents: Vec<_> = self
+            .settings
+            .agents
+            .iter()
+            .map(|a| (a.settings.name.clone(), a.settings.role.clone(), a.settings.model.clone()))
+            .collect();
+        let prompt = plan::prompt(goal, &agents, &self.settings.orchestrator_prompt, repair);
+        match self.ask(&id, prompt).await {
+            Ok((reply, spend)) => {
+                let (text, model) = (reply.text(), reply.model.clone());
+                GoalEvent::Answered { id, round, text, model, spend }
+            }
+            Err(message) => GoalEvent::PlanFailed { id, round, message },
+        }
+    }
+
+    /// One call of the orchestrator's model, through the gateway like everybody's.
+    async fn ask(&self, goal: &GoalId, prompt: Prompt) -> Result<(api::Reply, Spend), String> {
+        let session = uuid::Uuid::now_v7().to_string();
+        self.gateway.attribute(session.clone(), Purpose::Goal(goal.clone()));
+        let mut settings = api::Settings::new(self.gateway.url(), self.token.clone());
+        settings.session_id = Some(session.clone());
+        let mut request = api::Request::new(&*self.settings.orchestrator.model, prompt.max_tokens, prompt.user)
+            .with_cached_system(prompt.stable);
+        if !prompt.stage.is_empty() {
+            request = request.with_system(prompt.stage);
+        }
+        if let Some(schema) = prompt.schema {
+            request = request.with_schema(schema);
+        }
+        let client = api::Client::new(settings).map_err(|error| error.to_string())?;
+        let reply = client.stream(&request, ignore).await.map_err(|error| error.to_string())?;
+        self.gateway.forget(&session);
+        let priced = self.prices.cost(&reply.model, &reply.usage, self.clock.now());
+        let spend = Spend { usage: reply.usage, cost: priced.cost, calls: 1 };
+        Ok((reply, spend))
+    }
+
+    async fn synthesise(&self, id: GoalId, goal: &str, plan: &Plan) -> GoalEvent {
+        let mut ended = Vec::with_capacity(plan.tasks.len());
+        for task in &plan.tasks {
+            let outcome = match task.reference(&id) {
+                Some(reference) => match self.queue.result(&reference).await {
+                    Ok(outcome) => outcome,
+                    Err(error) => return GoalEvent::ReportFailed { id, message: error.to_string() },
+                },
+                None => None,
+            };
+            ended.push((task.clone(), outcome));
+        }
+        let prompt = synthesis::prompt(goal, plan, &ended, &self.settings.orchestrator_prompt);
+        let (words, alone, spend) = match self.ask(&id, prompt).await {
+            Ok((reply, spend)) if !reply.text().trim().is_empty() => (Some(reply.text()), None, spend),
+            Ok((_, spend)) => (None, Some("the model's answer was empty".to_owned()), spend),
+            Err(message) => (None, Some(message), Spend::default()),
+        };
+        let report = synthesis::report(&id, goal, words.as_deref(), &ended);
+        let opening = text::first_line(words.as_deref().unwrap_or(&report), 160);
+        let path = format!("results/goals/{id}.md");
+        let target = self.settings.stage.join(&path);
+        match tokio::task::spawn_blocking(move || write_whole(&target, &report)).await {
+            Ok(Ok(())) => GoalEvent::Reported { id, path, opening, plain: alone, spend },
+            Ok(Err(error)) => GoalEvent::ReportFailed { id, message: format!("could not write {path}: {error}") },
+            Err(error) => GoalEvent::ReportFailed { id, message: error.to_string() },
+        }
+    }
+}
+
+/// The orchestrator's answers are read whole.
+fn ignore(_heard: api::Heard<'_>) {}
+
+/// Writes a file so that nobody ever reads a half of it.
+fn write_whole(path: &Path, content: &str) -> std::io::Result<()> {
+    let folder = path.parent().unwrap_or(Path::new("."));
+    fs::create_dir_all(folder)?;
+    let mut file = tempfile::Builder::new().prefix(".report-").tempfile_in(folder)?;
+    file.write_all(content.as_bytes())?;
+    file.as_file().sync_all()?;
+    file.persist(path)?;
+    fs::File::open(folder)?.sync_all()
+}
+
+fn answered(id: OrderId, answer: Answer) -> Event {
+    Event::Task(TaskEvent::Answered { id, answer })
+}
+
+fn done(text: String, task: &TaskRef) -> Answer {
+    Answer::Done { text, ids: vec![task.to_string()] }
+}
+
+fn refused(reason: String) -> Answer {
+    Answer::Refused { reason }
+}
+
+fn could_not(error: &QueueError) -> Answer {
+    refused(error.to_string())
+}

@@ -1,0 +1,128 @@
+//! From the configuration to what each role is started with.
+
+use std::{ffi::OsString, fs, path::PathBuf, time::Duration};
+
+use anyhow::Context as _;
+use secrecy::ExposeSecret as _;
+
+use super::serve::{self, Rehearsal};
+use crate::{
+    config::{Config, Env},
+    engines::Programs,
+    gateway, limiter,
+    model::{Clock, EngineKind, SlotId, id::stage_id},
+    queue::file::FileQueue,
+    room::event::{AgentSetup, Orchestrator},
+    worker::{self, Retries},
+};
+
+/// What the room is opened with.
+pub fn room(config: &Config, env: &Env) -> anyhow::Result<serve::Settings> {
+    let agents: Vec<AgentSetup> = config
+        .resolved(env)
+        .into_iter()
+        .map(|resolved| AgentSetup { settings: resolved.settings, trouble: resolved.trouble })
+        .collect();
+    let orchestrator = Orchestrator {
+        model: config.orchestrator.model.value.clone(),
+        trouble: match config.resolved_orchestrator(env) {
+            Ok(EngineKind::Claude) => Some(
+                "planning with the CLI's own login is not built yet; set ANTHROPIC_API_KEY, or rehearse".to_owned(),
+            ),
+            Ok(EngineKind::Auto | EngineKind::Messages | EngineKind::Command) => None,
+            Err(trouble) => Some(trouble),
+        },
+    };
+    let prompt = config.orchestrator_prompt();
+    let orchestrator_prompt =
+        fs::read_to_string(&prompt).with_context(|| format!("could not read {}", prompt.display()))?;
+    Ok(serve::Settings {
+        stage: config.stage.clone(),
+        agents,
+        orchestrator,
+        orchestrator_prompt,
+        max_running: *config.max_running,
+        attempts: *config.attempts,
+        day_budget: *config.budget.day,
+        gateway: gateway::Settings {
+            listen: *config.gateway,
+            upstream: config.upstream.value.clone(),
+            keys: keys(config),
+            limits: limits(config),
+            hold: gateway::Settings::HOLD,
+        },
+        rehearsal: config.is_rehearsal().then(|| Rehearsal { seed: *config.seed, pace: *config.pace }),
+        program: program()?,
+    })
+}
+
+fn keys(config: &Config) -> gateway::Keys {
+    let common = config.orchestrator_key().filter(|k| k.variable == config.api_key_env.value);
+    let own = |key: &crate::config::ApiKey| key.variable != config.api_key_env.value;
+    gateway::Keys {
+        default: common
+            .or_else(|| config.agents.iter().find_map(|a| config.key_for(&a.name).filter(|k| !own(k))))
+            .map(|k| k.secret.expose_secret().to_owned().into()),
+        agents: config
+            .agents
+            .iter()
+            .filter_map(|a| {
+                let key = config.key_for(&a.name).filter(|k| own(k))?;
+                Some((a.name.clone(), key.secret.expose_secret().to_owned().into()))
+            })
+            .collect(),
+        orchestrator: config.orchestrator_key().filter(|k| own(k)).map(|k| k.secret.clone()),
+    }
+}
+
+fn limits(config: &Config) -> std::collections::BTreeMap<String, limiter::Limit> {
+    let limit = |l: &crate::config::Limits| limiter::Limit {
+        requests: *l.requests,
+        input: *l.input_tokens,
+        output: *l.output_tokens,
+    };
+    config.limits.iter().map(|(group, limits)| (group.clone(), limit(limits))).collect()
+}
+
+/// What a worker of this slot is started with, and its queue. `engine` comes from the room, which knows the keys.
+pub fn worker(
+    config: &Config,
+    env: &Env,
+    slot: SlotId,
+    engine: Option<EngineKind>,
+    clock: Clock,
+) -> anyhow::Result<(worker::Settings, FileQueue)> {
+    let mut agent = config
+        .agents()
+        .into_iter()
+        .find(|a| a.name == slot.agent)
+        .with_context(|| format!("there is no agent {}", slot.agent))?;
+    if let Some(engine) = engine {
+        agent.engine = engine;
+    }
+    let queue = FileQueue::open(super::effects::queue_settings(
+        &config.stage,
+        config.agents().into_iter().map(|a| a.name).collect(),
+        *config.attempts,
+        clock.clone(),
+    ))?;
+    let mut settings =
+        worker::Settings::new(slot, agent, config.stage.clone(), stage_id(&config.stage), program()?, clock);
+    settings.programs =
+        Programs { podium: program()?, claude: config.find_claude(env).map(|path| vec![path.into_os_string()]) };
+    if let Some(path) = env.os("PATH") {
+        path.clone_into(&mut settings.path);
+    }
+    if let Some(lang) = env.os("LANG") {
+        settings.lang = OsString::from(lang);
+    }
+    settings.retries =
+        Retries { attempts: *config.attempts, backoff: config.backoff.value.clone(), limit: Duration::from_secs(30) };
+    settings.orphan_grace = *config.orphan_grace;
+    Ok((settings, queue))
+}
+
+/// podium's own binary.
+pub fn program() -> anyhow::Result<PathBuf> {
+    std::env::current_exe().context("could not find podium's own program")
+}

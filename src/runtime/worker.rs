@@ -1,0 +1,164 @@
+//! The worker's link to its room: orders in, reports out, found again after every interruption.
+
+use std::{path::PathBuf, time::Duration};
+
+use futures_util::{SinkExt as _, StreamExt as _};
+use tokio::{net::UnixStream, sync::mpsc, task::JoinSet};
+use tokio_util::codec::{Framed, LinesCodec};
+
+use crate::{
+    attach::{
+        AttachError,
+        client::{dial, encode},
+        wire::{Door, Hello, WorkerTell},
+    },
+    model::{AttemptRef, Report, SlotId},
+    queue::Queue,
+    supervisor::SlotLock,
+    worker::{self, Farewell, Order},
+};
+
+/// The first wait before the room is called again; doubles up to [`LONGEST_WAIT`].
+const FIRST_WAIT: Duration = Duration::from_millis(50);
+/// The longest wait between two calls.
+const LONGEST_WAIT: Duration = Duration::from_secs(1);
+
+/// Serves a slot until told to leave. Must run on the main thread of a current-thread runtime.
+pub async fn run<Q: Queue>(settings: worker::Settings, queue: Q, lock: SlotLock) -> anyhow::Result<Farewell> {
+    let (orders, inbox) = mpsc::channel(64);
+    let (outbox, reports) = mpsc::unbounded_channel();
+    let link = Link {
+        stage: settings.stage.clone(),
+        slot: settings.slot.clone(),
+        lock,
+        orders,
+        reports,
+        running: None,
+        token: None,
+    };
+    let mut links = JoinSet::new();
+    links.spawn(link.keep());
+    let farewell = worker::run(settings, queue, inbox, outbox).await?;
+    // The last reports are still on their way; the results behind them are on disk already.
+    let _late = tokio::time::timeout(Duration::from_secs(2), links.join_next()).await;
+    Ok(farewell)
+}
+
+struct Link {
+    stage: PathBuf,
+    slot: SlotId,
+    lock: SlotLock,
+    orders: mpsc::Sender<Order>,
+    reports: mpsc::UnboundedReceiver<Report>,
+    /// What this worker holds; number 0 from the order until the attempt is counted.
+    running: Option<AttemptRef>,
+    token: Option<String>,
+}
+
+/// Why a conversation with the room ended.
+enum Parted {
+    /// The worker has said everything and is leaving.
+    Finished,
+    /// The connection broke.
+    Lost,
+}
+
+impl Link {
+    async fn keep(mut self) {
+        let mut wait = FIRST_WAIT;
+        loop {
+            let hello = Hello::Worker {
+                version: env!("CARGO_PKG_VERSION").to_owned(),
+                slot: self.slot.clone(),
+                pid: std::process::id(),
+                token: self.token.clone(),
+                running: self.running.clone(),
+            };
+            match dial(&self.stage, &hello).await {
+                Ok(wire) => {
+                    wait = FIRST_WAIT;
+                    match self.converse(wire).await {
+                        Ok(Parted::Finished) => return,
+                        Ok(Parted::Lost) => {}
+                        Err(error) => tracing::warn!(%error, "the room was lost"),
+                    }
+                    if self.orders.send(Order::Room(false)).await.is_err() {
+                        return;
+                    }
+                }
+                Err(AttachError::NoRoom) => {}
+                Err(error) => tracing::warn!(%error, "the room cannot be reached"),
+            }
+            if self.orders.is_closed() {
+                return;
+            }
+            tokio::time::sleep(wait).await;
+            wait = (wait * 2).min(LONGEST_WAIT);
+        }
+    }
+
+    async fn converse(&mut self, mut wire: Framed<UnixStream, LinesCodec>) -> Result<Parted, AttachError> {
+        loop {
+            tokio::select! {
+                line = wire.next() => {
+                    let line = match line {
+                        None | Some(Err(_)) => return Ok(Parted::Lost),
+                        Some(Ok(line)) => line,
+                    };
+                    let told = serde_json::from_str(&line).map_err(|e| AttachError::Unreadable(e.to_string()))?;
+                    if !self.pass_on(told).await {
+                        return Ok(Parted::Finished);
+                    }
+                }
+                report = self.reports.recv() => {
+                    let Some(report) = report else { return Ok(Parted::Finished) };
+                    self.note(&report);
+                    if wire.send(encode(&report)?).await.is_err() {
+                        // What it said is on disk; the next room reads it there.
+                        return Ok(Parted::Lost);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Hands the room's word to the worker; false when the worker is gone.
+    async fn pass_on(&mut self, told: WorkerTell) -> bool {
+        let order = match told {
+            WorkerTell::Welcome(door) => {
+                if let Some(Door { url, token }) = door {
+                    let hash = crate::gateway::TokenHash::of(token.as_bytes()).to_string();
+                    if let Err(error) = self.lock.note(Some(hash)) {
+                        tracing::warn!(%error, "the token's hash could not be noted; a new room will not know it");
+                    }
+                    self.token = Some(token.clone());
+                    let door = Order::Gateway { url, token: token.into() };
+                    if self.orders.send(door).await.is_err() {
+                        return false;
+                    }
+                }
+                Order::Room(true)
+            }
+            WorkerTell::Assign(task) => {
+                self.running = Some(task.attempt(0));
+                Order::Assign { task }
+            }
+            WorkerTell::Cancel(attempt) => Order::Cancel { attempt },
+            WorkerTell::Leave { drain: true } => Order::Drain,
+            WorkerTell::Leave { drain: false } => Order::Stop,
+            WorkerTell::Bye(why) => {
+                tracing::error!(why, "the room does not want this worker");
+                Order::Stop
+            }
+        };
+        self.orders.send(order).await.is_ok()
+    }
+
+    fn note(&mut self, report: &Report) {
+        match report {
+            Report::Started { attempt, .. } => self.running = Some(attempt.clone()),
+            Report::Active { .. } => {}
+            Report::Failed { .. } | Report::Ended { .. } | Report::NotStarted { .. } => self.running = None,
+        }
+    }
+}

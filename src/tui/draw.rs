@@ -1,0 +1,91 @@
+//! One frame: the stage, what lies over it, the cursor.
+
+use jiff::Timestamp;
+use ratatui::{Frame, buffer::Buffer, layout::Position, text::Line};
+
+use super::{
+    App, glyph,
+    layout::{self, FLOOR},
+    popup::Popup,
+    theme::{Role, Theme},
+    views::{Page, Scene, agent, help, leave, palette, paragraph, plan, report, rows, stage, task},
+};
+use crate::room::State;
+
+/// Draws one frame. Nothing is written back.
+pub fn draw(state: &State, app: &App, now: Timestamp, frame: &mut Frame<'_>) {
+    let scene = Scene { state, app, now, theme: Theme::new(app.settings().color) };
+    let cursor = paint(&scene, frame.buffer_mut());
+    if let Some((x, y)) = cursor {
+        frame.set_cursor_position(Position { x, y });
+    }
+}
+
+fn paint(scene: &Scene<'_>, buffer: &mut Buffer) -> Option<(u16, u16)> {
+    let size = (buffer.area.width, buffer.area.height);
+    let layout = layout::of(size, scene.app.wanted_layout(scene.state, size));
+    let mut cursor = None;
+    if let Some(layout) = layout {
+        cursor = stage::draw(scene, buffer, &layout);
+        for popup in scene.app.popups() {
+            over(scene, buffer, popup);
+            cursor = None;
+        }
+    } else {
+        too_small(scene, buffer);
+    }
+    if scene.app.settings().ascii {
+        glyph::ascii(buffer);
+    }
+    cursor
+}
+
+fn over(scene: &Scene<'_>, buffer: &mut Buffer, popup: &Popup) {
+    let size = (buffer.area.width, buffer.area.height);
+    match popup {
+        Popup::Help { scroll }
+        | Popup::Task { scroll, .. }
+        | Popup::Agent { scroll, .. }
+        | Popup::Report { scroll, .. } => {
+            if let Some(page) = page(scene, popup, size) {
+                scene.page(buffer, layout::page(size), &page, *scroll);
+            }
+        }
+        Popup::Plan { .. } => {
+            if let Some(page) = page(scene, popup, size) {
+                scene.page(buffer, layout::page(size), &page, 0);
+            }
+        }
+        Popup::Palette { query, hits, selected } => palette::draw(scene, buffer, query, hits, *selected),
+        Popup::Leave { stop } => leave::draw(scene, buffer, *stop),
+        Popup::Confirm { question, .. } => leave::confirm(scene, buffer, question),
+        // Typed in the hint line.
+        Popup::Search { .. } => {}
+    }
+}
+
+/// The page of a popup that is one.
+pub fn page(scene: &Scene<'_>, popup: &Popup, size: (u16, u16)) -> Option<Page> {
+    let columns = usize::from(layout::page(size).width.saturating_sub(2));
+    match popup {
+        Popup::Help { .. } => Some(help::page(scene, columns)),
+        Popup::Task { task: name, .. } => Some(task::page(scene, name, columns)),
+        Popup::Agent { agent: name, .. } => Some(agent::page(scene, name, columns)),
+        Popup::Plan { goal, selected } => Some(plan::page(scene, goal, Some(*selected), columns)),
+        Popup::Report { goal, path, text, .. } => Some(report::page(scene, goal, path, text.as_ref(), columns)),
+        Popup::Palette { .. } | Popup::Leave { .. } | Popup::Confirm { .. } | Popup::Search { .. } => None,
+    }
+}
+
+fn too_small(scene: &Scene<'_>, buffer: &mut Buffer) {
+    let area = buffer.area;
+    let text = format!(
+        "podium needs {} columns and {} rows; there are {} and {}. The agents go on. q leaves.",
+        FLOOR.0, FLOOR.1, area.width, area.height
+    );
+    let leaving = scene.app.popups().iter().any(|p| matches!(p, Popup::Leave { .. }));
+    let text =
+        if leaving { "Leave? enter or d: the agents go on. s: everything stops. esc: stay.".to_owned() } else { text };
+    let lines: Vec<Line<'_>> = paragraph(&text, usize::from(area.width), 0, scene.style(Role::Text));
+    rows(buffer, area, &lines);
+}

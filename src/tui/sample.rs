@@ -1,0 +1,316 @@
+//! Rooms for the tests of the screen, built from events as a real one is.
+
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+
+use crate::{
+    model::{
+        Activity, AgentName, AgentSettings, Artifact, CostSource, Dependency, EndState, Ending, EngineKind, GoalId,
+        MicroUsd, Outcome, OutputKind, Permissions, Rejected, Report, SlotId, Spend, Standing, TaskRecord, TaskRef,
+        TaskSpec, Usage,
+        gateway::{Call, CallEnd, Caller, Dimension, Level, Levels},
+    },
+    room::{
+        Event, GatewayEvent, GoalEvent, Money, Opened, Order, OrderId, Stamped, State, TaskEvent, WorkerEvent,
+        event::{AgentSetup, Orchestrator},
+    },
+};
+
+/// Half past one on an afternoon, plus some seconds.
+pub(crate) fn at(seconds: i64) -> Timestamp {
+    "2026-11-22T13:30:00Z".parse::<Timestamp>().unwrap() + SignedDuration::from_secs(seconds)
+}
+
+pub(crate) fn agent(name: &str, slots: u32) -> AgentSettings {
+    AgentSettings {
+        name: name.parse().unwrap(),
+        role: format!("what {name} is for"),
+        engine: EngineKind::Messages,
+        command: Vec::new(),
+        output: OutputKind::Text,
+        model: if name == "anga" { "sonnet".into() } else { "haiku".into() },
+        prompt: format!("/stage/prompts/{name}.md").into(),
+        workspace: format!("/stage/work/{name}").into(),
+        home: format!("/stage/home/{name}").into(),
+        slots,
+        timeout: Duration::from_mins(20),
+        permissions: Permissions::Standard,
+    }
+}
+
+pub(crate) fn opened(agents: Vec<AgentSetup>) -> Opened {
+    Opened {
+        name: "recital-studio".into(),
+        stage: "/stage".into(),
+        rehearsal: true,
+        version: "0.1.0".into(),
+        pid: 4242,
+        agents,
+        orchestrator: Orchestrator { model: "sonnet".into(), trouble: None },
+        max_running: 4,
+        attempts: 3,
+        day_budget: MicroUsd::from_dollars(5.0),
+        money: Money::default(),
+        found: Vec::new(),
+    }
+}
+
+/// A room and the hands that tell it what happens.
+pub(crate) struct Stage {
+    pub(crate) state: State,
+}
+
+impl Stage {
+    /// Opened, its workers connected.
+    pub(crate) fn open() -> Self {
+        let agents = [("marie", 1), ("anga", 2), ("fabien", 1)];
+        let setups = agents.iter().map(|(n, s)| AgentSetup { settings: agent(n, *s), trouble: None }).collect();
+        let mut stage = Self { state: State::default() };
+        stage.tell(0, Event::Opened(Box::new(opened(setups))));
+        for (n, (name, slots)) in agents.iter().enumerate() {
+            for index in 0..*slots {
+                let slot = SlotId { agent: name.parse().unwrap(), index };
+                let pid = 5000 + 10 * u32::try_from(n).unwrap() + index;
+                stage.tell(1, Event::Worker(WorkerEvent::Connected { slot, pid, running: None }));
+            }
+        }
+        stage
+    }
+
+    pub(crate) fn tell(&mut self, seconds: i64, event: Event) {
+        self.state.update(Stamped { at: at(seconds), event });
+    }
+
+    pub(crate) fn order(&mut self, seconds: i64, order: Order) {
+        self.tell(seconds, Event::Ordered { id: OrderId(1), order });
+    }
+
+    /// A task appears.
+    pub(crate) fn task(&mut self, seconds: i64, name: &str, text: &str, after: &[&str]) {
+        let mut spec = TaskSpec::new(name.parse().unwrap(), text);
+        spec.dependencies = after.iter().map(|d| d.parse::<Dependency>().unwrap()).collect();
+        let record = Box::new(TaskRecord::new(spec, at(seconds)));
+        self.tell(seconds, Event::Task(TaskEvent::Changed { record }));
+    }
+
+    /// The worker that was given a task starts it and does something.
+    pub(crate) fn start(&mut self, seconds: i64, name: &str, doing: &str) {
+        let task: TaskRef = name.parse().unwrap();
+        let slot = self.state.agents.holder(&task).expect("assigned").id.clone();
+        let attempt = task.attempt(self.state.tasks.get(&task).unwrap().record.last_attempt() + 1);
+        let log = format!("log/{}/{}/{}/out.log", task.agent, task.id, attempt.n);
+        let report = Report::Started { attempt: attempt.clone(), pid: 6001, session_id: None, log, at: at(seconds) };
+        self.tell(seconds, Event::Worker(WorkerEvent::Reported { slot: slot.clone(), report }));
+        let activity = Activity {
+            doing: doing.into(),
+            subagents: Vec::new(),
+            spend: spend(14_000, 900, 61_000),
+            rss_bytes: 210_000_000,
+            cpu_percent: 4.0,
+            log_bytes: 41_234,
+        };
+        let report = Report::Active { attempt, activity };
+        self.tell(seconds, Event::Worker(WorkerEvent::Reported { slot, report }));
+    }
+
+    /// Its attempt fails and is tried again later.
+    pub(crate) fn fail(&mut self, seconds: i64, name: &str, ending: Ending, wait: i64) {
+        let task: TaskRef = name.parse().unwrap();
+        let slot = self.state.agents.holder(&task).expect("held").id.clone();
+        let attempt = task.attempt(self.state.tasks.get(&task).unwrap().record.last_attempt());
+        let report = Report::Failed {
+            attempt,
+            ending,
+            spend: spend(2_000, 100, 20_000),
+            not_before: at(seconds + wait),
+            at: at(seconds),
+        };
+        self.tell(seconds, Event::Worker(WorkerEvent::Reported { slot, report }));
+    }
+
+    /// It ends.
+    pub(crate) fn end(&mut self, seconds: i64, name: &str, state: EndState, ending: Ending, summary: &str) {
+        let task: TaskRef = name.parse().unwrap();
+        let slot = self.state.agents.holder(&task).expect("held").id.clone();
+        let n = self.state.tasks.get(&task).unwrap().record.last_attempt();
+        let outcome = Box::new(outcome(&task, n, seconds, state, ending, summary));
+        self.tell(seconds, Event::Worker(WorkerEvent::Reported { slot, report: Report::Ended { outcome } }));
+    }
+
+    pub(crate) fn call(&mut self, seconds: i64, caller: Caller, model: &str, cost: f64) {
+        let call = Call {
+            id: format!("c{seconds}"),
+            at: at(seconds),
+            millis: 900,
+            caller,
+            session_id: None,
+            subagent: None,
+            model: model.into(),
+            end: CallEnd::Complete,
+            usage: spend(3_000, 800, 9_000).usage,
+            cost: MicroUsd::from_dollars(cost),
+            estimated: false,
+            request_id: None,
+        };
+        self.tell(seconds, Event::Gateway(GatewayEvent::Called { call: Box::new(call) }));
+    }
+}
+
+fn spend(input: u64, output: u64, cached: u64) -> Spend {
+    let usage =
+        Usage { input_tokens: input, output_tokens: output, cache_read_input_tokens: cached, ..Usage::default() };
+    Spend { usage, cost: MicroUsd::from_dollars(0.06), calls: 3 }
+}
+
+fn outcome(task: &TaskRef, n: u32, seconds: i64, state: EndState, ending: Ending, summary: &str) -> Outcome {
+    Outcome {
+        task: task.clone(),
+        state,
+        ending,
+        attempt: n,
+        summary: summary.into(),
+        findings: Vec::new(),
+        artifacts: if state == EndState::Done {
+            vec![Artifact { path: "work/notes/evaluation.md".into(), bytes: 4_211, sha256: "0".repeat(64) }]
+        } else {
+            Vec::new()
+        },
+        started_at: at(seconds - 58),
+        completed_at: at(seconds),
+        usage: Usage::default(),
+        cost: MicroUsd::from_dollars(0.05),
+        cost_source: CostSource::Measured,
+        model: Some("haiku".into()),
+        session_id: None,
+        goal: None,
+        foreign: false,
+    }
+}
+
+fn level(group: &str, dimension: Dimension, limit: u64, level: u64, seen: Option<i64>) -> Level {
+    let server = seen.map(|s| (level, at(s)));
+    Level { group: group.into(), dimension, limit, level, reserved: 0, server, learned: seen.is_some() }
+}
+
+/// A room in the middle of its work: something of every kind.
+pub(crate) fn running() -> Stage {
+    let mut stage = Stage::open();
+    let goal = "Evaluate the hip-hop class, fix the sign-up page and announce recital week.";
+    stage.order(2, Order::Goal { text: goal.into(), approval: crate::model::Approval::Ask });
+    let goal: GoalId = "g1".parse().unwrap();
+    stage.task(4, "marie/eval-mini", "Write down how the minis did", &[]);
+    stage.start(5, "marie/eval-mini", "thinking");
+    stage.task(6, "fabien/post-teaser", "Post the teaser", &[]);
+    stage.start(7, "fabien/post-teaser", "thinking");
+    stage.end(63, "marie/eval-mini", EndState::Done, Ending::Done, "Total 87 of 100.\nMore in the notes.");
+    let ending = Ending::ExitCode { code: 1, message: "image not found".into() };
+    stage.end(65, "fabien/post-teaser", EndState::Failed, ending, "");
+    stage.task(70, "marie/eval-junior", "Write down how the juniors did\n\nUse last term's notes.", &[]);
+    stage.start(71, "marie/eval-junior", "Write evaluations/junior.md");
+    stage.task(72, "marie/eval-senior", "Write down how the seniors did", &[]);
+    stage.task(73, "anga/api-tests", "Test the sign-up page", &[]);
+    stage.start(74, "anga/api-tests", "Bash cargo test");
+    stage.task(75, "anga/api-docs", "Describe the sign-up page", &[]);
+    stage.start(76, "anga/api-docs", "thinking");
+    stage.fail(90, "anga/api-docs", Ending::Transient { message: "overloaded (529)".into() }, 60);
+    stage.task(91, "fabien/announce", "Announce the week", &["marie/eval-junior", "marie/eval-senior"]);
+    stage.task(92, "fabien/newsletter", "Write the newsletter", &["announce"]);
+    stage.task(93, "fabien/post-dates", "Post the dates", &[]);
+    stage.start(94, "fabien/post-dates", "thinking");
+    let until = Some(at(2_400));
+    stage.fail(96, "fabien/post-dates", Ending::Limit { message: "5 h window".into(), until }, 2_304);
+    let path = "tasks/anga/broken.json".to_owned();
+    let reason = "line 3, column 9: expected a comma".to_owned();
+    stage.tell(97, Event::Task(TaskEvent::Rejected { rejected: Rejected { path, reason, at: at(97), moved: true } }));
+    for (n, (name, model)) in [("marie", "haiku"), ("anga", "sonnet"), ("fabien", "haiku")].iter().enumerate() {
+        let caller = Caller::Worker { agent: name.parse::<AgentName>().unwrap(), attempt: None };
+        stage.call(100 + i64::try_from(n).unwrap(), caller, model, 0.13);
+    }
+    stage.call(104, Caller::Orchestrator { goal: Some(goal) }, "sonnet", 0.02);
+    let buckets = vec![
+        level("haiku", Dimension::Requests, 50, 44, Some(105)),
+        level("haiku", Dimension::Input, 50_000, 25_500, Some(105)),
+        level("haiku", Dimension::Output, 10_000, 7_400, Some(105)),
+        level("sonnet", Dimension::Requests, 50, 49, Some(60)),
+        level("sonnet", Dimension::Input, 30_000, 1_800, None),
+        level("sonnet", Dimension::Output, 8_000, 1_500, None),
+    ];
+    let levels = Levels { buckets, in_flight: 2, queued: 1, throttled: 1, at: Some(at(105)) };
+    stage.tell(105, Event::Gateway(GatewayEvent::Levels { levels }));
+    stage
+}
+
+/// A room with a plan that waits for a yes. The plan is put in as data: whether an answer of the model is one is the
+/// orchestrator's matter and tested there.
+pub(crate) fn planned() -> Stage {
+    let mut stage = Stage::open();
+    let text = "Evaluate the hip-hop class, fix the sign-up page and announce recital week.";
+    stage.order(2, Order::Goal { text: text.into(), approval: crate::model::Approval::Ask });
+    let mut room = serde_json::to_value(&stage.state).unwrap();
+    let goal = &mut room["goals"]["all"]["1"];
+    goal["phase"] = serde_json::json!({ "phase": "awaiting_approval" });
+    let task = |id: &str, worker: &str, title: &str, after: &[&str], minutes: f64| {
+        serde_json::json!({
+            "id": id, "worker": worker, "title": title, "minutes": minutes, "dependencies": after,
+            "description": format!("{title}. Use what lies in the workspace, change nothing else, and say what is missing."),
+            "done_when": ["the file is there and names its sources"],
+        })
+    };
+    goal["plan"] = serde_json::json!({
+        "revision": 1,
+        "summary": "Three evaluations and the page fix run side by side; the announcement waits for both.",
+        "model": "sonnet",
+        "spend": spend(2_000, 700, 0),
+        "tasks": [
+            task("eval-mini", "marie", "Evaluate the minis", &[], 3.0),
+            task("eval-junior", "marie", "Evaluate the juniors", &[], 4.0),
+            task("api-tests", "anga", "Test the sign-up page", &[], 6.0),
+            task("api-fix", "anga", "Mend the sign-up page", &["api-tests"], 8.0),
+            task("announce", "fabien", "Announce the week", &["eval-mini", "eval-junior", "api-fix"], 3.0),
+        ],
+    });
+    stage.state = serde_json::from_value(room).unwrap();
+    stage.state.rebuild();
+    stage
+}
+
+/// A goal that is over, its report written.
+pub(crate) fn reported() -> Stage {
+    let mut stage = planned();
+    stage.order(20, Order::Approve { goal: "g1".parse().unwrap() });
+    stage.tell(21, Event::Goal(GoalEvent::Published { id: "g1".parse().unwrap() }));
+    stage.tell(
+        90,
+        Event::Goal(GoalEvent::Reported {
+            id: "g1".parse().unwrap(),
+            path: "results/goals/g1.md".into(),
+            opening: "The week is announced; two of three classes are evaluated.".into(),
+            plain: None,
+            spend: Spend::default(),
+        }),
+    );
+    stage
+}
+
+/// A thousand tasks.
+pub(crate) fn thousand() -> Stage {
+    let mut stage = Stage::open();
+    for n in 0..1_000 {
+        let agent = ["marie", "anga", "fabien"][n % 3];
+        let record = {
+            let mut record = TaskRecord::new(
+                TaskSpec::new(format!("{agent}/task-{n:04}").parse().unwrap(), format!("Number {n}")),
+                at(i64::try_from(n).unwrap() / 50),
+            );
+            if n % 2 == 0 {
+                record.standing = Standing::Ended;
+                let task = record.task().clone();
+                record.outcome = Some(outcome(&task, 1, 20, EndState::Done, Ending::Done, "Well."));
+            }
+            record
+        };
+        stage.tell(20, Event::Task(TaskEvent::Changed { record: Box::new(record) }));
+    }
+    stage
+}

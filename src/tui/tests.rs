@@ -1,0 +1,551 @@
+//! The screen as a whole: pictures to be looked at, and keys that must or must not reach the room.
+
+use crossterm::event::KeyEvent;
+use proptest::prelude::*;
+use ratatui::{Terminal, backend::TestBackend, buffer::Buffer};
+
+use super::{
+    keymap::Chord,
+    popup::Popup,
+    sample::{Stage, at},
+    *,
+};
+use crate::{
+    model::{Approval, text::scrub},
+    room::{self, Answer, State},
+};
+
+fn fresh(size: (u16, u16)) -> App {
+    let mut app = App::new(Settings::default());
+    app.resize(size.0, size.1);
+    app
+}
+
+fn picture(state: &State, app: &App, now: Timestamp, size: (u16, u16)) -> Buffer {
+    let mut terminal = Terminal::new(TestBackend::new(size.0, size.1)).unwrap();
+    terminal.draw(|frame| draw(state, app, now, frame)).unwrap();
+    terminal.backend().buffer().clone()
+}
+
+fn text(buffer: &Buffer) -> String {
+    let width = usize::from(buffer.area.width);
+    let mut out = String::new();
+    for row in buffer.content.chunks(width) {
+        let mut skip = 0;
+        let mut line = String::new();
+        for cell in row {
+            if skip > 0 {
+                skip -= 1;
+                continue;
+            }
+            line.push_str(cell.symbol());
+            skip = text::width(cell.symbol()).saturating_sub(1);
+        }
+        out.push_str(line.trim_end());
+        out.push('\n');
+    }
+    out
+}
+
+fn screen(state: &State, app: &App, now: Timestamp, size: (u16, u16)) -> String {
+    text(&picture(state, app, now, size))
+}
+
+fn press(app: &mut App, state: &State, keys: &str) -> Vec<Wish> {
+    let mut wishes = Vec::new();
+    for key in keys.split(' ') {
+        let chord = Chord::parse(key).unwrap_or_else(|| panic!("{key}"));
+        wishes.extend(app.key(KeyEvent::new(chord.code, chord.modifiers), state));
+    }
+    wishes
+}
+
+fn write(app: &mut App, state: &State, text: &str) {
+    for c in text.chars() {
+        let chord = Chord { code: crossterm::event::KeyCode::Char(c), modifiers: crossterm::event::KeyModifiers::NONE };
+        app.key(KeyEvent::new(chord.code, chord.modifiers), state);
+    }
+}
+
+fn orders(wishes: Vec<Wish>) -> Vec<Order> {
+    wishes.into_iter().filter_map(|w| if let Wish::Order(order) = w { Some(order) } else { None }).collect()
+}
+
+fn entries() -> Vec<Entry> {
+    let entry = |s, kind, depth, text: &str| Entry { at: Some(at(s)), kind, depth, text: text.into() };
+    vec![
+        entry(72, Kind::System, 0, "haiku, 12 tools, session 7f3a"),
+        entry(73, Kind::Text, 0, "I will read last term's notes before writing the juniors' report."),
+        entry(75, Kind::Tool, 0, "Read classes/junior/notes.md"),
+        entry(81, Kind::Agent, 1, "choreography-reader: two routines compared, both shorter than last year's"),
+        entry(90, Kind::Error, 0, "the notes of week three are missing"),
+        entry(97, Kind::Tool, 0, "Write evaluations/junior.md"),
+    ]
+}
+
+/// An app that has looked at the running room long enough to show its log.
+fn looking(stage: &Stage, size: (u16, u16)) -> App {
+    let mut app = fresh(size);
+    if let Some(Wish::ReadLog(Some(target))) = app.observe(&stage.state).pop() {
+        app.log_appended(&target, entries());
+    }
+    app
+}
+
+const WIDE: (u16, u16) = (120, 40);
+const SMALL: (u16, u16) = (80, 24);
+const TINY: (u16, u16) = (50, 12);
+
+#[test]
+fn pictures_of_an_empty_room() {
+    insta::assert_snapshot!("before_the_room_answers", screen(&State::default(), &fresh(WIDE), at(0), WIDE));
+    let stage = Stage::open();
+    insta::assert_snapshot!("empty_120x40", screen(&stage.state, &fresh(WIDE), at(5), WIDE));
+    insta::assert_snapshot!("empty_80x24", screen(&stage.state, &fresh(SMALL), at(5), SMALL));
+    insta::assert_snapshot!("empty_50x12", screen(&stage.state, &fresh(TINY), at(5), TINY));
+    let mut app = fresh(WIDE);
+    app.compose("Evaluate the hip-hop class and announce recital week.");
+    insta::assert_snapshot!("composed_120x40", screen(&stage.state, &app, at(5), WIDE));
+}
+
+#[test]
+fn pictures_of_a_running_room() {
+    let stage = sample::running();
+    insta::assert_snapshot!("running_120x40", screen(&stage.state, &looking(&stage, WIDE), at(120), WIDE));
+    insta::assert_snapshot!("running_160x50", screen(&stage.state, &looking(&stage, (160, 50)), at(120), (160, 50)));
+    insta::assert_snapshot!("running_80x24", screen(&stage.state, &looking(&stage, SMALL), at(120), SMALL));
+    insta::assert_snapshot!("running_50x12", screen(&stage.state, &looking(&stage, TINY), at(120), TINY));
+    for (name, key) in
+        [("agents", "tab tab tab tab"), ("log", "4"), ("limits", "5"), ("orchestrator", "shift-tab shift-tab")]
+    {
+        let mut app = looking(&stage, SMALL);
+        press(&mut app, &stage.state, key);
+        insta::assert_snapshot!(format!("running_80x24_{name}"), screen(&stage.state, &app, at(120), SMALL));
+    }
+}
+
+#[test]
+fn pictures_of_what_lies_over_the_stage() {
+    let stage = sample::running();
+    for (name, keys) in [
+        ("help", "?"),
+        ("palette", ": p l a n"),
+        ("leave", "q"),
+        ("cancel", "c"),
+        ("task", "enter"),
+        ("failed", "n"),
+        ("agent", "shift-tab enter"),
+        ("search", "4 / n o t e s enter"),
+    ] {
+        let mut app = looking(&stage, WIDE);
+        press(&mut app, &stage.state, keys);
+        insta::assert_snapshot!(format!("over_{name}"), screen(&stage.state, &app, at(120), WIDE));
+    }
+    let stage = sample::planned();
+    for (name, size) in [("wide", WIDE), ("small", SMALL)] {
+        let mut app = looking(&stage, size);
+        insta::assert_snapshot!(format!("plan_waits_{name}"), screen(&stage.state, &app, at(12), size));
+        press(&mut app, &stage.state, "3 down");
+        insta::assert_snapshot!(format!("plan_{name}"), screen(&stage.state, &app, at(12), size));
+    }
+    let stage = sample::reported();
+    let mut app = looking(&stage, WIDE);
+    insta::assert_snapshot!("reported", screen(&stage.state, &app, at(95), WIDE));
+    assert!(press(&mut app, &stage.state, "o").contains(&Wish::ReadReport { path: "results/goals/g1.md".into() }));
+    app.report_read(
+        "results/goals/g1.md",
+        "# Recital week\n\nThe week is announced.\u{1b}[2J\n\n- two classes evaluated\n",
+    );
+    insta::assert_snapshot!("report", screen(&stage.state, &app, at(95), WIDE));
+}
+
+#[test]
+fn a_thousand_tasks_are_a_list_with_a_hand_in_it() {
+    let stage = sample::thousand();
+    let mut app = looking(&stage, WIDE);
+    press(&mut app, &stage.state, "2 end");
+    insta::assert_snapshot!("thousand", screen(&stage.state, &app, at(30), WIDE));
+}
+
+// Keys.
+
+#[test]
+fn g_writes_a_goal_and_enter_sends_it() {
+    let stage = Stage::open();
+    let mut app = fresh(WIDE);
+    press(&mut app, &stage.state, "g");
+    write(&mut app, &stage.state, "Announce recital week");
+    let sent = orders(press(&mut app, &stage.state, "enter"));
+    assert_eq!(sent, [Order::Goal { text: "Announce recital week".into(), approval: Approval::Ask }]);
+    assert!(app.composer().is_empty());
+    assert!(!app.is_composing(), "the next key approves, it writes nothing");
+}
+
+#[test]
+fn a_prefilled_goal_needs_one_enter() {
+    let stage = Stage::open();
+    let mut app = fresh(WIDE);
+    app.compose("Announce recital week");
+    assert_eq!(orders(press(&mut app, &stage.state, "enter")).len(), 1);
+}
+
+#[test]
+fn a_task_can_be_given_to_one_agent() {
+    let stage = Stage::open();
+    let mut app = fresh(WIDE);
+    app.compose("@anga Test the sign-up page, twice");
+    let sent = orders(press(&mut app, &stage.state, "enter"));
+    let [Order::Task { spec, rename: true }] = sent.as_slice() else { panic!("{sent:?}") };
+    assert_eq!(spec.task.to_string(), "anga/test-the-sign-up-page-twice");
+    assert_eq!(spec.description, "Test the sign-up page, twice");
+}
+
+#[test]
+fn a_task_for_nobody_stays_in_the_composer_and_says_who_there_is() {
+    let stage = Stage::open();
+    let mut app = fresh(WIDE);
+    app.compose("@nobody do it");
+    assert_eq!(orders(press(&mut app, &stage.state, "enter")), []);
+    assert_eq!(app.composer().text(), "@nobody do it");
+    assert_eq!(app.message().unwrap().text, "there is no agent nobody; there are marie, anga, fabien");
+}
+
+#[test]
+fn what_the_room_refused_is_not_lost() {
+    let stage = Stage::open();
+    let mut app = fresh(WIDE);
+    app.compose("Announce recital week");
+    let sent = orders(press(&mut app, &stage.state, "enter"));
+    app.answered(&sent[0], &Answer::Refused { reason: "the room is closing".into() });
+    assert_eq!(app.composer().text(), "Announce recital week");
+    assert!(app.message().unwrap().bad);
+}
+
+#[test]
+fn cancel_names_the_task_and_asks_once() {
+    let stage = sample::running();
+    let mut app = looking(&stage, WIDE);
+    assert_eq!(orders(press(&mut app, &stage.state, "c")), []);
+    let Some(Popup::Confirm { question, .. }) = app.popups().last() else { panic!() };
+    assert!(question.contains("marie/eval-junior"), "{question}");
+    assert_eq!(orders(press(&mut app, &stage.state, "x enter space")), [], "only y says yes");
+    let sent = orders(press(&mut app, &stage.state, "y"));
+    assert_eq!(sent, [Order::Cancel { task: "marie/eval-junior".parse().unwrap() }]);
+    press(&mut app, &stage.state, "c n");
+    assert!(app.popups().is_empty());
+}
+
+#[test]
+fn a_failed_task_is_found_and_tried_again() {
+    let stage = sample::running();
+    let mut app = looking(&stage, WIDE);
+    let sent = orders(press(&mut app, &stage.state, "n r"));
+    assert_eq!(sent, [Order::Retry { task: "fabien/post-teaser".parse().unwrap(), description: None }]);
+}
+
+#[test]
+fn a_plan_is_approved_with_one_key_and_denied_with_two() {
+    let stage = sample::planned();
+    let goal = || "g1".parse().unwrap();
+    let mut app = looking(&stage, WIDE);
+    assert_eq!(orders(press(&mut app, &stage.state, "a")), [Order::Approve { goal: goal() }]);
+    assert_eq!(orders(press(&mut app, &stage.state, "d")), []);
+    assert_eq!(orders(press(&mut app, &stage.state, "y")), [Order::Deny { goal: goal() }]);
+    assert_eq!(orders(press(&mut app, &stage.state, "n a")), [Order::Approve { goal: goal() }]);
+    assert!(app.popups().is_empty());
+}
+
+#[test]
+fn pause_is_about_the_agent_of_what_is_selected() {
+    let mut stage = sample::running();
+    let mut app = looking(&stage, WIDE);
+    let marie = || "marie".parse().unwrap();
+    assert_eq!(orders(press(&mut app, &stage.state, "p")), [Order::Pause { agent: marie() }]);
+    stage.order(121, Order::Pause { agent: marie() });
+    assert_eq!(orders(press(&mut app, &stage.state, "p")), [Order::Resume { agent: marie() }]);
+    let anga = "anga".parse().unwrap();
+    assert_eq!(orders(press(&mut app, &stage.state, "shift-tab down p")), [Order::Pause { agent: anga }]);
+}
+
+#[test]
+fn leaving_lets_the_agents_go_on_unless_told_otherwise() {
+    let stage = sample::running();
+    let mut app = looking(&stage, WIDE);
+    let keys = |app: &mut App, keys| press(app, &stage.state, keys);
+    assert_eq!(keys(&mut app, "ctrl-c"), []);
+    assert_eq!(keys(&mut app, "ctrl-c"), [Wish::Quit(Leave::Detach)]);
+    keys(&mut app, "esc");
+    assert_eq!(keys(&mut app, "q enter"), [Wish::Quit(Leave::Detach)]);
+    keys(&mut app, "esc");
+    assert_eq!(keys(&mut app, "q down enter"), [Wish::Quit(Leave::StopEverything)]);
+    app.compose("");
+    keys(&mut app, "esc g ctrl-c");
+    assert!(matches!(app.popups(), [Popup::Leave { .. }]), "also out of the composer");
+}
+
+#[test]
+fn the_palette_does_what_it_finds() {
+    let stage = sample::running();
+    let mut app = looking(&stage, WIDE);
+    assert_eq!(press(&mut app, &stage.state, ": r e d r a w enter"), [Wish::Redraw]);
+    let Some(verb) = action::of(Action::Help) else { panic!() };
+    write(&mut app, &stage.state, ":");
+    write(&mut app, &stage.state, verb.name);
+    press(&mut app, &stage.state, "enter");
+    assert!(matches!(app.popups().last(), Some(Popup::Help { .. })), "{:?}", app.popups());
+}
+
+#[test]
+fn a_paste_never_presses_keys() {
+    let stage = sample::planned();
+    let mut app = looking(&stage, WIDE);
+    app.paste("a\nqs\u{1b}[201~y\r");
+    assert!(app.is_composing());
+    assert_eq!(app.composer().text(), "a\nqsy\n");
+    assert!(app.popups().is_empty());
+}
+
+#[test]
+fn a_scrolled_back_log_stays_with_its_task_when_others_begin() {
+    let mut stage = sample::running();
+    let mut app = looking(&stage, SMALL);
+    press(&mut app, &stage.state, "4 up");
+    let before = app.log().target().cloned();
+    stage.end(130, "marie/eval-junior", crate::model::EndState::Done, crate::model::Ending::Done, "Well.");
+    assert_eq!(app.observe(&stage.state), []);
+    assert_eq!(app.log().target().cloned(), before);
+}
+
+#[test]
+fn entries_of_another_log_are_dropped() {
+    let stage = sample::running();
+    let mut app = looking(&stage, WIDE);
+    let other =
+        LogTarget { attempt: "anga/api-tests".parse::<crate::model::TaskRef>().unwrap().attempt(1), path: "x".into() };
+    let before = app.log().len();
+    app.log_appended(&other, entries());
+    assert_eq!(app.log().len(), before);
+}
+
+#[test]
+fn the_tasks_can_be_narrowed_and_widened_again() {
+    let stage = sample::thousand();
+    let mut app = looking(&stage, WIDE);
+    press(&mut app, &stage.state, "/ 0 9 9 enter");
+    assert_eq!(views::tasks::all(&stage.state, app.filter()).len(), 11);
+    press(&mut app, &stage.state, "esc");
+    assert_eq!(views::tasks::all(&stage.state, app.filter()).len(), 1_000);
+}
+
+// What must always hold.
+
+/// Strings that break what can be broken: too long, wide, combining, invisible, controlling.
+fn hostile() -> Stage {
+    let mut stage = Stage::open();
+    let long = "x".repeat(40);
+    let nasty = "\u{1b}[2J日本語日本語日本語日本語 e\u{301}\u{301}\u{200d}👨‍👩‍👧‍👦 \u{202e}ﾞﾟ\u{7}\u{9b}1m\nsecond line\ttab";
+    stage.task(1, &format!("marie/{long}"), &nasty.repeat(20), &[]);
+    stage.start(2, &format!("marie/{long}"), nasty);
+    stage.task(3, &format!("anga/{}", "y".repeat(120)), nasty, &[&format!("fabien/{}", "z".repeat(120))]);
+    stage.task(4, "fabien/bad", nasty, &[]);
+    stage.start(5, "fabien/bad", nasty);
+    let ending = crate::model::Ending::ExitCode { code: 1, message: nasty.into() };
+    stage.end(6, "fabien/bad", crate::model::EndState::Failed, ending, &nasty.repeat(30));
+    stage.order(7, Order::Goal { text: nasty.repeat(10), approval: Approval::Ask });
+    stage
+}
+
+fn assert_harmless(buffer: &Buffer) {
+    for cell in &buffer.content {
+        assert!(!cell.symbol().contains(char::is_control), "{:?}", cell.symbol());
+        assert_eq!(scrub(cell.symbol()), cell.symbol());
+    }
+}
+
+#[test]
+fn long_and_wide_text_breaks_no_border() {
+    let stage = hostile();
+    let mut app = looking(&stage, WIDE);
+    let nasty = "日本語 \u{1b}[31m👨‍👩‍👧‍👦".repeat(40);
+    let entry = |depth| Entry { at: Some(at(1)), kind: Kind::Raw, depth, text: nasty.clone() };
+    let target = app.log().target().cloned().unwrap();
+    app.log_appended(&target, (0..30).map(|n| entry(n % 4)).collect());
+    let buffer = picture(&stage.state, &app, at(60), WIDE);
+    assert_harmless(&buffer);
+    for y in 2..20 {
+        let right = buffer[(119, y)].symbol();
+        assert!(["│", "┐", "┘"].contains(&right), "row {y} ends in {right:?}\n{}", text(&buffer));
+    }
+    insta::assert_snapshot!("hostile_120x40", text(&buffer));
+}
+
+#[test]
+fn the_ascii_screen_is_ascii() {
+    let stage = hostile();
+    for stage in [stage, sample::running(), sample::planned()] {
+        let mut app = App::new(Settings { ascii: true, color: false, ..Settings::default() });
+        app.resize(120, 40);
+        for keys in ["1", "?", "esc 3", "esc enter", "esc q"] {
+            press(&mut app, &stage.state, keys);
+            let buffer = picture(&stage.state, &app, at(60), WIDE);
+            assert!(buffer.content.iter().all(|c| c.symbol().is_ascii()));
+        }
+    }
+}
+
+#[test]
+fn without_colour_there_is_no_colour() {
+    let stage = sample::running();
+    let mut app = App::new(Settings { color: false, ..Settings::default() });
+    app.resize(120, 40);
+    let plain = picture(&stage.state, &app, at(60), WIDE);
+    let reset = ratatui::style::Color::Reset;
+    assert!(plain.content.iter().all(|c| c.fg == reset && c.bg == reset));
+    let coloured = picture(&stage.state, &looking(&stage, WIDE), at(60), WIDE);
+    assert!(coloured.content.iter().any(|c| c.fg != reset), "the other way round it would prove nothing");
+}
+
+#[test]
+fn a_lost_room_is_said_and_since_when() {
+    let stage = sample::running();
+    let mut app = looking(&stage, SMALL);
+    app.connection(Connection::Lost { since: at(100), why: "connection closed".into() });
+    let screen = screen(&stage.state, &app, at(120), SMALL);
+    assert!(screen.contains("no word from the room since 13:31:40 (connection closed)"), "{screen}");
+}
+
+#[test]
+fn trouble_is_shown_with_its_remedy() {
+    let mut stage = Stage::open();
+    let trouble = "no key: set ANTHROPIC_API_KEY, or start with podium rehearse".to_owned();
+    let setup = room::event::AgentSetup { settings: sample::agent("marie", 1), trouble: Some(trouble.clone()) };
+    let mut opened = sample::opened(vec![setup]);
+    opened.orchestrator.trouble = Some(trouble);
+    stage.tell(2, room::Event::Opened(Box::new(opened)));
+    for size in [WIDE, SMALL] {
+        insta::assert_snapshot!(format!("trouble_{}", size.0), screen(&stage.state, &fresh(size), at(3), size));
+    }
+}
+
+const KEYS: &[&str] = &[
+    "tab",
+    "shift-tab",
+    "enter",
+    "esc",
+    "up",
+    "down",
+    "pgup",
+    "pgdn",
+    "home",
+    "end",
+    "1",
+    "2",
+    "3",
+    "4",
+    "5",
+    "z",
+    "g",
+    ":",
+    "?",
+    "/",
+    "n",
+    "N",
+    "f",
+    "a",
+    "d",
+    "r",
+    "c",
+    "p",
+    "y",
+    "m",
+    "q",
+    "ctrl-c",
+    "ctrl-j",
+    "ctrl-l",
+    "backspace",
+    "x",
+    "(",
+    "s",
+    "space",
+    "o",
+    "left",
+    "ctrl-u",
+    "alt-enter",
+];
+
+/// Keys that only look.
+const LOOKING: &[&str] = &[
+    "tab",
+    "shift-tab",
+    "enter",
+    "esc",
+    "up",
+    "down",
+    "pgup",
+    "pgdn",
+    "home",
+    "end",
+    "1",
+    "2",
+    "3",
+    "4",
+    "5",
+    "z",
+    "?",
+    "n",
+    "N",
+    "f",
+    "ctrl-l",
+    "o",
+    "y",
+    "q",
+    "j",
+    "k",
+    "G",
+];
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    #[test]
+    fn no_size_and_no_keys_make_it_panic(
+        keys in proptest::collection::vec(0..KEYS.len(), 0..40),
+        sizes in proptest::collection::vec((1_u16..200, 1_u16..80), 1..6),
+        room in 0..4, ascii: bool,
+    ) {
+        let stage = match room {
+            0 => Stage::open(),
+            1 => sample::running(),
+            2 => sample::planned(),
+            _ => hostile(),
+        };
+        let mut app = App::new(Settings { ascii, ..Settings::default() });
+        for (n, key) in keys.iter().enumerate() {
+            let size = sizes[n % sizes.len()];
+            app.resize(size.0, size.1);
+            for wish in press(&mut app, &stage.state, KEYS[*key]) {
+                if let Wish::ReadLog(Some(target)) = wish {
+                    app.log_appended(&target, entries());
+                }
+            }
+            assert_harmless(&picture(&stage.state, &app, at(60), size));
+        }
+    }
+
+    #[test]
+    fn looking_orders_nothing(keys in proptest::collection::vec(0..LOOKING.len(), 0..60)) {
+        let stage = sample::running();
+        let mut app = looking(&stage, WIDE);
+        for key in keys {
+            // Leaving is asked, never done, by keys that only look: enter in that question is an answer.
+            if matches!(app.popups().last(), Some(Popup::Leave { .. })) {
+                press(&mut app, &stage.state, "esc");
+            }
+            let wishes = press(&mut app, &stage.state, LOOKING[key]);
+            let looking = wishes.iter().all(|w| {
+                matches!(w, Wish::ReadLog(_) | Wish::ReadReport { .. } | Wish::Copy(_) | Wish::Redraw)
+            });
+            prop_assert!(looking, "{:?}", wishes);
+        }
+    }
+}

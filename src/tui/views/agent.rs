@@ -1,0 +1,115 @@
+//! One agent: its processes, engine, model, what keeps it, and how its last attempts ended.
+
+use ratatui::text::{Line, Span};
+
+use super::{
+    Page, Scene, agents, paragraph,
+    task::{fact, heading, usage},
+};
+use crate::{
+    model::{AgentName, Ending, EngineKind, Permissions},
+    room::{Process, why::span},
+    tui::{glyph, text, theme::Role},
+};
+
+/// Endings shown.
+const RECENT: usize = 12;
+
+/// The page.
+pub fn page(scene: &Scene<'_>, name: &AgentName, columns: usize) -> Page {
+    let keys = "p pause or go on · 4 log · ↑↓ scroll · esc back";
+    let Some(agent) = scene.state.agents.get(name) else {
+        let lines = paragraph("There is no such agent.", columns, 1, scene.style(Role::Dim));
+        return Page { title: name.to_string(), lines, focus: None, keys };
+    };
+    let settings = &agent.settings;
+    let mut lines = vec![Line::from(vec![
+        scene.span(format!(" {} {}", glyph::agent(agent), agent.word()), agents::role(agent)),
+        scene.span(format!("  {}", text::fit(&settings.role, columns.saturating_sub(18))), Role::Text),
+    ])];
+    if let Some((why, role)) = agents::hindrance(scene, agent) {
+        lines.extend(paragraph(&why, columns, 1, scene.style(role)));
+    }
+    lines.extend(heading(scene, "Processes"));
+    for slot in &agent.slots {
+        let process = match &slot.process {
+            Process::Off => "not running".to_owned(),
+            Process::Starting { pid: Some(pid), since } => {
+                format!("pid {pid}, starting for {}", text::elapsed(scene.now.duration_since(*since)))
+            }
+            Process::Starting { pid: None, .. } => "starting".to_owned(),
+            Process::Up { pid, since } => {
+                format!("pid {pid}, up for {}", text::elapsed(scene.now.duration_since(*since)))
+            }
+            Process::Backoff { until, why } => {
+                format!("ended ({why}), starts again in {}", span(until.duration_since(scene.now)))
+            }
+            Process::Leaving { pid } => format!("pid {pid}, leaving"),
+        };
+        lines.extend(fact(scene, &slot.id.to_string(), &process, columns));
+        if let Some(held) = &slot.held {
+            let what = if held.cancelling { "being ended" } else { held.activity.doing.as_str() };
+            let child = held.pid.map(|pid| format!(" · process {pid}")).unwrap_or_default();
+            let lasted = text::elapsed(scene.now.duration_since(held.since));
+            lines.extend(fact(scene, "", &format!("{} {lasted}{child} · {what}", held.task.id), columns));
+        }
+    }
+    lines.extend(heading(scene, "Settings in force"));
+    let engine = match settings.engine {
+        EngineKind::Command => format!("command: {}", settings.command.join(" ")),
+        EngineKind::Auto | EngineKind::Claude | EngineKind::Messages => settings.engine.word().to_owned(),
+    };
+    let permissions = match settings.permissions {
+        Permissions::ReadOnly => "read-only",
+        Permissions::Standard => "standard: writes and runs commands in its workspace",
+        Permissions::Full => "full: everything, unasked",
+    };
+    for (name, value) in [
+        ("engine", engine),
+        ("model", settings.model.clone()),
+        ("may do", permissions.to_owned()),
+        ("time allowed", span(jiff::SignedDuration::try_from(settings.timeout).unwrap_or_default())),
+        ("prompt", settings.prompt.display().to_string()),
+        ("works in", settings.workspace.display().to_string()),
+    ] {
+        if !value.is_empty() {
+            lines.extend(fact(scene, name, &value, columns));
+        }
+    }
+    if let Some(spend) = scene.state.money.agents.get(name) {
+        let text = format!(
+            "{} in {} · {}",
+            spend.cost,
+            text::many(usize::try_from(spend.calls).unwrap_or(0), "call"),
+            usage(&spend.usage)
+        );
+        lines.extend(fact(scene, "today", &text, columns));
+    }
+    lines.extend(heading(scene, "Last endings"));
+    let mut endings: Vec<_> = scene
+        .state
+        .tasks
+        .iter()
+        .filter(|t| t.record.task().agent == *name)
+        .flat_map(|t| t.record.attempts.iter().map(move |a| (t, a)))
+        .filter_map(|(t, a)| Some((a.ended_at?, t, a)))
+        .collect();
+    endings.sort_by_key(|(at, ..)| std::cmp::Reverse(*at));
+    if endings.is_empty() {
+        lines.extend(paragraph("none yet", columns, 2, scene.style(Role::Dim)));
+    }
+    for (at, task, attempt) in endings.into_iter().take(RECENT) {
+        let ending = attempt.ending.as_ref().map_or_else(String::new, Ending::sentence);
+        let (mark, role) = match &attempt.ending {
+            Some(Ending::Done) => ("✓", Role::Good),
+            Some(Ending::Cancelled) | None => ("×", Role::Dim),
+            Some(_) => (glyph::FAILED, Role::Bad),
+        };
+        lines.push(Line::from(vec![
+            scene.span(format!("  {mark} "), role),
+            Span::raw(format!("{}  {} ", scene.seconds(at), text::pad(task.record.task().id.as_str(), 24))),
+            scene.span(text::fit(&ending, columns.saturating_sub(40)), Role::Dim),
+        ]));
+    }
+    Page { title: format!("Agent {name}"), lines, focus: None, keys }
+}

@@ -1,0 +1,155 @@
+//! The agents: who is up, who does what, what keeps the others.
+
+use std::fmt::Write;
+
+use ratatui::{
+    buffer::Buffer,
+    layout::Rect,
+    text::{Line, Span},
+};
+
+use super::{Scene, rows, window};
+use crate::{
+    model::MicroUsd,
+    room::{Agent, Process, why::span},
+    tui::{glyph, layout::Pane, text, theme::Role},
+};
+
+/// Rows an agent takes.
+pub const ROWS: usize = 3;
+
+/// How an agent's word looks.
+pub fn role(agent: &Agent) -> Role {
+    match agent.word() {
+        "running" => Role::Running,
+        "idle" => Role::Good,
+        "not ready" => Role::Bad,
+        "parked" | "paused" | "restarting" => Role::Warn,
+        _ => Role::Dim,
+    }
+}
+
+/// What keeps an agent from working, in a sentence, or nothing.
+pub fn hindrance(scene: &Scene<'_>, agent: &Agent) -> Option<(String, Role)> {
+    if let Some(trouble) = &agent.trouble {
+        return Some((trouble.clone(), Role::Bad));
+    }
+    if let Some(parked) = &agent.parked {
+        let text = match parked.until {
+            Some(until) => {
+                let wait = span(until.duration_since(scene.now));
+                format!("{} until {} ({wait})", parked.why, scene.clock(until))
+            }
+            None => parked.why.clone(),
+        };
+        return Some((text, Role::Warn));
+    }
+    if agent.paused {
+        return Some(("starts nothing more; p lets it go on".to_owned(), Role::Warn));
+    }
+    agent.slots.iter().find_map(|s| match &s.process {
+        Process::Backoff { until, why } => {
+            Some((format!("worker ended ({why}), again in {}", span(until.duration_since(scene.now))), Role::Warn))
+        }
+        Process::Off | Process::Starting { .. } | Process::Up { .. } | Process::Leaving { .. } => None,
+    })
+}
+
+/// Draws the pane.
+pub fn draw(scene: &Scene<'_>, buffer: &mut Buffer, area: Rect) {
+    let agents: Vec<_> = scene.state.agents.iter().collect();
+    let running = scene.state.agents.running();
+    let right =
+        if agents.is_empty() { String::new() } else { format!("{running} of {}", scene.state.agents.max_running) };
+    let inner = scene.frame(buffer, area, scene.has_keys(Pane::Agents), "Agents", &right);
+    if agents.is_empty() {
+        let text = "No agents yet: the room has not opened its stage.";
+        return rows(buffer, inner, &super::paragraph(text, usize::from(inner.width), 1, scene.style(Role::Dim)));
+    }
+    let selected = scene.app.selected_agent(scene.state);
+    let shown = window(agents.len(), selected, (usize::from(inner.height) / ROWS).max(1));
+    let mut lines = Vec::new();
+    for (n, agent) in agents.iter().enumerate().skip(shown.start).take(shown.len()) {
+        lines.extend(card(scene, agent, n == selected, usize::from(inner.width)));
+    }
+    rows(buffer, inner, &lines);
+}
+
+fn card(scene: &Scene<'_>, agent: &Agent, selected: bool, width: usize) -> [Line<'static>; 3] {
+    let name_style = if selected && scene.has_keys(Pane::Agents) { Role::Selected } else { Role::Title };
+    let role = role(agent);
+    let share = format!("{}/{}", agent.running(), agent.slots.len());
+    let name = width.saturating_sub(3 + 12 + share.len() + 1);
+    let head = Line::from(vec![
+        scene.mark(selected),
+        scene.span(glyph::agent(agent), role),
+        Span::raw(" "),
+        scene.span(text::pad(agent.name().as_str(), name), name_style),
+        scene.span(text::pad(agent.word(), 12), role),
+        scene.span(share, Role::Dim),
+    ]);
+    let room = width.saturating_sub(4);
+    let below = |text: &str, role: Role| Line::from(scene.span(format!("   {}", text::fit(text, room)), role));
+    let tasks: Vec<_> = agent.slots.iter().filter_map(|s| s.held.as_ref()).collect();
+    if let Some(first) = tasks.first() {
+        let lasted = text::elapsed(scene.now.duration_since(first.since));
+        let more = if tasks.len() > 1 { format!(" +{}", tasks.len() - 1) } else { String::new() };
+        let name = room.saturating_sub(more.len() + lasted.len() + 1);
+        let task = format!("{}{more}", text::fit(first.task.id.as_str(), name));
+        let doing = format!("{} {lasted}", text::pad(&task, room.saturating_sub(lasted.len() + 1)));
+        return [head, below(&doing, Role::Text), below(&facts(scene, agent), Role::Dim)];
+    }
+    let Some((why, role)) = hindrance(scene, agent) else {
+        return [head, below(&idle(scene, agent), Role::Dim), below(&facts(scene, agent), Role::Dim)];
+    };
+    // A remedy is worth the third row too: it may say what to type.
+    let wrapped = text::wrap(&why, room);
+    let first = wrapped.first().map(String::as_str).unwrap_or_default();
+    let rest = wrapped.get(1..).unwrap_or_default().join(" ");
+    let third = if rest.is_empty() { below(&facts(scene, agent), Role::Dim) } else { below(&rest, role) };
+    [head, below(first, role), third]
+}
+
+fn idle(scene: &Scene<'_>, agent: &Agent) -> String {
+    let waits = scene.state.tasks.iter().any(|t| t.record.task().agent == *agent.name() && t.record.outcome.is_none());
+    match agent.word() {
+        "idle" if waits => "waits for other tasks".to_owned(),
+        "idle" => "nothing to do".to_owned(),
+        "starting" => "its worker is starting".to_owned(),
+        _ => "its worker is not running".to_owned(),
+    }
+}
+
+fn facts(scene: &Scene<'_>, agent: &Agent) -> String {
+    let spent = scene.state.money.agents.get(agent.name()).map_or(MicroUsd(0), |s| s.cost);
+    let model = if agent.settings.model.is_empty() { agent.settings.engine.word() } else { &agent.settings.model };
+    let mut out = format!("{model} · {spent}");
+    let held: Vec<_> = agent.slots.iter().filter_map(|s| s.held.as_ref()).collect();
+    let memory: u64 = held.iter().map(|h| h.activity.rss_bytes).sum();
+    if memory > 0 {
+        let cpu: f32 = held.iter().map(|h| h.activity.cpu_percent).sum();
+        // Writing into a string cannot fail.
+        let _ok = write!(out, "  cpu {cpu:.0}%  {}", text::bytes(memory));
+    }
+    out
+}
+
+/// One line of all agents, for a small screen.
+pub fn strip(scene: &Scene<'_>, buffer: &mut Buffer, area: Rect) {
+    let mut spans = Vec::new();
+    let n = scene.state.agents.iter().count().max(1);
+    let room = (usize::from(area.width) / n).saturating_sub(2);
+    for agent in scene.state.agents.iter() {
+        let doing = agent.slots.iter().find_map(|s| s.held.as_ref()).map(|h| h.task.id.as_str());
+        let word = doing.unwrap_or_else(|| agent.word());
+        let name = text::fit(agent.name().as_str(), room.saturating_sub(3).min(16));
+        let rest = room.saturating_sub(text::width(&name) + 4);
+        spans.push(scene.span(format!(" {} ", glyph::agent(agent)), role(agent)));
+        spans.push(scene.span(name, Role::Title));
+        spans.push(scene.span(format!(" {}", text::fit(word, rest)), Role::Dim));
+    }
+    if spans.is_empty() {
+        spans.push(scene.span(" no agents yet", Role::Dim));
+    }
+    rows(buffer, area, &[Line::from(spans)]);
+}

@@ -1,0 +1,89 @@
+//! Help: what the marks mean and every key, from the table of verbs.
+
+use ratatui::text::{Line, Span};
+
+use super::{
+    Page, Scene, paragraph,
+    task::{fact, heading},
+};
+use crate::{
+    room::tasks::Phase,
+    tui::{
+        action::{COMPOSER, Place, VERBS},
+        glyph, text,
+        theme::Role,
+    },
+};
+
+/// What a state means, in words.
+fn meaning(phase: Phase) -> &'static str {
+    match phase {
+        Phase::Failed => "did not end well and will not be tried again: look at it, then r",
+        Phase::Running => "an agent works on it",
+        Phase::Ready => "may start as soon as its agent is free",
+        Phase::Retrying => "did not end well and is tried again after a wait",
+        Phase::Waiting => "others must end first",
+        Phase::Done => "ended well; its result is in results/",
+        Phase::Dropped => "cancelled by you, or skipped because something before it failed",
+    }
+}
+
+/// The page.
+pub fn page(scene: &Scene<'_>, columns: usize) -> Page {
+    let mut lines = paragraph(
+        "You write a goal, the orchestrator plans it, you approve the plan, the agents work on its tasks side by side, and one \
+         report comes out. A task can also be given to one agent directly, here or as a file in tasks/.",
+        columns,
+        1,
+        scene.style(Role::Text),
+    );
+    for place in Place::ALL {
+        lines.extend(heading(scene, place.word()));
+        for verb in VERBS.iter().filter(|v| v.place == place) {
+            let keys = verb.keys.join(" ");
+            let margin = 16;
+            for (n, row) in text::wrap(verb.help, columns.saturating_sub(margin + 2)).into_iter().enumerate() {
+                let head = if n == 0 { keys.as_str() } else { "" };
+                lines.push(Line::from(vec![
+                    scene.span(format!("  {}", text::pad(head, margin)), Role::Accent),
+                    Span::raw(row),
+                ]));
+            }
+        }
+    }
+    lines.extend(heading(scene, "While a goal is written"));
+    for (keys, help) in COMPOSER {
+        let line = vec![scene.span(format!("  {}", text::pad(keys, 24)), Role::Accent), Span::raw(*help)];
+        lines.push(Line::from(line));
+    }
+    lines.extend(heading(scene, "Tasks"));
+    for phase in
+        [Phase::Failed, Phase::Running, Phase::Ready, Phase::Retrying, Phase::Waiting, Phase::Done, Phase::Dropped]
+    {
+        lines.push(Line::from(vec![
+            Span::styled(
+                format!("  {} {}", glyph::phase(phase), text::pad(phase.word(), 10)),
+                scene.theme.phase(phase),
+            ),
+            Span::raw(text::fit(meaning(phase), columns.saturating_sub(16))),
+        ]));
+    }
+    lines.extend(heading(scene, "Agents"));
+    for (mark, word, what) in [
+        ("●", "up", "its worker runs"),
+        ("○", "stopped", "its worker is starting or not running"),
+        ("◌", "parked", "a limit holds it; it goes on by itself when the limit clears"),
+        (glyph::PAUSED, "paused", "you paused it; p lets it go on"),
+        (glyph::FAILED, "not ready", "something is missing: key, login or program; enter says what to do"),
+    ] {
+        lines.push(Line::from(vec![
+            scene.span(format!("  {mark} {}", text::pad(word, 10)), Role::Text),
+            scene.span(text::fit(what, columns.saturating_sub(16)), Role::Text),
+        ]));
+    }
+    lines.extend(heading(scene, "This room"));
+    let state = scene.state;
+    lines.extend(fact(scene, "stage", &state.stage.display().to_string(), columns));
+    lines.extend(fact(scene, "version", &format!("podium {} · room process {}", state.version, state.pid), columns));
+    Page { title: "Help".to_owned(), lines, focus: None, keys: "↑↓ scroll · esc back" }
+}

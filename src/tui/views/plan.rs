@@ -1,0 +1,106 @@
+//! A goal's plan: what would be done by whom and after what, before it is approved and while it runs.
+
+use ratatui::text::{Line, Span};
+
+use super::{
+    Page, Scene, orchestrator, paragraph,
+    task::{fact, heading},
+    tasks,
+};
+use crate::{
+    model::{GoalId, PlanTask},
+    room::Goal,
+    tui::{glyph, text, theme::Role},
+};
+
+/// The page; the task under the hand, where there is one, shows its description.
+pub fn page(scene: &Scene<'_>, id: &GoalId, selected: Option<usize>, columns: usize) -> Page {
+    let title = format!("Plan of {id}");
+    let Some(goal) = scene.state.goals.get(id) else {
+        let lines = paragraph("There is no such goal.", columns, 1, scene.style(Role::Dim));
+        return Page { title, lines, focus: None, keys: "esc back" };
+    };
+    let mut lines = fact(scene, "goal", &goal.text, columns);
+    let (sentence, role) = orchestrator::sentence(scene, goal);
+    lines.push(Line::from(vec![
+        scene.span(format!(" {}", text::pad("stands", 13)), Role::Dim),
+        scene.span(sentence, role),
+    ]));
+    let keys = if goal.needs_approval() {
+        "a approve · d deny · ↑↓ look at a task · esc back"
+    } else if goal.phase.is_over() {
+        "enter open the task · o report · ↑↓ · esc back"
+    } else {
+        "enter open the task · c end the goal · ↑↓ · esc back"
+    };
+    let Some(plan) = &goal.plan else {
+        lines.push(Line::default());
+        lines.extend(paragraph("No plan yet.", columns, 1, scene.style(Role::Dim)));
+        return Page { title, lines, focus: None, keys };
+    };
+    lines.extend(fact(scene, "in short", &plan.summary, columns));
+    let minutes: f64 = plan.tasks.iter().map(|t| t.minutes).sum();
+    let mut facts = vec![text::many(plan.tasks.len(), "task")];
+    if minutes > 0.0 {
+        facts.push(format!("{minutes:.0} min of work in all, as the planner expects"));
+    }
+    if !plan.model.is_empty() {
+        facts.push(format!("planned by {} for {}", plan.model, plan.spend.cost));
+    }
+    lines.extend(fact(scene, "size", &facts.join(" · "), columns));
+    for fault in &goal.faults {
+        lines.extend(paragraph(&format!("{} {fault}", glyph::FAILED), columns, 1, scene.style(Role::Warn)));
+    }
+    lines.extend(heading(scene, "Tasks"));
+    let name = plan.tasks.iter().map(|t| text::width(&t.id)).max().unwrap_or(0).clamp(4, 24);
+    let mut focus = None;
+    for (n, task) in plan.tasks.iter().enumerate() {
+        let here = selected.is_some_and(|s| n == s.min(plan.tasks.len().saturating_sub(1)));
+        if here {
+            focus = Some(lines.len());
+        }
+        lines.push(row(scene, goal, task, here, name, columns));
+        if here {
+            lines.extend(paragraph(&task.description, columns.saturating_sub(2), 6, scene.style(Role::Dim)));
+            for done in &task.done_when {
+                lines.extend(paragraph(
+                    &format!("done when {done}"),
+                    columns.saturating_sub(2),
+                    6,
+                    scene.style(Role::Dim),
+                ));
+            }
+        }
+    }
+    Page { title, lines, focus, keys }
+}
+
+fn row(scene: &Scene<'_>, goal: &Goal, task: &PlanTask, here: bool, name: usize, columns: usize) -> Line<'static> {
+    let known = task.reference(&goal.id).filter(|_| goal.published).and_then(|t| scene.state.tasks.get(&t));
+    let (mark, style, state) = match known {
+        Some(known) => {
+            let phase = scene.state.tasks.phase(known);
+            (glyph::phase(phase), scene.theme.phase(phase), tasks::word(known, phase))
+        }
+        None => ("·", scene.style(Role::Dim), ""),
+    };
+    let minutes = if task.minutes > 0.0 { format!("{:.0} min", task.minutes) } else { String::new() };
+    let after =
+        if task.dependencies.is_empty() { String::new() } else { format!("  after {}", task.dependencies.join(", ")) };
+    let state = if state.is_empty() { String::new() } else { format!("  {state}") };
+    let head = format!("{} {} {:>7}  ", text::pad(&task.id, name), text::pad(&task.worker, 9), minutes);
+    let used = 3 + text::width(&head) + text::width(&state);
+    let room = columns.saturating_sub(used + 1);
+    let after_room = text::width(&after).min(room / 2);
+    let title = text::fit(&task.title, room.saturating_sub(after_room));
+    let line = Line::from(vec![
+        scene.mark(here),
+        Span::styled(mark, style),
+        Span::raw(" "),
+        scene.span(head, if here { Role::Title } else { Role::Text }),
+        scene.span(title, Role::Text),
+        scene.span(text::fit(&after, after_room), Role::Dim),
+        Span::styled(state, style),
+    ]);
+    if here { line.patch_style(scene.style(Role::Title)) } else { line }
+}

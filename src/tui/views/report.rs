@@ -1,0 +1,33 @@
+//! A goal's report, as text.
+
+use ratatui::text::Line;
+
+use super::{Page, Scene, paragraph};
+use crate::{
+    model::GoalId,
+    tui::{text, theme::Role},
+};
+
+/// The page.
+pub fn page(
+    scene: &Scene<'_>,
+    goal: &GoalId,
+    path: &str,
+    text: Option<&Result<String, String>>,
+    columns: usize,
+) -> Page {
+    let lines = match text {
+        None => paragraph("Reading…", columns, 1, scene.style(Role::Dim)),
+        Some(Err(why)) => paragraph(&format!("{path} could not be read: {why}"), columns, 1, scene.style(Role::Bad)),
+        Some(Ok(report)) => report
+            .lines()
+            .flat_map(|line| {
+                let role = if line.starts_with('#') { Role::Title } else { Role::Text };
+                text::wrap(line, columns.saturating_sub(2)).into_iter().map(move |row| (row, role))
+            })
+            .map(|(row, role)| Line::from(scene.span(format!(" {row}"), role)))
+            .collect(),
+    };
+    let title = format!("Report on {goal} · {}", text::fit(path, 60));
+    Page { title, lines, focus: None, keys: "↑↓ scroll · y copy · esc back" }
+}

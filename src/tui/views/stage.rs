@@ -1,0 +1,183 @@
+//! The stage: the header, the panes of the layout, the hint line.
+
+use std::fmt::Write;
+
+use ratatui::{
+    buffer::Buffer,
+    layout::Rect,
+    text::{Line, Span},
+};
+
+use super::{Scene, agents, limits, log, orchestrator, rows, tasks};
+use crate::{
+    model::MicroUsd,
+    room::Leaving,
+    tui::{
+        Connection,
+        action::VERBS,
+        glyph,
+        layout::{Layout, Pane},
+        text,
+        theme::Role,
+    },
+};
+
+/// Draws the stage and says where the terminal's cursor belongs.
+pub fn draw(scene: &Scene<'_>, buffer: &mut Buffer, layout: &Layout) -> Option<(u16, u16)> {
+    header(scene, buffer, layout.header, layout.all);
+    if let Some(area) = layout.agents_strip {
+        agents::strip(scene, buffer, area);
+    }
+    if let Some(area) = layout.limits_strip {
+        limits::strip(scene, buffer, area);
+    }
+    for pane in Pane::ALL {
+        let Some(area) = layout.pane(pane) else { continue };
+        match pane {
+            Pane::Agents => agents::draw(scene, buffer, area),
+            Pane::Tasks => tasks::draw(scene, buffer, area),
+            Pane::Limits => limits::draw(scene, buffer, area),
+            Pane::Log => log::draw(scene, buffer, area),
+            Pane::Orchestrator => {
+                let below = if layout.all { layout.ask.height + layout.composer.height } else { 0 };
+                orchestrator::draw(scene, buffer, area, below);
+            }
+        }
+    }
+    if let Some(line) = orchestrator::status(scene)
+        && layout.ask.height > 0
+    {
+        rows(buffer, layout.ask, &[line]);
+    }
+    let cursor = orchestrator::composer(scene, buffer, layout.composer);
+    hint(scene, buffer, layout.hint);
+    cursor
+}
+
+fn header(scene: &Scene<'_>, buffer: &mut Buffer, area: Rect, glyphs: bool) {
+    let state = scene.state;
+    let width = usize::from(area.width);
+    let counts = state.tasks.counts();
+    let needs = state.needs_you().len();
+    // The right side first: it is what must never be pushed out.
+    let mut right: Vec<Span<'static>> = Vec::new();
+    let mut count = |n: usize, word: &str, role: Role, always: bool| {
+        if n > 0 || (always && width >= 100) {
+            right.push(scene.span(format!("{n} {word}  "), if n > 0 { role } else { Role::Dim }));
+        }
+    };
+    count(needs, if needs == 1 { "needs you" } else { "need you" }, Role::Warn, false);
+    count(counts.failed, "failed", Role::Bad, false);
+    count(counts.running, "running", Role::Running, true);
+    count(counts.ready, "ready", Role::Ready, true);
+    count(counts.waiting, "waiting", Role::Text, true);
+    count(counts.done, "done", Role::Good, true);
+    let mut money = state.money.today.cost.to_string();
+    if state.day_budget > MicroUsd(0) && width >= 90 {
+        // Writing into a string cannot fail.
+        let _ok = write!(money, " / {}", state.day_budget);
+    }
+    let over = state.day_budget > MicroUsd(0) && state.money.today.cost >= state.day_budget;
+    right.push(scene.span(money, if over { Role::Bad } else { Role::Text }));
+    right.push(scene.span(format!("  {} ", scene.clock(scene.now)), Role::Title));
+
+    let mut left = vec![scene.span(" podium ", Role::Title)];
+    let name = if state.name.is_empty() { "…" } else { &state.name };
+    left.push(scene.span(format!(" {} ", text::fit(name, 24)), Role::Accent));
+    if state.rehearsal {
+        left.push(scene.span(" REHEARSAL ", Role::Badge));
+        left.push(Span::raw(" "));
+    }
+    match state.leaving {
+        Leaving::No => {}
+        Leaving::Draining => left.push(scene.span(" CLOSING when idle ", Role::Badge)),
+        Leaving::Stopping => left.push(scene.span(" CLOSING ", Role::Badge)),
+    }
+    let wide = |spans: &[Span<'_>]| spans.iter().map(|s| text::width(&s.content)).sum::<usize>();
+    let agents: Vec<_> = if glyphs { state.agents.iter().take(6).collect() } else { Vec::new() };
+    let marks: Vec<_> = agents
+        .into_iter()
+        .flat_map(|agent| {
+            let mark = scene.span(format!(" {}", glyph::agent(agent)), agents::role(agent));
+            [mark, scene.span(format!(" {} ", text::fit(agent.name().as_str(), 10)), Role::Text)]
+        })
+        .collect();
+    if wide(&left) + wide(&marks) + wide(&right) < width {
+        left.extend(marks);
+    }
+    // What is left out first: counts from the right, then the stage's name; never the badge, the money and the time.
+    while wide(&right) + wide(&left) > width && right.len() > 2 {
+        right.remove(right.len() - 3);
+    }
+    if wide(&right) + wide(&left) > width && left.len() > 2 {
+        left.remove(1);
+    }
+    let gap = width.saturating_sub(wide(&right) + wide(&left));
+    left.push(Span::raw(" ".repeat(gap)));
+    left.extend(right);
+    rows(buffer, area, &[Line::from(left)]);
+}
+
+fn hint(scene: &Scene<'_>, buffer: &mut Buffer, area: Rect) {
+    let width = usize::from(area.width);
+    if let Some((prompt, query)) = scene.app.searching() {
+        let line = Line::from(vec![
+            scene.span(format!(" {prompt}"), Role::Focus),
+            scene.span(text::fit(query, width.saturating_sub(40)), Role::Text),
+            scene.span("▌", Role::Focus),
+            scene.span("  enter search · esc back", Role::Dim),
+        ]);
+        return rows(buffer, area, &[line]);
+    }
+    if let Connection::Lost { since, why } = scene.app.link() {
+        let why = if why.is_empty() { String::new() } else { format!(" ({why})") };
+        let text =
+            format!(" {} no word from the room since {}{why}: trying again", glyph::FAILED, scene.seconds(*since));
+        return rows(buffer, area, &[Line::from(scene.span(text::pad(&text, width), Role::Badge))]);
+    }
+    if let Some(message) = scene.app.message() {
+        let (mark, role) = if message.bad { (glyph::FAILED, Role::Bad) } else { ("✓", Role::Good) };
+        return rows(
+            buffer,
+            area,
+            &[Line::from(scene.span(text::fit(&format!(" {mark} {}", message.text), width), role))],
+        );
+    }
+    if !scene.app.popups().is_empty() {
+        return;
+    }
+    let mut spans = Vec::new();
+    let mut used = 0;
+    if let Some(why) = &scene.state.tasks.polling {
+        let text = format!(" ~ looking for files now and then: {}  ", text::fit(why, 40));
+        used += text::width(&text);
+        spans.push(scene.span(text, Role::Warn));
+    }
+    let hints: Vec<(&str, &str)> = if scene.app.is_composing() {
+        vec![
+            ("enter", "send"),
+            ("alt-enter", "new line"),
+            ("↑", "sent before"),
+            ("tab", "focus"),
+            ("esc", "back"),
+            ("ctrl-c", "leave"),
+        ]
+    } else {
+        VERBS.iter().filter(|v| v.hint).map(|v| (v.keys.first().copied().unwrap_or_default(), v.name)).collect()
+    };
+    // The last two, help and leave, stay when the line is short.
+    let size = |(key, name): &(&str, &str)| text::width(key) + text::width(name) + 3;
+    let last: usize = hints.iter().rev().take(2).map(size).sum();
+    let n = hints.len();
+    for (at, hint) in hints.iter().enumerate() {
+        let wide = size(hint);
+        let keep = at + 2 >= n;
+        if used + wide + if keep { 0 } else { last } > width {
+            continue;
+        }
+        used += wide;
+        spans.push(scene.span(format!(" {}", hint.0), Role::Accent));
+        spans.push(scene.span(format!(" {} ", hint.1), Role::Dim));
+    }
+    rows(buffer, area, &[Line::from(spans)]);
+}

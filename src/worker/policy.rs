@@ -1,0 +1,119 @@
+//! When a task is tried again.
+//!
+//! Owns waits and their jitter. Its one surprise: the jitter is seeded by task and attempt, so that a run can be
+//! repeated and two tasks that failed together do not return together.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use crate::model::{AttemptRef, Ending, TaskSpec, Verdict};
+
+/// How often and after what wait a task is tried again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Retries {
+    /// Starts allowed, where the task does not say.
+    pub attempts: u32,
+    /// Waits after the first, second, … failure; the last one repeats.
+    pub backoff: Vec<Duration>,
+    /// The first wait after a limit that does not say when it clears; doubles each time.
+    pub limit: Duration,
+}
+
+impl Default for Retries {
+    fn default() -> Self {
+        Self { attempts: 3, backoff: [1, 2, 4].map(Duration::from_secs).to_vec(), limit: Duration::from_secs(30) }
+    }
+}
+
+/// The longest wait after a limit that does not say when it clears.
+const LONGEST_PARK: Duration = Duration::from_mins(15);
+
+impl Retries {
+    /// What follows from `ending`, when `before` earlier attempts counted.
+    pub(super) fn verdict(&self, spec: &TaskSpec, ending: &Ending, before: u32) -> Verdict {
+        let allowed = spec.max_attempts.unwrap_or(self.attempts).max(1);
+        ending.verdict(before.saturating_add(u32::from(ending.counts())), allowed)
+    }
+
+    /// When the next attempt may start after attempt `attempt` failed as the `counted`th that counts.
+    pub(super) fn next(&self, attempt: &AttemptRef, counted: u32, now: Timestamp) -> Timestamp {
+        let at = usize::try_from(counted.saturating_sub(1)).unwrap_or(usize::MAX);
+        let base = self.backoff.get(at).or(self.backoff.last()).copied().unwrap_or_default();
+        later(now, base.mul_f64(jitter(attempt)))
+    }
+
+    /// When an attempt may start after a limit; `parked` earlier attempts ended in one.
+    pub(super) fn unpark(
+        &self,
+        attempt: &AttemptRef,
+        until: Option<Timestamp>,
+        parked: u32,
+        now: Timestamp,
+    ) -> Timestamp {
+        // A second more, so that the server's clock has passed it as well.
+        let until = until.filter(|u| *u > now).map(|u| later(u, Duration::from_secs(1)));
+        until.unwrap_or_else(|| {
+            let base = self.limit.saturating_mul(1 << parked.min(10)).min(LONGEST_PARK);
+            later(now, base.mul_f64(jitter(attempt)))
+        })
+    }
+}
+
+fn later(from: Timestamp, wait: Duration) -> Timestamp {
+    from.checked_add(wait).unwrap_or(Timestamp::MAX)
+}
+
+/// 0.8 to 1.2, by task and attempt (FNV-1a, which never changes between builds).
+fn jitter(attempt: &AttemptRef) -> f64 {
+    let mut hash = 0xcbf2_9ce4_8422_2325_u64;
+    for byte in attempt.to_string().bytes() {
+        hash = (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
+    }
+    0.8 + 0.4 * ((hash >> 40) as f64 / (1_u64 << 24) as f64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{EndState, TaskRef};
+
+    fn attempt(id: &str, n: u32) -> AttemptRef {
+        format!("anga/{id}").parse::<TaskRef>().unwrap().attempt(n)
+    }
+
+    #[test]
+    fn waits_grow_stay_in_bounds_and_are_the_same_each_time() {
+        let retries = Retries::default();
+        let now = Timestamp::UNIX_EPOCH;
+        for (counted, base) in [(1, 1.0), (2, 2.0), (3, 4.0), (9, 4.0)] {
+            for id in ["a", "b", "long-name"] {
+                let found = retries.next(&attempt(id, counted), counted, now);
+                let wait = found.duration_since(now).as_secs_f64();
+                assert!((0.8 * base..=1.2 * base).contains(&wait), "{id} {counted}: {wait}");
+                assert_eq!(found, retries.next(&attempt(id, counted), counted, now));
+            }
+        }
+        let first = |id| retries.next(&attempt(id, 1), 1, now);
+        assert_ne!(first("a"), first("b"), "two tasks that failed together do not return together");
+    }
+
+    #[test]
+    fn a_limit_waits_for_its_own_end_where_it_has_one() {
+        let retries = Retries::default();
+        let now = Timestamp::from_second(1_000).unwrap();
+        let until = Timestamp::from_second(5_000).unwrap();
+        assert_eq!(retries.unpark(&attempt("a", 1), Some(until), 0, now), Timestamp::from_second(5_001).unwrap());
+        let blind = |parked| retries.unpark(&attempt("a", 1), None, parked, now).duration_since(now).as_secs();
+        assert!((24..=36).contains(&blind(0)) && (48..=72).contains(&blind(1)) && blind(30) <= 18 * 60);
+    }
+
+    #[test]
+    fn the_task_s_own_number_of_attempts_wins() {
+        let mut spec = TaskSpec::new("anga/a".parse().unwrap(), "x");
+        let crash = Ending::Signal { signal: 9 };
+        assert_eq!(Retries::default().verdict(&spec, &crash, 0), Verdict::Retry);
+        spec.max_attempts = Some(1);
+        assert_eq!(Retries::default().verdict(&spec, &crash, 0), Verdict::End(EndState::Dead));
+    }
+}
