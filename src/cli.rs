@@ -1,1 +1,370 @@
-//! To be described.
+//! The command line: one file per verb.
+//!
+//! Owns arguments, what is printed, and exit codes. Must not decide anything about tasks or goals: it asks the room, or
+//! reads the replica it was given. Its one surprise: printing goes through one door, [`out::Out`], so `--json` and a
+//! closed pipe are dealt with once.
+
+mod doctor;
+mod ids;
+mod init;
+pub mod json;
+pub mod link;
+mod logs;
+mod orders;
+mod out;
+mod rehearse;
+mod room;
+mod run;
+mod show;
+mod status;
+mod submit;
+mod wait;
+
+use std::{path::PathBuf, time::Duration};
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::{
+    attach::AttachError,
+    config::{Config, ConfigError, Env, Flags, parse_wait},
+    model::{EngineKind, Priority},
+};
+use out::Out;
+
+/// How a verb ended; the number is the exit code.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Exit {
+    /// Done.
+    Done = 0,
+    /// The task or goal failed, or a check did.
+    Failed = 1,
+    /// Wrong use or configuration.
+    Wrong = 2,
+    /// Refused: budget, approval, limit, or the state does not allow it.
+    Refused = 3,
+    /// No room, or it cannot be reached.
+    NoRoom = 4,
+    /// Not done in the time given.
+    TimedOut = 124,
+    /// Ctrl+C.
+    Interrupted = 130,
+}
+
+/// What a verb tells the operator when it cannot do as asked.
+#[derive(Debug, thiserror::Error)]
+enum Trouble {
+    /// Wrong use.
+    #[error("{0}")]
+    Wrong(String),
+    /// The room said no.
+    #[error("{0}")]
+    Refused(String),
+}
+
+/// A terminal control room for a small company of AI agents.
+#[derive(Debug, Parser)]
+#[command(name = "podium", version, max_term_width = 100, after_help = EXIT_CODES)]
+pub struct Cli {
+    /// The stage [default: the nearest parent with a podium.toml, else the default stage]
+    #[arg(long, global = true, value_name = "DIR", help_heading = "Everywhere")]
+    stage: Option<PathBuf>,
+    /// Print JSON
+    #[arg(long, global = true, help_heading = "Everywhere")]
+    json: bool,
+    #[command(flatten)]
+    room: RoomArgs,
+    /// Draw with ASCII only
+    #[arg(long)]
+    ascii: bool,
+    #[command(subcommand)]
+    verb: Option<Verb>,
+}
+
+const EXIT_CODES: &str = "Without a verb, podium opens the control room and starts its room if none is running.\n\n\
+    Exit codes: 0 done, 1 the task or goal failed, 2 wrong use or configuration, 3 refused,\n\
+    4 no room or not reachable, 124 timed out, 130 interrupted.";
+
+/// What changes the configuration of a room that is started.
+#[derive(Debug, Clone, Default, Args)]
+struct RoomArgs {
+    /// Send model calls to the built-in stand-in: no key, no network, no cost
+    #[arg(long)]
+    rehearse: bool,
+    /// How slowly a rehearsal plays: 1 = made for watching, 0 = as fast as it can
+    #[arg(long, value_name = "N")]
+    pace: Option<f64>,
+    /// The rehearsal's seed
+    #[arg(long, value_name = "N")]
+    seed: Option<u64>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Open a throw-away stage with the rehearsal stand-in and a goal already composed
+    Rehearse(rehearse::RehearseArgs),
+    /// Make a stage; never overwrites
+    Init {
+        /// The folder [default: --stage, else here]
+        dir: Option<PathBuf>,
+    },
+    /// Run the room without a screen
+    Serve(room::ServeArgs),
+    /// Stop the room and its workers
+    Stop {
+        /// Let running attempts end first
+        #[arg(long)]
+        drain: bool,
+    },
+    /// Run one worker process (the room starts these)
+    Worker {
+        /// The agent
+        agent: String,
+        /// Which of its slots
+        #[arg(long, default_value_t = 0, value_name = "N")]
+        slot: u32,
+        /// Where tasks wait
+        #[arg(long, value_name = "URL")]
+        queue: Option<String>,
+        /// The engine the room found for this agent
+        #[arg(long, hide = true, value_parser = engine)]
+        engine: Option<EngineKind>,
+    },
+    /// Submit a goal, wait, print the report
+    Run(run::RunArgs),
+    /// Submit one task and print its id
+    Submit(submit::SubmitArgs),
+    /// Agents, tasks, goals, limits and money
+    Status,
+    /// One task or goal, with every attempt
+    Show {
+        /// A task (`marie/x`, or `x` when only one agent has it) or a goal (`g1`)
+        id: String,
+    },
+    /// Wait until tasks or goals have ended
+    Wait {
+        /// Tasks or goals
+        #[arg(required = true)]
+        ids: Vec<String>,
+        /// Give up after this long, such as 10m
+        #[arg(long, value_parser = wait_text, value_name = "TIME")]
+        timeout: Option<Duration>,
+    },
+    /// Start tasks again
+    Retry(orders::RetryArgs),
+    /// End tasks or goals
+    Cancel {
+        /// Tasks or goals
+        #[arg(required = true)]
+        ids: Vec<String>,
+    },
+    /// Say yes to a goal's plan
+    Approve {
+        /// The goal
+        id: String,
+    },
+    /// Say no to a goal's plan
+    Deny {
+        /// The goal
+        id: String,
+    },
+    /// Start nothing more on an agent
+    Pause {
+        /// The agent
+        agent: String,
+    },
+    /// Start again on an agent
+    Resume {
+        /// The agent
+        agent: String,
+    },
+    /// What agents said
+    Logs(logs::LogsArgs),
+    /// What is ready and what is not, each with its remedy
+    Doctor {
+        /// Also list every setting and where it came from
+        #[arg(long)]
+        settings: bool,
+    },
+}
+
+/// Who says yes to a plan.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Approve {
+    /// A person
+    Ask,
+    /// Nobody, while it stays within the budget
+    Auto,
+    /// Nobody: only the plan is made
+    Never,
+}
+
+fn wait_text(text: &str) -> Result<Duration, String> {
+    parse_wait(text)
+}
+
+fn priority(text: &str) -> Result<Priority, String> {
+    Priority::parse(text).ok_or_else(|| "critical, urgent, high, normal, low, or 0 (first) to 9 (last)".to_owned())
+}
+
+fn engine(text: &str) -> Result<EngineKind, String> {
+    [EngineKind::Claude, EngineKind::Messages, EngineKind::Command]
+        .into_iter()
+        .find(|kind| kind.word() == text)
+        .ok_or_else(|| "claude, messages or command".to_owned())
+}
+
+/// Everything a verb is given.
+struct Call {
+    out: Out,
+    env: Env,
+    flags: Flags,
+}
+
+impl Call {
+    /// The configuration of the stage that is meant.
+    fn config(&self) -> Result<Config, ConfigError> {
+        Config::find(&self.env, &self.flags)
+    }
+}
+
+/// Parses the arguments of this process, does what they say, and tells how it ended.
+pub fn main() -> u8 {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version arrive here too; clap knows which goes where.
+            let _printed = error.print();
+            return u8::try_from(error.exit_code()).unwrap_or(Exit::Wrong as u8);
+        }
+    };
+    run(cli) as u8
+}
+
+/// Does what the arguments say.
+pub fn run(cli: Cli) -> Exit {
+    let Cli { stage, json, room, ascii, verb } = cli;
+    let env = match Env::of_process() {
+        Ok(env) => env,
+        Err(error) => {
+            let out = Out::new(json, false);
+            return fail(&out, &anyhow::Error::from(error).context("could not find the current folder"));
+        }
+    };
+    let out = Out::new(json, env.os("NO_COLOR").is_none());
+    if verb.is_some() && (ascii || room.rehearse || room.pace.is_some() || room.seed.is_some()) {
+        let trouble =
+            Trouble::Wrong("--rehearse, --pace, --seed and --ascii go after the verb, or without one".to_owned());
+        return fail(&out, &trouble.into());
+    }
+    let mut call = Call { out, env, flags: Flags { stage, ..Flags::default() } };
+    let ended = match verb {
+        None => {
+            room.apply(&mut call.flags);
+            room::open(&call, room::Opening { ascii, goal: None })
+        }
+        Some(verb) => dispatch(&mut call, verb),
+    };
+    match ended {
+        Ok(exit) => exit,
+        Err(error) => fail(&call.out, &error),
+    }
+}
+
+impl RoomArgs {
+    fn apply(&self, flags: &mut Flags) {
+        flags.rehearse = self.rehearse;
+        flags.pace = self.pace;
+        flags.seed = self.seed;
+    }
+}
+
+fn dispatch(call: &mut Call, verb: Verb) -> anyhow::Result<Exit> {
+    match verb {
+        Verb::Rehearse(args) => rehearse::rehearse(call, &args),
+        Verb::Init { dir } => init::init(call, dir),
+        Verb::Serve(args) => room::serve(call, &args),
+        Verb::Stop { drain } => client(room::stop(call, drain)),
+        Verb::Worker { agent, slot, queue, engine } => {
+            call.flags.queue = queue;
+            room::worker(call, &agent, slot, engine)
+        }
+        Verb::Run(args) => client(run::run(call, &args)),
+        Verb::Submit(args) => client(submit::submit(call, &args)),
+        Verb::Status => client(status::status(call)),
+        Verb::Show { id } => client(show::show(call, &id)),
+        Verb::Wait { ids, timeout } => client(wait::wait(call, &ids, timeout)),
+        Verb::Retry(args) => client(orders::retry(call, &args)),
+        Verb::Cancel { ids } => client(orders::cancel(call, &ids)),
+        Verb::Approve { id } => client(orders::decide(call, &id, true)),
+        Verb::Deny { id } => client(orders::decide(call, &id, false)),
+        Verb::Pause { agent } => client(orders::pause(call, &agent, true)),
+        Verb::Resume { agent } => client(orders::pause(call, &agent, false)),
+        Verb::Logs(args) => client(logs::logs(call, &args)),
+        Verb::Doctor { settings } => client(doctor::doctor(call, settings)),
+    }
+}
+
+/// Runs a client's verb to its end or to Ctrl+C.
+fn client(verb: impl Future<Output = anyhow::Result<Exit>>) -> anyhow::Result<Exit> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        tokio::select! {
+            ended = verb => ended,
+            _pressed = tokio::signal::ctrl_c() => Ok(Exit::Interrupted),
+        }
+    })
+}
+
+/// Says what went wrong and finds the exit code for it.
+fn fail(out: &Out, error: &anyhow::Error) -> Exit {
+    let exit = if error.is::<ConfigError>() {
+        Exit::Wrong
+    } else if let Some(error) = error.downcast_ref::<AttachError>() {
+        match error {
+            AttachError::NoRoom
+            | AttachError::Io { .. }
+            | AttachError::Version { .. }
+            | AttachError::Closed
+            | AttachError::Unreadable(_) => Exit::NoRoom,
+        }
+    } else {
+        match error.downcast_ref::<Trouble>() {
+            Some(Trouble::Wrong(_)) => Exit::Wrong,
+            Some(Trouble::Refused(_)) => Exit::Refused,
+            None => Exit::Failed,
+        }
+    };
+    let mut message = format!("{error:#}");
+    if matches!(error.downcast_ref(), Some(AttachError::NoRoom)) {
+        message.push_str("; start one with `podium serve --detach`, or open it with `podium`");
+    }
+    if out.is_json() {
+        out.json(&json::Failure { error: message, exit: exit as u8 });
+    } else {
+        out.error(&message);
+    }
+    exit
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_arguments_are_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_verb_and_argument_says_what_it_is_for() {
+        for verb in Cli::command().get_subcommands() {
+            assert!(verb.get_about().is_some(), "{}", verb.get_name());
+            for arg in verb.get_arguments() {
+                assert!(arg.get_help().is_some(), "{} {}", verb.get_name(), arg.get_id());
+            }
+        }
+    }
+}

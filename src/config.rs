@@ -460,6 +460,8 @@ impl Config {
         let mut laid = Laid::default();
         laid.folder(&self.stage, ".podium", 0o700)?;
         laid.folder(&self.stage, ".podium/prompts", 0o700)?;
+        // A stage may lie in a repository; what is private stays out of its history.
+        laid.file(&self.stage, ".podium/.gitignore", "*\n")?;
         for (name, text) in prompts::ALL {
             let path = self.stage.join(".podium").join(name);
             if std::fs::read(&path).ok().as_deref() != Some(text.as_bytes()) {
@@ -472,9 +474,8 @@ impl Config {
             laid.folder(&self.stage, &format!("logs/{}", agent.name), 0o755)?;
             laid.folder(&self.stage, &agent.workspace.to_string_lossy(), 0o755)?;
             let home = self.home(agent.name.as_str());
-            if let (Some(parent), Some(name)) = (home.parent(), home.file_name()) {
-                laid.folder(parent, &name.to_string_lossy(), 0o700)?;
-            }
+            let shown = home.strip_prefix(&self.stage).unwrap_or(&home).to_string_lossy();
+            laid.folder(&self.stage, &shown, 0o700)?;
         }
         laid.folder(&self.stage, "results/goals", 0o755)?;
         Ok(laid)

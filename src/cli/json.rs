@@ -1,0 +1,587 @@
+//! What `--json` prints. Names are stable: additions are free, changes are not. `docs/json.md` describes them.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde::Serialize;
+
+use crate::{
+    model::{
+        AttemptRecord, CostSource, EngineKind, Fault, GoalPhase, Permissions, Plan, Rejected, Spend, Standing, TaskRef,
+    },
+    room::{Agent, Goal, Need, Process, Slot, State, Task, tasks::Counts, tasks::Phase},
+};
+
+/// Why a verb did not do as asked.
+#[derive(Debug, Serialize)]
+pub struct Failure {
+    /// One sentence.
+    pub error: String,
+    /// The exit code.
+    pub exit: u8,
+}
+
+/// What came of an order.
+#[derive(Debug, Serialize)]
+pub struct Done {
+    /// One sentence.
+    pub text: String,
+    /// Ids made or touched.
+    pub ids: Vec<String>,
+}
+
+/// `podium init`.
+#[derive(Debug, Serialize)]
+pub struct Init {
+    /// The folder.
+    pub stage: String,
+    /// What was made, relative to it; folders end in `/`.
+    pub made: Vec<String>,
+    /// What was there.
+    pub kept: Vec<String>,
+}
+
+/// `podium serve --detach`.
+#[derive(Debug, Serialize)]
+pub struct Serving {
+    /// The folder.
+    pub stage: String,
+    /// The room's process.
+    pub pid: u32,
+    /// False when it was running before.
+    pub started: bool,
+}
+
+/// Tokens and money.
+#[derive(Debug, Serialize)]
+pub struct Spent {
+    /// Dollars.
+    pub cost_usd: f64,
+    /// Model calls.
+    pub calls: u64,
+    /// Input tokens neither read from nor written to the cache.
+    pub input_tokens: u64,
+    /// Output tokens.
+    pub output_tokens: u64,
+    /// Input tokens read from the cache.
+    pub cache_read_input_tokens: u64,
+    /// Input tokens written to the cache.
+    pub cache_creation_input_tokens: u64,
+}
+
+impl From<Spend> for Spent {
+    fn from(spend: Spend) -> Self {
+        let Spend { usage, cost, calls } = spend;
+        Self {
+            cost_usd: cost.dollars(),
+            calls,
+            input_tokens: usage.input_tokens,
+            output_tokens: usage.output_tokens,
+            cache_read_input_tokens: usage.cache_read_input_tokens,
+            cache_creation_input_tokens: usage.cache_creation_input_tokens,
+        }
+    }
+}
+
+/// `podium status`.
+#[derive(Debug, Serialize)]
+pub struct Status<'a> {
+    name: &'a str,
+    stage: String,
+    rehearsal: bool,
+    version: &'a str,
+    pid: u32,
+    opened_at: Option<Timestamp>,
+    now: Timestamp,
+    leaving: crate::room::Leaving,
+    counts: Counts,
+    agents: Vec<AgentJson<'a>>,
+    tasks: Vec<TaskJson<'a>>,
+    goals: Vec<GoalJson<'a>>,
+    rejected: Vec<&'a Rejected>,
+    needs_you: Vec<NeedJson>,
+    limits: Vec<LimitJson<'a>>,
+    calls: CallsJson,
+    money: MoneyJson<'a>,
+    /// Why files are noticed by looking now and then; `null` = the kernel tells.
+    polling: Option<&'a str>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "snake_case", tag = "kind", content = "id")]
+enum NeedJson {
+    Plan(String),
+    Failed(String),
+}
+
+#[derive(Debug, Serialize)]
+struct LimitJson<'a> {
+    group: &'a str,
+    dimension: crate::model::gateway::Dimension,
+    limit: u64,
+    level: u64,
+    reserved: u64,
+    learned: bool,
+    server_remaining: Option<u64>,
+    server_at: Option<Timestamp>,
+}
+
+#[derive(Debug, Serialize)]
+struct CallsJson {
+    in_flight: u32,
+    queued: u32,
+    throttled: u32,
+    at: Option<Timestamp>,
+}
+
+#[derive(Debug, Serialize)]
+struct MoneyJson<'a> {
+    day: Option<String>,
+    day_budget_usd: f64,
+    today: Spent,
+    orchestrator: Spent,
+    agents: BTreeMap<&'a str, Spent>,
+    models: BTreeMap<&'a str, Spent>,
+    estimated: bool,
+}
+
+/// One agent.
+#[derive(Debug, Serialize)]
+pub struct AgentJson<'a> {
+    name: &'a str,
+    role: &'a str,
+    state: String,
+    trouble: Option<&'a str>,
+    paused: bool,
+    parked: Option<&'a crate::room::agents::Parked>,
+    engine: EngineKind,
+    model: &'a str,
+    permissions: Permissions,
+    slots: Vec<SlotJson>,
+}
+
+#[derive(Debug, Serialize)]
+struct SlotJson {
+    index: u32,
+    process: &'static str,
+    pid: Option<u32>,
+    /// When a dead worker starts again, and how it died.
+    restart_at: Option<Timestamp>,
+    restart_why: Option<String>,
+    task: Option<TaskRef>,
+    attempt: Option<u32>,
+    since: Option<Timestamp>,
+    child_pid: Option<u32>,
+    cancelling: bool,
+    doing: Option<String>,
+    subagents: Vec<String>,
+    log: Option<String>,
+}
+
+impl From<&Slot> for SlotJson {
+    fn from(slot: &Slot) -> Self {
+        let (process, restart_at, restart_why) = match &slot.process {
+            Process::Off => ("off", None, None),
+            Process::Starting { .. } => ("starting", None, None),
+            Process::Up { .. } => ("up", None, None),
+            Process::Backoff { until, why } => ("backoff", Some(*until), Some(why.clone())),
+            Process::Leaving { .. } => ("leaving", None, None),
+        };
+        let held = slot.held.as_ref();
+        Self {
+            index: slot.id.index,
+            process,
+            pid: slot.pid(),
+            restart_at,
+            restart_why,
+            task: held.map(|h| h.task.clone()),
+            attempt: held.and_then(|h| h.attempt),
+            since: held.map(|h| h.since),
+            child_pid: held.and_then(|h| h.pid),
+            cancelling: held.is_some_and(|h| h.cancelling),
+            doing: held.map(|h| h.activity.doing.clone()),
+            subagents: held.map(|h| h.activity.subagents.clone()).unwrap_or_default(),
+            log: held.and_then(|h| h.log.clone()),
+        }
+    }
+}
+
+/// One task.
+#[derive(Debug, Serialize)]
+pub struct TaskJson<'a> {
+    id: String,
+    task_id: &'a str,
+    agent: &'a str,
+    title: &'a str,
+    /// `running ready retrying waiting`, or how it ended.
+    state: String,
+    why: String,
+    attempt: u32,
+    attempts_allowed: u32,
+    priority: u8,
+    dependencies: Vec<String>,
+    goal_id: Option<&'a str>,
+    timeout_seconds: Option<u64>,
+    not_before: Option<Timestamp>,
+    seen_at: Timestamp,
+    started_at: Option<Timestamp>,
+    ended_at: Option<Timestamp>,
+    spent: Spent,
+    cost_source: Option<CostSource>,
+    file: Option<&'a str>,
+    needs_attention: bool,
+}
+
+/// How a task stands, in one word of JSON.
+pub fn task_state(state: &State, task: &Task) -> String {
+    match &task.record.outcome {
+        Some(outcome) => outcome.state.word().replace(' ', "_"),
+        None => match state.tasks.phase(task) {
+            Phase::Failed => "failed",
+            Phase::Running => "running",
+            Phase::Ready => "ready",
+            Phase::Retrying => "retrying",
+            Phase::Waiting => "waiting",
+            Phase::Done => "done",
+            Phase::Dropped => "dropped",
+        }
+        .to_owned(),
+    }
+}
+
+/// What a task has used so far: the gateway's own count where it has one.
+pub fn task_spend(state: &State, task: &Task) -> Spend {
+    let record = &task.record;
+    if let Some(spend) = state.money.tasks.get(record.task()) {
+        return *spend;
+    }
+    match &record.outcome {
+        Some(outcome) => Spend { usage: outcome.usage, cost: outcome.cost, calls: 0 },
+        None => record.spend(),
+    }
+}
+
+impl<'a> TaskJson<'a> {
+    fn new(state: &'a State, task: &'a Task, now: Timestamp) -> Self {
+        let record = &task.record;
+        let spec = &record.spec;
+        Self {
+            id: spec.task.to_string(),
+            task_id: spec.task.id.as_str(),
+            agent: spec.task.agent.as_str(),
+            title: &spec.title,
+            state: task_state(state, task),
+            why: state.why(&spec.task, now).map(|w| w.to_string()).unwrap_or_default(),
+            attempt: record.last_attempt(),
+            attempts_allowed: spec.max_attempts.unwrap_or(state.tasks.attempts_allowed),
+            priority: spec.priority.0,
+            dependencies: spec.dependencies.iter().map(ToString::to_string).collect(),
+            goal_id: spec.goal.as_ref().map(crate::model::GoalId::as_str),
+            timeout_seconds: spec.timeout.map(|t| t.as_secs()),
+            not_before: match &record.standing {
+                Standing::Retrying { not_before, .. } => Some(*not_before),
+                Standing::Waiting | Standing::Claimed | Standing::Running { .. } | Standing::Ended => None,
+            },
+            seen_at: record.seen_at,
+            started_at: record.attempts.first().map(|a| a.started_at),
+            ended_at: record.outcome.as_ref().map(|o| o.completed_at),
+            spent: task_spend(state, task).into(),
+            cost_source: record.outcome.as_ref().map(|o| o.cost_source),
+            file: record.file.as_deref(),
+            needs_attention: task.needs_attention(),
+        }
+    }
+}
+
+/// One goal.
+#[derive(Debug, Serialize)]
+pub struct GoalJson<'a> {
+    id: &'a str,
+    text: &'a str,
+    /// `planning needs_approval running writing_report done partial failed cancelled planned`.
+    state: String,
+    note: Option<&'a str>,
+    submitted_at: Timestamp,
+    approved_at: Option<Timestamp>,
+    ended_at: Option<Timestamp>,
+    tasks: Vec<String>,
+    report: Option<&'a str>,
+    spent: Spent,
+}
+
+impl<'a> GoalJson<'a> {
+    fn new(state: &State, goal: &'a Goal) -> Self {
+        let note = match &goal.phase {
+            GoalPhase::Ended { note, .. } => Some(note.as_str()),
+            GoalPhase::Planning { .. } | GoalPhase::AwaitingApproval | GoalPhase::Running | GoalPhase::Synthesising => {
+                None
+            }
+        };
+        Self {
+            id: goal.id.as_str(),
+            text: &goal.text,
+            state: goal.phase.word().replace(' ', "_"),
+            note,
+            submitted_at: goal.submitted_at,
+            approved_at: goal.approved_at,
+            ended_at: goal.ended_at,
+            tasks: goal.tasks.iter().map(ToString::to_string).collect(),
+            report: goal.report.as_deref(),
+            spent: state.money.goals.get(&goal.id).copied().unwrap_or_default().into(),
+        }
+    }
+}
+
+impl<'a> Status<'a> {
+    /// The whole picture.
+    pub fn new(state: &'a State, now: Timestamp) -> Self {
+        let spent = |spend: &Spend| Spent::from(*spend);
+        Self {
+            name: &state.name,
+            stage: state.stage.display().to_string(),
+            rehearsal: state.rehearsal,
+            version: &state.version,
+            pid: state.pid,
+            opened_at: state.opened_at,
+            now,
+            leaving: state.leaving,
+            counts: state.tasks.counts(),
+            agents: state.agents.iter().map(agent).collect(),
+            tasks: state.tasks.iter().map(|task| TaskJson::new(state, task, now)).collect(),
+            goals: state.goals.iter().map(|goal| GoalJson::new(state, goal)).collect(),
+            rejected: state.tasks.rejected.values().collect(),
+            needs_you: state
+                .needs_you()
+                .into_iter()
+                .map(|need| match need {
+                    Need::Plan(goal) => NeedJson::Plan(goal.to_string()),
+                    Need::Failed(task) => NeedJson::Failed(task.to_string()),
+                })
+                .collect(),
+            limits: state
+                .levels
+                .buckets
+                .iter()
+                .map(|b| LimitJson {
+                    group: &b.group,
+                    dimension: b.dimension,
+                    limit: b.limit,
+                    level: b.level,
+                    reserved: b.reserved,
+                    learned: b.learned,
+                    server_remaining: b.server.map(|(left, _)| left),
+                    server_at: b.server.map(|(_, at)| at),
+                })
+                .collect(),
+            calls: CallsJson {
+                in_flight: state.levels.in_flight,
+                queued: state.levels.queued,
+                throttled: state.levels.throttled,
+                at: state.levels.at,
+            },
+            money: MoneyJson {
+                day: state.money.day.map(|d| d.to_string()),
+                day_budget_usd: state.day_budget.dollars(),
+                today: state.money.today.into(),
+                orchestrator: state.money.orchestrator.into(),
+                agents: state.money.agents.iter().map(|(a, s)| (a.as_str(), spent(s))).collect(),
+                models: state.money.models.iter().map(|(m, s)| (m.as_str(), spent(s))).collect(),
+                estimated: state.money.estimated,
+            },
+            polling: state.tasks.polling.as_deref(),
+        }
+    }
+}
+
+fn agent(agent: &Agent) -> AgentJson<'_> {
+    AgentJson {
+        name: agent.name().as_str(),
+        role: &agent.settings.role,
+        state: agent.word().replace(' ', "_"),
+        trouble: agent.trouble.as_deref(),
+        paused: agent.paused,
+        parked: agent.parked.as_ref(),
+        engine: agent.settings.engine,
+        model: &agent.settings.model,
+        permissions: agent.settings.permissions,
+        slots: agent.slots.iter().map(SlotJson::from).collect(),
+    }
+}
+
+/// `podium show` of a task.
+#[derive(Debug, Serialize)]
+pub struct TaskDetail<'a> {
+    #[serde(flatten)]
+    task: TaskJson<'a>,
+    description: &'a str,
+    attempts: Vec<AttemptJson<'a>>,
+    /// The result's texts, clipped; the file has the whole.
+    result: Option<ResultJson<'a>>,
+}
+
+#[derive(Debug, Serialize)]
+struct AttemptJson<'a> {
+    n: u32,
+    started_at: Timestamp,
+    ended_at: Option<Timestamp>,
+    ending: Option<String>,
+    class: Option<crate::model::FailureClass>,
+    session_id: Option<&'a str>,
+    spent: Spent,
+    log: &'a str,
+}
+
+impl<'a> From<&'a AttemptRecord> for AttemptJson<'a> {
+    fn from(attempt: &'a AttemptRecord) -> Self {
+        let ending = attempt.ending.as_ref();
+        Self {
+            n: attempt.n,
+            started_at: attempt.started_at,
+            ended_at: attempt.ended_at,
+            ending: ending.map(crate::model::Ending::sentence),
+            class: ending.and_then(crate::model::Ending::class),
+            session_id: attempt.session_id.as_deref(),
+            spent: attempt.spend.into(),
+            log: &attempt.log,
+        }
+    }
+}
+
+#[derive(Debug, Serialize)]
+struct ResultJson<'a> {
+    file: String,
+    summary: &'a str,
+    findings: &'a [String],
+    artifacts: &'a [crate::model::Artifact],
+    ending: String,
+    class: Option<crate::model::FailureClass>,
+    model: Option<&'a str>,
+    foreign: bool,
+}
+
+impl<'a> TaskDetail<'a> {
+    /// Everything about one task.
+    pub fn new(state: &'a State, task: &'a Task, now: Timestamp) -> Self {
+        let record = &task.record;
+        Self {
+            task: TaskJson::new(state, task, now),
+            description: &record.spec.description,
+            attempts: record.attempts.iter().map(AttemptJson::from).collect(),
+            result: record.outcome.as_ref().map(|outcome| ResultJson {
+                file: result_file(&outcome.task),
+                summary: &outcome.summary,
+                findings: &outcome.findings,
+                artifacts: &outcome.artifacts,
+                ending: outcome.ending.sentence(),
+                class: outcome.ending.class(),
+                model: outcome.model.as_deref(),
+                foreign: outcome.foreign,
+            }),
+        }
+    }
+}
+
+/// Where a task's result lies, relative to the stage.
+pub fn result_file(task: &TaskRef) -> String {
+    format!("results/{}/{}.json", task.agent, task.id)
+}
+
+/// `podium show` of a goal, and what `podium run` prints.
+#[derive(Debug, Serialize)]
+pub struct GoalDetail<'a> {
+    #[serde(flatten)]
+    goal: GoalJson<'a>,
+    plan: Option<&'a Plan>,
+    faults: &'a [Fault],
+    task_states: Vec<TaskJson<'a>>,
+    /// The report's text, where it is written and could be read.
+    report_text: Option<String>,
+}
+
+impl<'a> GoalDetail<'a> {
+    /// Everything about one goal.
+    pub fn new(state: &'a State, goal: &'a Goal, report_text: Option<String>, now: Timestamp) -> Self {
+        Self {
+            goal: GoalJson::new(state, goal),
+            plan: goal.plan.as_ref(),
+            faults: &goal.faults,
+            task_states: goal
+                .tasks
+                .iter()
+                .filter_map(|t| state.tasks.get(t))
+                .map(|task| TaskJson::new(state, task, now))
+                .collect(),
+            report_text,
+        }
+    }
+}
+
+/// One line of `podium logs`.
+#[derive(Debug, Serialize)]
+pub struct LogLine<'a> {
+    /// The agent.
+    pub agent: &'a str,
+    /// The task's id and the attempt, where the file's name says them.
+    pub task_id: Option<&'a str>,
+    /// The attempt's number.
+    pub attempt: Option<u32>,
+    /// `text tool agent error system raw`.
+    pub kind: &'static str,
+    /// 0 in the main loop, 1 in a sub-agent.
+    pub depth: u8,
+    /// The line.
+    pub text: &'a str,
+    /// The file, relative to the stage.
+    pub log: &'a str,
+    /// Where its source line starts, in bytes.
+    pub offset: u64,
+}
+
+/// `podium doctor`.
+#[derive(Debug, Serialize)]
+pub struct Doctor {
+    /// Whether nothing failed.
+    pub ready: bool,
+    /// The stage.
+    pub stage: String,
+    /// What was looked at.
+    pub checks: Vec<Check>,
+    /// Every setting and where it came from.
+    pub settings: Vec<SettingJson>,
+}
+
+/// One thing that was looked at.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Check {
+    /// `ok warn fail`.
+    pub level: Level,
+    /// What was looked at.
+    pub name: String,
+    /// What was found.
+    pub found: String,
+    /// What to do about it.
+    pub remedy: Option<String>,
+}
+
+/// How good a finding is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Level {
+    /// Ready.
+    Ok,
+    /// Works, and one should know.
+    Warn,
+    /// Does not work.
+    Fail,
+}
+
+/// One setting.
+#[derive(Debug, Serialize)]
+pub struct SettingJson {
+    /// The key.
+    pub key: String,
+    /// Its value.
+    pub value: String,
+    /// Where it came from.
+    pub source: String,
+}

@@ -1,0 +1,88 @@
+//! What the verbs ask of the rest of the house: a connection to the room, and the three roles.
+//!
+//! Owns the runtime and the log of each role, and nothing else: the roles themselves are `runtime`'s.
+
+use std::io::IsTerminal;
+
+use anyhow::Context;
+use tokio::runtime::Builder;
+use tracing_subscriber::EnvFilter;
+
+use crate::{
+    config::{Config, Env},
+    model::{AgentName, Clock, EngineKind, SlotId},
+    runtime::{self, serve::StageTaken},
+    supervisor::SlotLock,
+    worker::Farewell,
+};
+
+pub use crate::{attach::client::Link, rehearsal::SAMPLE_GOAL};
+
+/// The wall clock.
+pub fn clock() -> Clock {
+    runtime::clock::system()
+}
+
+/// How the screen is opened.
+#[derive(Debug, Clone, Default)]
+pub struct ScreenOptions {
+    /// Draw with ASCII only.
+    pub ascii: bool,
+    /// Text that waits in the composer.
+    pub composed: Option<String>,
+}
+
+/// Why a role did not begin although nothing failed.
+#[derive(Debug, thiserror::Error)]
+#[error("{agent} slot {index} is served by another worker already")]
+pub struct SlotTaken {
+    agent: AgentName,
+    index: u32,
+}
+
+/// Runs the room in the foreground until it is stopped.
+pub fn serve(config: &Config, env: &Env) -> anyhow::Result<()> {
+    log(config)?;
+    let settings = runtime::open::room(config, env)?;
+    let runtime = Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(runtime::serve::serve(settings, clock()))
+}
+
+/// Whether this error says that another process does the same already.
+pub fn is_taken(error: &anyhow::Error) -> bool {
+    error.is::<StageTaken>() || error.is::<SlotTaken>()
+}
+
+/// Runs the screen on a room that is up.
+pub fn screen(_config: &Config, _env: &Env, _options: &ScreenOptions) -> anyhow::Result<()> {
+    anyhow::bail!("this build has no screen yet")
+}
+
+/// Runs one worker until it is told to leave.
+pub fn worker(
+    config: &Config,
+    env: &Env,
+    agent: AgentName,
+    index: u32,
+    engine: Option<EngineKind>,
+) -> anyhow::Result<Farewell> {
+    log(config)?;
+    let slot = SlotId { agent, index };
+    let lock = SlotLock::take(&config.stage, &slot).context("could not lock the slot")?;
+    let lock = lock.ok_or_else(|| SlotTaken { agent: slot.agent.clone(), index })?;
+    let (settings, queue) = runtime::open::worker(config, env, slot, engine, clock())?;
+    // The kernel ties an attempt's life to the thread that started it: this one.
+    let runtime = Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(runtime::worker::run(settings, queue, lock))
+}
+
+/// Sends podium's own log to standard error, which is a file for every role that was started by another.
+fn log(config: &Config) -> anyhow::Result<()> {
+    let filter = EnvFilter::try_new(&*config.log).with_context(|| format!("PODIUM_LOG: {}", *config.log))?;
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(!config.no_color && std::io::stderr().is_terminal())
+        .with_writer(std::io::stderr)
+        .try_init()
+        .map_err(|error| anyhow::anyhow!("could not start the log: {error}"))
+}

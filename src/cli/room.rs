@@ -1,0 +1,223 @@
+//! The roles from the command line: `podium`, `podium serve`, `podium stop`, `podium worker`.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    time::Duration,
+};
+
+use anyhow::Context;
+use clap::Args;
+use tokio::time::{Instant, sleep};
+
+use super::{
+    Call, Exit, RoomArgs, Trouble, client,
+    ids::known_agent,
+    json,
+    link::{self, Link},
+};
+use crate::{
+    attach::AttachError,
+    config::{Config, Flags},
+    model::EngineKind,
+    room::{Answer, Order},
+};
+
+/// `podium serve`.
+#[derive(Debug, Args)]
+pub(super) struct ServeArgs {
+    #[command(flatten)]
+    room: RoomArgs,
+    /// Run in the background
+    #[arg(long)]
+    detach: bool,
+    /// Leave the caller's session; what `--detach` starts
+    #[arg(long, hide = true, conflicts_with = "detach")]
+    background: bool,
+}
+
+/// How the control room is opened.
+pub(super) struct Opening {
+    pub(super) ascii: bool,
+    pub(super) goal: Option<String>,
+}
+
+/// How long a room may take to open.
+const OPENING: Duration = Duration::from_secs(20);
+
+/// `podium`: the screen, and a room if there is none.
+pub(super) fn open(call: &Call, opening: Opening) -> anyhow::Result<Exit> {
+    use io::IsTerminal;
+    let config = call.config()?;
+    if !io::stdout().is_terminal() || !io::stdin().is_terminal() {
+        return Err(
+            Trouble::Wrong("the control room needs a terminal; try `podium status` or `podium --help`".into()).into()
+        );
+    }
+    config.prepare().context("could not prepare the stage")?;
+    let notice = client(async {
+        let (_, is_new) = ensure(&config, &call.flags).await?;
+        if !is_new && call.flags.rehearse {
+            return Err(Trouble::Wrong(
+                "a room is running on this stage; --rehearse is for a new one (`podium stop` first)".into(),
+            )
+            .into());
+        }
+        Ok(Exit::Done)
+    })?;
+    if notice != Exit::Done {
+        return Ok(notice);
+    }
+    let options = link::ScreenOptions { ascii: opening.ascii, composed: opening.goal };
+    link::screen(&config, &call.env, &options)?;
+    Ok(Exit::Done)
+}
+
+/// `podium serve`.
+pub(super) fn serve(call: &mut Call, args: &ServeArgs) -> anyhow::Result<Exit> {
+    args.room.apply(&mut call.flags);
+    let config = call.config()?;
+    config.prepare().context("could not prepare the stage")?;
+    if !args.detach {
+        if args.background {
+            // A group leader cannot leave its session, and then has one of its own already.
+            let _left = rustix::process::setsid();
+        }
+        return role(link::serve(&config, &call.env));
+    }
+    let out = call.out.clone();
+    let flags = call.flags.clone();
+    client(async move {
+        let (link, is_new) = ensure(&config, &flags).await?;
+        let state = link.state();
+        if out.is_json() {
+            out.json(&json::Serving { stage: config.stage.display().to_string(), pid: state.pid, started: is_new });
+        } else {
+            let word = if is_new { "is open" } else { "was open already" };
+            out.line(&format!("the room {word} (process {}); `podium stop` ends it", state.pid));
+        }
+        Ok(Exit::Done)
+    })
+}
+
+/// `podium stop`.
+pub(super) async fn stop(call: &Call, drain: bool) -> anyhow::Result<Exit> {
+    let config = call.config()?;
+    let mut link = match Link::connect(&config.stage).await {
+        Ok(link) => link,
+        Err(AttachError::NoRoom) => {
+            call.out.note("no room is running on this stage");
+            if call.out.is_json() {
+                call.out.json(&json::Done { text: "no room is running".to_owned(), ids: Vec::new() });
+            }
+            return Ok(Exit::Done);
+        }
+        Err(error) => return Err(error.into()),
+    };
+    match link.order(Order::Stop { drain }).await {
+        Ok(Answer::Done { text, .. }) => call.out.note(&text),
+        Ok(Answer::Refused { reason }) => return Err(Trouble::Refused(reason).into()),
+        // It may be gone before its answer arrives; that is what was asked for.
+        Err(AttachError::Closed) => {}
+        Err(error) => return Err(error.into()),
+    }
+    loop {
+        match link.next().await {
+            Ok(_news) => {}
+            Err(AttachError::Closed) => break,
+            Err(error) => return Err(error.into()),
+        }
+    }
+    if call.out.is_json() {
+        call.out.json(&json::Done { text: "the room is closed".to_owned(), ids: Vec::new() });
+    } else {
+        call.out.line("the room is closed");
+    }
+    Ok(Exit::Done)
+}
+
+/// `podium worker`.
+pub(super) fn worker(call: &Call, agent: &str, slot: u32, engine: Option<EngineKind>) -> anyhow::Result<Exit> {
+    let config = call.config()?;
+    let known: Vec<_> = config.enabled().map(|a| a.name.clone()).collect();
+    let agent = known_agent(&known, agent)?;
+    let slots = config.enabled().find(|a| a.name == agent).map_or(0, |a| *a.slots);
+    if slot >= slots {
+        return Err(
+            Trouble::Wrong(format!("{agent} has {slots} slots, counted from 0; there is no slot {slot}")).into()
+        );
+    }
+    config.prepare().context("could not prepare the stage")?;
+    role(link::worker(&config, &call.env, agent, slot, engine))
+}
+
+/// Connects to the room of a stage, and starts one in the background when there is none; true when it was started.
+pub(super) async fn ensure(config: &Config, flags: &Flags) -> anyhow::Result<(Link, bool)> {
+    match Link::connect(&config.stage).await {
+        Ok(link) => return Ok((link, false)),
+        Err(AttachError::NoRoom) => {}
+        Err(error) => return Err(error.into()),
+    }
+    let logs = config.layout().logs();
+    fs::create_dir_all(&logs).with_context(|| format!("could not make {}", logs.display()))?;
+    let log = logs.join("room.log");
+    let (mut child, begin) = start(&config.stage, flags, &log)?;
+    let deadline = Instant::now() + OPENING;
+    let mut wait = Duration::from_millis(10);
+    loop {
+        match Link::connect(&config.stage).await {
+            Ok(link) => return Ok((link, true)),
+            Err(AttachError::NoRoom) => {}
+            Err(error) => return Err(error.into()),
+        }
+        if let Some(status) = child.try_wait()? {
+            anyhow::bail!("the room did not open ({status}):\n{}", tail(&log, begin));
+        }
+        if Instant::now() >= deadline {
+            anyhow::bail!("the room did not open in {} s; see {}", OPENING.as_secs(), log.display());
+        }
+        sleep(wait).await;
+        wait = (wait * 2).min(Duration::from_millis(200));
+    }
+}
+
+/// Starts `podium serve` in a session of its own; also tells how long its log was before.
+fn start(stage: &Path, flags: &Flags, log: &Path) -> anyhow::Result<(std::process::Child, u64)> {
+    let own = std::env::current_exe().context("could not find podium's own program")?;
+    let file = OpenOptions::new().create(true).append(true).open(log);
+    let file: File = file.with_context(|| format!("could not open {}", log.display()))?;
+    let begin = file.metadata().map_or(0, |m| m.len());
+    let mut command = Command::new(own);
+    command.arg("serve").arg("--background").arg("--stage").arg(stage);
+    if flags.rehearse {
+        command.arg("--rehearse");
+    }
+    if let Some(pace) = flags.pace {
+        command.arg("--pace").arg(pace.to_string());
+    }
+    if let Some(seed) = flags.seed {
+        command.arg("--seed").arg(seed.to_string());
+    }
+    command.stdin(Stdio::null()).stdout(file.try_clone()?).stderr(file).current_dir(stage);
+    Ok((command.spawn().context("could not start the room")?, begin))
+}
+
+/// What was added to a log, its last lines.
+fn tail(log: &PathBuf, begin: u64) -> String {
+    let bytes = fs::read(log).unwrap_or_default();
+    let added = bytes.get(usize::try_from(begin).unwrap_or_default()..).unwrap_or_default();
+    let text = String::from_utf8_lossy(added);
+    let lines: Vec<&str> = text.lines().collect();
+    lines.iter().skip(lines.len().saturating_sub(20)).copied().collect::<Vec<_>>().join("\n")
+}
+
+/// How a role ended, as an exit code.
+fn role<T>(ended: anyhow::Result<T>) -> anyhow::Result<Exit> {
+    match ended {
+        Ok(_) => Ok(Exit::Done),
+        Err(error) if link::is_taken(&error) => Err(Trouble::Refused(format!("{error:#}")).into()),
+        Err(error) => Err(error),
+    }
+}

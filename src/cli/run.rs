@@ -1,0 +1,219 @@
+//! `podium run`: a goal from its words to its report, without a screen.
+
+use std::{
+    collections::BTreeMap,
+    io::{self, BufRead, IsTerminal},
+    time::Duration,
+};
+
+use clap::Args;
+
+use super::{
+    Approve, Call, Exit, Trouble, json,
+    link::{self, Link},
+    out::Out,
+    show::{print_plan, report},
+    wait::limit,
+    wait_text,
+};
+use crate::{
+    model::{Approval, GoalEnd, GoalId, GoalPhase, TaskRef, text},
+    room::{Answer, Order, State},
+};
+
+/// `podium run`.
+#[derive(Debug, Args)]
+pub(super) struct RunArgs {
+    /// The goal, in plain words
+    #[arg(required = true)]
+    goal: Vec<String>,
+    /// Who says yes to the plan [default: ask in a terminal, else auto]
+    #[arg(long, value_enum)]
+    approve: Option<Approve>,
+    /// Give up waiting after this long, such as 30m; the work goes on
+    #[arg(long, value_parser = wait_text, value_name = "TIME")]
+    timeout: Option<Duration>,
+    /// Print the goal's id and leave
+    #[arg(long)]
+    detach: bool,
+}
+
+pub(super) async fn run(call: &Call, args: &RunArgs) -> anyhow::Result<Exit> {
+    let config = call.config()?;
+    let terminal = io::stdin().is_terminal() && io::stdout().is_terminal() && !call.out.is_json();
+    let approve = args.approve.unwrap_or(if terminal && !args.detach { Approve::Ask } else { Approve::Auto });
+    let approval = match approve {
+        Approve::Ask => Approval::Ask,
+        Approve::Auto => Approval::Auto { ceiling: *config.budget.goal },
+        Approve::Never => Approval::Never,
+    };
+    let mut link = Link::connect(&config.stage).await?;
+    let goal = submit(&mut link, &args.goal.join(" "), approval).await?;
+    if args.detach {
+        if call.out.is_json() {
+            call.out.json(&json::Done { text: format!("{goal} is being planned"), ids: vec![goal.to_string()] });
+        } else {
+            call.out.line(goal.as_str());
+        }
+        return Ok(Exit::Done);
+    }
+    let followed = tokio::select! {
+        followed = limit(args.timeout, follow(&call.out, &mut link, &goal, terminal)) => followed,
+        _pressed = tokio::signal::ctrl_c() => {
+            call.out.note(&format!("{goal} goes on; `podium cancel {goal}` ends it"));
+            return Ok(Exit::Interrupted);
+        }
+    };
+    match followed {
+        None => {
+            call.out.note(&format!("{goal} has not ended in the time given and goes on; `podium wait {goal}`"));
+            if call.out.is_json() {
+                call.out.json(&json::Failure { error: format!("{goal} timed out"), exit: Exit::TimedOut as u8 });
+            }
+            Ok(Exit::TimedOut)
+        }
+        Some(followed) => {
+            let end = followed?;
+            Ok(finish(&call.out, link.state(), &goal, &end))
+        }
+    }
+}
+
+/// Submits a goal and tells its id.
+pub(super) async fn submit(link: &mut Link, goal: &str, approval: Approval) -> anyhow::Result<GoalId> {
+    let order = Order::Goal { text: goal.to_owned(), approval };
+    match link.order(order).await? {
+        Answer::Done { ids, .. } => {
+            let id = ids.first().ok_or_else(|| anyhow::anyhow!("the room named no goal"))?;
+            Ok(id.parse()?)
+        }
+        Answer::Refused { reason } if goal.trim().is_empty() => Err(Trouble::Wrong(reason).into()),
+        Answer::Refused { reason } => Err(Trouble::Refused(reason).into()),
+    }
+}
+
+/// How waiting for a goal ended.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Followed {
+    /// The goal has ended.
+    Ended(GoalEnd),
+    /// Its plan waits for a person, and there is none here.
+    NeedsApproval,
+}
+
+/// Waits for a goal's end, telling on standard error what happens; asks about the plan where somebody can answer.
+pub(super) async fn follow(out: &Out, link: &mut Link, goal: &GoalId, ask: bool) -> anyhow::Result<Followed> {
+    let mut told = Told::default();
+    loop {
+        told.tell(out, link.state(), goal);
+        let phase = link.state().goals.get(goal).map(|g| (g.phase.clone(), g.approval));
+        match phase {
+            None => anyhow::bail!("{goal} is gone"),
+            Some((GoalPhase::Ended { end, .. }, _)) => return Ok(Followed::Ended(end)),
+            Some((GoalPhase::AwaitingApproval, Approval::Ask)) if ask && !told.asked => {
+                told.asked = true;
+                if let Some(plan) = link.state().goals.get(goal).and_then(|g| g.plan.as_ref()) {
+                    print_plan(out, plan);
+                }
+                let order = if question("run it? [y/N] ").await? {
+                    Order::Approve { goal: goal.clone() }
+                } else {
+                    Order::Deny { goal: goal.clone() }
+                };
+                if let Answer::Refused { reason } = link.order(order).await? {
+                    out.note(&reason);
+                }
+                continue;
+            }
+            // A person may still say yes on a screen, unless nobody was to be asked.
+            Some((GoalPhase::AwaitingApproval, Approval::Auto { .. } | Approval::Never)) => {
+                return Ok(Followed::NeedsApproval);
+            }
+            Some((
+                GoalPhase::AwaitingApproval | GoalPhase::Planning { .. } | GoalPhase::Running | GoalPhase::Synthesising,
+                _,
+            )) => {}
+        }
+        link.next().await?;
+    }
+}
+
+/// What has been told already.
+#[derive(Default)]
+struct Told {
+    phase: &'static str,
+    tasks: BTreeMap<TaskRef, String>,
+    asked: bool,
+}
+
+impl Told {
+    fn tell(&mut self, out: &Out, state: &State, goal: &GoalId) {
+        let Some(goal) = state.goals.get(goal) else { return };
+        let word = goal.phase.word();
+        if self.phase != word {
+            self.phase = word;
+            if !goal.phase.is_over() {
+                let hint =
+                    if goal.needs_approval() { format!(": `podium approve {}`", goal.id) } else { String::new() };
+                out.note(&format!("{} {word}{hint}", goal.id));
+            }
+        }
+        for task in goal.tasks.iter().filter_map(|t| state.tasks.get(t)) {
+            let word = json::task_state(state, task);
+            let known = self.tasks.get(task.record.task()).map(String::as_str).unwrap_or_default();
+            let is_news = task.record.outcome.is_some() || word == "running" || word == "retrying";
+            if known != word && is_news {
+                let why = task.record.outcome.as_ref().map(|o| o.ending.sentence()).unwrap_or_default();
+                let why = if why.is_empty() || why == word {
+                    String::new()
+                } else {
+                    format!(": {}", text::first_line(&why, 160))
+                };
+                out.note(&format!("  {} {}{why}", task.record.task(), word.replace('_', " ")));
+            }
+            self.tasks.insert(task.record.task().clone(), word);
+        }
+    }
+}
+
+/// Prints what came of a goal and finds the exit code.
+pub(super) fn finish(out: &Out, state: &State, id: &GoalId, followed: &Followed) -> Exit {
+    let Some(goal) = state.goals.get(id) else { return Exit::Failed };
+    if out.is_json() {
+        out.json(&json::GoalDetail::new(state, goal, report(state, goal), link::clock().now()));
+    } else {
+        match (followed, report(state, goal), &goal.plan) {
+            (_, Some(report), _) => out.text(&report),
+            (Followed::Ended(GoalEnd::Planned), None, Some(plan)) => print_plan(out, plan),
+            (_, None, _) => {}
+        }
+        if let GoalPhase::Ended { note, .. } = &goal.phase {
+            out.note(&format!("{id} {}: {}", goal.phase.word(), text::first_line(note, 400)));
+        }
+    }
+    match followed {
+        Followed::NeedsApproval => {
+            out.note(&format!("{id} waits for a person: `podium show {id}`, then `podium approve {id}`"));
+            Exit::Refused
+        }
+        Followed::Ended(GoalEnd::Done) => Exit::Done,
+        Followed::Ended(GoalEnd::Planned) if goal.approval == Approval::Never => Exit::Done,
+        Followed::Ended(GoalEnd::Planned) => Exit::Refused,
+        Followed::Ended(GoalEnd::Partial | GoalEnd::Failed | GoalEnd::Cancelled) => Exit::Failed,
+    }
+}
+
+/// Asks on the terminal; only a clear yes is one.
+async fn question(text: &str) -> anyhow::Result<bool> {
+    use io::Write;
+    let mut error = io::stderr();
+    error.write_all(text.as_bytes())?;
+    error.flush()?;
+    // Reading a terminal blocks; Ctrl+C ends the process all the same.
+    let line = tokio::task::spawn_blocking(|| {
+        let mut line = String::new();
+        io::stdin().lock().read_line(&mut line).map(|_| line)
+    })
+    .await??;
+    Ok(matches!(line.trim().to_ascii_lowercase().as_str(), "y" | "yes"))
+}

@@ -1,0 +1,147 @@
+//! `podium show`: one task or goal in full.
+
+use jiff::Timestamp;
+
+use super::{
+    Call, Exit,
+    ids::{self, Named},
+    json,
+    link::{self, Link},
+    out::{Out, Paint},
+    status::{money, phase_paint, task_row},
+};
+use crate::{
+    model::{Plan, text},
+    room::{Goal, State, Task, why::span},
+};
+
+pub(super) async fn show(call: &Call, id: &str) -> anyhow::Result<Exit> {
+    let config = call.config()?;
+    let link = Link::connect(&config.stage).await?;
+    let (state, now) = (link.state(), link::clock().now());
+    match ids::find(state, id)? {
+        Named::Task(task) => {
+            let Some(task) = state.tasks.get(&task) else { return Ok(Exit::Failed) };
+            if call.out.is_json() {
+                call.out.json(&json::TaskDetail::new(state, task, now));
+            } else {
+                print_task(&call.out, state, task, now);
+            }
+        }
+        Named::Goal(goal) => {
+            let Some(goal) = state.goals.get(&goal) else { return Ok(Exit::Failed) };
+            if call.out.is_json() {
+                call.out.json(&json::GoalDetail::new(state, goal, report(state, goal), now));
+            } else {
+                print_goal(&call.out, state, goal, now);
+            }
+        }
+    }
+    Ok(Exit::Done)
+}
+
+/// The text of a goal's report.
+pub(super) fn report(state: &State, goal: &Goal) -> Option<String> {
+    let text = std::fs::read_to_string(state.stage.join(goal.report.as_ref()?)).ok()?;
+    Some(text::scrub(&text).into_owned())
+}
+
+fn print_task(out: &Out, state: &State, task: &Task, now: Timestamp) {
+    let record = &task.record;
+    let spec = &record.spec;
+    let word = record.outcome.as_ref().map_or_else(|| state.tasks.phase(task).word(), |o| o.state.word());
+    out.line(&format!(
+        "{}  {}  {}",
+        out.paint(Paint::Bold, &spec.task.to_string()),
+        out.paint(phase_paint(state.tasks.phase(task)), word),
+        text::scrub(&spec.title),
+    ));
+    let row = |name: &str, value: String| {
+        if !value.is_empty() {
+            out.line(&format!("  {:<13}{}", name, text::scrub(&value)));
+        }
+    };
+    row("why", state.why(&spec.task, now).map(|w| w.to_string()).unwrap_or_default());
+    row("goal", spec.goal.as_ref().map(ToString::to_string).unwrap_or_default());
+    row("after", spec.dependencies.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "));
+    row("priority", format!("{} ({})", spec.priority.0, spec.priority.word()));
+    row("time allowed", spec.timeout.map(crate::config::shown_wait).unwrap_or_default());
+    row("cost", money(json::task_spend(state, task).cost));
+    row("file", record.file.clone().unwrap_or_default());
+    out.line("");
+    out.text(&text::scrub(&spec.description));
+    for attempt in &record.attempts {
+        out.line("");
+        let lasted = attempt.ended_at.unwrap_or(now).duration_since(attempt.started_at);
+        let ending = attempt.ending.as_ref().map_or_else(|| "running".to_owned(), crate::model::Ending::sentence);
+        out.line(&format!(
+            "{}  {}  {}  {}",
+            out.paint(Paint::Bold, &format!("Attempt {}", attempt.n)),
+            span(lasted),
+            money(attempt.spend.cost),
+            text::first_line(&ending, 200)
+        ));
+        out.line(&out.paint(Paint::Dim, &format!("  {}", attempt.log)));
+    }
+    if let Some(outcome) = &record.outcome {
+        out.line("");
+        out.line(&out.paint(Paint::Bold, "Result"));
+        out.text(&text::scrub(&outcome.summary));
+        for finding in &outcome.findings {
+            out.line(&format!("  - {}", text::scrub(finding)));
+        }
+        for artifact in &outcome.artifacts {
+            out.line(&format!("  {} ({} bytes)", text::scrub(&artifact.path), artifact.bytes));
+        }
+        out.line(&out.paint(Paint::Dim, &format!("  {}", json::result_file(&outcome.task))));
+    }
+}
+
+fn print_goal(out: &Out, state: &State, goal: &Goal, now: Timestamp) {
+    out.line(&format!("{}  {}", out.paint(Paint::Bold, goal.id.as_str()), goal.phase.word()));
+    out.text(&text::scrub(&goal.text));
+    for fault in &goal.faults {
+        out.line(&out.paint(Paint::Bad, &text::scrub(&fault.to_string())));
+    }
+    if let Some(plan) = &goal.plan {
+        out.line("");
+        print_plan(out, plan);
+    }
+    if !goal.tasks.is_empty() {
+        out.line("");
+        out.line(&out.paint(Paint::Bold, "Tasks"));
+        let rows = goal.tasks.iter().filter_map(|t| state.tasks.get(t)).map(|t| task_row(state, t, now));
+        out.table(&rows.collect::<Vec<_>>());
+    }
+    if goal.needs_approval() {
+        out.line("");
+        out.line(&format!("waits for you: `podium approve {0}` or `podium deny {0}`", goal.id));
+    }
+    if let Some(report) = report(state, goal) {
+        out.line("");
+        out.text(&report);
+    }
+}
+
+/// A plan as people read it.
+pub(super) fn print_plan(out: &Out, plan: &Plan) {
+    out.line(&format!("{}  {}", out.paint(Paint::Bold, "Plan"), text::scrub(&plan.summary)));
+    let rows: Vec<Vec<(Paint, String)>> = plan
+        .tasks
+        .iter()
+        .map(|task| {
+            let after = if task.dependencies.is_empty() {
+                String::new()
+            } else {
+                format!("after {}", task.dependencies.join(", "))
+            };
+            vec![
+                (Paint::Plain, text::first_line(&task.id, 48)),
+                (Paint::Plain, text::first_line(&task.worker, 32)),
+                (Paint::Plain, text::first_line(&task.title, 60)),
+                (Paint::Dim, text::first_line(&after, 120)),
+            ]
+        })
+        .collect();
+    out.table(&rows);
+}

@@ -1,0 +1,168 @@
+//! `podium status`: the whole picture, once.
+
+use jiff::Timestamp;
+
+use super::{
+    Call, Exit, json,
+    link::{self, Link},
+    out::{Out, Paint},
+};
+use crate::{
+    model::{MicroUsd, text},
+    room::{Agent, Need, State, Task, tasks::Phase, why::span},
+};
+
+pub(super) async fn status(call: &Call) -> anyhow::Result<Exit> {
+    let config = call.config()?;
+    let link = Link::connect(&config.stage).await?;
+    let now = link::clock().now();
+    if call.out.is_json() {
+        call.out.json(&json::Status::new(link.state(), now));
+    } else {
+        print(&call.out, link.state(), now);
+    }
+    Ok(Exit::Done)
+}
+
+fn print(out: &Out, state: &State, now: Timestamp) {
+    let counts = state.tasks.counts();
+    let rehearsal = if state.rehearsal { "  REHEARSAL" } else { "" };
+    out.line(&format!(
+        "{}{}  {} running, {} ready, {} waiting, {} done, {} failed  {} of {} today",
+        out.paint(Paint::Bold, &state.name),
+        out.paint(Paint::Warn, rehearsal),
+        counts.running,
+        counts.ready,
+        counts.waiting,
+        counts.done,
+        counts.failed,
+        state.money.today.cost,
+        state.day_budget,
+    ));
+    out.line(&out.paint(Paint::Dim, &format!("{} (room: process {})", state.stage.display(), state.pid)));
+    out.line("");
+    out.line(&out.paint(Paint::Bold, "Agents"));
+    out.table(&state.agents.iter().map(|agent| agent_row(state, agent, now)).collect::<Vec<_>>());
+    if !state.tasks.is_empty() {
+        out.line("");
+        out.line(&out.paint(Paint::Bold, "Tasks"));
+        let mut tasks: Vec<&Task> = state.tasks.iter().collect();
+        tasks.sort_by_key(|task| (state.tasks.phase(task), task.record.task().clone()));
+        out.table(&tasks.iter().map(|task| task_row(state, task, now)).collect::<Vec<_>>());
+    }
+    if state.goals.iter().next().is_some() {
+        out.line("");
+        out.line(&out.paint(Paint::Bold, "Goals"));
+        let row = |goal: &crate::room::Goal| {
+            let cost = state.money.goals.get(&goal.id).copied().unwrap_or_default().cost;
+            vec![
+                (Paint::Plain, goal.id.to_string()),
+                (Paint::Plain, goal.phase.word().to_owned()),
+                (Paint::Plain, money(cost)),
+                (Paint::Plain, text::first_line(&goal.text, 80)),
+            ]
+        };
+        out.table(&state.goals.iter().map(row).collect::<Vec<_>>());
+    }
+    if !state.levels.buckets.is_empty() {
+        out.line("");
+        out.line(&out.paint(Paint::Bold, "Limits"));
+        let row = |bucket: &crate::model::gateway::Level| {
+            let percent = (bucket.level.min(bucket.limit) * 100).checked_div(bucket.limit).unwrap_or_default();
+            let paint = if percent < 10 { Paint::Warn } else { Paint::Plain };
+            vec![
+                (Paint::Plain, bucket.group.clone()),
+                (Paint::Plain, bucket.dimension.word().to_owned()),
+                (paint, format!("{percent} % left")),
+                (Paint::Dim, format!("{} of {} per minute", bucket.level, bucket.limit)),
+            ]
+        };
+        out.table(&state.levels.buckets.iter().map(row).collect::<Vec<_>>());
+    }
+    let needs = state.needs_you();
+    if !needs.is_empty() {
+        out.line("");
+        out.line(&out.paint(Paint::Bold, "Needs you"));
+        for need in needs {
+            out.line(&match need {
+                Need::Plan(goal) => format!("  the plan of {goal}: `podium show {goal}`, then `podium approve {goal}`"),
+                Need::Failed(task) => format!("  {task} failed: `podium show {task}`, then `podium retry {task}`"),
+            });
+        }
+    }
+    if !state.tasks.rejected.is_empty() {
+        out.line("");
+        out.line(&out.paint(Paint::Bold, "Set aside"));
+        for rejected in state.tasks.rejected.values() {
+            out.line(&format!("  {}: {}", text::scrub(&rejected.path), text::scrub(&rejected.reason)));
+        }
+    }
+}
+
+fn agent_row(state: &State, agent: &Agent, now: Timestamp) -> Vec<(Paint, String)> {
+    let paint = match agent.word() {
+        "running" => Paint::Good,
+        "not ready" | "restarting" => Paint::Bad,
+        "parked" | "paused" => Paint::Warn,
+        _ => Paint::Plain,
+    };
+    let doing: Vec<String> = agent
+        .slots
+        .iter()
+        .filter_map(|slot| slot.held.as_ref())
+        .map(|held| format!("{} ({}) {}", held.task.id, span(now.duration_since(held.since)), held.activity.doing))
+        .collect();
+    let detail = if let Some(trouble) = &agent.trouble {
+        trouble.clone()
+    } else if let Some(parked) = &agent.parked {
+        match parked.until {
+            Some(until) => format!("for {}: {}", span(until.duration_since(now)), parked.why),
+            None => parked.why.clone(),
+        }
+    } else {
+        doing.join(" · ")
+    };
+    let cost = state.money.agents.get(agent.name()).copied().unwrap_or_default().cost;
+    vec![
+        (Paint::Bold, agent.name().to_string()),
+        (paint, agent.word().to_owned()),
+        (Paint::Plain, format!("{}/{}", agent.running(), agent.slots.len())),
+        (Paint::Dim, format!("{} {}", agent.settings.engine.word(), agent.settings.model)),
+        (Paint::Plain, money(cost)),
+        (Paint::Plain, text::first_line(&detail, 120)),
+    ]
+}
+
+/// A task on one line: id, state, attempts, cost, why.
+pub(super) fn task_row(state: &State, task: &Task, now: Timestamp) -> Vec<(Paint, String)> {
+    let record = &task.record;
+    let word = record.outcome.as_ref().map_or_else(|| state.tasks.phase(task).word(), |o| o.state.word());
+    let allowed = record.spec.max_attempts.unwrap_or(state.tasks.attempts_allowed);
+    let tries = match record.last_attempt() {
+        0 => "-".to_owned(),
+        n => format!("{n}/{allowed}"),
+    };
+    let why = state.why(record.task(), now).map(|w| w.to_string()).unwrap_or_default();
+    vec![
+        (Paint::Plain, record.task().to_string()),
+        (phase_paint(state.tasks.phase(task)), word.to_owned()),
+        (Paint::Plain, tries),
+        (Paint::Plain, money(json::task_spend(state, task).cost)),
+        (Paint::Plain, text::first_line(&why, 120)),
+    ]
+}
+
+/// The colour of a phase.
+pub(super) fn phase_paint(phase: Phase) -> Paint {
+    match phase {
+        Phase::Failed => Paint::Bad,
+        Phase::Running => Paint::Good,
+        Phase::Ready | Phase::Retrying => Paint::Plain,
+        Phase::Waiting | Phase::Dropped | Phase::Done => Paint::Dim,
+    }
+}
+
+/// Money, or a dash for none.
+pub(super) fn money(cost: MicroUsd) -> String {
+    if cost == MicroUsd(0) { "-".to_owned() } else { cost.to_string() }
+}

@@ -1,0 +1,80 @@
+//! `podium wait`: until tasks or goals have ended.
+
+use std::time::Duration;
+
+use super::{
+    Call, Exit,
+    ids::{self, Named},
+    json,
+    link::Link,
+};
+use crate::{
+    model::{EndState, GoalEnd, GoalPhase},
+    room::State,
+};
+
+pub(super) async fn wait(call: &Call, ids: &[String], timeout: Option<Duration>) -> anyhow::Result<Exit> {
+    let config = call.config()?;
+    let mut link = Link::connect(&config.stage).await?;
+    let named = ids.iter().map(|id| ids::find(link.state(), id)).collect::<Result<Vec<_>, _>>()?;
+    let all = async {
+        loop {
+            let ended: Vec<Option<bool>> = named.iter().map(|n| ended_well(link.state(), n)).collect();
+            if ended.iter().all(Option::is_some) {
+                return anyhow::Ok(ended.into_iter().flatten().all(|good| good));
+            }
+            link.next().await?;
+        }
+    };
+    let Some(good) = limit(timeout, all).await else {
+        call.out.note("not ended in the time given; the work goes on");
+        if call.out.is_json() {
+            call.out.json(&json::Failure { error: "timed out".to_owned(), exit: Exit::TimedOut as u8 });
+        }
+        return Ok(Exit::TimedOut);
+    };
+    let good = good?;
+    for name in &named {
+        let (id, word) = match name {
+            Named::Goal(goal) => (
+                goal.to_string(),
+                link.state().goals.get(goal).map(|g| g.phase.word().replace(' ', "_")).unwrap_or_default(),
+            ),
+            Named::Task(task) => (
+                task.to_string(),
+                link.state().tasks.get(task).map(|t| json::task_state(link.state(), t)).unwrap_or_default(),
+            ),
+        };
+        if call.out.is_json() {
+            call.out.json_line(&serde_json::json!({ "id": id, "state": word }));
+        } else {
+            call.out.line(&format!("{id} {}", word.replace('_', " ")));
+        }
+    }
+    Ok(if good { Exit::Done } else { Exit::Failed })
+}
+
+/// Runs to the end, or `None` when the time is over.
+pub(super) async fn limit<T>(timeout: Option<Duration>, work: impl Future<Output = T>) -> Option<T> {
+    match timeout {
+        Some(timeout) => tokio::time::timeout(timeout, work).await.ok(),
+        None => Some(work.await),
+    }
+}
+
+/// Whether it ended well; `None` while it has not ended. What is gone from the picture ended badly: somebody withdrew it.
+fn ended_well(state: &State, named: &Named) -> Option<bool> {
+    match named {
+        Named::Task(task) => match state.tasks.get(task) {
+            Some(task) => task.record.outcome.as_ref().map(|o| o.state == EndState::Done),
+            None => Some(false),
+        },
+        Named::Goal(goal) => match state.goals.get(goal).map(|g| &g.phase) {
+            Some(GoalPhase::Ended { end, .. }) => Some(*end == GoalEnd::Done),
+            Some(
+                GoalPhase::Planning { .. } | GoalPhase::AwaitingApproval | GoalPhase::Running | GoalPhase::Synthesising,
+            ) => None,
+            None => Some(false),
+        },
+    }
+}
