@@ -189,7 +189,7 @@ async fn the_real_cli_is_cancelled_in_mid_stream() {
     };
     loop {
         if let Report::Active { activity, .. } = scene.next().await
-            && activity.doing == "waits for the model"
+            && ["waits for the model", "thinking", "writes"].contains(&activity.doing.as_str())
         {
             break;
         }
