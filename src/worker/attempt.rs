@@ -504,16 +504,19 @@ fn outcome(
     }
 }
 
-/// The points of a list under a heading that speaks of findings.
+/// The points of the first list under a line that says `Findings`, however it is marked up.
 fn listed_findings(summary: &str) -> Vec<String> {
     let mut inside = false;
     let mut found = Vec::new();
-    for line in summary.lines().map(str::trim) {
-        let heading = line.starts_with('#') || (line.ends_with(':') && line.len() < 60) || line.starts_with("**");
-        if heading {
-            inside = line.to_lowercase().contains("finding");
-        } else if inside && let Some(point) = line.strip_prefix("- ").or_else(|| line.strip_prefix("* ")) {
-            found.push(text::clip(point.trim(), 1_000).into_owned());
+    for line in summary.lines().map(str::trim).filter(|l| !l.is_empty()) {
+        let point = line.strip_prefix("- ").or_else(|| line.strip_prefix("* "));
+        match point {
+            Some(point) if inside => found.push(text::clip(point.trim(), 1_000).into_owned()),
+            Some(_) => {}
+            None => {
+                let word = line.trim_matches(|c: char| !c.is_alphabetic()).to_lowercase();
+                inside = matches!(word.as_str(), "findings" | "finding" | "key findings");
+            }
         }
     }
     found.truncate(50);
@@ -528,6 +531,13 @@ mod tests {
     fn findings_are_the_points_under_their_heading_only() {
         let summary = "All good.\n\n## Findings\n- one\n- two\n\n## Next\n- not this\n";
         assert_eq!(listed_findings(summary), ["one", "two"]);
+        for heading in ["Findings", "Findings:", "**Findings**", "### Key findings"] {
+            assert_eq!(
+                listed_findings(&format!("{heading}\n\n- one\nNot verified: all\n- no\n")),
+                ["one"],
+                "{heading}"
+            );
+        }
         assert!(listed_findings("- a\n- b\n").is_empty());
     }
 }

@@ -1,0 +1,202 @@
+//! The engines for real: our own `__messages` and the Claude Code CLI, run by a worker on a file queue, against the
+//! stand-in of the Messages API.
+//!
+//! The CLI is `claude` on `PATH`, or what `CLAUDE_COMMAND` says. Without it its tests are skipped at a desk, and fail
+//! where `CI` is set.
+
+#![expect(clippy::panic, clippy::print_stdout, reason = "that is how a test speaks")]
+#![expect(clippy::unwrap_used, reason = "a test's own set-up may fail loudly")]
+#![expect(clippy::significant_drop_tightening, reason = "a scene is held to the end of its test, on purpose")]
+
+use std::{ffi::OsString, fs, time::Duration};
+
+use jiff::Timestamp;
+use podium::{
+    engines::{self, Gateway},
+    model::{
+        AgentSettings, Clock, EndState, Ending, EngineKind, Outcome, OutputKind, Permissions, Report, SlotId, TaskRef,
+        TaskSpec,
+    },
+    queue::{
+        Queue,
+        file::{self, FileQueue},
+    },
+    rehearsal::{self, StandIn},
+    worker::{self, Order, Settings},
+};
+use tokio::{sync::mpsc, time::timeout};
+
+/// A worker counts everything below its process as its attempt's, so only one may run in this one.
+static ONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+
+/// How long an attempt may take on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(90);
+
+fn clock() -> Clock {
+    #[expect(clippy::disallowed_methods, reason = "the test is the runtime here")]
+    Clock::new(Timestamp::now)
+}
+
+struct Scene {
+    stage: tempfile::TempDir,
+    orders: mpsc::Sender<Order>,
+    reports: mpsc::UnboundedReceiver<Report>,
+    heard: Vec<Report>,
+    _api: StandIn,
+    _one: tokio::sync::MutexGuard<'static, ()>,
+}
+
+/// A worker of marie's with one task, on a real queue, its model calls answered by the stand-in.
+async fn scene(engine: EngineKind, claude: Option<Vec<OsString>>, description: &str) -> Scene {
+    let one = ONE.lock().await;
+    let stage = tempfile::tempdir().unwrap();
+    let listen = "127.0.0.1:0".parse().unwrap();
+    let api = StandIn::start(rehearsal::Settings { seed: 1, pace: 0.0, listen, clock: clock() }).await.unwrap();
+    fs::create_dir_all(stage.path().join("workspaces/dance")).unwrap();
+    fs::write(stage.path().join("DANCE.md"), "You are marie, a dance teacher.").unwrap();
+    let agent = AgentSettings {
+        name: "marie".parse().unwrap(),
+        role: "dance teacher".into(),
+        engine,
+        command: Vec::new(),
+        output: OutputKind::Text,
+        model: "sonnet".into(),
+        prompt: stage.path().join("DANCE.md"),
+        workspace: stage.path().join("workspaces/dance"),
+        home: stage.path().join("homes/marie"),
+        slots: 1,
+        timeout: PATIENCE,
+        permissions: Permissions::Standard,
+    };
+    let queue = FileQueue::open(file::Settings::new(stage.path(), vec![agent.name.clone()], clock())).unwrap();
+    let task: TaskRef = "marie/t".parse().unwrap();
+    queue.submit(TaskSpec::new(task.clone(), description)).await.unwrap();
+    let slot = SlotId { agent: agent.name.clone(), index: 0 };
+    let podium = env!("CARGO_BIN_EXE_podium").into();
+    let stage_id = stage.path().display().to_string();
+    let mut settings = Settings::new(slot, agent, stage.path().to_owned(), stage_id, podium, clock());
+    settings.programs.claude = claude;
+    settings.path = std::env::var_os("PATH").unwrap();
+    settings.gateway = Some(Gateway { url: api.url(), token: "a-worker-token".into() });
+    let (orders, inbox) = mpsc::channel(16);
+    let (outbox, reports) = mpsc::unbounded_channel();
+    #[expect(clippy::disallowed_methods, reason = "the worker lives as long as the test's runtime")]
+    drop(tokio::spawn(worker::run(settings, queue, inbox, outbox)));
+    orders.send(Order::Room(true)).await.unwrap();
+    orders.send(Order::Assign { task }).await.unwrap();
+    Scene { stage, orders, reports, heard: Vec::new(), _api: api, _one: one }
+}
+
+impl Scene {
+    /// The next report; all are remembered.
+    async fn next(&mut self) -> Report {
+        let report = timeout(PATIENCE, self.reports.recv()).await.expect("a report in time").expect("a worker");
+        self.heard.push(report.clone());
+        report
+    }
+
+    async fn ended(&mut self) -> Outcome {
+        loop {
+            match self.next().await {
+                Report::Ended { outcome } => return *outcome,
+                Report::Failed { ending, .. } => panic!("{ending:?}\n{}", self.log()),
+                Report::Started { .. } | Report::Active { .. } | Report::NotStarted { .. } => {}
+            }
+        }
+    }
+
+    fn log(&self) -> String {
+        fs::read_to_string(self.stage.path().join("logs/marie/t.1.log")).unwrap_or_default()
+    }
+
+    /// What a person would read of the log.
+    fn page(&self) -> String {
+        let mut reader = podium::claude::log::Reader::default();
+        let lines = reader.feed(self.log().as_bytes());
+        let lines: Vec<String> = lines.iter().map(|l| format!("{:?} {} {}", l.kind, l.depth, l.text)).collect();
+        lines.join("\n")
+    }
+}
+
+/// The CLI, or the reason to skip.
+fn cli() -> Option<Vec<OsString>> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let found = engines::claude::locate(std::env::var_os("CLAUDE_COMMAND").as_deref(), &path);
+    if found.is_none() {
+        assert!(std::env::var_os("CI").is_none(), "the Claude Code CLI must be there in CI");
+        println!("SKIPPED: the Claude Code CLI is not on PATH; install it or set CLAUDE_COMMAND");
+    }
+    found
+}
+
+#[tokio::test]
+async fn the_messages_engine_answers_through_the_whole_path() {
+    let mut scene = scene(EngineKind::Messages, None, "Plan a junior class.").await;
+    let outcome = scene.ended().await;
+    assert_eq!((outcome.state, &outcome.ending), (EndState::Done, &Ending::Done));
+    assert!(!outcome.summary.is_empty() && outcome.usage.output_tokens > 0, "{outcome:?}");
+    assert!(scene.stage.path().join("results/marie/t.json").is_file());
+    assert!(scene.page().contains("Text 0 "), "{}", scene.page());
+}
+
+#[tokio::test]
+async fn a_refusal_of_the_model_is_final() {
+    let mut scene = scene(EngineKind::Messages, None, "Plan a junior class. [[rehearse:refuse]]").await;
+    let outcome = scene.ended().await;
+    assert_eq!(outcome.state, EndState::Failed, "{outcome:?}");
+    assert!(matches!(outcome.ending, Ending::Refused { .. }), "{outcome:?}");
+}
+
+#[tokio::test]
+async fn the_real_cli_uses_a_tool_and_is_done() {
+    let Some(cli) = cli() else { return };
+    let mut scene = scene(EngineKind::Claude, Some(cli), "Plan a junior class. [[rehearse:tool]]").await;
+    let outcome = scene.ended().await;
+    assert_eq!((outcome.state, &outcome.ending), (EndState::Done, &Ending::Done), "{}", scene.page());
+    assert!(outcome.usage.output_tokens > 0 && outcome.model.is_some());
+    assert!(scene.page().contains("Tool 0 "), "{}", scene.page());
+    assert!(scene.heard.iter().any(|r| matches!(r, Report::Active { activity, .. } if activity.rss_bytes > 0)));
+    println!("{}{:?}", scene.page(), outcome.artifacts);
+}
+
+#[tokio::test]
+async fn the_real_cli_starts_a_sub_agent() {
+    let Some(cli) = cli() else { return };
+    let mut scene = scene(EngineKind::Claude, Some(cli), "Plan a junior class. [[rehearse:subagent]]").await;
+    let outcome = scene.ended().await;
+    assert_eq!((outcome.state, &outcome.ending), (EndState::Done, &Ending::Done), "{}", scene.page());
+    let page = scene.page();
+    assert!(page.contains("Agent 0 ") && page.lines().any(|l| l.split(' ').nth(1) == Some("1")), "{page}");
+}
+
+#[tokio::test]
+async fn the_real_cli_waits_out_a_429() {
+    let Some(cli) = cli() else { return };
+    let mut scene = scene(EngineKind::Claude, Some(cli), "Plan a junior class. [[rehearse:429]]").await;
+    let outcome = scene.ended().await;
+    assert_eq!((outcome.state, &outcome.ending), (EndState::Done, &Ending::Done), "{}", scene.page());
+    assert!(scene.page().contains("waits: 429, attempt 1"), "{}", scene.page());
+}
+
+#[tokio::test]
+async fn the_real_cli_is_cancelled_in_mid_stream() {
+    let Some(cli) = cli() else { return };
+    let mut scene = scene(EngineKind::Claude, Some(cli), "Plan a junior class. [[rehearse:hang]]").await;
+    let pid = loop {
+        if let Report::Started { pid, .. } = scene.next().await {
+            break i32::try_from(pid).unwrap();
+        }
+    };
+    loop {
+        if let Report::Active { activity, .. } = scene.next().await
+            && ["waits for the model", "thinking", "writes"].contains(&activity.doing.as_str())
+        {
+            break;
+        }
+    }
+    let attempt = "marie/t".parse::<TaskRef>().unwrap().attempt(1);
+    scene.orders.send(Order::Cancel { attempt }).await.unwrap();
+    let outcome = scene.ended().await;
+    assert_eq!((outcome.state, outcome.ending), (EndState::Cancelled, Ending::Cancelled));
+    assert!(engines::tree::process(pid).is_none());
+}
