@@ -4,7 +4,6 @@
 //! door's. Its one surprise: only here is the clock read ([`clock`]).
 
 pub mod clock;
-pub mod detach;
 pub mod effects;
 pub mod logs;
 pub mod open;

@@ -5,6 +5,7 @@
 use std::io::IsTerminal;
 
 use anyhow::Context;
+use jiff::tz::TimeZone;
 use tokio::runtime::Builder;
 use tracing_subscriber::EnvFilter;
 
@@ -13,6 +14,7 @@ use crate::{
     model::{AgentName, Clock, EngineKind, SlotId},
     runtime::{self, serve::StageTaken},
     supervisor::SlotLock,
+    tui::{self, Leave},
     worker::Farewell,
 };
 
@@ -53,9 +55,18 @@ pub fn is_taken(error: &anyhow::Error) -> bool {
     error.is::<StageTaken>() || error.is::<SlotTaken>()
 }
 
-/// Runs the screen on a room that is up.
-pub fn screen(_config: &Config, _env: &Env, _options: &ScreenOptions) -> anyhow::Result<()> {
-    anyhow::bail!("this build has no screen yet")
+/// Runs the screen on a room that is up, until it is left.
+pub fn screen(config: &Config, options: &ScreenOptions) -> anyhow::Result<Leave> {
+    let settings = tui::Settings { ascii: options.ascii, color: !config.no_color, zone: TimeZone::system() };
+    let draft = options.composed.as_deref().unwrap_or_default();
+    let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let left = runtime.block_on(async {
+        let link = Link::connect(&config.stage).await?;
+        runtime::screen::run(link, &config.stage, settings, draft, clock()).await
+    });
+    // The key reader blocks on the terminal and would hold a waiting shutdown.
+    runtime.shutdown_background();
+    left
 }
 
 /// Runs one worker until it is told to leave.

@@ -23,6 +23,7 @@ use crate::{
     config::{Config, Flags},
     model::EngineKind,
     room::{Answer, Order},
+    tui::Leave,
 };
 
 /// `podium serve`.
@@ -71,7 +72,9 @@ pub(super) fn open(call: &Call, opening: Opening) -> anyhow::Result<Exit> {
         return Ok(notice);
     }
     let options = link::ScreenOptions { ascii: opening.ascii, composed: opening.goal };
-    link::screen(&config, &call.env, &options)?;
+    if link::screen(&config, &options)? == Leave::Detach {
+        call.out.note("the room and its agents go on; `podium` shows them again, `podium stop` ends them");
+    }
     Ok(Exit::Done)
 }
 

@@ -1,6 +1,9 @@
 //! How the room's effects are carried out: each a future that ends in at most one event.
 
-use std::{fs, io::Write as _, os::unix::process::ExitStatusExt as _, path::Path, process::ExitStatus, sync::Arc};
+use std::{
+    fs, io::Write as _, os::unix::process::ExitStatusExt as _, path::Path, process::ExitStatus, sync::Arc,
+    time::Duration,
+};
 
 use futures_util::future::BoxFuture;
 
@@ -8,11 +11,12 @@ use secrecy::{ExposeSecret as _, SecretString};
 
 use super::serve::Settings;
 use crate::{
-    api,
+    api::{self, StopReason},
     attach::wire::{Door, WorkerTell},
+    engines,
     gateway::{Gateway, Identity, Purpose, TokenHash},
     ledger::Prices,
-    model::{AgentName, Clock, Fault, GoalId, Plan, SlotId, Spend, TaskRef, text},
+    model::{AgentName, Clock, Fault, GoalId, Plan, SlotId, Spend, TaskRef, id::stage_id, text},
     orchestrator::{Prompt, plan, synthesis},
     queue::{Changes, Queue as _, QueueError, Submitted, file::FileQueue},
     room::{Answer, Effect, Event, GoalEvent, OrderId, TaskEvent},
@@ -42,6 +46,9 @@ pub fn queue_settings(
 ) -> crate::queue::file::Settings {
     crate::queue::file::Settings { attempts, ..crate::queue::file::Settings::new(stage, agents, clock) }
 }
+
+/// How long the rest of a dead worker's attempt may take to end.
+const SWEEP: Duration = Duration::from_secs(10);
 
 /// `exit 0`, `signal 9`.
 pub fn how(status: ExitStatus) -> String {
@@ -161,6 +168,13 @@ impl World {
     }
 
     async fn recover(&self, task: TaskRef) -> Option<Event> {
+        // What the dead worker's attempt left running must be gone before anybody may start another.
+        if let Ok(record) = self.queue.get(&task).await {
+            let cookie = engines::cookie(&stage_id(&self.settings.stage), &task.attempt(record.last_attempt()));
+            if let Err(left) = engines::tree::sweep_cookie(&cookie, SWEEP).await {
+                tracing::error!(%task, ?left, "processes of a dead worker's attempt do not end");
+            }
+        }
         if let Err(error) = self.queue.recover().await {
             tracing::error!(%error, "the queue could not be mended");
         }
@@ -208,17 +222,35 @@ impl World {
         self.gateway.attribute(session.clone(), Purpose::Goal(goal.clone()));
         let mut settings = api::Settings::new(self.gateway.url(), self.token.clone());
         settings.session_id = Some(session.clone());
-        let mut request = api::Request::new(&*self.settings.orchestrator.model, prompt.max_tokens, prompt.user)
-            .with_cached_system(prompt.stable);
+        let mut request =
+            api::Request::new(api::full_id(&self.settings.orchestrator.model), prompt.max_tokens, prompt.user)
+                .with_cached_system(prompt.stable);
         if !prompt.stage.is_empty() {
             request = request.with_system(prompt.stage);
         }
         if let Some(schema) = prompt.schema {
             request = request.with_schema(schema);
         }
-        let client = api::Client::new(settings).map_err(|error| error.to_string())?;
-        let reply = client.stream(&request, ignore).await.map_err(|error| error.to_string())?;
+        let asked = match api::Client::new(settings) {
+            Ok(client) => client.stream(&request, ignore).await,
+            Err(error) => Err(error),
+        };
         self.gateway.forget(&session);
+        let reply = asked.map_err(|error| format!("could not {error}"))?;
+        match reply.stop_reason {
+            Some(StopReason::MaxTokens | StopReason::ModelContextWindowExceeded) => {
+                return Err("the model's answer was cut off at its greatest length".to_owned());
+            }
+            Some(StopReason::Refusal) => return Err("the model refused to answer".to_owned()),
+            Some(
+                StopReason::EndTurn
+                | StopReason::StopSequence
+                | StopReason::ToolUse
+                | StopReason::PauseTurn
+                | StopReason::Unknown,
+            )
+            | None => {}
+        }
         let priced = self.prices.cost(&reply.model, &reply.usage, self.clock.now());
         let spend = Spend { usage: reply.usage, cost: priced.cost, calls: 1 };
         Ok((reply, spend))

@@ -12,7 +12,7 @@ use crate::{
         gateway::{Call, CallEnd, Caller, Dimension, Level, Levels},
     },
     room::{
-        Event, GatewayEvent, GoalEvent, Money, Opened, Order, OrderId, Stamped, State, TaskEvent, WorkerEvent,
+        Event, GatewayEvent, GoalEvent, Opened, Order, OrderId, Stamped, State, TaskEvent, WorkerEvent,
         event::{AgentSetup, Orchestrator},
     },
 };
@@ -51,7 +51,6 @@ pub(crate) fn opened(agents: Vec<AgentSetup>) -> Opened {
         max_running: 4,
         attempts: 3,
         day_budget: MicroUsd::from_dollars(5.0),
-        money: Money::default(),
         found: Vec::new(),
     }
 }
