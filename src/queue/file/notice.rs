@@ -21,7 +21,7 @@ use super::{
     watch::{Folder, Hints},
 };
 use crate::{
-    model::{AgentName, Rejected, Standing, TaskRecord, TaskRef, TaskSpec},
+    model::{AgentName, Dependency, Rejected, Standing, TaskRecord, TaskRef, TaskSpec},
     queue::{Change, QueueError},
 };
 
@@ -51,6 +51,8 @@ pub(super) struct Notice {
     gone: bool,
     /// A fingerprint of what was last said of each task.
     said: HashMap<TaskRef, u64>,
+    /// What each task that has not ended depends on.
+    needs: HashMap<TaskRef, Vec<Dependency>>,
     /// Tasks that were taken and have not ended.
     open: HashSet<TaskRef>,
     seen: HashMap<(Folder, OsString), Seen>,
@@ -69,6 +71,7 @@ impl Notice {
             sink,
             gone: false,
             said: HashMap::new(),
+            needs: HashMap::new(),
             open: HashSet::new(),
             seen: HashMap::new(),
             due: HashMap::new(),
@@ -317,7 +320,9 @@ impl Notice {
         if before.as_ref() == Some(&spec.task) && !edited {
             return self.task(&spec.task);
         }
-        if let Some(reason) = Self::noted(self.store.objection(name, spec, &stamp)).flatten() {
+        if let Some(reason) =
+            Self::noted(self.store.objection(name, spec, &stamp)).flatten().or_else(|| self.cycle(spec))
+        {
             // Claimed between two looks: then it is no second file of the id, it is the one.
             let path = self.store.layout.inbox(agent).join(name);
             if Stamp::at(&path).ok().flatten() == Some(stamp) {
@@ -328,6 +333,38 @@ impl Notice {
             self.task(&before);
         }
         self.task(&spec.task);
+    }
+
+    /// The cycle that a task would close, as a sentence.
+    fn cycle(&self, spec: &TaskSpec) -> Option<String> {
+        let mut tried = HashSet::new();
+        let mut paths: Vec<Vec<TaskRef>> =
+            self.resolve(&spec.task, &spec.dependencies, &spec.task).into_iter().map(|task| vec![task]).collect();
+        while let Some(path) = paths.pop() {
+            let Some(last) = path.last() else { continue };
+            if *last == spec.task {
+                let ids: Vec<&str> = std::iter::once(&spec.task).chain(&path).map(|task| task.id.as_str()).collect();
+                return Some(format!("Cycle: {}.", ids.join(" → ")));
+            }
+            if tried.insert(last.clone())
+                && let Some(needs) = self.needs.get(last)
+            {
+                let next = self.resolve(last, needs, &spec.task);
+                paths.extend(next.into_iter().map(|task| path.iter().cloned().chain([task]).collect()));
+            }
+        }
+        None
+    }
+
+    /// The open tasks that these dependencies of `of` mean; `new` counts as open.
+    fn resolve(&self, of: &TaskRef, dependencies: &[Dependency], new: &TaskRef) -> Vec<TaskRef> {
+        let is_open = |task: &TaskRef| task == new || self.needs.contains_key(task);
+        let agents = || std::iter::once(&of.agent).chain(&self.store.settings.agents);
+        let one = |dependency: &Dependency| {
+            let candidates: Vec<&AgentName> = dependency.agent.as_ref().map_or_else(|| agents().collect(), |a| vec![a]);
+            candidates.into_iter().map(|agent| TaskRef::new(agent.clone(), dependency.id.clone())).find(is_open)
+        };
+        dependencies.iter().filter_map(one).collect()
     }
 
     /// Lists results and looks at new names; `deep` at all.
@@ -444,6 +481,7 @@ impl Notice {
         };
         let Some(record) = record else {
             self.open.remove(task);
+            self.needs.remove(task);
             if self.said.remove(task).is_some() {
                 self.store.hub.unused(task);
                 self.say(Change::Gone(task.clone()));
@@ -458,6 +496,11 @@ impl Notice {
                 false
             }
         };
+        if record.standing == Standing::Ended {
+            self.needs.remove(task);
+        } else {
+            self.needs.insert(task.clone(), record.spec.dependencies.clone());
+        }
         if is_open {
             self.open.insert(task.clone());
         } else {
