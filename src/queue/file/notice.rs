@@ -4,7 +4,7 @@
 //! or derive a task again, and only a picture that differs from the last one sent goes out.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeSet, HashMap, HashSet},
     ffi::{OsStr, OsString},
     hash::{DefaultHasher, Hash, Hasher},
     path::PathBuf,
@@ -16,12 +16,13 @@ use tokio::{sync::mpsc, time::Instant};
 
 use super::{
     disk::{self, Stamp},
+    needs::Needs,
     results::{self, Reading},
     store::{Judged, Look, Store, is_ignored, modified},
     watch::{Folder, Hints},
 };
 use crate::{
-    model::{AgentName, Dependency, Rejected, Standing, TaskRecord, TaskRef, TaskSpec},
+    model::{AgentName, Rejected, Standing, TaskRecord, TaskRef, TaskSpec},
     queue::{Change, QueueError},
 };
 
@@ -42,6 +43,8 @@ struct Seen {
     whole: bool,
     /// What it holds, once accepted.
     task: Option<TaskRef>,
+    /// This content has been accepted, not only an earlier one.
+    told: bool,
 }
 
 /// The eyes' memory and the mouth.
@@ -52,12 +55,12 @@ pub(super) struct Notice {
     /// A fingerprint of what was last said of each task.
     said: HashMap<TaskRef, u64>,
     /// What each task that has not ended depends on.
-    needs: HashMap<TaskRef, Vec<Dependency>>,
+    needs: Needs,
     /// Tasks that were taken and have not ended.
     open: HashSet<TaskRef>,
     seen: HashMap<(Folder, OsString), Seen>,
     /// Names to look at again although nobody hints.
-    due: HashMap<(Folder, OsString), Instant>,
+    due: BTreeSet<(Instant, Folder, OsString)>,
     /// Files that are listed, by path.
     listed: HashMap<String, Rejected>,
     /// Each folder's time of change at the last listing, and whether a second listing has confirmed it.
@@ -71,10 +74,10 @@ impl Notice {
             sink,
             gone: false,
             said: HashMap::new(),
-            needs: HashMap::new(),
+            needs: Needs::default(),
             open: HashSet::new(),
             seen: HashMap::new(),
-            due: HashMap::new(),
+            due: BTreeSet::new(),
             listed: HashMap::new(),
             listings: HashMap::new(),
         }
@@ -87,7 +90,7 @@ impl Notice {
 
     /// When the next name is due.
     pub(super) fn next_due(&self) -> Option<Instant> {
-        self.due.values().min().copied()
+        self.due.first().map(|(at, _, _)| *at)
     }
 
     /// Says how changes are noticed.
@@ -128,7 +131,7 @@ impl Notice {
         for ((folder, name), whole) in hints.names {
             match &folder {
                 Folder::Inbox(agent) => self.inbox_name(agent, &name, Some(whole)),
-                Folder::Results(agent) => self.results_name(agent, &name),
+                Folder::Results(agent) => self.results_name(agent, &name, true),
                 Folder::Rejected(agent) => self.list_rejected(agent),
                 Folder::Root => self.list_root(),
                 Folder::Attempts(_) => {}
@@ -147,12 +150,11 @@ impl Notice {
     /// Looks at the names that are due.
     pub(super) fn due(&mut self) {
         let now = Instant::now();
-        let ripe: Vec<_> = self.due.iter().filter(|(_, at)| **at <= now).map(|(key, _)| key.clone()).collect();
-        for key in ripe {
-            self.due.remove(&key);
-            match &key.0 {
-                Folder::Inbox(agent) => self.inbox_name(agent, &key.1, None),
-                Folder::Results(agent) => self.results_name(agent, &key.1),
+        while self.due.first().is_some_and(|(at, _, _)| *at <= now) {
+            let Some((_, folder, name)) = self.due.pop_first() else { break };
+            match &folder {
+                Folder::Inbox(agent) => self.inbox_name(agent, &name, None),
+                Folder::Results(agent) => self.results_name(agent, &name, false),
                 Folder::Root | Folder::Attempts(_) | Folder::Rejected(_) => {}
             }
         }
@@ -277,7 +279,6 @@ impl Notice {
         }
         let (stamp, judged) = match look {
             Look::Nothing => {
-                self.due.remove(&key);
                 if let Some(task) = self.seen.remove(&key).and_then(|seen| seen.task) {
                     self.task(&task);
                 }
@@ -289,10 +290,10 @@ impl Notice {
         };
         let now = Instant::now();
         let old = self.store.now().duration_since(modified(&stamp)).as_secs() >= 1;
-        let seen = self.seen.entry(key.clone()).or_insert(Seen { stamp, since: now, whole: old, task: None });
-        let edited = seen.stamp != stamp;
-        if edited {
-            (seen.stamp, seen.since, seen.whole) = (stamp, now, false);
+        let seen =
+            self.seen.entry(key.clone()).or_insert(Seen { stamp, since: now, whole: old, task: None, told: false });
+        if seen.stamp != stamp {
+            (seen.stamp, seen.since, seen.whole, seen.told) = (stamp, now, false, false);
         }
         if let Some(whole) = hint {
             seen.whole = whole;
@@ -301,11 +302,11 @@ impl Notice {
         let whole = seen.whole;
         let due = &mut self.due;
         let later = |wait: Duration| {
-            due.insert(key, since + wait);
+            due.insert((since + wait, key.0, key.1));
         };
         match &*judged {
             Judged::Task(_) if !whole && rest < READY => later(READY),
-            Judged::Task(spec) => self.accept(agent, name, spec, edited),
+            Judged::Task(spec) => self.accept(agent, name, spec, hint.is_some()),
             Judged::MayGrow(_) if rest < REST => later(REST),
             Judged::Bad(_) if !whole && rest < SHORT_REST => later(SHORT_REST),
             Judged::MayGrow(reason) | Judged::Bad(reason) => self.reject(agent, name, reason),
@@ -313,15 +314,20 @@ impl Notice {
     }
 
     /// Takes a well-formed file as a task, unless the id is known already.
-    fn accept(&mut self, agent: &AgentName, name: &OsStr, spec: &TaskSpec, edited: bool) {
+    fn accept(&mut self, agent: &AgentName, name: &OsStr, spec: &TaskSpec, hinted: bool) {
         let key = (Folder::Inbox(agent.clone()), name.to_owned());
         let Some(seen) = self.seen.get_mut(&key) else { return };
         let (before, stamp) = (seen.task.replace(spec.task.clone()), seen.stamp);
-        if before.as_ref() == Some(&spec.task) && !edited {
-            return self.task(&spec.task);
+        if std::mem::replace(&mut seen.told, true) {
+            // A rescan of many known files must stay cheap.
+            if hinted {
+                self.task(&spec.task);
+            }
+            return;
         }
-        if let Some(reason) =
-            Self::noted(self.store.objection(name, spec, &stamp)).flatten().or_else(|| self.cycle(spec))
+        if let Some(reason) = Self::noted(self.store.objection(name, spec, &stamp))
+            .flatten()
+            .or_else(|| self.needs.cycle(spec, &self.store.settings.agents))
         {
             // Claimed between two looks: then it is no second file of the id, it is the one.
             let path = self.store.layout.inbox(agent).join(name);
@@ -333,38 +339,6 @@ impl Notice {
             self.task(&before);
         }
         self.task(&spec.task);
-    }
-
-    /// The cycle that a task would close, as a sentence.
-    fn cycle(&self, spec: &TaskSpec) -> Option<String> {
-        let mut tried = HashSet::new();
-        let mut paths: Vec<Vec<TaskRef>> =
-            self.resolve(&spec.task, &spec.dependencies, &spec.task).into_iter().map(|task| vec![task]).collect();
-        while let Some(path) = paths.pop() {
-            let Some(last) = path.last() else { continue };
-            if *last == spec.task {
-                let ids: Vec<&str> = std::iter::once(&spec.task).chain(&path).map(|task| task.id.as_str()).collect();
-                return Some(format!("Cycle: {}.", ids.join(" → ")));
-            }
-            if tried.insert(last.clone())
-                && let Some(needs) = self.needs.get(last)
-            {
-                let next = self.resolve(last, needs, &spec.task);
-                paths.extend(next.into_iter().map(|task| path.iter().cloned().chain([task]).collect()));
-            }
-        }
-        None
-    }
-
-    /// The open tasks that these dependencies of `of` mean; `new` counts as open.
-    fn resolve(&self, of: &TaskRef, dependencies: &[Dependency], new: &TaskRef) -> Vec<TaskRef> {
-        let is_open = |task: &TaskRef| task == new || self.needs.contains_key(task);
-        let agents = || std::iter::once(&of.agent).chain(&self.store.settings.agents);
-        let one = |dependency: &Dependency| {
-            let candidates: Vec<&AgentName> = dependency.agent.as_ref().map_or_else(|| agents().collect(), |a| vec![a]);
-            candidates.into_iter().map(|agent| TaskRef::new(agent.clone(), dependency.id.clone())).find(is_open)
-        };
-        dependencies.iter().filter_map(one).collect()
     }
 
     /// Lists results and looks at new names; `deep` at all.
@@ -379,24 +353,23 @@ impl Notice {
             .map(|(_, name)| name.clone())
             .collect();
         for name in absent {
-            self.results_name(agent, &name);
+            self.results_name(agent, &name, false);
         }
         for name in names {
             if deep || !self.seen.contains_key(&(folder.clone(), name.clone())) {
-                self.results_name(agent, &name);
+                self.results_name(agent, &name, false);
             }
         }
     }
 
     /// Looks at one name in `results/{agent}/`.
-    fn results_name(&mut self, agent: &AgentName, name: &OsStr) {
+    fn results_name(&mut self, agent: &AgentName, name: &OsStr, hinted: bool) {
         let Some(text) = name.to_str().filter(|_| !is_ignored(name)) else { return };
         let key = (Folder::Results(agent.clone()), name.to_owned());
         let path = self.store.layout.results(agent).join(name);
         let shown = self.store.layout.shown(&path);
         let Some(reading) = Self::noted(self.store.reading(agent, text)) else { return };
         let Some((reading, stamp)) = reading else {
-            self.due.remove(&key);
             self.unlist(|path| path == shown);
             if let Some(task) = self.seen.remove(&key).and_then(|seen| seen.task) {
                 self.task(&task);
@@ -404,20 +377,24 @@ impl Notice {
             return;
         };
         let now = Instant::now();
-        let seen = self.seen.entry(key.clone()).or_insert(Seen { stamp, since: now, whole: true, task: None });
-        if seen.stamp != stamp {
+        let seen =
+            self.seen.entry(key.clone()).or_insert(Seen { stamp, since: now, whole: true, task: None, told: false });
+        let edited = seen.stamp != stamp;
+        if edited {
             (seen.stamp, seen.since) = (stamp, now);
         }
         match &*reading {
             Reading::Result(outcome) => {
                 let task = outcome.task.clone();
-                seen.task = Some(task.clone());
-                self.unlist(|path| path == shown);
-                self.task(&task);
+                let known = seen.task.replace(task.clone()).is_some_and(|known| known == task);
+                if hinted || edited || !known {
+                    self.unlist(|path| path == shown);
+                    self.task(&task);
+                }
             }
             Reading::NotAnEnd(_) => {}
             Reading::Bad(_) if now.duration_since(seen.since) < REST => {
-                self.due.insert(key, seen.since + REST);
+                self.due.insert((seen.since + REST, key.0, key.1));
             }
             Reading::Bad(sentence) => {
                 let reason = if results::is_json(&path) {
@@ -499,7 +476,7 @@ impl Notice {
         if record.standing == Standing::Ended {
             self.needs.remove(task);
         } else {
-            self.needs.insert(task.clone(), record.spec.dependencies.clone());
+            self.needs.insert(&record.spec);
         }
         if is_open {
             self.open.insert(task.clone());
