@@ -599,6 +599,77 @@ async fn recovery_finishes_what_was_cut_short() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_damaged_file_of_ours_is_shown_and_recovery_goes_on_without_it() {
+    let stage = Stage::new();
+    stage.queue.submit(TaskSpec::new(task("marie/a"), "x")).await.unwrap();
+    stage.queue.submit(TaskSpec::new(task("marie/b"), "x")).await.unwrap();
+    drop(won(&stage.queue, "marie/a").await);
+    drop(won(&stage.queue, "marie/b").await);
+    stage.drop_file("tasks/marie/.attempts/a/1/start.json", "");
+    stage.drop_file("tasks/marie/.attempts/a/1/exit.json", "{");
+    let mut watch = stage.watch().await;
+    let shown = watch.rejected("tasks/marie/.attempts/a/1/exit.json").await;
+    assert_eq!((shown.reason.as_str(), shown.moved), ("exit.json of attempt 1 is damaged (1 bytes).", false));
+    assert_eq!(stage.queue.recover().await.unwrap().len(), 2);
+    let record = stage.queue.get(&task("marie/a")).await.unwrap();
+    assert!(matches!(record.standing, Standing::Retrying { attempt: 1, .. }), "{record:?}");
+    let aside = watch.rejected("tasks/marie/rejected/exit.json").await;
+    assert_eq!(aside.reason, "marie/a: exit.json of attempt 1 is damaged (1 bytes).");
+    assert_eq!(won(&stage.queue, "marie/a").await.n, 2);
+}
+
+/// Not a test of its own: the process that [`a_killed_process_frees_its_lease_and_only_then_it_is_lost`] kills.
+#[tokio::test(flavor = "multi_thread")]
+async fn process_that_holds_a_lease() {
+    let Some(stage) = std::env::var_os("PODIUM_TEST_HOLD") else { return };
+    let claim = won(&open(Path::new(&stage)), "marie/a").await;
+    println!("held");
+    std::future::pending::<()>().await;
+    drop(claim);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_killed_process_frees_its_lease_and_only_then_it_is_lost() {
+    let stage = Stage::new();
+    let mut watch = stage.watch().await;
+    stage.queue.submit(TaskSpec::new(task("marie/a"), "x")).await.unwrap();
+    let mut holder = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["process_that_holds_a_lease", "--exact", "--nocapture"])
+        .env("PODIUM_TEST_HOLD", stage.folder.path())
+        .stdout(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    watch.stands("marie/a", Standing::Running { attempt: 1 }).await;
+    assert!(stage.queue.recover().await.unwrap().is_empty());
+    assert!(matches!(stage.queue.claim(&task("marie/a")).await.unwrap(), Claimed::Missed(_)));
+    holder.kill().unwrap();
+    holder.wait().unwrap();
+    assert_eq!(stage.queue.recover().await.unwrap(), vec![task("marie/a")]);
+    let record = stage.queue.get(&task("marie/a")).await.unwrap();
+    assert_eq!(record.attempts[0].ending, Some(Ending::Lost { message: "the worker of attempt 1 vanished".into() }));
+}
+
+/// C34.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_child_does_not_inherit_the_lease() {
+    let stage = Stage::new();
+    stage.queue.submit(TaskSpec::new(task("marie/a"), "x")).await.unwrap();
+    let claim = won(&stage.queue, "marie/a").await;
+    let mut child = std::process::Command::new("cat").stdin(std::process::Stdio::piped()).spawn().unwrap();
+    drop(claim);
+    // The kernel lets a parent go on a moment before it closes the child's copies.
+    let freed = async {
+        while stage.queue.recover().await.unwrap().is_empty() {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(PATIENCE, freed).await.expect("the lock went with its holder");
+    assert!(child.try_wait().unwrap().is_none(), "the child is alive");
+    drop(child.stdin.take());
+    child.wait().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn readers_never_see_half_a_result() {
     let stage = Stage::new();
     let results = stage.path("results/marie");

@@ -15,6 +15,7 @@ use std::{
 use tokio::{sync::mpsc, time::Instant};
 
 use super::{
+    attempts,
     disk::{self, Stamp},
     needs::Needs,
     results::{self, Reading},
@@ -452,10 +453,18 @@ impl Notice {
 
     /// Derives a task again and says so if the picture changed.
     fn task(&mut self, task: &TaskRef) {
-        let Some(record) = Self::noted(self.store.record(task)) else {
+        let answer = self.store.record(task);
+        if let Some((path, sentence)) = answer.as_ref().err().and_then(attempts::damage) {
+            self.leave(path, sentence);
+        }
+        let Some(record) = Self::noted(answer) else {
             self.open.insert(task.clone());
             return;
         };
+        if !self.listed.is_empty() {
+            let folder = format!("{}/", self.store.layout.shown(&self.store.layout.attempts(task)));
+            self.unlist(|path| path.starts_with(&folder));
+        }
         let Some(record) = record else {
             self.open.remove(task);
             self.needs.remove(task);
