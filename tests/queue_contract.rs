@@ -253,6 +253,8 @@ async fn c10_a_limit_costs_no_attempt<Q: Queue>(queue: Q) {
     let claim = won(&queue, &t).await;
     queue.fail(claim.lease, crash(), Spend::default(), clock().now()).await.unwrap();
     assert!(missed(&queue, &t).await.contains("attempts"));
+    assert_eq!(queue.recover().await.unwrap(), vec![t.clone()], "a task that may not start again is over");
+    assert_eq!(queue.get(&t).await.unwrap().outcome.unwrap().state, EndState::Dead);
 }
 
 async fn c13_a_waiting_task_can_be_ended_in_each_way<Q: Queue>(queue: Q) {

@@ -17,6 +17,7 @@ mod derive;
 mod disk;
 mod intake;
 mod layout;
+mod needs;
 mod notice;
 mod objection;
 mod recover;

@@ -267,10 +267,17 @@ impl State {
         Submitted::New
     }
 
-    /// Tasks that were taken and have nobody who works on them.
-    fn orphans(&self) -> Vec<TaskRef> {
-        let open = self.tasks.iter().filter(|(_, entry)| entry.standing() == Standing::Claimed);
-        open.map(|(task, _)| task.clone()).collect()
+    /// Tasks that were taken, have nobody who works on them, and will not start again by themselves.
+    fn orphans(&self, limit: u32) -> Vec<TaskRef> {
+        let is_orphan = |entry: &Entry| match entry.standing() {
+            Standing::Claimed => true,
+            Standing::Retrying { .. } => entry.current().and_then(|a| a.record.ending.as_ref()).is_some_and(|ending| {
+                let allowed = entry.spec.max_attempts.unwrap_or(limit);
+                matches!(ending.verdict(entry.counted(), allowed), Verdict::End(_))
+            }),
+            Standing::Waiting | Standing::Running { .. } | Standing::Ended => false,
+        };
+        self.tasks.iter().filter(|(_, entry)| is_orphan(entry)).map(|(task, _)| task.clone()).collect()
     }
 }
 
@@ -447,9 +454,18 @@ impl Queue for MemoryQueue {
     async fn recover(&self) -> Result<Vec<TaskRef>, QueueError> {
         let now = self.0.clock.now();
         let limit = self.0.attempts;
-        let open = self.state().orphans();
+        let open = self.state().orphans(limit);
         for task in &open {
             self.change(task, |entry| {
+                let allowed = entry.spec.max_attempts.unwrap_or(limit);
+                let failed = entry.current().and_then(|attempt| attempt.record.ending.clone());
+                if let Some(ending) = failed {
+                    if let Verdict::End(state) = ending.verdict(entry.counted(), allowed) {
+                        let outcome = entry.outcome_without_attempt(ending, state, now);
+                        entry.close(outcome, u32::MAX);
+                    }
+                    return Ok(());
+                }
                 let Some(attempt) = entry.attempts.last_mut().filter(|a| a.record.n > entry.settled) else {
                     entry.claimed = false;
                     return Ok(());
@@ -458,7 +474,6 @@ impl Queue for MemoryQueue {
                 attempt.record.ended_at = Some(now);
                 attempt.record.ending = Some(ending.clone());
                 attempt.not_before = Some(now + Duration::from_secs(1));
-                let allowed = entry.spec.max_attempts.unwrap_or(limit);
                 if let Verdict::End(state) = ending.verdict(entry.counted(), allowed) {
                     let outcome = entry.outcome_without_attempt(ending, state, now);
                     entry.close(outcome, u32::MAX);

@@ -155,9 +155,28 @@ impl Lease for FileLease {
 fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, QueueError> {
     let Some(bytes) = disk::absent_as_none(fs::read(path)).map_err(failed("read", path))? else { return Ok(None) };
     serde_json::from_slice(&bytes).map(Some).map_err(|error| {
-        let sentence = format!("it is damaged ({} bytes): {error}", bytes.len());
+        tracing::warn!(path = %path.display(), %error, "damaged");
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let attempt = path.parent().and_then(Path::file_name).unwrap_or_default().to_string_lossy();
+        let sentence = format!("{name} of attempt {attempt} is damaged ({} bytes).", bytes.len());
         failed("read", path)(io::Error::new(io::ErrorKind::InvalidData, sentence))
     })
+}
+
+/// The sentence about a damaged file of ours, and the file, where that is what went wrong.
+pub(super) fn damage(error: &QueueError) -> Option<(&Path, String)> {
+    match error {
+        QueueError::Io { path, source, .. } if source.kind() == io::ErrorKind::InvalidData => {
+            Some((path, source.to_string()))
+        }
+        QueueError::Io { .. }
+        | QueueError::Unknown(_)
+        | QueueError::UnknownAgent(_)
+        | QueueError::Id(_)
+        | QueueError::State { .. }
+        | QueueError::TooLarge { .. }
+        | QueueError::Unsafe(_) => None,
+    }
 }
 
 /// Writes one of our JSON files: whole, synced, and never over another. Says whether it was first.

@@ -38,14 +38,22 @@ pub(super) enum Place {
 impl Store {
     /// Where a task's file lies. `search` also looks through the inbox for another name.
     pub(super) fn place(&self, task: &TaskRef, search: bool) -> Result<Place, QueueError> {
-        let inbox = if search { self.waiting_name(task)? } else { self.remembered(task) };
+        let inbox = match self.remembered(task) {
+            None if search => self.plain(task),
+            known => known,
+        };
         if exists(&self.layout.claimed(task))? {
             return Ok(Place::Claimed);
         }
         if let Some(path) = self.over(task)? {
             return Ok(Place::Over(path));
         }
-        Ok(inbox.map_or(Place::Nowhere, Place::Inbox))
+        if let Some(name) = inbox {
+            return Ok(Place::Inbox(name));
+        }
+        // Only a file that a listing has not shown yet is left: searching costs a look at every name.
+        let found = if search { self.search(task)? } else { None };
+        Ok(found.map_or(Place::Nowhere, Place::Inbox))
     }
 
     /// The file of a task that is over.

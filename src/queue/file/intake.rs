@@ -39,27 +39,32 @@ impl Store {
         disk::make_folder(&folder, false)?;
         let escaped = disk::escaped(name);
         let at = self.now();
+        let note = Reason { sentence: reason.into(), name: name.to_str().map_or(escaped.clone(), str::to_owned), at };
+        let bytes = serde_json::to_vec_pretty(&note).map_err(|error| failed("write", &folder)(error.into()))?;
         let mut to = folder.join(&escaped);
         for k in 2_u32.. {
-            // A reason left alone keeps its name too: it belongs to the file somebody took out.
-            let free = !folder.join(reason_name(&to)).exists();
-            match free.then(|| disk::rename_new(path, &to)) {
-                Some(Ok(true)) => break,
-                Some(Ok(false)) | None => to = folder.join(format!("{escaped}.{k}")),
-                Some(Err(error)) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-                Some(Err(error)) => {
-                    tracing::warn!(path = %path.display(), %error, "could not set aside");
-                    let path = self.layout.shown(path);
-                    return Ok(Some(Rejected { path, reason: reason.into(), at, moved: false }));
+            // The reason first, so that nobody sees the file without it; a reason left alone means nothing.
+            let beside = folder.join(reason_name(&to));
+            let temporary = self.layout.within(agent, ".tmp").join(disk::temporary("reason"));
+            disk::write_synced(&temporary, &bytes, false)?;
+            if disk::publish(&temporary, &beside)? {
+                let moved = disk::rename_new(path, &to);
+                if !matches!(moved, Ok(true)) {
+                    disk::remove_quietly(&beside);
+                }
+                match moved {
+                    Ok(true) => break,
+                    Ok(false) => {}
+                    Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+                    Err(error) => {
+                        tracing::warn!(path = %path.display(), %error, "could not set aside");
+                        let path = self.layout.shown(path);
+                        return Ok(Some(Rejected { path, reason: reason.into(), at, moved: false }));
+                    }
                 }
             }
+            to = folder.join(format!("{escaped}.{k}"));
         }
-        let note = Reason { sentence: reason.into(), name: name.to_str().map_or(escaped, str::to_owned), at };
-        let beside = folder.join(reason_name(&to));
-        let bytes = serde_json::to_vec_pretty(&note).map_err(|error| failed("write", &beside)(error.into()))?;
-        let temporary = self.layout.within(agent, ".tmp").join(disk::temporary("reason"));
-        disk::write_synced(&temporary, &bytes, false)?;
-        disk::publish(&temporary, &beside)?;
         disk::sync_folder(&folder)?;
         Ok(Some(Rejected { path: self.layout.shown(&to), reason: reason.into(), at, moved: true }))
     }

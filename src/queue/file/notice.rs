@@ -4,7 +4,7 @@
 //! or derive a task again, and only a picture that differs from the last one sent goes out.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeSet, HashMap, HashSet},
     ffi::{OsStr, OsString},
     hash::{DefaultHasher, Hash, Hasher},
     path::PathBuf,
@@ -15,7 +15,9 @@ use std::{
 use tokio::{sync::mpsc, time::Instant};
 
 use super::{
+    attempts,
     disk::{self, Stamp},
+    needs::Needs,
     results::{self, Reading},
     store::{Judged, Look, Store, is_ignored, modified},
     watch::{Folder, Hints},
@@ -42,6 +44,8 @@ struct Seen {
     whole: bool,
     /// What it holds, once accepted.
     task: Option<TaskRef>,
+    /// This content has been accepted, not only an earlier one.
+    told: bool,
 }
 
 /// The eyes' memory and the mouth.
@@ -51,11 +55,13 @@ pub(super) struct Notice {
     gone: bool,
     /// A fingerprint of what was last said of each task.
     said: HashMap<TaskRef, u64>,
+    /// What each task that has not ended depends on.
+    needs: Needs,
     /// Tasks that were taken and have not ended.
     open: HashSet<TaskRef>,
     seen: HashMap<(Folder, OsString), Seen>,
     /// Names to look at again although nobody hints.
-    due: HashMap<(Folder, OsString), Instant>,
+    due: BTreeSet<(Instant, Folder, OsString)>,
     /// Files that are listed, by path.
     listed: HashMap<String, Rejected>,
     /// Each folder's time of change at the last listing, and whether a second listing has confirmed it.
@@ -69,9 +75,10 @@ impl Notice {
             sink,
             gone: false,
             said: HashMap::new(),
+            needs: Needs::default(),
             open: HashSet::new(),
             seen: HashMap::new(),
-            due: HashMap::new(),
+            due: BTreeSet::new(),
             listed: HashMap::new(),
             listings: HashMap::new(),
         }
@@ -84,7 +91,7 @@ impl Notice {
 
     /// When the next name is due.
     pub(super) fn next_due(&self) -> Option<Instant> {
-        self.due.values().min().copied()
+        self.due.first().map(|(at, _, _)| *at)
     }
 
     /// Says how changes are noticed.
@@ -125,7 +132,7 @@ impl Notice {
         for ((folder, name), whole) in hints.names {
             match &folder {
                 Folder::Inbox(agent) => self.inbox_name(agent, &name, Some(whole)),
-                Folder::Results(agent) => self.results_name(agent, &name),
+                Folder::Results(agent) => self.results_name(agent, &name, true),
                 Folder::Rejected(agent) => self.list_rejected(agent),
                 Folder::Root => self.list_root(),
                 Folder::Attempts(_) => {}
@@ -144,12 +151,11 @@ impl Notice {
     /// Looks at the names that are due.
     pub(super) fn due(&mut self) {
         let now = Instant::now();
-        let ripe: Vec<_> = self.due.iter().filter(|(_, at)| **at <= now).map(|(key, _)| key.clone()).collect();
-        for key in ripe {
-            self.due.remove(&key);
-            match &key.0 {
-                Folder::Inbox(agent) => self.inbox_name(agent, &key.1, None),
-                Folder::Results(agent) => self.results_name(agent, &key.1),
+        while self.due.first().is_some_and(|(at, _, _)| *at <= now) {
+            let Some((_, folder, name)) = self.due.pop_first() else { break };
+            match &folder {
+                Folder::Inbox(agent) => self.inbox_name(agent, &name, None),
+                Folder::Results(agent) => self.results_name(agent, &name, false),
                 Folder::Root | Folder::Attempts(_) | Folder::Rejected(_) => {}
             }
         }
@@ -274,7 +280,6 @@ impl Notice {
         }
         let (stamp, judged) = match look {
             Look::Nothing => {
-                self.due.remove(&key);
                 if let Some(task) = self.seen.remove(&key).and_then(|seen| seen.task) {
                     self.task(&task);
                 }
@@ -286,10 +291,10 @@ impl Notice {
         };
         let now = Instant::now();
         let old = self.store.now().duration_since(modified(&stamp)).as_secs() >= 1;
-        let seen = self.seen.entry(key.clone()).or_insert(Seen { stamp, since: now, whole: old, task: None });
-        let edited = seen.stamp != stamp;
-        if edited {
-            (seen.stamp, seen.since, seen.whole) = (stamp, now, false);
+        let seen =
+            self.seen.entry(key.clone()).or_insert(Seen { stamp, since: now, whole: old, task: None, told: false });
+        if seen.stamp != stamp {
+            (seen.stamp, seen.since, seen.whole, seen.told) = (stamp, now, false, false);
         }
         if let Some(whole) = hint {
             seen.whole = whole;
@@ -298,11 +303,11 @@ impl Notice {
         let whole = seen.whole;
         let due = &mut self.due;
         let later = |wait: Duration| {
-            due.insert(key, since + wait);
+            due.insert((since + wait, key.0, key.1));
         };
         match &*judged {
             Judged::Task(_) if !whole && rest < READY => later(READY),
-            Judged::Task(spec) => self.accept(agent, name, spec, edited),
+            Judged::Task(spec) => self.accept(agent, name, spec, hint.is_some()),
             Judged::MayGrow(_) if rest < REST => later(REST),
             Judged::Bad(_) if !whole && rest < SHORT_REST => later(SHORT_REST),
             Judged::MayGrow(reason) | Judged::Bad(reason) => self.reject(agent, name, reason),
@@ -310,14 +315,21 @@ impl Notice {
     }
 
     /// Takes a well-formed file as a task, unless the id is known already.
-    fn accept(&mut self, agent: &AgentName, name: &OsStr, spec: &TaskSpec, edited: bool) {
+    fn accept(&mut self, agent: &AgentName, name: &OsStr, spec: &TaskSpec, hinted: bool) {
         let key = (Folder::Inbox(agent.clone()), name.to_owned());
         let Some(seen) = self.seen.get_mut(&key) else { return };
         let (before, stamp) = (seen.task.replace(spec.task.clone()), seen.stamp);
-        if before.as_ref() == Some(&spec.task) && !edited {
-            return self.task(&spec.task);
+        if std::mem::replace(&mut seen.told, true) {
+            // A rescan of many known files must stay cheap.
+            if hinted {
+                self.task(&spec.task);
+            }
+            return;
         }
-        if let Some(reason) = Self::noted(self.store.objection(name, spec, &stamp)).flatten() {
+        if let Some(reason) = Self::noted(self.store.objection(name, spec, &stamp))
+            .flatten()
+            .or_else(|| self.needs.cycle(spec, &self.store.settings.agents))
+        {
             // Claimed between two looks: then it is no second file of the id, it is the one.
             let path = self.store.layout.inbox(agent).join(name);
             if Stamp::at(&path).ok().flatten() == Some(stamp) {
@@ -342,24 +354,23 @@ impl Notice {
             .map(|(_, name)| name.clone())
             .collect();
         for name in absent {
-            self.results_name(agent, &name);
+            self.results_name(agent, &name, false);
         }
         for name in names {
             if deep || !self.seen.contains_key(&(folder.clone(), name.clone())) {
-                self.results_name(agent, &name);
+                self.results_name(agent, &name, false);
             }
         }
     }
 
     /// Looks at one name in `results/{agent}/`.
-    fn results_name(&mut self, agent: &AgentName, name: &OsStr) {
+    fn results_name(&mut self, agent: &AgentName, name: &OsStr, hinted: bool) {
         let Some(text) = name.to_str().filter(|_| !is_ignored(name)) else { return };
         let key = (Folder::Results(agent.clone()), name.to_owned());
         let path = self.store.layout.results(agent).join(name);
         let shown = self.store.layout.shown(&path);
         let Some(reading) = Self::noted(self.store.reading(agent, text)) else { return };
         let Some((reading, stamp)) = reading else {
-            self.due.remove(&key);
             self.unlist(|path| path == shown);
             if let Some(task) = self.seen.remove(&key).and_then(|seen| seen.task) {
                 self.task(&task);
@@ -367,20 +378,24 @@ impl Notice {
             return;
         };
         let now = Instant::now();
-        let seen = self.seen.entry(key.clone()).or_insert(Seen { stamp, since: now, whole: true, task: None });
-        if seen.stamp != stamp {
+        let seen =
+            self.seen.entry(key.clone()).or_insert(Seen { stamp, since: now, whole: true, task: None, told: false });
+        let edited = seen.stamp != stamp;
+        if edited {
             (seen.stamp, seen.since) = (stamp, now);
         }
         match &*reading {
             Reading::Result(outcome) => {
                 let task = outcome.task.clone();
-                seen.task = Some(task.clone());
-                self.unlist(|path| path == shown);
-                self.task(&task);
+                let known = seen.task.replace(task.clone()).is_some_and(|known| known == task);
+                if hinted || edited || !known {
+                    self.unlist(|path| path == shown);
+                    self.task(&task);
+                }
             }
             Reading::NotAnEnd(_) => {}
             Reading::Bad(_) if now.duration_since(seen.since) < REST => {
-                self.due.insert(key, seen.since + REST);
+                self.due.insert((seen.since + REST, key.0, key.1));
             }
             Reading::Bad(sentence) => {
                 let reason = if results::is_json(&path) {
@@ -438,12 +453,21 @@ impl Notice {
 
     /// Derives a task again and says so if the picture changed.
     fn task(&mut self, task: &TaskRef) {
-        let Some(record) = Self::noted(self.store.record(task)) else {
+        let answer = self.store.record(task);
+        if let Some((path, sentence)) = answer.as_ref().err().and_then(attempts::damage) {
+            self.leave(path, sentence);
+        }
+        let Some(record) = Self::noted(answer) else {
             self.open.insert(task.clone());
             return;
         };
+        if !self.listed.is_empty() {
+            let folder = format!("{}/", self.store.layout.shown(&self.store.layout.attempts(task)));
+            self.unlist(|path| path.starts_with(&folder));
+        }
         let Some(record) = record else {
             self.open.remove(task);
+            self.needs.remove(task);
             if self.said.remove(task).is_some() {
                 self.store.hub.unused(task);
                 self.say(Change::Gone(task.clone()));
@@ -458,6 +482,11 @@ impl Notice {
                 false
             }
         };
+        if record.standing == Standing::Ended {
+            self.needs.remove(task);
+        } else {
+            self.needs.insert(&record.spec);
+        }
         if is_open {
             self.open.insert(task.clone());
         } else {

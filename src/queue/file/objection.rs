@@ -76,7 +76,7 @@ impl Store {
         let path = self.layout.inbox(&task.agent).join(name);
         if let Some((outcome, result)) = self.result_of(task)?
             && let Some(stamp) = Stamp::at(&path).map_err(disk::failed("look at", &path))?
-            && stamp.ctime < result.mtime
+            && stamp.ctime <= result.mtime
             && disk::rename_new(&path, &self.layout.claimed(task)).map_err(disk::failed("move", &path))?
         {
             self.put_to_rest(task, outcome.state)?;

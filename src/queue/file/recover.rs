@@ -28,7 +28,16 @@ impl Store {
                 let Some(id) = name.strip_suffix(".json").and_then(|stem| TaskId::new(stem).ok()) else { continue };
                 let task = TaskRef::new(agent.clone(), id);
                 let lock = self.lock(&task)?;
-                let answer = self.recover_locked(&task);
+                let mut answer = self.recover_locked(&task);
+                // What a file of ours said is gone for good; what it stood for is found by its absence.
+                while let Some((path, sentence)) = answer.as_ref().err().and_then(attempts::damage) {
+                    let name = path.file_name().unwrap_or_default().to_owned();
+                    tracing::error!(%task, sentence, "set aside");
+                    if self.reject(agent, path, &name, &format!("{task}: {sentence}"))?.is_none() {
+                        break;
+                    }
+                    answer = self.recover_locked(&task).map(|_| true);
+                }
                 drop(lock);
                 match answer {
                     Ok(true) => {
@@ -73,7 +82,7 @@ impl Store {
                 self.publish(outcome)?;
                 return Ok(true);
             }
-            Some(Exit { not_before: Some(_), .. }) => return Ok(false),
+            // Either its turn comes, or it was the last one it may have and nobody lived to say so.
             Some(exit) => (exit.clone(), false),
             None => {
                 let at = self.now() + self.backoff(task, known.counted());

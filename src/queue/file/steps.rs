@@ -228,6 +228,7 @@ impl Store {
             folder.join(json(&task.id))
         };
         let from = self.layout.claimed(task);
+        self.forget(&from);
         match fs::rename(&from, &to) {
             Ok(()) => Ok(()),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),

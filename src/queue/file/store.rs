@@ -183,19 +183,17 @@ impl Store {
         }
     }
 
-    /// The name under which a task waits, if it does. Lists the inbox only where the obvious name is not it.
-    pub(super) fn waiting_name(&self, task: &TaskRef) -> Result<Option<String>, QueueError> {
-        if let Some(name) = self.remembered(task) {
-            return Ok(Some(name));
-        }
+    /// The obvious name of a task, if it waits under it.
+    pub(super) fn plain(&self, task: &TaskRef) -> Option<String> {
         let plain = super::layout::json(&task.id);
-        if self.is_task(task, &plain) {
-            return Ok(Some(plain));
-        }
-        // Somebody may have dropped it under another name since the last listing.
+        self.is_task(task, &plain).then_some(plain)
+    }
+
+    /// The name under which a task waits, looked for in the whole inbox: it may have been dropped under another one
+    /// since the last listing.
+    pub(super) fn search(&self, task: &TaskRef) -> Result<Option<String>, QueueError> {
         for name in disk::names(&self.layout.inbox(&task.agent))? {
             if let Some(text) = name.to_str()
-                && text != plain
                 && !is_ignored(&name)
                 && self.is_task(task, text)
             {
@@ -310,6 +308,11 @@ impl Store {
             }
         }
         Ok(None)
+    }
+
+    /// Forgets what was read of a file of ours that has moved on.
+    pub(super) fn forget(&self, path: &Path) {
+        lock(&self.specs).remove(path);
     }
 
     /// Forgets what was read of files that are gone.

@@ -46,7 +46,7 @@ const CANARY: Duration = Duration::from_millis(200);
 const CANARY_NAME: &str = ".canary";
 
 /// A folder that is watched, and what its names mean.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) enum Folder {
     /// `tasks/` itself.
     Root,
@@ -185,8 +185,8 @@ fn run(mut notice: Notice, signal: &Arc<Signal>, mut eyes: Eyes) {
             notice.everything();
             continue;
         }
-        // Every half minute by events, every two seconds by polling: also files that were edited in place.
-        let deep = all || rounds.is_multiple_of(if eyes.blind.is_some() { 8 } else { 15 });
+        // Every minute by events, every two seconds by polling: also files that were edited in place.
+        let deep = all || rounds.is_multiple_of(if eyes.blind.is_some() { 8 } else { 30 });
         notice.safety(deep);
     }
 }
