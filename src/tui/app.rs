@@ -25,7 +25,6 @@ use super::{
     views::{
         Scene, agents,
         log::margin,
-        orchestrator,
         tasks::{self, Row, RowKey},
     },
 };
@@ -338,6 +337,10 @@ impl App {
                 self.pin(state);
                 self.log.toggle_follow(columns, height);
             }
+            Action::Kinds => {
+                self.pin(state);
+                self.log.show_next();
+            }
             Action::NextNeed => self.next_need(state),
             Action::Report => return self.open_report(state),
             Action::Approve => return self.approve(state),
@@ -507,7 +510,7 @@ impl App {
             focus: self.focus,
             zoom: self.zoom,
             composer: self.composer.rows(columns),
-            ask: state.goals.current().is_some(),
+            ask: state.goals.current().is_some() || state.goals.orchestrator.trouble.is_some(),
             agents,
         }
     }
@@ -1107,13 +1110,12 @@ impl App {
         Vec::new()
     }
 
-    /// Whether something on screen counts time, so that it should be drawn again each second.
+    /// Whether something on screen counts seconds, so that it should be drawn again each second; otherwise the clock
+    /// alone moves, once a minute.
     pub fn ticks(&self, state: &State) -> bool {
-        let scene = Scene { state, app: self, now: state.now, theme: Theme::new(false) };
         state.agents.running() > 0
             || state.next_wake().is_some()
             || state.goals.current().is_some_and(|g| !g.phase.is_over())
-            || orchestrator::status(&scene).is_none() && self.link != Connection::Connected
     }
 }
 

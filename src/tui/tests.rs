@@ -337,6 +337,26 @@ fn the_tasks_can_be_narrowed_and_widened_again() {
     assert_eq!(views::tasks::all(&stage.state, app.filter()).len(), 1_000);
 }
 
+#[test]
+fn the_mouse_moves_the_hand_and_scrolls_only_what_it_is_over() {
+    use crossterm::event::{KeyModifiers, MouseButton, MouseEvent, MouseEventKind};
+    let stage = sample::running();
+    let mut app = looking(&stage, WIDE);
+    assert_eq!(press(&mut app, &stage.state, "m"), [Wish::Mouse(true)]);
+    let at = |kind, column, row| MouseEvent { kind, column, row, modifiers: KeyModifiers::NONE };
+    let click = MouseEventKind::Down(MouseButton::Left);
+    app.mouse(at(click, 60, 3), &stage.state);
+    assert_eq!(app.wanted_log(&stage.state).unwrap().attempt.task.to_string(), "fabien/post-teaser");
+    app.mouse(at(click, 5, 5), &stage.state);
+    assert_eq!((app.focus(), app.selected_agent(&stage.state)), (layout::Pane::Agents, 1));
+    app.mouse(at(click, 60, 37), &stage.state);
+    assert!(app.is_composing());
+    for (column, row) in [(0, 0), (65_535, 65_535), (119, 39)] {
+        app.mouse(at(MouseEventKind::ScrollDown, column, row), &stage.state);
+        app.mouse(at(click, column, row), &stage.state);
+    }
+}
+
 // What must always hold.
 
 /// Strings that break what can be broken: too long, wide, combining, invisible, controlling.

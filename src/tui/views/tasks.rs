@@ -281,7 +281,24 @@ fn empty(scene: &Scene<'_>, width: usize) -> Vec<Line<'static>> {
         return paragraph(&text, width, 1, scene.style(Role::Dim));
     }
     let agent = state.agents.iter().next().map_or("marie", |a| a.name().as_str()).to_owned();
-    let mut lines = vec![Line::default(), Line::from(scene.span("  Nothing to do yet.", Role::Title)), Line::default()];
+    let mut lines = vec![Line::default()];
+    let mut troubles: Vec<(String, &str)> = Vec::new();
+    for agent in state.agents.iter() {
+        if let Some(trouble) = &agent.trouble {
+            match troubles.iter_mut().find(|(_, known)| known == trouble) {
+                Some((names, _)) => names.extend([", ", agent.name().as_str()]),
+                None => troubles.push((agent.name().to_string(), trouble)),
+            }
+        }
+    }
+    for (names, trouble) in troubles {
+        let text = format!("{} {names} cannot work: {trouble}", glyph::FAILED);
+        lines.extend(paragraph(&text, width.saturating_sub(1), 2, scene.style(Role::Bad)));
+    }
+    if lines.len() > 1 {
+        lines.push(Line::default());
+    }
+    lines.extend([Line::from(scene.span("  Nothing to do yet.", Role::Title)), Line::default()]);
     for (key, what) in [
         ("g", "write a goal; its plan is shown before anything runs".to_owned()),
         ("@name …", format!("written in the same place: one task for one agent, as in @{agent}")),
