@@ -54,6 +54,8 @@ pub enum Action {
     SearchPrevious,
     /// Follow the log's end, or stand still.
     Follow,
+    /// Show only entries of some kinds.
+    Kinds,
     /// Go to the next thing that waits for a person.
     NextNeed,
     /// Approve the plan.
@@ -216,6 +218,14 @@ pub const VERBS: &[Verb] = &[
         "Search the log by regular expression; in the tasks, show only those that hold the text.",
     ),
     verb(Action::Follow, "follow", &["f"], Place::Log, false, "Follow the log's end, or stand still."),
+    verb(
+        Action::Kinds,
+        "kinds",
+        &["t"],
+        Place::Log,
+        false,
+        "Everything, what is said, tools and sub-agents, errors; in turn.",
+    ),
     verb(
         Action::Compose,
         "goal",

@@ -48,6 +48,40 @@ impl Kind {
     }
 }
 
+/// Which kinds are shown.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Show {
+    /// All.
+    #[default]
+    All,
+    /// What agents say.
+    Said,
+    /// What they do.
+    Done,
+    /// What went wrong.
+    Errors,
+}
+
+impl Show {
+    /// The words on screen; nothing where everything is shown.
+    pub fn word(self) -> Option<&'static str> {
+        match self {
+            Self::All => None,
+            Self::Said => Some("only what is said"),
+            Self::Done => Some("only tools"),
+            Self::Errors => Some("only errors"),
+        }
+    }
+
+    fn has(self, kind: Kind) -> bool {
+        match (self, kind) {
+            (Self::All, _) | (Self::Said, Kind::Text) | (Self::Done, Kind::Tool | Kind::Agent) => true,
+            (Self::Errors, kind) => kind == Kind::Error,
+            (Self::Said | Self::Done, _) => false,
+        }
+    }
+}
+
 /// One entry of a log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
@@ -104,6 +138,7 @@ pub struct Log {
     search: Option<Regex>,
     hits: VecDeque<u64>,
     hit: Option<u64>,
+    show: Show,
 }
 
 impl Log {
@@ -115,7 +150,7 @@ impl Log {
     /// Turns to another log; the search stays.
     pub fn turn_to(&mut self, target: Option<LogTarget>) {
         let search = self.search.take();
-        *self = Self { target, search, ..Self::default() };
+        *self = Self { target, search, show: self.show, ..Self::default() };
     }
 
     /// Takes entries of the log it is turned to; cleans them.
@@ -175,7 +210,7 @@ impl Log {
         let mut skip = top.row;
         while rows.len() < height {
             let Some(entry) = self.get(number) else { break };
-            for (n, text) in lines(entry, columns).into_iter().enumerate().skip(skip) {
+            for (n, text) in self.lines(entry, columns).into_iter().enumerate().skip(skip) {
                 if rows.len() == height {
                     break;
                 }
@@ -213,6 +248,24 @@ impl Log {
     /// Stops following where the view is, or follows again.
     pub fn toggle_follow(&mut self, columns: usize, height: usize) {
         self.top = if self.top.is_some() { None } else { Some(self.top_place(columns, height)) };
+    }
+
+    /// Which kinds are shown.
+    pub fn shows(&self) -> Show {
+        self.show
+    }
+
+    /// Shows the next selection of kinds.
+    pub fn show_next(&mut self) {
+        self.show = match self.show {
+            Show::All => Show::Said,
+            Show::Said => Show::Done,
+            Show::Done => Show::Errors,
+            Show::Errors => Show::All,
+        };
+        if let Some(top) = &mut self.top {
+            top.row = 0;
+        }
     }
 
     /// Searches from now on; an empty pattern ends the search. Small letters find capitals too.
@@ -295,15 +348,19 @@ impl Log {
             let Some(before) = place.entry.checked_sub(1).filter(|n| *n >= self.gone) else {
                 return Place { row: 0, ..place };
             };
-            let height = self.get(before).map_or(0, |e| lines(e, columns).len());
+            let height = self.get(before).map_or(0, |e| self.lines(e, columns).len());
             place = Place { entry: before, row: height };
         }
+    }
+
+    fn lines(&self, entry: &Entry, columns: usize) -> Vec<String> {
+        if self.show.has(entry.kind) { lines(entry, columns) } else { Vec::new() }
     }
 
     fn forth(&self, from: Place, rows: usize, columns: usize) -> Place {
         let (mut place, mut left) = (from, rows);
         while let Some(entry) = self.get(place.entry) {
-            let rest = lines(entry, columns).len().saturating_sub(place.row);
+            let rest = self.lines(entry, columns).len().saturating_sub(place.row);
             if left < rest {
                 return Place { row: place.row + left, ..place };
             }
@@ -394,6 +451,20 @@ mod tests {
         assert!(log.next_hit(false, 20, 5));
         assert_eq!(log.found(), (3, 3));
         assert!(log.search("(").is_err());
+    }
+
+    #[test]
+    fn kinds_can_be_left_out_and_the_end_is_still_the_end() {
+        let mut log = Log::default();
+        let of = |n: u64, kind| Entry { kind, ..entry(format!("line {n}")) };
+        log.append((0..100).map(|n| of(n, if n % 10 == 0 { Kind::Error } else { Kind::Tool })).collect());
+        log.show_next();
+        assert_eq!(shown(&log, 3), Vec::<String>::new(), "nothing was said");
+        log.show_next();
+        log.show_next();
+        assert_eq!(shown(&log, 2), ["line 80", "line 90"]);
+        log.scroll(-1, 20, 2);
+        assert_eq!(shown(&log, 2), ["line 70", "line 80"]);
     }
 
     #[test]

@@ -83,7 +83,79 @@ impl Drop for Guard {
 
 #[cfg(test)]
 mod tests {
+    use std::{os::fd::AsFd, time::Duration};
+
+    use rustix::termios::{LocalModes, tcgetattr};
+    use tokio::io::AsyncReadExt;
+
     use super::*;
+
+    const FATE: &str = "PODIUM_TEST_TERMINAL";
+
+    /// What the two tests below start in a terminal of its own; alone it does nothing.
+    #[test]
+    fn child_that_takes_a_terminal() {
+        let Ok(fate) = std::env::var(FATE) else { return };
+        let _guard = Guard;
+        let mut screen = enter().unwrap();
+        mouse(true).unwrap();
+        screen.draw(|frame| frame.render_widget("the screen is ours", frame.area())).unwrap();
+        assert!(fate != "panic", "it was told to panic");
+    }
+
+    /// Runs the child in a terminal: everything it printed, and the terminal's modes afterwards.
+    async fn run(fate: &str) -> (Vec<u8>, LocalModes) {
+        let (mut pty, pts) = pty_process::open().unwrap();
+        pty.resize(pty_process::Size::new(24, 80)).unwrap();
+        let before = tcgetattr(pty.as_fd()).unwrap().local_modes;
+        assert!(before.contains(LocalModes::ICANON | LocalModes::ECHO));
+        let mut child = pty_process::Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "tui::terminal::tests::child_that_takes_a_terminal", "--nocapture"])
+            .env(FATE, fate)
+            .env("RUST_BACKTRACE", "0")
+            .kill_on_drop(true)
+            .spawn(pts)
+            .unwrap();
+        let mut printed = Vec::new();
+        let read = async {
+            let mut part = [0; 4096];
+            // The end of a closed terminal arrives as an error on Linux.
+            while let Ok(n @ 1..) = pty.read(&mut part).await {
+                printed.extend_from_slice(&part[..n]);
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(20), read).await.expect("the child ends");
+        child.wait().await.unwrap();
+        let after = tcgetattr(pty.as_fd()).unwrap().local_modes;
+        (printed, after)
+    }
+
+    fn assert_given_back(printed: &[u8], modes: LocalModes) -> String {
+        let text = String::from_utf8_lossy(printed);
+        for taken in ["\u{1b}[?1049h", "\u{1b}[?2004h", "\u{1b}[?1000h", "ours"] {
+            assert!(text.contains(taken), "{taken:?} was never there: {text:?}");
+        }
+        let mut terminal = vt100::Parser::default();
+        terminal.process(printed);
+        let screen = terminal.screen();
+        assert!(!screen.alternate_screen() && !screen.bracketed_paste() && !screen.hide_cursor(), "{text:?}");
+        assert_eq!(screen.mouse_protocol_mode(), vt100::MouseProtocolMode::None);
+        assert!(modes.contains(LocalModes::ICANON | LocalModes::ECHO), "raw mode is off again");
+        screen.contents()
+    }
+
+    #[tokio::test]
+    async fn the_terminal_is_given_back_at_the_end() {
+        let (printed, modes) = run("quit").await;
+        assert_given_back(&printed, modes);
+    }
+
+    #[tokio::test]
+    async fn the_terminal_is_given_back_before_a_panic_speaks() {
+        let (printed, modes) = run("panic").await;
+        let left = assert_given_back(&printed, modes);
+        assert!(left.contains("it was told to panic"), "the message can be read: {left}");
+    }
 
     #[test]
     fn giving_back_what_was_never_taken_does_nothing() {

@@ -45,6 +45,8 @@ pub fn draw(scene: &Scene<'_>, buffer: &mut Buffer, area: Rect) {
         let (at, of) = log.found();
         right.push(format!("/{} {at} of {of}", text::fit(pattern.as_str(), 20)));
     }
+    right.extend(log.shows().word().map(str::to_owned));
+    right.extend(log.cut());
     if log.target().is_some() {
         right.push(if log.follows() { "following" } else { "standing still, f follows" }.to_owned());
         right.push(text::many(usize::try_from(log.len()).unwrap_or(usize::MAX), "line"));

@@ -23,17 +23,7 @@ pub fn draw(scene: &Scene<'_>, buffer: &mut Buffer, area: Rect, below: u16) {
     let inner = Rect { height: inner.height.saturating_sub(below), ..inner };
     let width = usize::from(inner.width);
     let height = usize::from(inner.height);
-    let mut lines = Vec::new();
-    if let Some(trouble) = &scene.state.goals.orchestrator.trouble {
-        let text = format!("cannot plan: {trouble}");
-        lines.push(Line::from(vec![
-            scene.span(format!(" {} ", glyph::FAILED), Role::Bad),
-            scene.span(text::fit(&text, width.saturating_sub(4)), Role::Bad),
-        ]));
-    }
-    let rest = height.saturating_sub(lines.len());
-    lines.extend(spoken(scene, width, rest));
-    rows(buffer, inner, &lines);
+    rows(buffer, inner, &spoken(scene, width, height));
 }
 
 fn spoken(scene: &Scene<'_>, width: usize, height: usize) -> Vec<Line<'static>> {
@@ -117,7 +107,11 @@ pub fn status(scene: &Scene<'_>) -> Option<Line<'static>> {
             scene.span(" deny", Role::Text),
         ]));
     }
-    let goal = state.goals.current()?;
+    let Some(goal) = state.goals.current() else {
+        let trouble = state.goals.orchestrator.trouble.as_ref()?;
+        let text = format!(" {} goals cannot be planned: {}", glyph::FAILED, text::one_line(trouble));
+        return Some(Line::from(scene.span(text, Role::Bad)));
+    };
     let (text, role) = sentence(scene, goal);
     let mut spans = vec![scene.span(format!(" {text}"), role)];
     if goal.report.is_some() {
