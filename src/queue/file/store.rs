@@ -335,6 +335,7 @@ fn display(spec: TaskSpec) -> TaskSpec {
     let mut spec = TaskRecord::new(spec, Timestamp::UNIX_EPOCH).spec;
     spec.title = text::scrub(&spec.title).into_owned();
     spec.description = text::scrub(&spec.description).into_owned();
+    spec.model = spec.model.map(|model| text::first_line(&model, 80));
     spec
 }
 
@@ -350,7 +351,7 @@ fn unreadable(name: &OsStr, path: &Path, error: &std::io::Error) -> String {
         (std::io::ErrorKind::PermissionDenied, Ok(meta)) => format!(
             "Cannot read {}: permission denied (owner {}, mode {:o}).",
             text::scrub(&name),
-            meta.uid(),
+            if meta.uid() == 0 { "root".to_owned() } else { meta.uid().to_string() },
             meta.mode() & 0o7777
         ),
         _ => format!("Cannot read {}: {error}.", text::scrub(&name)),
