@@ -37,11 +37,21 @@ pub(super) struct Store {
     outcomes: Cache<Arc<Reading>>,
     /// Which file of an inbox holds which task, where the names differ or a listing has shown it.
     names: Mutex<HashMap<TaskRef, String>>,
-    /// How many wait per agent, as last counted, and how often that was used.
-    pub(super) waiting: Mutex<HashMap<AgentName, (usize, usize)>>,
+    /// How many wait per agent, as last counted.
+    pub(super) waiting: Mutex<HashMap<AgentName, Count>>,
 }
 
 type Cache<T> = Mutex<HashMap<std::path::PathBuf, (Stamp, T)>>;
+
+/// A count of waiting files.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Count {
+    pub(super) waiting: usize,
+    /// How often it was relied on.
+    pub(super) uses: usize,
+    /// The inbox's time of change when it was counted.
+    pub(super) mtime: i128,
+}
 
 /// What a file in an inbox is.
 #[derive(Debug, Clone, PartialEq)]
