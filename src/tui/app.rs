@@ -5,6 +5,7 @@
 //! follows the work by itself, and touching anything pins it.
 
 use crossterm::event::{KeyCode, KeyEvent, KeyEventKind, KeyModifiers, MouseButton, MouseEvent, MouseEventKind};
+use jiff::{SignedDuration, Timestamp};
 use nucleo_matcher::{
     Config, Matcher, Utf32Str,
     pattern::{CaseMatching, Normalization, Pattern},
@@ -43,7 +44,12 @@ pub struct Message {
     pub text: String,
     /// Whether it says that something did not work.
     pub bad: bool,
+    /// When the room was first seen with it on screen.
+    since: Option<Timestamp>,
 }
+
+/// How long a message stays when nobody presses a key.
+const MESSAGE: SignedDuration = SignedDuration::from_secs(8);
 
 /// What the log follows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -122,7 +128,7 @@ impl App {
 
     /// Says something to the operator.
     pub fn say(&mut self, text: &str, bad: bool) {
-        self.message = Some(Message { text: one_line(text).into_owned(), bad });
+        self.message = Some(Message { text: one_line(text).into_owned(), bad, since: None });
     }
 
     /// The room has answered an order.
@@ -155,9 +161,21 @@ impl App {
 
     /// The room has changed: says which log to read now.
     pub fn observe(&mut self, state: &State) -> Vec<Wish> {
+        if let Some(message) = &mut self.message {
+            let since = *message.since.get_or_insert(state.now);
+            if state.now.duration_since(since) > MESSAGE {
+                self.message = None;
+            }
+        }
         let wanted = self.wanted_log(state);
-        // An attempt that has ended may be taken out of the room's memory; its log stays on screen.
         if wanted.as_ref() == self.log.target() {
+            return Vec::new();
+        }
+        // Somebody reads: the next attempt of the same task must not take the page away.
+        if let (Some(wanted), Some(shown)) = (&wanted, self.log.target())
+            && !self.log.follows()
+            && wanted.attempt.task == shown.attempt.task
+        {
             return Vec::new();
         }
         self.log.turn_to(wanted.clone());
@@ -219,7 +237,13 @@ impl App {
                 self.composing = true;
                 self.composer.insert(text);
             }
-            Some(Popup::Palette { query, .. } | Popup::Search { query, .. }) => query.push_str(&one_line(text)),
+            Some(Popup::Search { query, tasks }) => {
+                query.push_str(&one_line(text));
+                if *tasks {
+                    self.filter.clone_from(query);
+                }
+            }
+            Some(Popup::Palette { query, .. }) => query.push_str(&one_line(text)),
             Some(
                 Popup::Help { .. }
                 | Popup::Leave { .. }

@@ -138,6 +138,16 @@ impl Stage {
         self.tell(seconds, Event::Worker(WorkerEvent::Reported { slot, report: Report::Ended { outcome } }));
     }
 
+    /// Puts fields into the first goal. Whether a model's answer is a plan, and which tasks come of it, is the
+    /// orchestrator's matter and tested there.
+    pub(crate) fn patch(&mut self, fields: &serde_json::Value) {
+        let mut room = serde_json::to_value(&self.state).unwrap();
+        let goal = room["goals"]["all"]["1"].as_object_mut().unwrap();
+        goal.extend(fields.as_object().unwrap().clone());
+        self.state = serde_json::from_value(room).unwrap();
+        self.state.rebuild();
+    }
+
     pub(crate) fn call(&mut self, seconds: i64, caller: Caller, model: &str, cost: f64) {
         let call = Call {
             id: format!("c{seconds}"),
@@ -238,18 +248,18 @@ pub(crate) fn running() -> Stage {
     ];
     let levels = Levels { buckets, in_flight: 2, queued: 1, throttled: 1, at: Some(at(105)) };
     stage.tell(105, Event::Gateway(GatewayEvent::Levels { levels }));
+    let tasks: Vec<_> = stage.state.tasks.iter().map(|t| t.record.task().to_string()).collect();
+    stage.patch(&serde_json::json!({
+        "phase": { "phase": "running" }, "published": true, "approved_at": at(4), "tasks": tasks,
+    }));
     stage
 }
 
-/// A room with a plan that waits for a yes. The plan is put in as data: whether an answer of the model is one is the
-/// orchestrator's matter and tested there.
+/// A room with a plan that waits for a yes.
 pub(crate) fn planned() -> Stage {
     let mut stage = Stage::open();
     let text = "Evaluate the hip-hop class, fix the sign-up page and announce recital week.";
     stage.order(2, Order::Goal { text: text.into(), approval: crate::model::Approval::Ask });
-    let mut room = serde_json::to_value(&stage.state).unwrap();
-    let goal = &mut room["goals"]["all"]["1"];
-    goal["phase"] = serde_json::json!({ "phase": "awaiting_approval" });
     let task = |id: &str, worker: &str, title: &str, after: &[&str], minutes: f64| {
         serde_json::json!({
             "id": id, "worker": worker, "title": title, "minutes": minutes, "dependencies": after,
@@ -257,7 +267,7 @@ pub(crate) fn planned() -> Stage {
             "done_when": ["the file is there and names its sources"],
         })
     };
-    goal["plan"] = serde_json::json!({
+    stage.patch(&serde_json::json!({ "phase": { "phase": "awaiting_approval" }, "plan": {
         "revision": 1,
         "summary": "Three evaluations and the page fix run side by side; the announcement waits for both.",
         "model": "sonnet",
@@ -269,23 +279,30 @@ pub(crate) fn planned() -> Stage {
             task("api-fix", "anga", "Mend the sign-up page", &["api-tests"], 8.0),
             task("announce", "fabien", "Announce the week", &["eval-mini", "eval-junior", "api-fix"], 3.0),
         ],
-    });
-    stage.state = serde_json::from_value(room).unwrap();
-    stage.state.rebuild();
+    }}));
     stage
 }
 
 /// A goal that is over, its report written.
 pub(crate) fn reported() -> Stage {
     let mut stage = planned();
-    stage.order(20, Order::Approve { goal: "g1".parse().unwrap() });
-    stage.tell(21, Event::Goal(GoalEvent::Published { id: "g1".parse().unwrap() }));
+    let tasks =
+        ["marie/g1-eval-mini", "marie/g1-eval-junior", "anga/g1-api-tests", "anga/g1-api-fix", "fabien/g1-announce"];
+    let fields = |phase: &str| serde_json::json!({ "phase": { "phase": phase }, "published": true, "approved_at": at(20), "tasks": tasks });
+    stage.patch(&fields("running"));
+    for (n, name) in tasks.into_iter().enumerate() {
+        let n = 21 + i64::try_from(n).unwrap() * 8;
+        stage.task(n, name, "Do your part", &[]);
+        stage.start(n + 1, name, "thinking");
+        stage.end(n + 7, name, EndState::Done, Ending::Done, "Well.");
+    }
+    stage.patch(&fields("synthesising"));
     stage.tell(
         90,
         Event::Goal(GoalEvent::Reported {
             id: "g1".parse().unwrap(),
             path: "results/goals/g1.md".into(),
-            opening: "The week is announced; two of three classes are evaluated.".into(),
+            opening: "The week is announced; all three classes are evaluated.".into(),
             plain: None,
             spend: Spend::default(),
         }),

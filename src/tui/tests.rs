@@ -317,6 +317,37 @@ fn a_scrolled_back_log_stays_with_its_task_when_others_begin() {
 }
 
 #[test]
+fn a_scrolled_back_log_is_not_taken_away_by_the_next_attempt() {
+    let mut stage = sample::running();
+    let mut app = looking(&stage, SMALL);
+    press(&mut app, &stage.state, "4");
+    let target = app.log().target().cloned().unwrap();
+    app.log_appended(&target, (0..10).flat_map(|_| entries()).collect());
+    press(&mut app, &stage.state, "pgup");
+    stage.fail(130, "marie/eval-junior", crate::model::Ending::Signal { signal: 9 }, 1);
+    stage.start(132, "marie/eval-senior", "thinking");
+    stage.end(133, "marie/eval-senior", crate::model::EndState::Done, crate::model::Ending::Done, "Well.");
+    stage.tell(134, room::Event::TimeCame);
+    stage.start(135, "marie/eval-junior", "thinking");
+    assert_eq!(app.observe(&stage.state), []);
+    assert_eq!(app.log().target(), Some(&target));
+    let wishes = press(&mut app, &stage.state, "f");
+    assert!(matches!(wishes.as_slice(), [Wish::ReadLog(Some(next))] if next.attempt.n == 2), "{wishes:?}");
+}
+
+#[test]
+fn a_message_goes_away_by_itself() {
+    let mut stage = sample::running();
+    let mut app = looking(&stage, WIDE);
+    app.say("g1 is approved", false);
+    app.observe(&stage.state);
+    assert!(app.message().is_some());
+    stage.tell(130, room::Event::TimeCame);
+    app.observe(&stage.state);
+    assert_eq!(app.message(), None);
+}
+
+#[test]
 fn entries_of_another_log_are_dropped() {
     let stage = sample::running();
     let mut app = looking(&stage, WIDE);
@@ -423,6 +454,21 @@ fn without_colour_there_is_no_colour() {
     assert!(plain.content.iter().all(|c| c.fg == reset && c.bg == reset));
     let coloured = picture(&stage.state, &looking(&stage, WIDE), at(60), WIDE);
     assert!(coloured.content.iter().any(|c| c.fg != reset), "the other way round it would prove nothing");
+}
+
+#[test]
+fn colours_mean_what_the_words_say() {
+    use ratatui::style::{Color, Modifier};
+    let stage = sample::running();
+    let mut app = looking(&stage, WIDE);
+    let cell = |app: &App, x, y| picture(&stage.state, app, at(120), WIDE)[(x, y)].clone();
+    assert_eq!((cell(&app, 38, 3).symbol(), cell(&app, 38, 3).fg), ("!", Color::Red));
+    assert_eq!((cell(&app, 38, 5).symbol(), cell(&app, 38, 5).fg), ("▶", Color::Green));
+    assert!(cell(&app, 26, 0).modifier.contains(Modifier::REVERSED), "the rehearsal badge");
+    assert!(cell(&app, 50, 5).modifier.contains(Modifier::REVERSED), "the hand, where the keys are");
+    press(&mut app, &stage.state, "tab");
+    assert!(!cell(&app, 50, 5).modifier.contains(Modifier::REVERSED), "the hand, where they are not");
+    assert_eq!(cell(&app, 37, 5).symbol(), "▌");
 }
 
 #[test]

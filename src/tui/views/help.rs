@@ -41,7 +41,7 @@ pub fn page(scene: &Scene<'_>, columns: usize) -> Page {
         lines.extend(heading(scene, place.word()));
         for verb in VERBS.iter().filter(|v| v.place == place) {
             let keys = verb.keys.join(" ");
-            let margin = 16;
+            let margin = 19;
             for (n, row) in text::wrap(verb.help, columns.saturating_sub(margin + 2)).into_iter().enumerate() {
                 let head = if n == 0 { keys.as_str() } else { "" };
                 lines.push(Line::from(vec![

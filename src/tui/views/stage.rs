@@ -14,7 +14,7 @@ use crate::{
     room::Leaving,
     tui::{
         Connection,
-        action::VERBS,
+        action::{self, Action, VERBS, Verb},
         glyph,
         layout::{Layout, Pane},
         text,
@@ -50,7 +50,7 @@ pub fn draw(scene: &Scene<'_>, buffer: &mut Buffer, layout: &Layout) -> Option<(
         rows(buffer, layout.ask, &[line]);
     }
     let cursor = orchestrator::composer(scene, buffer, layout.composer);
-    hint(scene, buffer, layout.hint);
+    hint(scene, buffer, layout.hint, layout.all);
     cursor
 }
 
@@ -118,7 +118,7 @@ fn header(scene: &Scene<'_>, buffer: &mut Buffer, area: Rect, glyphs: bool) {
     rows(buffer, area, &[Line::from(left)]);
 }
 
-fn hint(scene: &Scene<'_>, buffer: &mut Buffer, area: Rect) {
+fn hint(scene: &Scene<'_>, buffer: &mut Buffer, area: Rect, all: bool) {
     let width = usize::from(area.width);
     if let Some((prompt, query)) = scene.app.searching() {
         let line = Line::from(vec![
@@ -163,7 +163,13 @@ fn hint(scene: &Scene<'_>, buffer: &mut Buffer, area: Rect) {
             ("ctrl-c", "leave"),
         ]
     } else {
-        VERBS.iter().filter(|v| v.hint).map(|v| (v.keys.first().copied().unwrap_or_default(), v.name)).collect()
+        let mut verbs: Vec<&Verb> = VERBS.iter().filter(|v| v.hint).collect();
+        if !all && let Some(log) = action::of(Action::LogView) {
+            // Where one pane is shown at a time, the way to the log is worth more than the rarer verbs.
+            verbs.retain(|v| !matches!(v.action, Action::Pause | Action::Retry));
+            verbs.insert(2, log);
+        }
+        verbs.into_iter().map(|v| (v.keys.first().copied().unwrap_or_default(), v.name)).collect()
     };
     // The last two, help and leave, stay when the line is short.
     let size = |(key, name): &(&str, &str)| text::width(key) + text::width(name) + 3;

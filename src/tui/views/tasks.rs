@@ -224,6 +224,22 @@ pub fn draw(scene: &Scene<'_>, buffer: &mut Buffer, area: Rect) {
         lines.push(line(scene, row, &columns, n == selected, focused));
     }
     rows(buffer, inner, &lines);
+    footnote(scene, buffer, area, all.get(selected), columns.why.saturating_sub(1));
+}
+
+/// In the lower border: why the selected row stands where it stands, where its column was too narrow for that.
+fn footnote(scene: &Scene<'_>, buffer: &mut Buffer, area: Rect, row: Option<&Row<'_>>, shown: usize) {
+    let why = match row {
+        Some(Row::Task(task, _)) => why(scene, task),
+        Some(Row::Rejected(file)) => file.reason.clone(),
+        None => return,
+    };
+    let room = usize::from(area.width).saturating_sub(6);
+    if text::width(&text::one_line(&why)) <= shown || area.height < 4 {
+        return;
+    }
+    let line = Line::from(scene.span(format!(" {} ", text::fit(&why, room)), Role::Text));
+    buffer.set_line(area.x + 2, area.bottom() - 1, &line, area.width.saturating_sub(4));
 }
 
 fn line(scene: &Scene<'_>, row: &Row<'_>, columns: &Columns, selected: bool, focused: bool) -> Line<'static> {
@@ -279,6 +295,9 @@ fn empty(scene: &Scene<'_>, width: usize) -> Vec<Line<'static>> {
     if let Some(goal) = state.goals.iter().find(planning) {
         let text = format!("{} is being planned. The plan appears here; nothing runs before you approve it.", goal.id);
         return paragraph(&text, width, 1, scene.style(Role::Dim));
+    }
+    if state.opened_at.is_none() {
+        return paragraph("The room has not answered yet.", width, 1, scene.style(Role::Dim));
     }
     let agent = state.agents.iter().next().map_or("marie", |a| a.name().as_str()).to_owned();
     let mut lines = vec![Line::default()];
