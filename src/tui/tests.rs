@@ -577,6 +577,7 @@ proptest! {
     fn no_size_and_no_keys_make_it_panic(
         keys in proptest::collection::vec(0..KEYS.len(), 0..40),
         sizes in proptest::collection::vec((1_u16..200, 1_u16..80), 1..6),
+        pastes in proptest::collection::vec("\\PC{0,40}|[\\x00-\\x7f日é👩\u{200d}\u{301}ﾞ]{0,60}", 0..4),
         room in 0..4, ascii: bool,
     ) {
         let stage = match room {
@@ -589,6 +590,9 @@ proptest! {
         for (n, key) in keys.iter().enumerate() {
             let size = sizes[n % sizes.len()];
             app.resize(size.0, size.1);
+            if let Some(paste) = pastes.get(n / 7).filter(|_| n % 7 == 0) {
+                app.paste(paste);
+            }
             for wish in press(&mut app, &stage.state, KEYS[*key]) {
                 if let Wish::ReadLog(Some(target)) = wish {
                     app.log_appended(&target, entries());

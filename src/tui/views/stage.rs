@@ -146,6 +146,11 @@ fn hint(scene: &Scene<'_>, buffer: &mut Buffer, area: Rect, all: bool) {
     if !scene.app.popups().is_empty() {
         return;
     }
+    if scene.app.is_composing() && scene.app.composer().text().starts_with('@') {
+        let names: Vec<_> = scene.state.agents.iter().map(|a| format!("@{}", a.name())).collect();
+        let text = text::fit(&format!(" one task for one agent: {}", names.join(" ")), width);
+        return rows(buffer, area, &[Line::from(scene.span(text, Role::Ready))]);
+    }
     let mut spans = Vec::new();
     let mut used = 0;
     if let Some(why) = &scene.state.tasks.polling {
