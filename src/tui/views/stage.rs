@@ -163,7 +163,7 @@ fn hint(scene: &Scene<'_>, buffer: &mut Buffer, area: Rect, all: bool) {
             ("enter", "send"),
             ("alt-enter", "new line"),
             ("↑", "sent before"),
-            ("tab", "focus"),
+            ("tab", "pane"),
             ("esc", "back"),
             ("ctrl-c", "leave"),
         ]
@@ -183,7 +183,8 @@ fn hint(scene: &Scene<'_>, buffer: &mut Buffer, area: Rect, all: bool) {
     for (at, hint) in hints.iter().enumerate() {
         let wide = size(hint);
         let keep = at + 2 >= n;
-        if used + wide + if keep { 0 } else { last } > width {
+        // The blank after the last one may fall off the edge.
+        if used + wide + if keep { 0 } else { last } > width + 1 {
             continue;
         }
         used += wide;
