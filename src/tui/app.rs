@@ -263,7 +263,8 @@ impl App {
             return Vec::new();
         }
         self.message = None;
-        let mut wishes = self.route(key, state);
+        let wishes = self.route(key, state);
+        let mut wishes = self.heard(wishes);
         wishes.extend(self.observe(state));
         wishes
     }
@@ -300,9 +301,25 @@ impl App {
 
     /// Does what a verb says.
     pub fn act(&mut self, action: Action, state: &State) -> Vec<Wish> {
-        let mut wishes = self.perform(action, state);
+        let wishes = self.perform(action, state);
+        let mut wishes = self.heard(wishes);
         wishes.extend(self.observe(state));
         wishes
+    }
+
+    /// Refuses orders here while nobody would hear them, so that what was written comes back.
+    fn heard(&mut self, wishes: Vec<Wish>) -> Vec<Wish> {
+        if self.link == Connection::Connected {
+            return wishes;
+        }
+        let reason = "not sent: there is no word from the room";
+        let (orders, rest) = wishes.into_iter().partition::<Vec<_>, _>(|w| matches!(w, Wish::Order(_)));
+        for wish in orders {
+            if let Wish::Order(order) = wish {
+                self.answered(&order, &Answer::Refused { reason: reason.to_owned() });
+            }
+        }
+        rest
     }
 
     fn perform(&mut self, action: Action, state: &State) -> Vec<Wish> {

@@ -222,6 +222,18 @@ fn what_the_room_refused_is_not_lost() {
 }
 
 #[test]
+fn a_goal_is_not_lost_with_the_room() {
+    let stage = Stage::open();
+    let mut app = fresh(WIDE);
+    app.connection(Connection::Lost { since: at(3), why: String::new() });
+    app.compose("Announce recital week");
+    assert_eq!(orders(press(&mut app, &stage.state, "enter")), []);
+    assert_eq!(app.composer().text(), "Announce recital week");
+    app.connection(Connection::Connected);
+    assert_eq!(orders(press(&mut app, &stage.state, "g enter")).len(), 1);
+}
+
+#[test]
 fn cancel_names_the_task_and_asks_once() {
     let stage = sample::running();
     let mut app = looking(&stage, WIDE);
