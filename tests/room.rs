@@ -268,6 +268,42 @@ impl Stage {
         ended
     }
 
+    /// A file that does not exist yet, for `--wait-for`.
+    fn gate(&self) -> PathBuf {
+        self.path.join("gate")
+    }
+
+    fn open_gate(&self) {
+        fs::write(self.gate(), "").unwrap();
+    }
+
+    /// Kills the newest room as a crash would.
+    fn crash(&mut self) {
+        let mut room = self.rooms.pop().unwrap();
+        room.kill().unwrap();
+        room.wait().unwrap();
+    }
+
+    /// The processes that run steps for a task.
+    fn scripts(&self) -> Vec<i32> {
+        self.processes().into_iter().filter(|(_, words)| words.contains("__script")).map(|(pid, _)| pid).collect()
+    }
+
+    /// Waits for this many of them.
+    async fn some_scripts(&self, count: usize) -> Vec<i32> {
+        eventually("the scripts to run", || Some(self.scripts()).filter(|s| s.len() == count)).await
+    }
+
+    /// The numbers of a task's attempts, as their folders say.
+    fn attempts(&self, task: &str) -> Vec<String> {
+        let (agent, id) = task.split_once('/').unwrap();
+        let folder = self.path.join(format!("tasks/{agent}/.attempts/{id}"));
+        let names = fs::read_dir(folder).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap());
+        let mut names: Vec<String> = names.filter(|n| n.parse::<u32>().is_ok()).collect();
+        names.sort();
+        names
+    }
+
     /// Waits until nothing of this stage is left, and tells how its rooms ended.
     async fn gone(&mut self) -> Vec<std::process::ExitStatus> {
         let end = Instant::now() + GOING;
@@ -276,7 +312,6 @@ impl Stage {
             ended.extend(self.reap());
             let left = self.processes();
             if left.is_empty() && self.rooms.is_empty() {
-                assert!(!socket_path(&self.path).exists(), "the socket is still there");
                 return ended;
             }
             assert!(Instant::now() < end, "still there: {left:#?}");
@@ -287,9 +322,16 @@ impl Stage {
     /// Stops the room as an operator does, and sees everything gone.
     async fn close(mut self) {
         self.run(&["stop"]).exits(0);
+        self.left().await;
+    }
+
+    /// Sees that the room has left in order, and everything with it.
+    async fn left(&mut self) {
         for status in self.gone().await {
             assert!(status.success(), "{status}");
         }
+        assert!(!socket_path(&self.path).exists(), "the socket is still there");
+        assert!(self.run(&["status"]).exits(4).err.contains("no room"));
     }
 
     fn logs(&self) -> String {
@@ -492,9 +534,280 @@ async fn what_cannot_be_a_task_is_set_aside_with_its_reason_and_the_room_goes_on
     let rejected = inbox.join("rejected");
     assert_eq!(fs::read(rejected.join("malformed.json")).unwrap(), br#"{"description": "#);
     assert!(rejected.join("malformed.json.reason.json").is_file(), "{}", stage.listing());
-    assert_eq!(fs::read_dir(stage.path.join("results/marie")).unwrap().flatten().filter(|e| e.path().is_file()).count(), 2);
+    assert_eq!(
+        fs::read_dir(stage.path.join("results/marie")).unwrap().flatten().filter(|e| e.path().is_file()).count(),
+        2
+    );
     // The corrected file may take the same name.
     fs::write(inbox.join("malformed.json"), r#"{"description":"put right"}"#).unwrap();
     assert_ended(&stage.result("marie/malformed").await, "done", 1);
     stage.close().await;
+}
+
+#[tokio::test]
+async fn tasks_run_after_what_they_depend_on_and_are_told_what_it_found() {
+    let stage = Stage::open().await;
+    // The last first: what nobody has submitted yet is waited for.
+    stage.submit("anga/both", &[], &["--after", "marie/first", "fabien/third"]);
+    stage.submit("fabien/third", &[], &["--after", "anga/second"]);
+    stage.submit("anga/second", &[], &["--after", "marie/first"]);
+    for (task, why) in [("anga/both", "after third"), ("anga/second", "marie/first, which nobody has submitted")] {
+        let waiting = stage.run(&["show", task, "--json"]).exits(0).json();
+        assert_eq!(waiting["state"], "waiting", "{waiting:#}");
+        assert!(waiting["why"].as_str().unwrap().contains(why), "{waiting:#}");
+    }
+    stage.submit("marie/first", &["--print", "FOUND-ALPHA"], &[]);
+
+    stage.run(&["wait", "anga/both", "--timeout", "30s"]).exits(0);
+    let mut results = Vec::new();
+    for task in ["marie/first", "anga/second", "fabien/third", "anga/both"] {
+        let result = stage.result(task).await;
+        assert_ended(&result, "done", 1);
+        results.push(result);
+    }
+    let at = |result: &Value, field: &str| result[field].as_str().unwrap().parse::<Timestamp>().unwrap();
+    for pair in results.windows(2) {
+        assert!(at(&pair[0], "completed_at") <= at(&pair[1], "started_at"), "{pair:#?}");
+    }
+    let summary = |n: usize| results[n]["summary"].as_str().unwrap().to_owned();
+    assert_eq!(summary(0), "FOUND-ALPHA");
+    // Without steps a task answers with its prompt.
+    assert!(summary(1).contains("The text of anga/second.") && summary(1).contains("FOUND-ALPHA"), "{}", summary(1));
+    assert!(summary(3).contains("marie/first") && summary(3).contains("fabien/third"), "{}", summary(3));
+    stage.close().await;
+}
+
+#[tokio::test]
+async fn what_depends_on_a_failed_task_is_skipped_and_says_so() {
+    let stage = Stage::open().await;
+    stage.submit("marie/broken", &["--err", "no music here", "--exit", "3"], &[]);
+    stage.submit("anga/after", &[], &["--after", "marie/broken"]);
+    stage.submit("fabien/later", &[], &["--after", "anga/after"]);
+    let broken = stage.result("marie/broken").await;
+    assert_ended(&broken, "dead", 2);
+    assert_eq!(broken["errors"][0]["class"], "task", "{broken:#}");
+    assert!(broken["errors"][0]["message"].as_str().unwrap().contains("no music here"), "{broken:#}");
+    for (task, cause) in [("anga/after", "marie/broken"), ("fabien/later", "anga/after")] {
+        let skipped = stage.result(task).await;
+        assert_ended(&skipped, "skipped", 0);
+        assert!(skipped["errors"][0]["message"].as_str().unwrap().contains(cause), "{skipped:#}");
+    }
+    stage.run(&["wait", "fabien/later"]).exits(1);
+    stage.close().await;
+}
+
+#[tokio::test]
+async fn a_killed_room_costs_no_work() {
+    let mut stage = Stage::open().await;
+    let gate = stage.gate();
+    let steps = ["--print", "begun", "--wait-for", gate.to_str().unwrap(), "--print", "survived"];
+    stage.submit("anga/long", &steps, &[]);
+    stage.submit("marie/alone", &["--wait-for", stage.path.join("other").to_str().unwrap(), "--print", "alone"], &[]);
+    let (child, n) = stage.child("anga/long").await;
+    stage.child("marie/alone").await;
+    let worker = stage.worker("anga").await;
+    stage.crash();
+
+    // Without any room: what ends is committed by its worker.
+    fs::write(stage.path.join("other"), "").unwrap();
+    assert_ended(&stage.result("marie/alone").await, "done", 1);
+    assert!(stage.run(&["status"]).exits(4).err.contains("podium serve"));
+    assert!(is_alive(child) && is_alive(worker) && n == 1);
+
+    stage.serve().await;
+    assert_eq!((stage.child("anga/long").await, stage.worker("anga").await), ((child, 1), worker));
+    let alone: TaskRef = "marie/alone".parse().unwrap();
+    stage.until("the result that came in between", |s| s.tasks.get(&alone)?.record.outcome.clone()).await;
+    stage.open_gate();
+    let result = stage.result("anga/long").await;
+    assert_ended(&result, "done", 1);
+    assert!(result["summary"].as_str().unwrap().ends_with("survived"), "{result:#}");
+    assert_eq!(stage.attempts("anga/long"), ["1"]);
+    stage.close().await;
+}
+
+#[tokio::test]
+async fn a_killed_worker_takes_its_tree_with_it_and_the_task_is_done_by_the_next() {
+    let stage = Stage::open().await;
+    let gate = stage.gate();
+    let steps = ["--fork-setsid", "--ignore-term", "--wait-for", gate.to_str().unwrap(), "--print", "at last"];
+    stage.submit("fabien/hard", &steps, &[]);
+    let (child, _) = stage.child("fabien/hard").await;
+    let scripts = stage.some_scripts(2).await;
+    assert!(scripts.contains(&child));
+    let worker = stage.worker("fabien").await;
+    kill(worker);
+    stage
+        .until("the room to say what it does about it", |s| {
+            s.lines.iter().any(|l| l.text.contains("fabien") && l.text.contains("starts again in 1 s")).then_some(())
+        })
+        .await;
+    eventually("the tree to be gone", || (!scripts.iter().any(|pid| is_alive(*pid))).then_some(())).await;
+    let task: TaskRef = "fabien/hard".parse().unwrap();
+    let (again, n) = stage
+        .until("the second attempt", |s| {
+            let held = s.agents.holder(&task)?.held.as_ref()?;
+            Some((held.pid?, held.attempt?)).filter(|(_, n)| *n > 1)
+        })
+        .await;
+    assert!(n == 2 && !scripts.contains(&i32::try_from(again).unwrap()));
+    stage.open_gate();
+    assert_ended(&stage.result("fabien/hard").await, "done", 2);
+    let shown = stage.run(&["show", "fabien/hard", "--json"]).exits(0).json();
+    assert_eq!(shown["attempts"][0]["class"], "lost", "{shown:#}");
+    assert_ne!(stage.worker("fabien").await, worker);
+    stage.close().await;
+}
+
+#[tokio::test]
+async fn a_worker_without_a_room_ends_its_child_and_itself_and_the_next_room_goes_on() {
+    let mut stage = Stage::scripted(&format!("[room]\norphan_grace = \"1s\"\n{COMMANDS}"));
+    stage.serve().await;
+    let gate = stage.gate();
+    let steps = ["--fork-setsid", "--print", "begun", "--wait-for", gate.to_str().unwrap(), "--print", "ended"];
+    stage.submit("anga/orphan", &steps, &[]);
+    stage.some_scripts(2).await;
+    stage.crash();
+    stage.gone().await;
+    assert!(!stage.path.join("results/anga/orphan.json").exists());
+
+    stage.serve().await;
+    stage.open_gate();
+    assert_ended(&stage.result("anga/orphan").await, "done", 2);
+    stage.close().await;
+}
+
+#[tokio::test]
+async fn a_second_room_on_a_stage_says_who_has_it_and_leaves() {
+    let mut stage = Stage::scripted(COMMANDS);
+    let pid = stage.serve().await;
+    let before = stage.processes().len();
+    let second = stage.run(&["serve"]).exits(3);
+    assert!(second.err.contains("open") && second.err.contains(&pid.to_string()), "{second:#?}");
+    let detached = stage.run(&["serve", "--detach", "--json"]).exits(0).json();
+    assert_eq!((&detached["started"], &detached["pid"]), (&json!(false), &json!(pid)), "{detached:#}");
+    assert_eq!(stage.processes().len(), before);
+    stage.submit("marie/still", &[], &[]);
+    assert_ended(&stage.result("marie/still").await, "done", 1);
+    stage.close().await;
+}
+
+#[tokio::test]
+async fn a_task_is_cancelled_only_when_all_of_it_is_gone() {
+    let stage = Stage::open().await;
+    let stubborn = ["--ignore-term", "--fork-setsid", "--hold-pipe", "--print", "on", "--sleep", "3600"];
+    stage.submit("anga/stubborn", &stubborn, &[]);
+    stage.run(&["pause", "marie"]).exits(0);
+    stage.submit("marie/waiting", &[], &[]);
+    stage.some_scripts(3).await;
+    stage.run(&["cancel", "anga/stubborn", "marie/waiting"]).exits(0);
+    assert_ended(&stage.result("marie/waiting").await, "cancelled", 0);
+    let result = stage.result("anga/stubborn").await;
+    assert_eq!(stage.scripts(), [0; 0]);
+    assert_ended(&result, "cancelled", 1);
+    stage.run(&["cancel", "anga/stubborn"]).exits(3);
+    stage.close().await;
+}
+
+#[tokio::test]
+async fn a_task_that_takes_too_long_is_ended_and_says_how_long_it_had() {
+    let stage = Stage::open().await;
+    stage.submit("fabien/slow", &["--print", "slowly", "--sleep", "3600"], &["--timeout", "1s"]);
+    let result = stage.result("fabien/slow").await;
+    assert_eq!(stage.scripts(), [0; 0]);
+    assert_ended(&result, "timed_out", 2);
+    assert!(result["errors"][0]["message"].as_str().unwrap().contains("1 s"), "{result:#}");
+    stage.close().await;
+}
+
+#[tokio::test]
+async fn a_retry_keeps_the_former_result_and_may_bring_another_text() {
+    let stage = Stage::open().await;
+    stage.submit("marie/again", &["--exit", "1"], &[]);
+    assert_ended(&stage.result("marie/again").await, "dead", 2);
+    fs::remove_file(stage.path.join("steps/again")).unwrap();
+    stage.run(&["retry", "marie/again", "--text", "The better text."]).exits(0);
+    stage.run(&["wait", "marie/again", "--timeout", "30s"]).exits(0);
+    let result = stage.result("marie/again").await;
+    assert_eq!((&result["state"], &result["status"]), (&json!("done"), &json!("complete")), "{result:#}");
+    assert!(result["summary"].as_str().unwrap().contains("The better text."), "{result:#}");
+    let kept: Vec<PathBuf> =
+        fs::read_dir(stage.path.join("results/marie/.superseded")).unwrap().map(|e| e.unwrap().path()).collect();
+    assert_eq!(kept.len(), 1, "{kept:?}");
+    let kept: Value = serde_json::from_slice(&fs::read(&kept[0]).unwrap()).unwrap();
+    assert_ended(&kept, "dead", 2);
+    stage.close().await;
+}
+
+#[tokio::test]
+async fn a_paused_agent_starts_nothing_until_it_is_resumed_whatever_happens_to_the_room() {
+    let mut stage = Stage::open().await;
+    stage.run(&["pause", "anga"]).exits(0);
+    stage.submit("anga/kept", &[], &[]);
+    stage.crash();
+    stage.serve().await;
+    // Others work on meanwhile, so that there was time enough to start it.
+    for n in 0..3 {
+        let task = format!("marie/other-{n}");
+        stage.submit(&task, &[], &[]);
+        stage.result(&task).await;
+    }
+    let status = stage.status();
+    let agent = status["agents"].as_array().unwrap().iter().find(|a| a["name"] == "anga").unwrap();
+    assert_eq!((&agent["state"], &agent["paused"]), (&json!("paused"), &json!(true)), "{agent:#}");
+    let kept = stage.run(&["show", "anga/kept", "--json"]).exits(0).json();
+    assert_eq!((&kept["state"], &kept["attempt"]), (&json!("ready"), &json!(0)), "{kept:#}");
+    assert!(kept["why"].as_str().unwrap().contains("paused"), "{kept:#}");
+    stage.run(&["resume", "anga"]).exits(0);
+    assert_ended(&stage.result("anga/kept").await, "done", 1);
+    assert!(stage.run(&["pause", "anag"]).exits(2).err.contains("did you mean anga"));
+    stage.close().await;
+}
+
+#[tokio::test]
+async fn a_stop_ends_what_runs_and_the_next_room_takes_it_up() {
+    let mut stage = Stage::open().await;
+    let gate = stage.gate();
+    let steps = ["--ignore-term", "--fork-setsid", "--print", "on", "--wait-for", gate.to_str().unwrap()];
+    stage.submit("marie/ended", &steps, &[]);
+    stage.some_scripts(2).await;
+    stage.run(&["stop"]).exits(0);
+    stage.left().await;
+    assert!(!stage.path.join("results/marie/ended.json").exists());
+    assert!(stage.run(&["stop"]).exits(0).err.contains("no room"));
+
+    stage.open_gate();
+    stage.serve().await;
+    assert_ended(&stage.result("marie/ended").await, "done", 2);
+    stage.close().await;
+}
+
+#[tokio::test]
+async fn a_drained_room_ends_what_runs_in_peace_and_starts_nothing_more() {
+    let mut stage = Stage::open().await;
+    let gate = stage.gate();
+    stage.submit("anga/last", &["--wait-for", gate.to_str().unwrap(), "--print", "finished"], &[]);
+    stage.submit("anga/never", &[], &[]);
+    stage.child("anga/last").await;
+    let mut stop = stage.command(&["stop", "--drain"]).spawn().unwrap();
+    stage.until("the room to leave", |s| (s.leaving == podium::room::Leaving::Draining).then_some(())).await;
+    let late = stage.run(&["submit", "--agent", "marie", "too late"]).exits(3);
+    assert!(late.err.contains("closing"), "{late:#?}");
+    assert!(stop.try_wait().unwrap().is_none());
+    stage.open_gate();
+    let status = eventually("the stop to end", || stop.try_wait().unwrap()).await;
+    assert!(status.success(), "{status}");
+    stage.left().await;
+    assert_ended(&stage.result("anga/last").await, "done", 1);
+    assert!(!stage.path.join("results/anga/never.json").exists());
+}
+
+#[tokio::test]
+async fn a_room_that_is_told_to_end_by_a_signal_leaves_in_order() {
+    let mut stage = Stage::scripted(COMMANDS);
+    let room = stage.serve().await;
+    stage.submit("fabien/busy", &["--print", "on", "--sleep", "3600"], &[]);
+    stage.child("fabien/busy").await;
+    kill_process(Pid::from_raw(room).unwrap(), Signal::TERM).unwrap();
+    stage.left().await;
 }
