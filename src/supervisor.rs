@@ -5,11 +5,13 @@
 //! that the slot is served.
 
 use std::{
+    collections::BTreeSet,
     fs::{self, File, OpenOptions},
     io,
     os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
     process::Stdio,
+    sync::{Mutex, MutexGuard, PoisonError},
 };
 
 use rustix::{
@@ -107,8 +109,47 @@ pub fn find(stage: &Path, slot: &SlotId) -> io::Result<Option<Record>> {
     }
 }
 
+/// The workers that this room has started and whose end it has not seen.
+///
+/// The room is also where the orphans of a dead worker end up, so whoever ends those must know who is none.
+#[derive(Debug, Default)]
+pub struct Children(Mutex<BTreeSet<i32>>);
+
+impl Children {
+    /// Takes over what dead workers leave behind: the kernel hands their orphans to this process.
+    pub fn adopt() -> io::Result<Self> {
+        rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
+        Ok(Self::default())
+    }
+
+    /// Starts a worker; nobody sees its process before it is known as one.
+    #[expect(clippy::significant_drop_tightening, reason = "held until the new process is known, on purpose")]
+    pub fn start(&self, program: &Path, stage: &Path, slot: &SlotId, engine: EngineKind) -> io::Result<Child> {
+        let mut known = self.lock();
+        let child = start(program, stage, slot, engine)?;
+        known.extend(child.id().and_then(|pid| i32::try_from(pid).ok()));
+        Ok(child)
+    }
+
+    /// Its end was seen.
+    pub fn ended(&self, pid: u32) {
+        if let Ok(pid) = i32::try_from(pid) {
+            self.lock().remove(&pid);
+        }
+    }
+
+    /// Looks at the process table while no worker can be started.
+    pub fn look<T>(&self, look: impl FnOnce(&BTreeSet<i32>) -> T) -> T {
+        look(&self.lock())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeSet<i32>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// Starts a worker process for a slot. Its own words go to `logs/worker-{slot}.log`.
-pub fn start(program: &Path, stage: &Path, slot: &SlotId, engine: EngineKind) -> io::Result<Child> {
+fn start(program: &Path, stage: &Path, slot: &SlotId, engine: EngineKind) -> io::Result<Child> {
     let logs = stage.join("logs");
     fs::create_dir_all(&logs)?;
     let log = OpenOptions::new().create(true).append(true).open(logs.join(format!("worker-{slot}.log")))?;

@@ -20,6 +20,7 @@ const STEPS: &str = "\
 --env               prints the environment, sorted
 --write PATH TEXT   writes a file
 --sleep SECONDS     waits
+--wait-for PATH     waits until there is such a file
 --init              prints a stream-json init line
 --say TEXT          prints a stream-json assistant line
 --tool NAME ARG     prints a stream-json tool call
@@ -83,6 +84,13 @@ fn run(mut args: impl Iterator<Item = String>) -> io::Result<u8> {
                 out.flush()?;
                 let seconds: f64 = number(&word()?)?;
                 sleep(seconds);
+            }
+            "--wait-for" => {
+                out.flush()?;
+                let path = word()?;
+                while !std::path::Path::new(&path).exists() {
+                    sleep(0.02);
+                }
             }
             "--init" => writeln!(out, "{}", init())?,
             "--say" => writeln!(out, "{}", said(&json!([{"type": "text", "text": word()?}])))?,

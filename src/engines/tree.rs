@@ -5,7 +5,7 @@
 //! behind the descriptor the signal goes through.
 
 use std::{
-    collections::{BTreeMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashSet},
     fs, io,
     time::Duration,
 };
@@ -279,6 +279,22 @@ impl Tree {
 /// Ends what an attempt of an earlier worker left behind: whoever carries `cookie`, and all below.
 pub async fn sweep_cookie(cookie: &str, patience: Duration) -> Result<(), Vec<i32>> {
     Tree::new(0, cookie, false).sweep(patience).await
+}
+
+/// One look at the children of this process that are none of `known`: the dead are reaped, the living killed. Gives the
+/// numbers of the living; once they are dead, what they started hangs from this process in turn, if it is a subreaper.
+pub fn end_orphans(known: &BTreeSet<i32>) -> Vec<i32> {
+    let own = own_pid();
+    let mut alive = Vec::new();
+    for orphan in table().into_iter().filter(|p| p.parent == own && !known.contains(&p.pid)) {
+        if !orphan.zombie {
+            signal(&orphan, Signal::KILL);
+            alive.push(orphan.pid);
+        } else if let Some(pid) = Pid::from_raw(orphan.pid) {
+            let _taken = waitpid(Some(pid), WaitOptions::NOHANG);
+        }
+    }
+    alive
 }
 
 fn own_pid() -> i32 {

@@ -5,6 +5,7 @@ use std::{
     time::Duration,
 };
 
+use anyhow::Context as _;
 use futures_util::future::BoxFuture;
 
 use secrecy::{ExposeSecret as _, SecretString};
@@ -20,6 +21,7 @@ use crate::{
     orchestrator::{Prompt, plan, synthesis},
     queue::{Changes, Queue as _, QueueError, Submitted, file::FileQueue},
     room::{Answer, Effect, Event, GoalEvent, OrderId, TaskEvent},
+    supervisor::Children,
 };
 
 /// The doors, and what they are used with.
@@ -31,6 +33,8 @@ pub struct World {
     pub queue: FileQueue,
     /// Model calls.
     pub gateway: Gateway,
+    /// Worker processes.
+    pub children: Children,
     clock: Clock,
     prices: Prices,
     /// The orchestrator's own token.
@@ -63,7 +67,8 @@ impl World {
     /// Gathers the doors and gets the orchestrator its token.
     pub fn new(settings: Settings, queue: FileQueue, gateway: Gateway, clock: Clock) -> anyhow::Result<Self> {
         let token = gateway.issue_token(Identity::Orchestrator)?;
-        Ok(Self { settings, queue, gateway, clock, prices: Prices::embedded(), token })
+        let children = Children::adopt().context("could not become the parent of orphans")?;
+        Ok(Self { settings, queue, gateway, children, clock, prices: Prices::embedded(), token })
     }
 
     /// Where a worker's model calls go; a token that it has already stays good.
@@ -174,6 +179,7 @@ impl World {
             if let Err(left) = engines::tree::sweep_cookie(&cookie, SWEEP).await {
                 tracing::error!(%task, ?left, "processes of a dead worker's attempt do not end");
             }
+            self.end_orphans(&task).await;
         }
         if let Err(error) = self.queue.recover().await {
             tracing::error!(%error, "the queue could not be mended");
@@ -187,6 +193,22 @@ impl World {
                 tracing::error!(%error, %task, "a task could not be read");
                 None
             }
+        }
+    }
+
+    /// Ends what a dead worker left to this process, whatever it did to its environment.
+    async fn end_orphans(&self, task: &TaskRef) {
+        let ended = tokio::time::timeout(SWEEP, async {
+            // What forks and ends while the table is read can slip through one look, not two.
+            let mut empty = 0;
+            while empty < 2 {
+                let alive = self.children.look(engines::tree::end_orphans);
+                empty = if alive.is_empty() { empty + 1 } else { 0 };
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        });
+        if ended.await.is_err() {
+            tracing::error!(%task, "orphans of a dead worker do not end");
         }
     }
 

@@ -530,17 +530,19 @@ impl Room {
 
     fn spawn_worker(&mut self, slot: SlotId, epoch: u64) {
         let engine = self.state.agents.get(&slot.agent).map_or(EngineKind::Auto, |a| a.settings.engine);
-        match supervisor::start(&self.world.settings.program, &self.world.settings.stage, &slot, engine) {
+        match self.world.children.start(&self.world.settings.program, &self.world.settings.stage, &slot, engine) {
             Ok(mut child) => {
                 let pid = child.id().unwrap_or_default();
                 tracing::info!(%slot, pid, "a worker was started");
                 self.apply(Event::Worker(WorkerEvent::Spawned { slot: slot.clone(), epoch, pid }));
                 let failure = Event::Worker(WorkerEvent::Exited { slot: slot.clone(), pid, how: "unseen".to_owned() });
+                let world = Arc::clone(&self.world);
                 self.start(Some(failure), async move {
                     let how = match child.wait().await {
                         Ok(status) => super::effects::how(status),
                         Err(error) => error.to_string(),
                     };
+                    world.children.ended(pid);
                     tracing::info!(%slot, pid, how, "a worker ended");
                     Some(Event::Worker(WorkerEvent::Exited { slot, pid, how }))
                 });

@@ -1,0 +1,813 @@
+//! The room for real: `podium serve` with its worker processes in a stage of its own, driven as operators and scripts
+//! drive it: through the socket, the verbs and plain files. Every test sees everything that it started gone.
+
+#![expect(clippy::panic, clippy::print_stdout, clippy::print_stderr, reason = "that is how a test speaks")]
+#![expect(clippy::unwrap_used, reason = "a test's own set-up may fail loudly")]
+
+use std::{
+    collections::BTreeMap,
+    ffi::OsString,
+    fs::{self, OpenOptions},
+    io::Write as _,
+    os::unix::ffi::OsStrExt as _,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    time::Duration,
+};
+
+use jiff::Timestamp;
+use podium::{
+    attach::{client::Link, socket_path},
+    engines::tree,
+    model::{Clock, TaskRef},
+    rehearsal::{self, StandIn},
+    room::{Answer, Order, State},
+};
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::{Value, json};
+use tokio::time::Instant;
+
+const PODIUM: &str = env!("CARGO_BIN_EXE_podium");
+
+/// How long any one thing may take on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(40);
+
+/// How long anything may take to be gone after it was told to go.
+const GOING: Duration = Duration::from_secs(25);
+
+/// All three agents run [`AGENT`], whatever the task's steps are; a failed attempt is tried again almost at once.
+const COMMANDS: &str = r#"
+[retry]
+attempts = 2
+backoff = ["10ms"]
+"#;
+
+/// Carries out the steps that the test has laid down for the task; without any it repeats its prompt.
+const AGENT: &str = r#"#!/bin/sh
+steps="${0%/*}/steps/$PODIUM_TASK_ID"
+if [ -f "$steps" ]; then
+    eval "set -- $(cat "$steps")"
+else
+    set -- --echo-stdin
+fi
+exec "$PROGRAM" __script "$@"
+"#;
+
+/// A stage with its room, in a folder that everything it starts can be told by.
+struct Stage {
+    root: tempfile::TempDir,
+    path: PathBuf,
+    env: BTreeMap<String, OsString>,
+    rooms: Vec<Child>,
+}
+
+/// How a verb ended.
+#[derive(Debug)]
+struct Ran {
+    code: Option<i32>,
+    out: String,
+    err: String,
+}
+
+impl Ran {
+    #[track_caller]
+    fn exits(self, code: i32) -> Self {
+        assert_eq!(self.code, Some(code), "{self:#?}");
+        self
+    }
+
+    #[track_caller]
+    fn json(&self) -> Value {
+        serde_json::from_str(&self.out).unwrap_or_else(|error| panic!("{error}: {self:#?}"))
+    }
+}
+
+impl Stage {
+    /// A stage with this `podium.toml` and nothing else.
+    fn bare(toml: &str) -> Self {
+        let root = tempfile::Builder::new().prefix("podium-room-").tempdir().unwrap();
+        let path = root.path().canonicalize().unwrap().join("stage");
+        fs::create_dir_all(path.join("steps")).unwrap();
+        fs::write(path.join("podium.toml"), toml).unwrap();
+        let home = root.path().join("home");
+        fs::create_dir_all(home.join("tmp")).unwrap();
+        let mut env: BTreeMap<String, OsString> = [
+            ("HOME", home.clone()),
+            ("XDG_DATA_HOME", home.join("data")),
+            ("XDG_CONFIG_HOME", home.join("config")),
+            ("TMPDIR", home.join("tmp")),
+            // No CLI, unless a test brings one.
+            ("CLAUDE_COMMAND", home.join("no-such-program")),
+        ]
+        .into_iter()
+        .map(|(name, path)| (name.to_owned(), path.into_os_string()))
+        .collect();
+        env.insert("PATH".to_owned(), std::env::var_os("PATH").unwrap());
+        Self { root, path, env, rooms: Vec::new() }
+    }
+
+    /// A stage whose agents carry out the steps that are laid down for each task.
+    fn scripted(toml: &str) -> Self {
+        let stage = Self::bare("");
+        let agent = stage.path.join("agent.sh");
+        fs::write(&agent, AGENT.replace("$PROGRAM", PODIUM)).unwrap();
+        let mut text = format!("{toml}\n");
+        for name in ["marie", "anga", "fabien"] {
+            let command = json!(["sh", agent]);
+            text.push_str(&format!("[agents.{name}]\nengine = \"command\"\ncommand = {command}\n"));
+        }
+        fs::write(stage.path.join("podium.toml"), text).unwrap();
+        stage
+    }
+
+    /// A scripted stage whose room is open.
+    async fn open() -> Self {
+        let mut stage = Self::scripted(COMMANDS);
+        stage.serve().await;
+        stage
+    }
+
+    /// Lays down what the task with this id does.
+    fn steps(&self, id: &str, steps: &[&str]) {
+        let quoted: Vec<String> = steps.iter().map(|s| format!("'{}'", s.replace('\'', r"'\''"))).collect();
+        fs::write(self.path.join("steps").join(id), quoted.join(" ")).unwrap();
+    }
+
+    fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(PODIUM);
+        command.args(args).env_clear().envs(&self.env).current_dir(&self.path).stdin(Stdio::null());
+        command
+    }
+
+    /// Runs a verb to its end.
+    fn run(&self, args: &[&str]) -> Ran {
+        let ended = assert_cmd::Command::from_std(self.command(args)).timeout(PATIENCE).output().unwrap();
+        let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+        Ran { code: ended.status.code(), out: text(ended.stdout), err: text(ended.stderr) }
+    }
+
+    fn status(&self) -> Value {
+        self.run(&["status", "--json"]).exits(0).json()
+    }
+
+    /// Starts a room and waits until it answers. Tells its process.
+    async fn serve(&mut self) -> i32 {
+        let log = OpenOptions::new().create(true).append(true).open(self.root.path().join("room.log")).unwrap();
+        let mut command = self.command(&["serve"]);
+        command.stdout(log.try_clone().unwrap()).stderr(log);
+        let mut room = command.spawn().unwrap();
+        let pid = room.id();
+        eventually("the room to open", || {
+            assert!(room.try_wait().unwrap().is_none(), "the room ended: {}", self.logs());
+            std::os::unix::net::UnixStream::connect(socket_path(&self.path)).ok()
+        })
+        .await;
+        self.rooms.push(room);
+        self.until("the workers to be up", |state| {
+            (state.pid == pid && state.agents.iter().all(|a| a.slots.iter().all(|s| s.pid().is_some()))).then_some(())
+        })
+        .await;
+        i32::try_from(pid).unwrap()
+    }
+
+    async fn link(&self) -> Link {
+        Link::connect(&self.path).await.unwrap()
+    }
+
+    /// Waits until the room's state holds what is looked for.
+    async fn until<T>(&self, what: &str, look: impl Fn(&State) -> Option<T>) -> T {
+        let waited = tokio::time::timeout(PATIENCE, async {
+            let mut link = self.link().await;
+            loop {
+                if let Some(found) = look(link.state()) {
+                    return found;
+                }
+                link.next().await.unwrap();
+            }
+        });
+        waited.await.unwrap_or_else(|_late| panic!("waited in vain for {what}"))
+    }
+
+    async fn order(&self, order: Order) -> Answer {
+        self.link().await.order(order).await.unwrap()
+    }
+
+    /// Submits a task that has steps laid down; `steps` may be empty for one that repeats its prompt.
+    fn submit(&self, task: &str, steps: &[&str], more: &[&str]) {
+        let (agent, id) = task.split_once('/').unwrap();
+        if !steps.is_empty() {
+            self.steps(id, steps);
+        }
+        let text = format!("The text of {task}.");
+        let mut args = vec!["submit", "--agent", agent, "--id", id, &text];
+        args.extend(more);
+        assert_eq!(self.run(&args).exits(0).out.trim(), task);
+    }
+
+    /// Waits for a task's result file.
+    async fn result(&self, task: &str) -> Value {
+        let path = self.path.join(format!("results/{task}.json"));
+        let bytes = eventually(&format!("the result of {task}"), || fs::read(&path).ok()).await;
+        serde_json::from_slice(&bytes).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+    }
+
+    /// Waits for a task's child; tells its process and the attempt's number.
+    async fn child(&self, task: &str) -> (i32, u32) {
+        let task: TaskRef = task.parse().unwrap();
+        self.until(&format!("{task} to run"), |state| {
+            let held = state.agents.holder(&task)?.held.as_ref()?;
+            Some((i32::try_from(held.pid?).unwrap(), held.attempt?))
+        })
+        .await
+    }
+
+    /// The worker process of an agent.
+    async fn worker(&self, agent: &str) -> i32 {
+        let agent = agent.parse().unwrap();
+        self.until("a worker", |state| {
+            let slot = state.agents.get(&agent)?.slots.first()?;
+            if !matches!(slot.process, podium::room::Process::Up { .. }) {
+                return None;
+            }
+            i32::try_from(slot.pid()?).ok()
+        })
+        .await
+    }
+
+    /// Every process that belongs to this stage: by its arguments, its environment or its folder.
+    fn processes(&self) -> Vec<(i32, String)> {
+        let mark = self.root.path().file_name().unwrap().as_bytes();
+        let own = rustix::process::getpid().as_raw_nonzero().get();
+        let holds = |bytes: &[u8]| bytes.windows(mark.len()).any(|w| w == mark);
+        let mut found = Vec::new();
+        for process in tree::table() {
+            if process.zombie || process.pid == own {
+                continue;
+            }
+            let place = PathBuf::from(format!("/proc/{}", process.pid));
+            let words = fs::read(place.join("cmdline")).unwrap_or_default();
+            let folder = fs::read_link(place.join("cwd")).unwrap_or_default();
+            let environment = fs::read(place.join("environ")).unwrap_or_default();
+            if holds(&words) || holds(&environment) || holds(folder.as_os_str().as_bytes()) {
+                found.push((process.pid, String::from_utf8_lossy(&words).replace('\0', " ")));
+            }
+        }
+        found
+    }
+
+    /// Takes the exit code of rooms that have ended.
+    fn reap(&mut self) -> Vec<std::process::ExitStatus> {
+        let mut ended = Vec::new();
+        self.rooms.retain_mut(|room| match room.try_wait().unwrap() {
+            Some(status) => {
+                ended.push(status);
+                false
+            }
+            None => true,
+        });
+        ended
+    }
+
+    /// A file that does not exist yet, for `--wait-for`.
+    fn gate(&self) -> PathBuf {
+        self.path.join("gate")
+    }
+
+    fn open_gate(&self) {
+        fs::write(self.gate(), "").unwrap();
+    }
+
+    /// Kills the newest room as a crash would.
+    fn crash(&mut self) {
+        let mut room = self.rooms.pop().unwrap();
+        room.kill().unwrap();
+        room.wait().unwrap();
+    }
+
+    /// The processes that run steps for a task.
+    fn scripts(&self) -> Vec<i32> {
+        self.processes().into_iter().filter(|(_, words)| words.contains("__script")).map(|(pid, _)| pid).collect()
+    }
+
+    /// Waits for this many of them.
+    async fn some_scripts(&self, count: usize) -> Vec<i32> {
+        eventually("the scripts to run", || Some(self.scripts()).filter(|s| s.len() == count)).await
+    }
+
+    /// The numbers of a task's attempts, as their folders say.
+    fn attempts(&self, task: &str) -> Vec<String> {
+        let (agent, id) = task.split_once('/').unwrap();
+        let folder = self.path.join(format!("tasks/{agent}/.attempts/{id}"));
+        let names = fs::read_dir(folder).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap());
+        let mut names: Vec<String> = names.filter(|n| n.parse::<u32>().is_ok()).collect();
+        names.sort();
+        names
+    }
+
+    /// Waits until nothing of this stage is left, and tells how its rooms ended.
+    async fn gone(&mut self) -> Vec<std::process::ExitStatus> {
+        let end = Instant::now() + GOING;
+        let mut ended = Vec::new();
+        loop {
+            ended.extend(self.reap());
+            let left = self.processes();
+            if left.is_empty() && self.rooms.is_empty() {
+                return ended;
+            }
+            assert!(Instant::now() < end, "still there: {left:#?}");
+            tokio::time::sleep(Duration::from_millis(30)).await;
+        }
+    }
+
+    /// Stops the room as an operator does, and sees everything gone.
+    async fn close(mut self) {
+        self.run(&["stop"]).exits(0);
+        self.left().await;
+    }
+
+    /// Sees that the room has left in order, and everything with it.
+    async fn left(&mut self) {
+        for status in self.gone().await {
+            assert!(status.success(), "{status}");
+        }
+        assert!(!socket_path(&self.path).exists(), "the socket is still there");
+        assert!(self.run(&["status"]).exits(4).err.contains("no room"));
+    }
+
+    fn logs(&self) -> String {
+        let mut text = String::new();
+        let logs = fs::read_dir(self.path.join("logs")).into_iter().flatten().flatten().map(|e| e.path());
+        for path in std::iter::once(self.root.path().join("room.log")).chain(logs) {
+            if let Ok(words) = fs::read_to_string(&path) {
+                let from = words.len().saturating_sub(6_000);
+                let from = (from..=words.len()).find(|at| words.is_char_boundary(*at)).unwrap_or(0);
+                text.push_str(&format!("--- {}\n{}\n", path.display(), words.split_at(from).1));
+            }
+        }
+        text
+    }
+
+    /// Everything below a folder, one name a line.
+    fn listing(&self) -> String {
+        let mut folders = vec![self.path.join("tasks"), self.path.join("results")];
+        let mut names = Vec::new();
+        while let Some(folder) = folders.pop() {
+            for entry in fs::read_dir(&folder).into_iter().flatten().flatten() {
+                if entry.file_type().unwrap().is_dir() {
+                    folders.push(entry.path());
+                } else {
+                    names.push(entry.path().strip_prefix(&self.path).unwrap().display().to_string());
+                }
+            }
+        }
+        names.sort();
+        names.join("\n")
+    }
+}
+
+impl Drop for Stage {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("=== what there is\n{}", self.listing());
+            eprintln!("=== status\n{}", self.run(&["status"]).out);
+            eprintln!("=== logs\n{}", self.logs());
+        }
+        // Workers come again as long as their room lives, so the rooms go first.
+        for room in &mut self.rooms {
+            drop(room.kill());
+            drop(room.wait());
+        }
+        let end = Instant::now() + GOING;
+        loop {
+            let left = self.processes();
+            if left.is_empty() || Instant::now() >= end {
+                break;
+            }
+            for (pid, _) in left {
+                kill(pid);
+            }
+            pause();
+        }
+    }
+}
+
+/// Ends a process at once, as a crash would.
+fn kill(pid: i32) {
+    let _gone = kill_process(Pid::from_raw(pid).unwrap(), Signal::KILL);
+}
+
+#[expect(clippy::disallowed_methods, reason = "a drop cannot wait in any other way")]
+fn pause() {
+    std::thread::sleep(Duration::from_millis(20));
+}
+
+fn is_alive(pid: i32) -> bool {
+    tree::process(pid).is_some_and(|p| !p.zombie)
+}
+
+/// Waits until there is what is looked for.
+async fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let end = Instant::now() + PATIENCE;
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(Instant::now() < end, "waited in vain for {what}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+fn clock() -> Clock {
+    #[expect(clippy::disallowed_methods, reason = "the test is the runtime here")]
+    Clock::new(Timestamp::now)
+}
+
+#[track_caller]
+fn assert_ended(result: &Value, state: &str, attempts: u64) {
+    assert_eq!((&result["state"], &result["attempts"]), (&json!(state), &json!(attempts)), "{result:#}");
+    let status = if state == "done" { "complete" } else { "failed" };
+    assert_eq!(result["status"], status, "{result:#}");
+}
+
+#[tokio::test]
+async fn a_file_that_arrives_in_any_of_the_four_ways_ends_in_results() {
+    let mut stage = Stage::scripted(COMMANDS);
+    let inbox = stage.path.join("tasks/marie");
+    fs::create_dir_all(&inbox).unwrap();
+    fs::write(inbox.join("before.json"), r#"{"description":"it was here before"}"#).unwrap();
+    stage.serve().await;
+
+    let mut slowly = fs::File::create(inbox.join("in-place.json")).unwrap();
+    slowly.write_all(br#"{"description":"written in "#).unwrap();
+    slowly.sync_all().unwrap();
+    tokio::time::sleep(Duration::from_millis(150)).await;
+    slowly.write_all(br#"two pieces"}"#).unwrap();
+    drop(slowly);
+
+    let elsewhere = stage.path.join("elsewhere.json");
+    fs::write(&elsewhere, r#"{"description":"renamed in"}"#).unwrap();
+    fs::rename(&elsewhere, inbox.join("renamed.json")).unwrap();
+
+    // Edited while it waits: what was saved last is what runs.
+    stage.run(&["pause", "fabien"]).exits(0);
+    let edited = stage.path.join("tasks/fabien/edited.json");
+    fs::write(&edited, r#"{"description":"the first thought"}"#).unwrap();
+    let task: TaskRef = "fabien/edited".parse().unwrap();
+    stage.until("the first thought", |s| s.tasks.get(&task).map(|_| ())).await;
+    fs::write(&edited, r#"{"description":"the second thought"}"#).unwrap();
+    stage
+        .until("the second thought", |s| {
+            (s.tasks.get(&task)?.record.spec.description == "the second thought").then_some(())
+        })
+        .await;
+    stage.run(&["resume", "fabien"]).exits(0);
+
+    for (task, words) in [
+        ("marie/before", "it was here before"),
+        ("marie/in-place", "written in two pieces"),
+        ("marie/renamed", "renamed in"),
+        ("fabien/edited", "the second thought"),
+    ] {
+        let result = stage.result(task).await;
+        assert_ended(&result, "done", 1);
+        assert!(result["summary"].as_str().unwrap().contains(words), "{result:#}");
+    }
+    stage.close().await;
+}
+
+/// The reason with which a file was set aside, or listed where it is.
+fn reason_of(status: &Value, name: &str) -> Option<String> {
+    let rejected = status["rejected"].as_array().unwrap();
+    let found = rejected.iter().find(|r| r["path"].as_str().unwrap().contains(name))?;
+    Some(found["reason"].as_str().unwrap().to_owned())
+}
+
+#[tokio::test]
+async fn what_cannot_be_a_task_is_set_aside_with_its_reason_and_the_room_goes_on() {
+    let stage = Stage::open().await;
+    let inbox = stage.path.join("tasks/marie");
+    fs::write(inbox.join("malformed.json"), r#"{"description": "#).unwrap();
+    fs::write(inbox.join("not-utf8.json"), b"{\"description\":\"\xff\xfe\"}").unwrap();
+    fs::write(inbox.join("stranger.json"), r#"{"worker":"nobody","description":"x"}"#).unwrap();
+    let fifo = inbox.join("fifo.json");
+    let mode = rustix::fs::Mode::from_raw_mode(0o600);
+    rustix::fs::mknodat(rustix::fs::CWD, &fifo, rustix::fs::FileType::Fifo, mode, 0).unwrap();
+    fs::write(stage.path.join("secret.json"), r#"{"description":"not to be run"}"#).unwrap();
+    std::os::unix::fs::symlink(stage.path.join("secret.json"), inbox.join("symlink.json")).unwrap();
+    fs::create_dir(inbox.join("folder.json")).unwrap();
+    let huge = fs::File::create(inbox.join("huge.json")).unwrap();
+    huge.set_len(50 * 1024 * 1024).unwrap();
+    drop(huge);
+
+    // Ids that cannot be file names.
+    let long = "x".repeat(300);
+    let ids = [("slash", "../../etc/passwd"), ("dot", ".hidden"), ("long", &*long), ("control", "a\u{1b}[2Jb")];
+    for (name, id) in ids {
+        fs::write(inbox.join(format!("{name}.json")), json!({"task_id": id, "description": "x"}).to_string()).unwrap();
+    }
+    fs::write(inbox.join("empty.json"), r#"{"description":"  "}"#).unwrap();
+    fs::write(inbox.join("good.json"), r#"{"description":"the room goes on"}"#).unwrap();
+
+    assert_ended(&stage.result("marie/good").await, "done", 1);
+    let empty = stage.result("marie/empty").await;
+    assert_eq!(empty["status"], "failed", "{empty:#}");
+    assert!(empty["errors"][0]["message"].as_str().unwrap().contains("description"), "{empty:#}");
+
+    for (name, words) in [
+        ("malformed", "JSON"),
+        ("not-utf8", "UTF-8"),
+        ("stranger", "nobody"),
+        ("fifo", ""),
+        ("symlink", "link"),
+        ("folder", ""),
+        ("huge", ""),
+        ("slash", "task_id"),
+        ("dot", "task_id"),
+        ("long", "task_id"),
+        ("control", "task_id"),
+    ] {
+        let reason = eventually(name, || reason_of(&stage.status(), name)).await;
+        assert!(!reason.is_empty() && reason.contains(words), "{name}: {reason}");
+        assert!(!reason.contains('\u{1b}'), "{name}: {reason:?}");
+    }
+    // Nothing is lost: what was regular lies in rejected/ as it was, with its reason beside it.
+    let rejected = inbox.join("rejected");
+    assert_eq!(fs::read(rejected.join("malformed.json")).unwrap(), br#"{"description": "#);
+    assert!(rejected.join("malformed.json.reason.json").is_file(), "{}", stage.listing());
+    assert_eq!(
+        fs::read_dir(stage.path.join("results/marie")).unwrap().flatten().filter(|e| e.path().is_file()).count(),
+        2
+    );
+    // The corrected file may take the same name.
+    fs::write(inbox.join("malformed.json"), r#"{"description":"put right"}"#).unwrap();
+    assert_ended(&stage.result("marie/malformed").await, "done", 1);
+    stage.close().await;
+}
+
+#[tokio::test]
+async fn tasks_run_after_what_they_depend_on_and_are_told_what_it_found() {
+    let stage = Stage::open().await;
+    // The last first: what nobody has submitted yet is waited for.
+    stage.submit("anga/both", &[], &["--after", "marie/first", "fabien/third"]);
+    stage.submit("fabien/third", &[], &["--after", "anga/second"]);
+    stage.submit("anga/second", &[], &["--after", "marie/first"]);
+    for (task, why) in [("anga/both", "after third"), ("anga/second", "marie/first, which nobody has submitted")] {
+        let waiting = stage.run(&["show", task, "--json"]).exits(0).json();
+        assert_eq!(waiting["state"], "waiting", "{waiting:#}");
+        assert!(waiting["why"].as_str().unwrap().contains(why), "{waiting:#}");
+    }
+    stage.submit("marie/first", &["--print", "FOUND-ALPHA"], &[]);
+
+    stage.run(&["wait", "anga/both", "--timeout", "30s"]).exits(0);
+    let mut results = Vec::new();
+    for task in ["marie/first", "anga/second", "fabien/third", "anga/both"] {
+        let result = stage.result(task).await;
+        assert_ended(&result, "done", 1);
+        results.push(result);
+    }
+    let at = |result: &Value, field: &str| result[field].as_str().unwrap().parse::<Timestamp>().unwrap();
+    for pair in results.windows(2) {
+        assert!(at(&pair[0], "completed_at") <= at(&pair[1], "started_at"), "{pair:#?}");
+    }
+    let summary = |n: usize| results[n]["summary"].as_str().unwrap().to_owned();
+    assert_eq!(summary(0), "FOUND-ALPHA");
+    // Without steps a task answers with its prompt.
+    assert!(summary(1).contains("The text of anga/second.") && summary(1).contains("FOUND-ALPHA"), "{}", summary(1));
+    assert!(summary(3).contains("marie/first") && summary(3).contains("fabien/third"), "{}", summary(3));
+    stage.close().await;
+}
+
+#[tokio::test]
+async fn what_depends_on_a_failed_task_is_skipped_and_says_so() {
+    let stage = Stage::open().await;
+    stage.submit("marie/broken", &["--err", "no music here", "--exit", "3"], &[]);
+    stage.submit("anga/after", &[], &["--after", "marie/broken"]);
+    stage.submit("fabien/later", &[], &["--after", "anga/after"]);
+    let broken = stage.result("marie/broken").await;
+    assert_ended(&broken, "dead", 2);
+    assert_eq!(broken["errors"][0]["class"], "task", "{broken:#}");
+    assert!(broken["errors"][0]["message"].as_str().unwrap().contains("no music here"), "{broken:#}");
+    for (task, cause) in [("anga/after", "marie/broken"), ("fabien/later", "anga/after")] {
+        let skipped = stage.result(task).await;
+        assert_ended(&skipped, "skipped", 0);
+        assert!(skipped["errors"][0]["message"].as_str().unwrap().contains(cause), "{skipped:#}");
+    }
+    stage.run(&["wait", "fabien/later"]).exits(1);
+    stage.close().await;
+}
+
+#[tokio::test]
+async fn a_killed_room_costs_no_work() {
+    let mut stage = Stage::open().await;
+    let gate = stage.gate();
+    let steps = ["--print", "begun", "--wait-for", gate.to_str().unwrap(), "--print", "survived"];
+    stage.submit("anga/long", &steps, &[]);
+    stage.submit("marie/alone", &["--wait-for", stage.path.join("other").to_str().unwrap(), "--print", "alone"], &[]);
+    let (child, n) = stage.child("anga/long").await;
+    stage.child("marie/alone").await;
+    let worker = stage.worker("anga").await;
+    stage.crash();
+
+    // Without any room: what ends is committed by its worker.
+    fs::write(stage.path.join("other"), "").unwrap();
+    assert_ended(&stage.result("marie/alone").await, "done", 1);
+    assert!(stage.run(&["status"]).exits(4).err.contains("podium serve"));
+    assert!(is_alive(child) && is_alive(worker) && n == 1);
+
+    stage.serve().await;
+    assert_eq!((stage.child("anga/long").await, stage.worker("anga").await), ((child, 1), worker));
+    let alone: TaskRef = "marie/alone".parse().unwrap();
+    stage.until("the result that came in between", |s| s.tasks.get(&alone)?.record.outcome.clone()).await;
+    stage.open_gate();
+    let result = stage.result("anga/long").await;
+    assert_ended(&result, "done", 1);
+    assert!(result["summary"].as_str().unwrap().ends_with("survived"), "{result:#}");
+    assert_eq!(stage.attempts("anga/long"), ["1"]);
+    stage.close().await;
+}
+
+#[tokio::test]
+async fn a_killed_worker_takes_its_tree_with_it_and_the_task_is_done_by_the_next() {
+    let stage = Stage::open().await;
+    let gate = stage.gate();
+    let steps = ["--fork-setsid", "--ignore-term", "--wait-for", gate.to_str().unwrap(), "--print", "at last"];
+    stage.submit("fabien/hard", &steps, &[]);
+    let (child, _) = stage.child("fabien/hard").await;
+    let scripts = stage.some_scripts(2).await;
+    assert!(scripts.contains(&child));
+    let worker = stage.worker("fabien").await;
+    kill(worker);
+    stage
+        .until("the room to say what it does about it", |s| {
+            s.lines.iter().any(|l| l.text.contains("fabien") && l.text.contains("starts again in 1 s")).then_some(())
+        })
+        .await;
+    eventually("the tree to be gone", || (!scripts.iter().any(|pid| is_alive(*pid))).then_some(())).await;
+    let task: TaskRef = "fabien/hard".parse().unwrap();
+    let (again, n) = stage
+        .until("the second attempt", |s| {
+            let held = s.agents.holder(&task)?.held.as_ref()?;
+            Some((held.pid?, held.attempt?)).filter(|(_, n)| *n > 1)
+        })
+        .await;
+    assert!(n == 2 && !scripts.contains(&i32::try_from(again).unwrap()));
+    stage.open_gate();
+    assert_ended(&stage.result("fabien/hard").await, "done", 2);
+    let shown = stage.run(&["show", "fabien/hard", "--json"]).exits(0).json();
+    assert_eq!(shown["attempts"][0]["class"], "lost", "{shown:#}");
+    assert_ne!(stage.worker("fabien").await, worker);
+    stage.close().await;
+}
+
+#[tokio::test]
+async fn a_worker_without_a_room_ends_its_child_and_itself_and_the_next_room_goes_on() {
+    let mut stage = Stage::scripted(&format!("[room]\norphan_grace = \"1s\"\n{COMMANDS}"));
+    stage.serve().await;
+    let gate = stage.gate();
+    let steps = ["--fork-setsid", "--print", "begun", "--wait-for", gate.to_str().unwrap(), "--print", "ended"];
+    stage.submit("anga/orphan", &steps, &[]);
+    stage.some_scripts(2).await;
+    stage.crash();
+    stage.gone().await;
+    assert!(!stage.path.join("results/anga/orphan.json").exists());
+
+    stage.serve().await;
+    stage.open_gate();
+    assert_ended(&stage.result("anga/orphan").await, "done", 2);
+    stage.close().await;
+}
+
+#[tokio::test]
+async fn a_second_room_on_a_stage_says_who_has_it_and_leaves() {
+    let mut stage = Stage::scripted(COMMANDS);
+    let pid = stage.serve().await;
+    let before = stage.processes().len();
+    let second = stage.run(&["serve"]).exits(3);
+    assert!(second.err.contains("open") && second.err.contains(&pid.to_string()), "{second:#?}");
+    let detached = stage.run(&["serve", "--detach", "--json"]).exits(0).json();
+    assert_eq!((&detached["started"], &detached["pid"]), (&json!(false), &json!(pid)), "{detached:#}");
+    assert_eq!(stage.processes().len(), before);
+    stage.submit("marie/still", &[], &[]);
+    assert_ended(&stage.result("marie/still").await, "done", 1);
+    stage.close().await;
+}
+
+#[tokio::test]
+async fn a_task_is_cancelled_only_when_all_of_it_is_gone() {
+    let stage = Stage::open().await;
+    let stubborn = ["--ignore-term", "--fork-setsid", "--hold-pipe", "--print", "on", "--sleep", "3600"];
+    stage.submit("anga/stubborn", &stubborn, &[]);
+    stage.run(&["pause", "marie"]).exits(0);
+    stage.submit("marie/waiting", &[], &[]);
+    stage.some_scripts(3).await;
+    stage.run(&["cancel", "anga/stubborn", "marie/waiting"]).exits(0);
+    assert_ended(&stage.result("marie/waiting").await, "cancelled", 0);
+    let result = stage.result("anga/stubborn").await;
+    assert_eq!(stage.scripts(), [0; 0]);
+    assert_ended(&result, "cancelled", 1);
+    stage.run(&["cancel", "anga/stubborn"]).exits(3);
+    stage.close().await;
+}
+
+#[tokio::test]
+async fn a_task_that_takes_too_long_is_ended_and_says_how_long_it_had() {
+    let stage = Stage::open().await;
+    stage.submit("fabien/slow", &["--print", "slowly", "--sleep", "3600"], &["--timeout", "1s"]);
+    let result = stage.result("fabien/slow").await;
+    assert_eq!(stage.scripts(), [0; 0]);
+    assert_ended(&result, "timed_out", 2);
+    assert!(result["errors"][0]["message"].as_str().unwrap().contains("1 s"), "{result:#}");
+    stage.close().await;
+}
+
+#[tokio::test]
+async fn a_retry_keeps_the_former_result_and_may_bring_another_text() {
+    let stage = Stage::open().await;
+    stage.submit("marie/again", &["--exit", "1"], &[]);
+    assert_ended(&stage.result("marie/again").await, "dead", 2);
+    fs::remove_file(stage.path.join("steps/again")).unwrap();
+    stage.run(&["retry", "marie/again", "--text", "The better text."]).exits(0);
+    stage.run(&["wait", "marie/again", "--timeout", "30s"]).exits(0);
+    let result = stage.result("marie/again").await;
+    assert_eq!((&result["state"], &result["status"]), (&json!("done"), &json!("complete")), "{result:#}");
+    assert!(result["summary"].as_str().unwrap().contains("The better text."), "{result:#}");
+    let kept: Vec<PathBuf> =
+        fs::read_dir(stage.path.join("results/marie/.superseded")).unwrap().map(|e| e.unwrap().path()).collect();
+    assert_eq!(kept.len(), 1, "{kept:?}");
+    let kept: Value = serde_json::from_slice(&fs::read(&kept[0]).unwrap()).unwrap();
+    assert_ended(&kept, "dead", 2);
+    stage.close().await;
+}
+
+#[tokio::test]
+async fn a_paused_agent_starts_nothing_until_it_is_resumed_whatever_happens_to_the_room() {
+    let mut stage = Stage::open().await;
+    stage.run(&["pause", "anga"]).exits(0);
+    stage.submit("anga/kept", &[], &[]);
+    stage.crash();
+    stage.serve().await;
+    // Others work on meanwhile, so that there was time enough to start it.
+    for n in 0..3 {
+        let task = format!("marie/other-{n}");
+        stage.submit(&task, &[], &[]);
+        stage.result(&task).await;
+    }
+    let status = stage.status();
+    let agent = status["agents"].as_array().unwrap().iter().find(|a| a["name"] == "anga").unwrap();
+    assert_eq!((&agent["state"], &agent["paused"]), (&json!("paused"), &json!(true)), "{agent:#}");
+    let kept = stage.run(&["show", "anga/kept", "--json"]).exits(0).json();
+    assert_eq!((&kept["state"], &kept["attempt"]), (&json!("ready"), &json!(0)), "{kept:#}");
+    assert!(kept["why"].as_str().unwrap().contains("paused"), "{kept:#}");
+    stage.run(&["resume", "anga"]).exits(0);
+    assert_ended(&stage.result("anga/kept").await, "done", 1);
+    assert!(stage.run(&["pause", "anag"]).exits(2).err.contains("did you mean anga"));
+    stage.close().await;
+}
+
+#[tokio::test]
+async fn a_stop_ends_what_runs_and_the_next_room_takes_it_up() {
+    let mut stage = Stage::open().await;
+    let gate = stage.gate();
+    let steps = ["--ignore-term", "--fork-setsid", "--print", "on", "--wait-for", gate.to_str().unwrap()];
+    stage.submit("marie/ended", &steps, &[]);
+    stage.some_scripts(2).await;
+    stage.run(&["stop"]).exits(0);
+    stage.left().await;
+    assert!(!stage.path.join("results/marie/ended.json").exists());
+    assert!(stage.run(&["stop"]).exits(0).err.contains("no room"));
+
+    stage.open_gate();
+    stage.serve().await;
+    assert_ended(&stage.result("marie/ended").await, "done", 2);
+    stage.close().await;
+}
+
+#[tokio::test]
+async fn a_drained_room_ends_what_runs_in_peace_and_starts_nothing_more() {
+    let mut stage = Stage::open().await;
+    let gate = stage.gate();
+    stage.submit("anga/last", &["--wait-for", gate.to_str().unwrap(), "--print", "finished"], &[]);
+    stage.submit("anga/never", &[], &[]);
+    stage.child("anga/last").await;
+    let mut stop = stage.command(&["stop", "--drain"]).spawn().unwrap();
+    stage.until("the room to leave", |s| (s.leaving == podium::room::Leaving::Draining).then_some(())).await;
+    let late = stage.run(&["submit", "--agent", "marie", "too late"]).exits(3);
+    assert!(late.err.contains("closing"), "{late:#?}");
+    assert!(stop.try_wait().unwrap().is_none());
+    stage.open_gate();
+    let status = eventually("the stop to end", || stop.try_wait().unwrap()).await;
+    assert!(status.success(), "{status}");
+    stage.left().await;
+    assert_ended(&stage.result("anga/last").await, "done", 1);
+    assert!(!stage.path.join("results/anga/never.json").exists());
+}
+
+#[tokio::test]
+async fn a_room_that_is_told_to_end_by_a_signal_leaves_in_order() {
+    let mut stage = Stage::scripted(COMMANDS);
+    let room = stage.serve().await;
+    stage.submit("fabien/busy", &["--print", "on", "--sleep", "3600"], &[]);
+    stage.child("fabien/busy").await;
+    kill_process(Pid::from_raw(room).unwrap(), Signal::TERM).unwrap();
+    stage.left().await;
+}
