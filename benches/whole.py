@@ -1,0 +1,570 @@
+#!/usr/bin/env python3
+"""Measures the finished program from outside: files in, pictures out, in a real pseudo-terminal of 120x40.
+
+    cargo build --release
+    python3 benches/whole.py [--podium PATH] [--only frame,start,…] [--quick] [--json FILE]
+
+Every scenario gets its own stage in a temporary folder, with `command` engines that need no key and no network. A
+child's first act is to write the time (bash's own EPOCHREALTIME: no further process); times of files are taken from
+inotify, times of pictures when the bytes arrive in the terminal. Linux only, standard library only.
+"""
+
+import argparse
+import ctypes
+import datetime
+import fcntl
+import json
+import os
+import platform
+import pty
+import re
+import select
+import shutil
+import signal
+import statistics
+import struct
+import subprocess
+import sys
+import tempfile
+import termios
+import time
+
+COLUMNS, ROWS = 120, 40
+AGENTS = ("marie", "anga", "fabien")
+
+
+# ------------------------------------------------------------------------------------------------ a small terminal
+class Terminal:
+    """A program in a pseudo-terminal, and enough of a terminal to know which text stands where."""
+
+    PIECE = re.compile(rb"\x1b\[([<-?]*)([0-9;:]*)[ -/]*([@-~])|\x1b[\]P_^X].*?(?:\x07|\x1b\\)|\x1b[()*+].|\x1b[^\[\]P_^X]|[^\x1b]+",
+                       re.S)
+    ANSWERS = ((b"\x1b[6n", b"\x1b[1;1R"), (b"\x1b[c", b"\x1b[?62;22c"), (b"\x1b[?u", b"\x1b[?0u"))
+
+    def __init__(self, argv, env, cwd):
+        self.grid = [[" "] * COLUMNS for _ in range(ROWS)]
+        self.x = self.y = 0
+        self.rest = b""
+        self.bytes = 0
+        self.master, slave = pty.openpty()
+        fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", ROWS, COLUMNS, 0, 0))
+        self.began = time.time()
+
+        def take_terminal():
+            os.setsid()
+            fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+
+        self.child = subprocess.Popen(argv, env=env, cwd=cwd, stdin=slave, stdout=slave, stderr=slave,
+                                      preexec_fn=take_terminal, close_fds=True)
+        os.close(slave)
+
+    def text(self):
+        return "\n".join("".join(row) for row in self.grid)
+
+    def row(self, word):
+        """The rows that hold a word."""
+        return [line for line in self.text().split("\n") if word in line]
+
+    def until(self, seen, seconds):
+        """Waits until `seen(self)`; the time when the bytes that made it true arrived, else None."""
+        end = time.time() + seconds
+        if seen(self):
+            return time.time()
+        while True:
+            left = end - time.time()
+            if left <= 0 or not select.select([self.master], [], [], left)[0]:
+                return None
+            # Everything that is there is read before any of it is understood, so that reading never slows the writer.
+            chunk = b""
+            while select.select([self.master], [], [], 0)[0]:
+                try:
+                    more, at = os.read(self.master, 65536), time.time()
+                except OSError:
+                    break
+                chunk += more
+            if not chunk:
+                return None
+            self.feed(chunk)
+            if seen(self):
+                return at
+
+    def send(self, keys):
+        os.write(self.master, keys)
+
+    def feed(self, chunk):
+        self.bytes += len(chunk)
+        for asked, answer in self.ANSWERS:
+            if asked in chunk:
+                os.write(self.master, answer)
+        data, at = self.rest + chunk, 0
+        self.rest = b""
+        while at < len(data):
+            piece = self.PIECE.match(data, at)
+            if not piece:
+                self.rest = data[at:]
+                return
+            if piece.group(3):
+                self.control(piece.group(1), piece.group(2), piece.group(3))
+            elif data[at] != 0x1B:
+                raw = piece.group(0)
+                if piece.end() == len(data):
+                    # A character may arrive in two halves.
+                    for back in range(1, min(4, len(raw)) + 1):
+                        if raw[-back] >= 0xC0:
+                            need = 2 if raw[-back] < 0xE0 else 3 if raw[-back] < 0xF0 else 4
+                            if need > back:
+                                self.rest, raw = raw[-back:], raw[:-back]
+                            break
+                        if raw[-back] < 0x80:
+                            break
+                self.put(raw.decode("utf-8", "replace"))
+            at = piece.end()
+
+    def put(self, text):
+        for letter in text:
+            if letter == "\n":
+                self.y = min(self.y + 1, ROWS - 1)
+            elif letter == "\r":
+                self.x = 0
+            elif letter >= " ":
+                if self.x < COLUMNS:
+                    self.grid[self.y][self.x] = letter
+                self.x += 1
+
+    def control(self, private, numbers, final):
+        if private:
+            if final == b"h" and b"1049" in numbers:
+                self.grid = [[" "] * COLUMNS for _ in range(ROWS)]
+            return
+        n = [int(part) for part in numbers.split(b";") if part.isdigit()]
+        if final in b"Hf":
+            self.y = min((n[0] if n else 1), ROWS) - 1
+            self.x = min((n[1] if len(n) > 1 else 1), COLUMNS) - 1
+        elif final == b"G":
+            self.x = min((n[0] if n else 1), COLUMNS) - 1
+        elif final == b"J":
+            self.grid = [[" "] * COLUMNS for _ in range(ROWS)]
+        elif final == b"K":
+            self.grid[self.y][self.x:] = [" "] * (COLUMNS - self.x)
+
+    def end(self):
+        if self.child.poll() is None:
+            self.child.terminate()
+            # It writes its farewell into the terminal; somebody has to read it.
+            deadline = time.time() + 5
+            while self.child.poll() is None and time.time() < deadline:
+                self.until(lambda _: False, 0.02)
+            if self.child.poll() is None:
+                self.child.kill()
+        self.child.wait()
+        os.close(self.master)
+
+
+# ------------------------------------------------------------------------------------------------ folders
+class Watch:
+    """Tells when a name appears in a folder: renamed in, linked in, or closed after writing."""
+
+    APPEARS = 0x80 | 0x8 | 0x100  # moved to, closed after writing, created
+
+    def __init__(self, *folders):
+        self.libc = ctypes.CDLL(None, use_errno=True)
+        self.fd = self.libc.inotify_init1(os.O_CLOEXEC | os.O_NONBLOCK)
+        self.names = {}
+        for folder in folders:
+            if self.libc.inotify_add_watch(self.fd, os.fsencode(folder), self.APPEARS) < 0:
+                raise OSError(ctypes.get_errno(), f"could not watch {folder}")
+
+    def until(self, name, seconds):
+        """When `name` was first seen, else None."""
+        end = time.time() + seconds
+        while name not in self.names:
+            left = end - time.time()
+            if left <= 0 or not select.select([self.fd], [], [], left)[0]:
+                return None
+            data, now, at = os.read(self.fd, 65536), time.time(), 0
+            while at < len(data):
+                (length,) = struct.unpack_from("I", data, at + 12)
+                found = data[at + 16:at + 16 + length].rstrip(b"\0").decode()
+                self.names.setdefault(found, now)
+                at += 16 + length
+        return self.names[name]
+
+    def end(self):
+        os.close(self.fd)
+
+
+class Stage:
+    """A stage of its own, its room, and what belongs to both."""
+
+    def __init__(self, podium, script, more=""):
+        self.podium = podium
+        self.top = tempfile.mkdtemp(prefix="podium-bench-")
+        self.folder = os.path.join(self.top, "stage")
+        self.stamps = os.path.join(self.top, "stamps")
+        os.makedirs(self.folder)
+        os.makedirs(self.stamps)
+        self.env = {"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": self.top, "TERM": "xterm-256color", "LANG": "C.UTF-8",
+                    "COLORTERM": "truecolor"}
+        engine = os.path.join(self.top, "engine.sh")
+        with open(engine, "w") as file:
+            file.write(f'echo "$EPOCHREALTIME" > {self.stamps}/$PODIUM_TASK_ID\n{script}\n'
+                       f'echo "$EPOCHREALTIME" >> {self.stamps}/$PODIUM_TASK_ID\n')
+        with open(os.path.join(self.folder, "podium.toml"), "w") as file:
+            file.write(more)
+            for agent in AGENTS:
+                command = json.dumps(["bash", "--norc", engine])
+                file.write(f'[agents.{agent}]\nengine = "command"\ncommand = {command}\n')
+
+    def call(self, *words):
+        done = subprocess.run([self.podium, *words], cwd=self.folder, env=self.env, capture_output=True, text=True,
+                              timeout=120)
+        if done.returncode:
+            sys.exit(f"podium {' '.join(words)}: {done.stderr or done.stdout}")
+        return done.stdout
+
+    def open(self):
+        """Starts the room and waits until its workers are there."""
+        self.call("serve", "--detach")
+        end = time.time() + 30
+        while time.time() < end:
+            slots = [slot for agent in self.status()["agents"] for slot in agent["slots"]]
+            if len(slots) == 3 and all(slot["process"] == "up" for slot in slots):
+                return self
+            time.sleep(0.1)
+        sys.exit("the workers did not come")
+
+    def status(self):
+        return json.loads(self.call("status", "--json"))
+
+    def screen(self):
+        return Terminal([self.podium], self.env, self.folder)
+
+    def drop(self, agent, task, in_place=True, **fields):
+        """Puts a task file into an inbox; the time just before it was there."""
+        path = os.path.join(self.folder, "tasks", agent, f"{task}.json")
+        text = json.dumps({"task_id": task, "description": f"bench {task}", **fields})
+        if in_place:
+            before = time.time()
+            with open(path, "w") as file:
+                file.write(text)
+            return before
+        aside = os.path.join(self.top, "aside.json")
+        with open(aside, "w") as file:
+            file.write(text)
+        before = time.time()
+        os.rename(aside, path)
+        return before
+
+    def results(self):
+        return Watch(*(os.path.join(self.folder, "results", agent) for agent in AGENTS))
+
+    def stamp(self, task, line=0):
+        with open(os.path.join(self.stamps, task)) as file:
+            return float(file.read().split()[line])
+
+    def pids(self):
+        """The room and its workers."""
+        room = self.status()["pid"]
+        with open(f"/proc/{room}/task/{room}/children") as file:
+            return [room] + [int(pid) for pid in file.read().split()]
+
+    def end(self):
+        subprocess.run([self.podium, "stop"], cwd=self.folder, env=self.env, capture_output=True, timeout=60)
+        shutil.rmtree(self.top, ignore_errors=True)
+
+
+# ------------------------------------------------------------------------------------------------ figures
+def spread(values, target=None, unit="ms"):
+    values = sorted(values)
+    p95 = values[min(len(values) - 1, int(0.95 * len(values)))]
+    figure = {"n": len(values), "median": statistics.median(values), "p95": p95, "min": values[0], "max": values[-1],
+              "unit": unit}
+    if target is not None:
+        figure.update(target=target, met=figure["median"] < target)
+    return figure
+
+
+def single(value, unit, target=None):
+    figure = {"n": 1, "median": value, "unit": unit}
+    if target is not None:
+        figure.update(target=target, met=value < target)
+    return figure
+
+
+def must(value, what):
+    if value is None:
+        sys.exit(f"gave up waiting: {what}")
+    return value
+
+
+QUICK_SCRIPT = "read -r _line; echo done"
+
+
+# ------------------------------------------------------------------------------------------------ scenarios
+def thousand(podium):
+    """A room with 1,000 tasks: 600 ended by its own workers, 400 that wait."""
+    stage = Stage(podium, QUICK_SCRIPT).open()
+    with stage_guard(stage):
+        for i in range(600):
+            stage.drop(AGENTS[i % 3], f"ended-{i:04}")
+        end = time.time() + 300
+        while stage.status()["counts"]["done"] < 600:
+            if time.time() > end:
+                sys.exit("600 tasks did not end in five minutes")
+            time.sleep(0.5)
+        for agent in AGENTS:
+            stage.call("pause", agent)
+        for i in range(400):
+            stage.drop(AGENTS[i % 3], f"waits-{i:04}")
+        while sum(stage.status()["counts"].values()) < 1000:
+            if time.time() > end:
+                sys.exit("400 tasks were not taken in")
+            time.sleep(0.2)
+    return stage
+
+
+class stage_guard:
+    """Ends the stage when the preparation fails."""
+
+    def __init__(self, stage):
+        self.stage = stage
+
+    def __enter__(self):
+        return self.stage
+
+    def __exit__(self, kind, *_):
+        if kind:
+            self.stage.end()
+
+
+def frame(podium, quick):
+    """exec of `podium` until agents, tasks and the header's counts stand in the terminal."""
+    stage = thousand(podium)
+    try:
+        def useful(screen):
+            text = screen.text()
+            return "600 done" in text and "waits-0000" in text and all(agent in text for agent in AGENTS)
+
+        times = []
+        for _ in range(5 if quick else 30):
+            screen = stage.screen()
+            at = screen.until(useful, 10)
+            if at is None:
+                sys.exit("no useful frame:\n" + screen.text())
+            times.append((at - screen.began) * 1e3)
+            screen.end()
+        return {"first useful frame, 1,000 tasks": spread(times, 100)}
+    finally:
+        stage.end()
+
+
+def start(podium, quick):
+    """A file appears in tasks/marie/ until the attempt's child acts."""
+    stage = Stage(podium, QUICK_SCRIPT).open()
+    figures = {}
+    try:
+        for in_place, name in ((True, "written in place"), (False, "renamed in")):
+            times, whole = [], []
+            for i in range(15 if quick else 60):
+                results = stage.results()
+                task = f"{'w' if in_place else 'r'}-{i:03}"
+                before = stage.drop("marie", task, in_place)
+                ended = must(results.until(f"{task}.json", 20), f"the result of {task}")
+                results.end()
+                times.append((stage.stamp(task) - before) * 1e3)
+                whole.append((ended - stage.stamp(task, 1)) * 1e3)
+                # Let the worker go idle, as it is when a person drops a file.
+                time.sleep(0.05)
+            figures[f"file {name} → attempt started"] = spread(times, 50)
+            figures[f"child's last act → result file ({name})"] = spread(whole)
+        return figures
+    finally:
+        stage.end()
+
+
+def dependent(podium, quick):
+    """A parent's result appears until its dependent's child acts."""
+    stage = Stage(podium, QUICK_SCRIPT).open()
+    figures = {}
+    try:
+        for child_agent, name in (("anga", "another agent"), ("marie", "the same agent")):
+            from_result, from_act = [], []
+            for i in range(8 if quick else 30):
+                results = stage.results()
+                parent, child = f"p-{child_agent}-{i:03}", f"c-{child_agent}-{i:03}"
+                stage.drop(child_agent, child, dependencies=[f"marie/{parent}"])
+                time.sleep(0.1)
+                stage.drop("marie", parent)
+                ended = must(results.until(f"{parent}.json", 20), f"the result of {parent}")
+                must(results.until(f"{child}.json", 20), f"the result of {child}")
+                results.end()
+                from_result.append((stage.stamp(child) - ended) * 1e3)
+                from_act.append((stage.stamp(child) - stage.stamp(parent, 1)) * 1e3)
+            figures[f"parent's result → dependent started, {name}"] = spread(from_result, 100)
+            figures[f"parent's last act → dependent started, {name}"] = spread(from_act)
+        return figures
+    finally:
+        stage.end()
+
+
+def shown(podium, quick):
+    """A file, and a result, until they are on the screen; the room holds 1,000 tasks already."""
+    stage = thousand(podium)
+    screen = None
+    try:
+        stage.call("resume", "fabien")
+        end = time.time() + 120
+        while stage.status()["counts"]["done"] < 733:
+            if time.time() > end:
+                sys.exit("fabien's tasks did not end")
+            time.sleep(0.5)
+        stage.call("pause", "fabien")
+        screen = stage.screen()
+        must(screen.until(lambda s: "733 done" in s.text(), 10), "the screen")
+        files, results = [], []
+        total = 267
+        for i in range(8 if quick else 30):
+            screen.until(lambda _: False, 0.3)
+            task = f"needle-{i:03}"
+            before = stage.drop("fabien", task)
+            total += 1
+            at = must(screen.until(lambda s: f"{total} ready" in s.text(), 10), f"{task} on screen:\n{screen.text()}")
+            files.append((at - before) * 1e3)
+            screen.until(lambda _: False, 0.3)
+            path = os.path.join(stage.folder, "results", "fabien", f"{task}.json")
+            before = time.time()
+            with open(path, "w") as file:
+                json.dump({"task_id": task, "status": "completed", "summary": f"found {task}"}, file)
+            total -= 1
+            at = must(screen.until(lambda s: f"{734 + i} done" in s.text(), 10), f"the result of {task}:\n{screen.text()}")
+            results.append((at - before) * 1e3)
+        return {"file dropped → on screen, 1,000 tasks": spread(files, 200),
+                "result written → on screen, 1,000 tasks": spread(results, 200)}
+    finally:
+        if screen:
+            screen.end()
+        stage.end()
+
+
+def cpu_seconds(pids):
+    """CPU time of all threads, ended ones included, in seconds: the kernel's own clock of each process."""
+    return sum(time.clock_gettime(~pid << 3 | 2) for pid in pids)
+
+
+def ticks(pids):
+    """User and system time, in clock ticks."""
+    total = 0
+    for pid in pids:
+        with open(f"/proc/{pid}/stat") as file:
+            fields = file.read().rsplit(")", 1)[1].split()
+        total += int(fields[11]) + int(fields[12])
+    return total
+
+
+def pss_kib(pid):
+    with open(f"/proc/{pid}/smaps_rollup") as file:
+        return {line.split()[0].rstrip(":"): int(line.split()[1]) for line in file if line.split()[-1] == "kB"}
+
+
+def idle(podium, quick):
+    """Room, three workers and a screen with nothing to do."""
+    figures = {}
+    for count, name in ((0, "empty"), (1000, "1,000 tasks")):
+        stage = thousand(podium) if count else Stage(podium, QUICK_SCRIPT).open()
+        screen = None
+        try:
+            screen = stage.screen()
+            must(screen.until(lambda s: all(agent in s.text() for agent in AGENTS), 10), f"the screen shows:\n{screen.text()}")
+            pids = stage.pids() + [screen.child.pid]
+            if len(pids) != 5:
+                sys.exit(f"expected a room, three workers and a screen, found {pids}")
+            # Long enough for idle thread pools to shrink and allocators to give back.
+            screen.until(lambda _: False, 3 if quick else 15)
+            seconds = 5 if quick else 30
+            bytes_before, before, cpu, began = screen.bytes, ticks(pids), cpu_seconds(pids), time.monotonic()
+            end = time.time() + seconds
+            while time.time() < end:
+                screen.until(lambda _: False, end - time.time())
+            lasted = time.monotonic() - began
+            share = (cpu_seconds(pids) - cpu) / lasted * 100
+            by_ticks = (ticks(pids) - before) / os.sysconf("SC_CLK_TCK") / lasted * 100
+            memory = [pss_kib(pid) for pid in pids]
+            mib = [m["Pss"] / 1024 for m in memory]
+            figures[f"idle CPU, {name}"] = single(share, "% of a core", 0.5)
+            figures[f"idle CPU by utime+stime, {name}"] = single(by_ticks, "% of a core")
+            figures[f"PSS of all five, {name}"] = single(sum(mib), "MB", 40)
+            figures[f"PSS of all five, {name}"]["each"] = {
+                role: round(value, 2) for role, value in zip(("room", "worker", "worker", "worker", "screen"), mib)} | {
+                "workers": [round(value, 2) for value in mib[1:4]],
+                "private_dirty": [round(m["Private_Dirty"] / 1024, 2) for m in memory]}
+            figures[f"bytes to the terminal per second, {name}"] = single((screen.bytes - bytes_before) / lasted, "B/s")
+        finally:
+            if screen:
+                screen.end()
+            stage.end()
+    return figures
+
+
+def three(podium, quick):
+    """Three tasks of five seconds on three agents, from the first file to the last result."""
+    stage = Stage(podium, "read -r _line; sleep 5; echo done").open()
+    try:
+        times = []
+        for i in range(1 if quick else 5):
+            results = stage.results()
+            before = min(stage.drop(agent, f"five-{agent}-{i}") for agent in AGENTS)
+            ended = max(must(results.until(f"five-{agent}-{i}.json", 20), f"{agent}'s result") for agent in AGENTS)
+            results.end()
+            times.append(ended - before)
+        return {"three 5 s tasks on three agents": spread(times, 5.5, "s")}
+    finally:
+        stage.end()
+
+
+SCENARIOS = {"frame": frame, "start": start, "dependent": dependent, "shown": shown, "idle": idle, "three": three}
+
+
+def machine(folder):
+    with open("/proc/meminfo") as file:
+        memory = int(file.readline().split()[1]) / 1024 / 1024
+    with open("/proc/mounts") as file:
+        mounts = [line.split() for line in file]
+    real = os.path.realpath(folder)
+    inside = [m for m in mounts if (real + "/").startswith(m[1].rstrip("/") + "/")]
+    return {"cores": os.cpu_count(), "ram_gib": round(memory, 1), "kernel": platform.release().split("-")[0],
+            "file_system": max(inside, key=lambda m: len(m[1]))[2] if inside else "?"}
+
+
+def main():
+    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    here = os.path.dirname(os.path.abspath(__file__))
+    target = os.environ.get("CARGO_TARGET_DIR", os.path.join(here, "..", "target"))
+    arguments.add_argument("--podium", default=os.path.join(target, "release", "podium"))
+    arguments.add_argument("--only", help=f"some of {','.join(SCENARIOS)}")
+    arguments.add_argument("--quick", action="store_true", help="fewer runs, to see that it works")
+    arguments.add_argument("--json", help="write all figures into this file")
+    given = arguments.parse_args()
+    podium = os.path.realpath(given.podium)
+    if not os.access(podium, os.X_OK):
+        sys.exit(f"{given.podium} is not there; build it with `cargo build --release`")
+    # Ended from outside, everything that was started is ended too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    record = {"date": datetime.date.today().isoformat(), "machine": machine(tempfile.gettempdir()), "figures": {}}
+    for name in given.only.split(",") if given.only else SCENARIOS:
+        before = os.getloadavg()[0]
+        figures = SCENARIOS[name](podium, given.quick)
+        for title, figure in figures.items():
+            figure["load_before"], figure["load_after"] = round(before, 2), round(os.getloadavg()[0], 2)
+            record["figures"][title] = figure
+            spreads = f"  p95 {figure['p95']:9.2f}  n {figure['n']:3}" if "p95" in figure else " " * 22
+            target = f"  target {figure['target']:6}  {'met' if figure['met'] else 'MISSED'}" if "target" in figure else ""
+            print(f"{title:62} {figure['median']:9.2f} {figure['unit']:12}{spreads}{target}  (load {figure['load_before']})",
+                  flush=True)
+    if given.json:
+        with open(given.json, "w") as file:
+            json.dump(record, file, indent=1, ensure_ascii=False)
+            file.write("\n")
+
+
+if __name__ == "__main__":
+    main()
