@@ -1,5 +1,7 @@
 //! The command line from outside: arguments, configuration errors, `init`, and the verbs against a running room.
 
+#![expect(clippy::unwrap_used, clippy::panic, reason = "these are tests; what goes wrong must stop them")]
+
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -109,9 +111,7 @@ impl Room {
 impl Drop for Room {
     fn drop(&mut self) {
         let stopped = self.0.run(&["stop"]);
-        if stopped.code != Some(0) && !std::thread::panicking() {
-            panic!("the room did not stop: {stopped:?}");
-        }
+        assert!(stopped.code == Some(0) || std::thread::panicking(), "the room did not stop: {stopped:?}");
     }
 }
 
@@ -332,17 +332,20 @@ fn waiting_ends_with_124_in_time_with_130_by_ctrl_c_and_the_work_goes_on() {
     place.run(&["wait", "long", "--timeout", "200ms"]).ends(124).says("the work goes on");
     let mut waiting = place.command(&["wait", "long"]).spawn().unwrap();
     let pid = Pid::from_child(&waiting);
-    // Before it listens, the signal ends it in the system's own way; it is asked again until it answers.
-    let mut code = None;
-    for _ in 0..200 {
-        if std::fs::read_to_string(format!("/proc/{}/status", waiting.id())).is_ok_and(|s| catches_interrupt(&s)) {
-            kill_process(pid, Signal::INT).unwrap();
-            code = waiting.wait().unwrap().code();
+    // Before it listens, the signal would end it in the system's own way.
+    let listens = || {
+        let status = fs::read_to_string(format!("/proc/{}/status", pid.as_raw_nonzero())).unwrap();
+        catches_interrupt(&status)
+    };
+    for _ in 0..400 {
+        if listens() {
             break;
         }
         #[expect(clippy::disallowed_methods, reason = "a test waits for another process between looks")]
-        std::thread::sleep(std::time::Duration::from_millis(50));
+        std::thread::sleep(std::time::Duration::from_millis(25));
     }
+    kill_process(pid, Signal::INT).unwrap();
+    let code = waiting.wait().unwrap().code();
     assert_eq!(code, Some(130));
     assert_eq!(place.json(&["show", "long"])["state"], "running");
     place.run(&["cancel", "long"]).ends(0);
