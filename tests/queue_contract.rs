@@ -476,3 +476,106 @@ for_every_backend! {
     c22_recovery_leaves_held_attempts_alone
     free_ids_are_free
 }
+
+/// One step of a random life; the number picks the task.
+#[derive(Debug, Clone, Copy)]
+enum Step {
+    Submit(u8),
+    Claim(u8),
+    Vanish(u8),
+    Fail(u8),
+    Limit(u8),
+    Finish(u8),
+    End(u8),
+    Retry(u8),
+    Recover,
+}
+
+/// Takes a step and says what came of it, in words that both backends share.
+async fn step<Q: Queue>(queue: &Q, leases: &mut BTreeMap<u8, Q::Lease>, step: Step) -> String {
+    let of = |id: u8| task(&format!("marie/t{id}"));
+    let error = |error: QueueError| match error {
+        QueueError::Unknown(_) => "unknown".to_owned(),
+        QueueError::State { .. } => "state".to_owned(),
+        other => panic!("{other:?}"),
+    };
+    match step {
+        Step::Submit(id) => format!("{:?}", queue.submit(TaskSpec::new(of(id), "x")).await.unwrap()),
+        Step::Claim(id) => match queue.claim(&of(id)).await.unwrap() {
+            Claimed::Won(claim) => {
+                let words = format!("{} {} {:?}", claim.n, claim.counted, claim.previous);
+                leases.insert(id, claim.lease);
+                words
+            }
+            Claimed::Missed(_) => "missed".into(),
+        },
+        Step::Vanish(id) => format!("{}", leases.remove(&id).is_some()),
+        Step::Fail(id) | Step::Limit(id) => {
+            let Some(lease) = leases.remove(&id) else { return String::new() };
+            let limit = Ending::Limit { message: "l".into(), until: None };
+            let ending = if matches!(step, Step::Limit(_)) { limit } else { crash() };
+            let spend = Spend { cost: MicroUsd(7), ..Spend::default() };
+            format!("{:?}", queue.fail(lease, ending, spend, Timestamp::UNIX_EPOCH).await.map_err(error))
+        }
+        Step::Finish(id) => {
+            let Some(lease) = leases.remove(&id) else { return String::new() };
+            format!("{:?}", queue.finish(lease, done(&of(id))).await.map_err(error))
+        }
+        Step::End(id) => format!("{:?}", queue.end(&of(id), Ending::Cancelled).await.map_err(error)),
+        Step::Retry(id) => format!("{:?}", queue.retry(&of(id), Changes::default()).await.map_err(error)),
+        Step::Recover => format!("{:?}", queue.recover().await.unwrap()),
+    }
+}
+
+/// The list without what differs by nature: times and paths.
+async fn picture<Q: Queue>(queue: &Q) -> Vec<String> {
+    let mut list = queue.list().await.unwrap();
+    list.sort_by(|a, b| a.task().cmp(b.task()));
+    let one = |record: &TaskRecord| {
+        let standing = match &record.standing {
+            Standing::Retrying { attempt, .. } => format!("retrying {attempt}"),
+            Standing::Waiting | Standing::Claimed | Standing::Running { .. } | Standing::Ended => {
+                format!("{:?}", record.standing)
+            }
+        };
+        let attempts: Vec<_> = record.attempts.iter().map(|a| (a.n, a.ending.clone(), a.spend.cost)).collect();
+        let outcome = record.outcome.as_ref().map(|o| (o.state, o.attempt, o.cost));
+        format!("{} {standing} {attempts:?} {outcome:?}", record.task())
+    };
+    list.iter().map(one).collect()
+}
+
+/// C25: any sequence of calls has the same answers and leaves the same picture in files as in memory.
+#[test]
+fn c25_files_and_memory_agree_on_random_lives() {
+    use proptest::prelude::*;
+    let id = 0..2_u8;
+    let steps = prop_oneof![
+        id.clone().prop_map(Step::Submit),
+        id.clone().prop_map(Step::Claim),
+        id.clone().prop_map(Step::Claim),
+        id.clone().prop_map(Step::Vanish),
+        id.clone().prop_map(Step::Fail),
+        id.clone().prop_map(Step::Limit),
+        id.clone().prop_map(Step::Finish),
+        id.clone().prop_map(Step::End),
+        id.prop_map(Step::Retry),
+        Just(Step::Recover),
+    ];
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    let config = ProptestConfig { cases: 40, failure_persistence: None, ..ProptestConfig::default() };
+    proptest!(config, |(life in prop::collection::vec(steps, 1..30))| {
+        runtime.block_on(async {
+            let stage = tempfile::tempdir().unwrap();
+            let files = FileQueue::open(Settings::new(stage.path(), agents(), clock())).unwrap();
+            let memory = MemoryQueue::new(agents(), 3, clock()).unwrap();
+            let (mut held, mut held_in_memory) = (BTreeMap::new(), BTreeMap::new());
+            for next in life {
+                let left = step(&files, &mut held, next).await;
+                let right = step(&memory, &mut held_in_memory, next).await;
+                assert_eq!(left, right, "{next:?}");
+                assert_eq!(picture(&files).await, picture(&memory).await, "after {next:?}");
+            }
+        });
+    });
+}

@@ -7,7 +7,6 @@ use std::{
     fmt, io,
     path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
 };
 
 use jiff::Timestamp;
@@ -15,9 +14,13 @@ use tokio::sync::mpsc;
 
 use super::{Change, Changes, Claim, Claimed, Finished, Lease, Queue, QueueError, Spawned, Submitted};
 use crate::model::{
-    AgentName, AttemptRecord, AttemptRef, Clock, CostSource, EndState, Ending, MicroUsd, Outcome, Spend, Standing,
-    TaskId, TaskRecord, TaskRef, TaskSpec, Usage, Verdict, text,
+    AgentName, AttemptRecord, AttemptRef, Clock, EndState, Ending, Outcome, Spend, Standing, TaskId, TaskRecord,
+    TaskRef, TaskSpec, Verdict, text,
 };
+
+mod entry;
+
+use entry::{Attempt, Entry};
 
 /// Changes held for a receiver that is busy; one that is slower misses some.
 const CHANNEL: usize = 65_536;
@@ -39,24 +42,6 @@ struct Shared {
 struct State {
     tasks: BTreeMap<TaskRef, Entry>,
     watches: Vec<mpsc::Sender<Change>>,
-}
-
-#[derive(Debug)]
-struct Entry {
-    spec: TaskSpec,
-    seen_at: Timestamp,
-    claimed: bool,
-    attempts: Vec<Attempt>,
-    /// Attempts up to this number are history.
-    settled: u32,
-    outcome: Option<Outcome>,
-}
-
-#[derive(Debug)]
-struct Attempt {
-    record: AttemptRecord,
-    held: bool,
-    not_before: Option<Timestamp>,
 }
 
 /// A lease on an attempt in memory.
@@ -95,82 +80,6 @@ impl Lease for MemoryLease {
 
 fn log_of(attempt: &AttemptRef) -> String {
     format!("logs/{}/{}.{}.log", attempt.task.agent, attempt.task.id, attempt.n)
-}
-
-impl Entry {
-    fn attempt(&mut self, n: u32) -> Option<&mut Attempt> {
-        self.attempts.iter_mut().find(|attempt| attempt.record.n == n)
-    }
-
-    fn current(&self) -> Option<&Attempt> {
-        self.attempts.last().filter(|attempt| attempt.record.n > self.settled)
-    }
-
-    fn counted(&self) -> u32 {
-        let counts = |a: &&Attempt| a.record.n > self.settled && a.record.ending.as_ref().is_none_or(Ending::counts);
-        u32::try_from(self.attempts.iter().filter(counts).count()).unwrap_or(u32::MAX)
-    }
-
-    fn standing(&self) -> Standing {
-        if self.outcome.is_some() {
-            return Standing::Ended;
-        }
-        if !self.claimed {
-            return Standing::Waiting;
-        }
-        match self.current() {
-            None => Standing::Claimed,
-            Some(attempt) => match attempt.not_before {
-                Some(not_before) => Standing::Retrying { attempt: attempt.record.n, not_before },
-                None if attempt.held => Standing::Running { attempt: attempt.record.n },
-                None => Standing::Claimed,
-            },
-        }
-    }
-
-    fn record(&self) -> TaskRecord {
-        let mut record = TaskRecord::new(self.spec.clone(), self.seen_at);
-        record.spec.title = text::scrub(&record.spec.title).into_owned();
-        record.spec.description = text::scrub(&record.spec.description).into_owned();
-        record.attempts = self.attempts.iter().map(|attempt| attempt.record.clone()).collect();
-        record.standing = self.standing();
-        record.outcome = self.outcome.clone().map(|outcome| outcome.clipped(TaskRecord::TEXT_LIMIT));
-        record
-    }
-
-    /// Puts an outcome in place, earlier attempts added.
-    fn close(&mut self, mut outcome: Outcome, before: u32) {
-        for attempt in self.attempts.iter().filter(|a| a.record.n < before) {
-            outcome.usage += attempt.record.spend.usage;
-            outcome.cost += attempt.record.spend.cost;
-        }
-        if let Some(first) = self.attempts.first() {
-            outcome.started_at = first.record.started_at;
-        }
-        self.outcome = Some(outcome);
-    }
-
-    /// The outcome of a task that no attempt brought to its end.
-    fn outcome_without_attempt(&self, ending: Ending, state: EndState, now: Timestamp) -> Outcome {
-        Outcome {
-            task: self.spec.task.clone(),
-            state,
-            summary: ending.sentence(),
-            ending,
-            attempt: self.attempts.last().map_or(0, |a| a.record.n),
-            findings: Vec::new(),
-            artifacts: Vec::new(),
-            started_at: now,
-            completed_at: now,
-            usage: Usage::default(),
-            cost: MicroUsd::default(),
-            cost_source: CostSource::default(),
-            model: None,
-            session_id: self.attempts.last().and_then(|a| a.record.session_id.clone()),
-            goal: self.spec.goal.clone(),
-            foreign: false,
-        }
-    }
 }
 
 impl MemoryQueue {
@@ -300,8 +209,11 @@ impl Queue for MemoryQueue {
             match entry.standing() {
                 Standing::Ended => return Ok(Err("has ended")),
                 Standing::Running { .. } => return Ok(Err("is running")),
-                Standing::Claimed if entry.current().is_some() => return Ok(Err("is lost and must be recovered")),
+                Standing::Claimed if entry.current().is_some() => entry.mend(now, limit),
                 Standing::Waiting | Standing::Claimed | Standing::Retrying { .. } => {}
+            }
+            if entry.outcome.is_some() {
+                return Ok(Err("has ended"));
             }
             let counted = entry.counted();
             if counted >= entry.spec.max_attempts.unwrap_or(limit) {
@@ -405,6 +317,7 @@ impl Queue for MemoryQueue {
                 }
                 Standing::Waiting | Standing::Claimed | Standing::Retrying { .. } => {}
             }
+            entry.note_loss(now);
             let counted = entry.counted().max(1);
             let state = match ending.verdict(counted, counted) {
                 Verdict::End(state) => state,
@@ -417,6 +330,7 @@ impl Queue for MemoryQueue {
     }
 
     async fn retry(&self, task: &TaskRef, changes: Changes) -> Result<(), QueueError> {
+        let now = self.0.clock.now();
         self.change(task, |entry| {
             let refuse = |state: String| Err(QueueError::State { task: task.clone(), state });
             match entry.standing() {
@@ -424,6 +338,7 @@ impl Queue for MemoryQueue {
                 Standing::Running { attempt } => return refuse(format!("running (attempt {attempt})")),
                 Standing::Ended | Standing::Claimed | Standing::Retrying { .. } => {}
             }
+            entry.note_loss(now);
             entry.settled = entry.attempts.last().map_or(0, |a| a.record.n);
             entry.claimed = false;
             entry.outcome = None;
@@ -457,27 +372,7 @@ impl Queue for MemoryQueue {
         let open = self.state().orphans(limit);
         for task in &open {
             self.change(task, |entry| {
-                let allowed = entry.spec.max_attempts.unwrap_or(limit);
-                let failed = entry.current().and_then(|attempt| attempt.record.ending.clone());
-                if let Some(ending) = failed {
-                    if let Verdict::End(state) = ending.verdict(entry.counted(), allowed) {
-                        let outcome = entry.outcome_without_attempt(ending, state, now);
-                        entry.close(outcome, u32::MAX);
-                    }
-                    return Ok(());
-                }
-                let Some(attempt) = entry.attempts.last_mut().filter(|a| a.record.n > entry.settled) else {
-                    entry.claimed = false;
-                    return Ok(());
-                };
-                let ending = Ending::Lost { message: format!("the worker of attempt {} vanished", attempt.record.n) };
-                attempt.record.ended_at = Some(now);
-                attempt.record.ending = Some(ending.clone());
-                attempt.not_before = Some(now + Duration::from_secs(1));
-                if let Verdict::End(state) = ending.verdict(entry.counted(), allowed) {
-                    let outcome = entry.outcome_without_attempt(ending, state, now);
-                    entry.close(outcome, u32::MAX);
-                }
+                entry.mend(now, limit);
                 Ok(())
             })?;
         }

@@ -136,6 +136,11 @@ pub enum Prerequisites {
 }
 
 impl Task {
+    /// Its last attempt has neither a holder nor an ending: the queue must be mended first.
+    pub fn is_lost(&self) -> bool {
+        self.record.standing == Standing::Claimed && self.record.attempts.last().is_some_and(|a| a.ended_at.is_none())
+    }
+
     /// Ended badly and nobody has acted on it.
     pub fn needs_attention(&self) -> bool {
         !self.looked_at && self.record.outcome.as_ref().is_some_and(|o| State::is_bad(o.state))
@@ -428,7 +433,8 @@ impl Tasks {
         let Some(entry) = self.all.get(task) else { return };
         let was = self.derived.keys.contains_key(task);
         let startable = match &entry.record.standing {
-            Standing::Waiting | Standing::Claimed => true,
+            Standing::Waiting => true,
+            Standing::Claimed => !entry.is_lost(),
             Standing::Retrying { not_before, .. } if *not_before <= now => true,
             Standing::Retrying { not_before, .. } => {
                 self.derived.due.insert((*not_before, task.clone()));
@@ -527,6 +533,9 @@ impl State {
                 self.tasks.changed(*record, held, now);
                 if news {
                     self.announce(&task);
+                }
+                if !held && self.tasks.get(&task).is_some_and(Task::is_lost) {
+                    effects.push(Effect::Recover { task: task.clone() });
                 }
                 self.settle(&task, effects);
                 if let Some(goal) = goal {

@@ -177,6 +177,8 @@ impl World {
         }
         if let Err(error) = self.queue.recover().await {
             tracing::error!(%error, "the queue could not be mended");
+            // The room asks again as long as the task is lost: not faster than a disk can change its mind.
+            tokio::time::sleep(SWEEP).await;
         }
         match self.queue.get(&task).await {
             Ok(record) => Some(Event::Task(TaskEvent::Changed { record: Box::new(record) })),

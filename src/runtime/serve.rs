@@ -513,6 +513,9 @@ impl Room {
             }
         };
         if let Some(event) = event {
+            if let Event::Worker(WorkerEvent::Exited { slot, .. }) = &event {
+                self.world.gateway.revoke(&Identity::Worker(slot.clone()));
+            }
             self.apply(event);
         }
     }

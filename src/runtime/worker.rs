@@ -2,8 +2,14 @@
 
 use std::{path::PathBuf, time::Duration};
 
+use anyhow::Context as _;
 use futures_util::{SinkExt as _, StreamExt as _};
-use tokio::{net::UnixStream, sync::mpsc, task::JoinSet};
+use tokio::{
+    net::UnixStream,
+    signal::unix::{SignalKind, signal},
+    sync::mpsc,
+    task::JoinSet,
+};
 use tokio_util::codec::{Framed, LinesCodec};
 
 use crate::{
@@ -37,11 +43,32 @@ pub async fn run<Q: Queue>(settings: worker::Settings, queue: Q, lock: SlotLock)
         token: None,
     };
     let mut links = JoinSet::new();
+    let mut signals = JoinSet::new();
+    signals.spawn(leave_on_signals(link.orders.clone())?);
     links.spawn(link.keep());
     let farewell = worker::run(settings, queue, inbox, outbox).await?;
     // The last reports are still on their way; the results behind them are on disk already.
     let _late = tokio::time::timeout(Duration::from_secs(2), links.join_next()).await;
     Ok(farewell)
+}
+
+/// TERM, INT and HUP mean what the room's `Leave` means: end the attempt and go.
+fn leave_on_signals(orders: mpsc::Sender<Order>) -> anyhow::Result<impl Future<Output = ()> + Send + 'static> {
+    let listen = |kind| signal(kind).context("could not listen for signals");
+    let (mut term, mut int) = (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
+    let mut hup = listen(SignalKind::hangup())?;
+    Ok(async move {
+        loop {
+            tokio::select! {
+                _ = term.recv() => {}
+                _ = int.recv() => {}
+                _ = hup.recv() => {}
+            }
+            if orders.send(Order::Stop).await.is_err() {
+                return;
+            }
+        }
+    })
 }
 
 struct Link {

@@ -148,10 +148,10 @@ const fn verb(
 
 /// Every verb. Where two share a key, the first that applies wins.
 pub const VERBS: &[Verb] = &[
-    verb(Action::FocusNext, "focus", &["tab"], Place::Everywhere, true, "The keys go to the next pane."),
+    verb(Action::FocusNext, "pane", &["tab"], Place::Everywhere, true, "The keys go to the next pane."),
     verb(
         Action::FocusPrevious,
-        "focus back",
+        "pane before",
         &["shift-tab"],
         Place::Everywhere,
         false,

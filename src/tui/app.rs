@@ -4,34 +4,34 @@
 //! keys come in, wishes go out. Its one surprise: nothing selected by hand means "whatever runs", so a fresh screen
 //! follows the work by itself, and touching anything pins it.
 
-use crossterm::event::{KeyCode, KeyEvent, KeyEventKind, KeyModifiers, MouseButton, MouseEvent, MouseEventKind};
+mod looking;
+mod moving;
+mod ordering;
+mod typing;
+
+use crossterm::event::{KeyEvent, KeyEventKind, MouseButton, MouseEvent, MouseEventKind};
 use jiff::{SignedDuration, Timestamp};
-use nucleo_matcher::{
-    Config, Matcher, Utf32Str,
-    pattern::{CaseMatching, Normalization, Pattern},
-};
+use moving::Travel;
+use nucleo_matcher::{Config, Matcher};
 use ratatui::layout::Position;
 
 use super::{
-    Action, Connection, Entry, Leave, LogTarget, Settings, Wish,
-    action::VERBS,
-    composer::{self, Composer, Typed},
-    draw,
+    Action, Connection, Entry, LogTarget, Settings, Wish,
+    composer::Composer,
     keymap::{self, Chord},
     layout::{self, Layout, Pane, Wanted},
     log::Log,
     popup::Popup,
     text::one_line,
-    theme::Theme,
     views::{
-        Scene, agents,
+        agents,
         log::margin,
         tasks::{self, Row, RowKey},
     },
 };
 use crate::{
-    model::{AgentName, EndState, GoalId, GoalPhase, TaskRef, text::scrub},
-    room::{Answer, Line, Need, Order, State, tasks::Phase},
+    model::{AgentName, text::scrub},
+    room::{Answer, Line, Need, Order, State},
 };
 
 /// The most of a report that is shown.
@@ -263,7 +263,8 @@ impl App {
             return Vec::new();
         }
         self.message = None;
-        let mut wishes = self.route(key, state);
+        let wishes = self.route(key, state);
+        let mut wishes = self.heard(wishes);
         wishes.extend(self.observe(state));
         wishes
     }
@@ -300,9 +301,25 @@ impl App {
 
     /// Does what a verb says.
     pub fn act(&mut self, action: Action, state: &State) -> Vec<Wish> {
-        let mut wishes = self.perform(action, state);
+        let wishes = self.perform(action, state);
+        let mut wishes = self.heard(wishes);
         wishes.extend(self.observe(state));
         wishes
+    }
+
+    /// Refuses orders here while nobody would hear them, so that what was written comes back.
+    fn heard(&mut self, wishes: Vec<Wish>) -> Vec<Wish> {
+        if self.link == Connection::Connected {
+            return wishes;
+        }
+        let reason = "not sent: there is no word from the room";
+        let (orders, rest) = wishes.into_iter().partition::<Vec<_>, _>(|w| matches!(w, Wish::Order(_)));
+        for wish in orders {
+            if let Wish::Order(order) = wish {
+                self.answered(&order, &Answer::Refused { reason: reason.to_owned() });
+            }
+        }
+        rest
     }
 
     fn perform(&mut self, action: Action, state: &State) -> Vec<Wish> {
@@ -550,617 +567,11 @@ impl App {
         (width.saturating_sub(margin(width)).max(1), usize::from(area.height.saturating_sub(2)))
     }
 
-    // Moving.
-
-    fn look_at(&mut self, pane: Pane) {
-        self.focus = pane;
-        match pane {
-            Pane::Agents => self.subject = Subject::Agent,
-            Pane::Tasks => self.subject = Subject::Task,
-            Pane::Limits | Pane::Log | Pane::Orchestrator => {}
-        }
-    }
-
-    fn step(&mut self, forward: bool) {
-        if self.popups.is_empty() {
-            self.look_at(self.focus.step(forward));
-        }
-    }
-
-    fn view(&mut self, pane: Option<Pane>) {
-        self.popups.clear();
-        self.composing = false;
-        self.zoom = pane.is_some();
-        self.look_at(pane.unwrap_or(Pane::Tasks));
-    }
-
-    fn back(&mut self) {
-        if self.popups.pop().is_some() {
-            return;
-        }
-        if self.log.pattern().is_some() {
-            // An empty pattern cannot be wrong.
-            let _ok = self.log.search("");
-        } else if !self.filter.is_empty() {
-            self.filter.clear();
-        } else if self.zoom {
-            self.zoom = false;
-        } else {
-            self.line = None;
-            self.row = None;
-            self.look_at(Pane::Tasks);
-        }
-    }
-
-    fn travel(&mut self, travel: Travel, state: &State) {
-        let height = self.height(state);
-        if let Some(popup) = self.popups.last() {
-            let (len, scene) = (self.popup_len(popup, state), usize::from(self.size.1).saturating_sub(6));
-            match self.popups.last_mut() {
-                Some(Popup::Plan { goal, selected }) => {
-                    let tasks = state.goals.get(goal).and_then(|g| g.plan.as_ref()).map_or(0, |p| p.tasks.len());
-                    *selected = travel.from(*selected, tasks, scene);
-                }
-                Some(popup) => {
-                    if let Some(scroll) = popup.scroll_mut() {
-                        *scroll = travel.from(*scroll, len.saturating_sub(scene) + 1, scene);
-                    }
-                }
-                None => {}
-            }
-            return;
-        }
-        match self.focus {
-            Pane::Tasks => {
-                let all = tasks::all(state, &self.filter);
-                let to = travel.from(self.selected_row(&all), all.len(), height);
-                self.choose(&all, to);
-            }
-            Pane::Agents => {
-                let names = state.agents.names();
-                let to = travel.from(self.selected_agent(state), names.len(), height / agents::ROWS);
-                self.agent = names.get(to).cloned();
-            }
-            Pane::Limits => self.limits_scroll = travel.from(self.limits_scroll, 60, height),
-            Pane::Log => {
-                self.pin(state);
-                let (columns, height) = self.log_size(state);
-                let page = isize::try_from(height.saturating_sub(1).max(1)).unwrap_or(1);
-                match travel {
-                    Travel::Rows(n) => self.log.scroll(n, columns, height),
-                    Travel::Pages(n) => self.log.scroll(n * page, columns, height),
-                    Travel::Start => self.log.to_start(columns, height),
-                    Travel::End => self.log.to_end(),
-                }
-            }
-            Pane::Orchestrator => {
-                if let Some(at) = self.selected_line(state) {
-                    let to = travel.from(at, state.lines.len(), height);
-                    // At the end it follows what is said next.
-                    self.line = state.lines.get(to).filter(|_| to + 1 < state.lines.len()).cloned();
-                }
-            }
-        }
-    }
-
-    fn height(&self, state: &State) -> usize {
-        let area = self.layout(state).and_then(|l| l.pane(self.focus)).unwrap_or_default();
-        usize::from(area.height.saturating_sub(3)).max(1)
-    }
-
-    fn popup_len(&self, popup: &Popup, state: &State) -> usize {
-        let scene = Scene { state, app: self, now: state.now, theme: Theme::new(false) };
-        draw::page(&scene, popup, self.size).map_or(0, |p| p.lines.len())
-    }
-
-    fn choose(&mut self, rows: &[Row<'_>], at: usize) {
-        if let Some(row) = rows.get(at) {
-            self.row = Some(row.key());
-            self.row_at = at;
-            self.subject = Subject::Task;
-        }
-    }
-
-    /// Keeps what is shown where it is, although nobody chose it by hand.
-    fn pin(&mut self, state: &State) {
-        match self.subject {
-            Subject::Task if self.row.is_none() => {
-                let all = tasks::all(state, &self.filter);
-                let at = self.selected_row(&all);
-                self.choose(&all, at);
-            }
-            Subject::Agent if self.agent.is_none() => {
-                self.agent = state.agents.names().first().cloned();
-            }
-            Subject::Task | Subject::Agent => {}
-        }
-    }
-
-    /// The task the log and the verbs are about.
-    fn subject(&self, state: &State) -> Option<TaskRef> {
-        if let Some(task) = self.popups.iter().rev().find_map(|p| match p {
-            Popup::Task { task, .. } => Some(task),
-            Popup::Help { .. }
-            | Popup::Palette { .. }
-            | Popup::Leave { .. }
-            | Popup::Confirm { .. }
-            | Popup::Plan { .. }
-            | Popup::Agent { .. }
-            | Popup::Report { .. }
-            | Popup::Search { .. } => None,
-        }) {
-            return Some(task.clone());
-        }
-        match self.subject {
-            Subject::Task => self.chosen_task(state),
-            Subject::Agent => {
-                let agent = state.agents.iter().nth(self.selected_agent(state))?;
-                let held = agent.slots.iter().filter_map(|s| s.held.as_ref()).max_by_key(|h| h.since);
-                held.map(|h| h.task.clone()).or_else(|| {
-                    let of = state.tasks.iter().filter(|t| t.record.task().agent == *agent.name());
-                    let last =
-                        of.filter_map(|t| Some((t.record.attempts.last()?.started_at, t))).max_by_key(|(at, _)| *at);
-                    last.map(|(_, t)| t.record.task().clone())
-                })
-            }
-        }
-    }
-
-    fn chosen_task(&self, state: &State) -> Option<TaskRef> {
-        if let Some(RowKey::Task(task)) = &self.row
-            && state.tasks.get(task).is_some()
-        {
-            return Some(task.clone());
-        }
-        let all = tasks::all(state, &self.filter);
-        match all.get(self.selected_row(&all))? {
-            Row::Task(task, _) => Some(task.record.task().clone()),
-            Row::Rejected(_) => None,
-        }
-    }
-
-    fn next_need(&mut self, state: &State) {
-        let needs = state.needs_you();
-        let at = self.need.as_ref().and_then(|need| needs.iter().position(|n| n == need));
-        let next = at.map_or(0, |at| (at + 1) % needs.len().max(1));
-        let Some(need) = needs.get(next).cloned() else {
-            return self.say("nothing waits for you", false);
-        };
-        self.popups.clear();
-        self.composing = false;
-        match &need {
-            Need::Plan(goal) => self.open_plan(goal.clone()),
-            Need::Failed(task) => {
-                self.filter.clear();
-                self.row = Some(RowKey::Task(task.clone()));
-                self.look_at(Pane::Tasks);
-                self.popups.push(Popup::Task { task: task.clone(), scroll: 0 });
-            }
-        }
-        self.need = Some(need);
-    }
-
-    // Looking.
-
-    fn open_plan(&mut self, goal: GoalId) {
-        self.popups.retain(|p| !matches!(p, Popup::Plan { .. }));
-        self.popups.push(Popup::Plan { goal, selected: 0 });
-    }
-
-    fn open(&mut self, state: &State) -> Vec<Wish> {
-        match self.popups.last() {
-            Some(Popup::Plan { goal, selected }) => {
-                let task = state.goals.get(goal).filter(|g| g.published).and_then(|g| {
-                    let tasks = &g.plan.as_ref()?.tasks;
-                    tasks.get((*selected).min(tasks.len().saturating_sub(1)))?.reference(&g.id)
-                });
-                match task.filter(|t| state.tasks.get(t).is_some()) {
-                    Some(task) => self.popups.push(Popup::Task { task, scroll: 0 }),
-                    None => self.say("this task is not in the queue", true),
-                }
-                return Vec::new();
-            }
-            Some(
-                Popup::Help { .. }
-                | Popup::Palette { .. }
-                | Popup::Leave { .. }
-                | Popup::Confirm { .. }
-                | Popup::Task { .. }
-                | Popup::Agent { .. }
-                | Popup::Report { .. }
-                | Popup::Search { .. },
-            ) => return Vec::new(),
-            None => {}
-        }
-        match self.focus {
-            Pane::Tasks | Pane::Log => {
-                if let Some(task) = self.subject(state) {
-                    self.popups.push(Popup::Task { task, scroll: 0 });
-                } else {
-                    let all = tasks::all(state, &self.filter);
-                    if let Some(Row::Rejected(file)) = all.get(self.selected_row(&all)) {
-                        self.say(&format!("{}: {}", file.path, file.reason), true);
-                    } else if let Some(goal) = state.goals.iter().find(|g| g.needs_approval()) {
-                        self.open_plan(goal.id.clone());
-                    }
-                }
-            }
-            Pane::Agents => {
-                if let Some(agent) = state.agents.iter().nth(self.selected_agent(state)) {
-                    self.popups.push(Popup::Agent { agent: agent.name().clone(), scroll: 0 });
-                }
-            }
-            Pane::Limits => self.zoom = !self.zoom,
-            Pane::Orchestrator => {
-                let line = self.selected_line(state).and_then(|at| state.lines.get(at));
-                match line.and_then(|l| l.goal.as_ref()).and_then(|g| state.goals.get(g)) {
-                    Some(goal) => match &goal.report {
-                        Some(path) => return self.show_report(&goal.id.clone(), &path.clone()),
-                        None => self.open_plan(goal.id.clone()),
-                    },
-                    None => self.say("this line belongs to no goal", true),
-                }
-            }
-        }
-        Vec::new()
-    }
-
-    fn open_report(&mut self, state: &State) -> Vec<Wish> {
-        let of = match self.popups.last() {
-            Some(Popup::Plan { goal, .. }) => {
-                state.goals.get(goal).and_then(|g| Some((g.id.clone(), g.report.clone()?)))
-            }
-            Some(_) | None => None,
-        };
-        let newest = || state.goals.iter().rev().find_map(|g| Some((g.id.clone(), g.report.clone()?)));
-        if let Some((goal, path)) = of.or_else(newest) {
-            self.show_report(&goal, &path)
-        } else {
-            self.say("no goal has a report yet", true);
-            Vec::new()
-        }
-    }
-
-    fn show_report(&mut self, goal: &GoalId, path: &str) -> Vec<Wish> {
-        self.popups.retain(|p| !matches!(p, Popup::Report { .. }));
-        self.popups.push(Popup::Report { goal: goal.clone(), path: path.to_owned(), text: None, scroll: 0 });
-        vec![Wish::ReadReport { path: path.to_owned() }]
-    }
-
-    fn copy(&mut self, state: &State) -> Vec<Wish> {
-        let text = match self.popups.last() {
-            Some(Popup::Report { text: Some(Ok(text)), .. }) => Some(text.clone()),
-            Some(Popup::Plan { goal, .. }) => state.goals.get(goal).map(|g| g.text.clone()),
-            Some(Popup::Task { task, .. }) => {
-                let outcome = state.tasks.get(task).and_then(|t| t.record.outcome.as_ref());
-                Some(outcome.map_or_else(|| task.to_string(), |o| o.summary.clone()))
-            }
-            Some(_) => None,
-            None => self.subject(state).map(|t| t.to_string()),
-        };
-        if let Some(text) = text {
-            self.say("copied", false);
-            vec![Wish::Copy(text)]
-        } else {
-            self.say("there is nothing to copy here", true);
-            Vec::new()
-        }
-    }
-
-    // Ordering.
-
-    /// The goal the verbs are about, if the operator looks at one.
-    fn goal_here(&self, state: &State) -> Option<GoalId> {
-        match self.popups.last() {
-            Some(Popup::Plan { goal, .. } | Popup::Report { goal, .. }) => return Some(goal.clone()),
-            Some(_) => return None,
-            None => {}
-        }
-        if self.focus == Pane::Orchestrator {
-            let line = self.selected_line(state).and_then(|at| state.lines.get(at));
-            return line.and_then(|l| l.goal.clone());
-        }
-        None
-    }
-
-    fn plan_here(&mut self, state: &State) -> Option<GoalId> {
-        let here = self.goal_here(state).filter(|g| state.goals.get(g).is_some_and(crate::room::Goal::needs_approval));
-        if here.is_some() {
-            return here;
-        }
-        let mut waiting = state.goals.iter().filter(|g| g.needs_approval());
-        match (waiting.next(), waiting.next()) {
-            (None, _) => {
-                self.say("no plan waits for approval", true);
-                None
-            }
-            (Some(goal), None) => Some(goal.id.clone()),
-            (Some(goal), Some(_)) => {
-                // Several wait: show which one before saying yes to it.
-                self.open_plan(goal.id.clone());
-                None
-            }
-        }
-    }
-
-    fn approve(&mut self, state: &State) -> Vec<Wish> {
-        let Some(goal) = self.plan_here(state) else { return Vec::new() };
-        self.popups.retain(|p| !matches!(p, Popup::Plan { .. }));
-        vec![Wish::Order(Order::Approve { goal })]
-    }
-
-    fn deny(&mut self, state: &State) {
-        if let Some(goal) = self.plan_here(state) {
-            let question = format!("Deny the plan of {goal}? The goal ends there.");
-            self.popups.push(Popup::Confirm { question, order: Order::Deny { goal } });
-        }
-    }
-
-    fn retry(&mut self, state: &State) -> Vec<Wish> {
-        let Some(task) = self.subject(state) else {
-            self.say("no task is selected", true);
-            return Vec::new();
-        };
-        let Some(entry) = state.tasks.get(&task) else { return Vec::new() };
-        let order = Order::Retry { task: task.clone(), description: None };
-        match state.tasks.phase(entry) {
-            Phase::Failed | Phase::Dropped | Phase::Retrying => return vec![Wish::Order(order)],
-            Phase::Done => {
-                let question = format!("Run {task} again? It is done; its result makes room for a new one.");
-                self.popups.push(Popup::Confirm { question, order });
-            }
-            phase @ (Phase::Running | Phase::Ready | Phase::Waiting) => {
-                self.say(&format!("{task} is {}: there is nothing to retry", phase.word()), true);
-            }
-        }
-        Vec::new()
-    }
-
-    fn cancel(&mut self, state: &State) {
-        if let Some(goal) = self.goal_here(state).and_then(|g| state.goals.get(&g)) {
-            return match &goal.phase {
-                GoalPhase::Ended { .. } => self.say(&format!("{} is over: {}", goal.id, goal.phase.word()), true),
-                GoalPhase::Planning { .. }
-                | GoalPhase::AwaitingApproval
-                | GoalPhase::Running
-                | GoalPhase::Synthesising => {
-                    let open = goal.tasks.iter().filter_map(|t| state.tasks.get(t));
-                    let open = open.filter(|t| t.record.outcome.is_none()).count();
-                    let tasks = super::text::many(open, "task");
-                    let question = format!("End goal {} and {tasks} that have not ended?", goal.id);
-                    self.popups.push(Popup::Confirm { question, order: Order::CancelGoal { goal: goal.id.clone() } });
-                }
-            };
-        }
-        let Some(task) = self.subject(state) else { return self.say("no task is selected", true) };
-        let Some(entry) = state.tasks.get(&task) else { return };
-        if let Some(outcome) = &entry.record.outcome {
-            let word = if outcome.state == EndState::Done { "done" } else { outcome.state.word() };
-            return self.say(&format!("{task} has ended already: {word}"), true);
-        }
-        let what = match state.tasks.phase(entry) {
-            Phase::Running => "Its attempt is ended with everything it started.",
-            Phase::Failed | Phase::Ready | Phase::Retrying | Phase::Waiting | Phase::Done | Phase::Dropped => {
-                "It will not start; what depends on it is skipped."
-            }
-        };
-        let question = format!("Cancel {task}? {what}");
-        self.popups.push(Popup::Confirm { question, order: Order::Cancel { task } });
-    }
-
-    fn pause(&mut self, state: &State) -> Vec<Wish> {
-        let name = match self.popups.last() {
-            Some(Popup::Agent { agent, .. }) => Some(agent.clone()),
-            Some(_) | None if self.focus == Pane::Agents => {
-                state.agents.iter().nth(self.selected_agent(state)).map(|a| a.name().clone())
-            }
-            Some(_) | None => self.subject(state).map(|t| t.agent),
-        };
-        match name.and_then(|n| state.agents.get(&n)) {
-            Some(agent) if agent.paused => vec![Wish::Order(Order::Resume { agent: agent.name().clone() })],
-            Some(agent) => vec![Wish::Order(Order::Pause { agent: agent.name().clone() })],
-            None => {
-                self.say("no agent is selected", true);
-                Vec::new()
-            }
-        }
-    }
-
-    // Writing.
-
-    fn compose_key(&mut self, key: KeyEvent, state: &State) -> Vec<Wish> {
-        match self.composer.key(key) {
-            Typed::Edited => {}
-            Typed::Leave => self.composing = false,
-            Typed::Tab(forward) => {
-                self.composing = false;
-                self.look_at(self.focus.step(forward));
-            }
-            Typed::Send => match composer::order(&self.composer.text(), state) {
-                Ok(order) => {
-                    self.composer.take();
-                    // The next thing wanted is a yes to the plan, and that is a key, not a letter of another goal.
-                    self.composing = false;
-                    return vec![Wish::Order(order)];
-                }
-                Err(why) => self.say(&why, true),
-            },
-        }
-        Vec::new()
-    }
-
-    fn search_key(&mut self, chord: Chord, state: &State) -> Vec<Wish> {
-        let Some(Popup::Search { query, tasks }) = self.popups.last_mut() else { return Vec::new() };
-        match chord.code {
-            KeyCode::Esc => {
-                if *tasks {
-                    self.filter.clear();
-                }
-                self.popups.pop();
-            }
-            KeyCode::Enter => {
-                let (query, tasks) = (std::mem::take(query), *tasks);
-                self.popups.pop();
-                if tasks {
-                    self.filter = query;
-                    return Vec::new();
-                }
-                match self.log.search(&query) {
-                    Err(why) => {
-                        let why = why.to_string();
-                        let last = why.lines().last().unwrap_or_default().trim().to_owned();
-                        self.say(&format!("not a pattern: {last}"), true);
-                    }
-                    Ok(()) if query.is_empty() => {}
-                    // The newest hit first: it is the one nearest to what is on screen.
-                    Ok(()) => self.hit(false, state),
-                }
-            }
-            KeyCode::Backspace => {
-                query.pop();
-            }
-            KeyCode::Char('u') if chord.modifiers == KeyModifiers::CONTROL => query.clear(),
-            KeyCode::Char(c) if chord.modifiers.is_empty() && query.len() < 500 && !c.is_control() => query.push(c),
-            _ => {}
-        }
-        // The tasks narrow while the text is typed.
-        if let Some(Popup::Search { query, tasks: true }) = self.popups.last() {
-            self.filter.clone_from(query);
-        }
-        Vec::new()
-    }
-
-    fn hit(&mut self, forward: bool, state: &State) {
-        self.pin(state);
-        let (columns, height) = self.log_size(state);
-        if !self.log.next_hit(forward, columns, height) {
-            self.say("nothing matches", true);
-        }
-    }
-
-    fn palette_key(&mut self, chord: Chord, state: &State) -> Vec<Wish> {
-        let Some(Popup::Palette { query, hits, selected }) = self.popups.last_mut() else { return Vec::new() };
-        match chord.code {
-            KeyCode::Esc => {
-                self.popups.pop();
-            }
-            KeyCode::Enter => {
-                let action = hits.get(*selected).and_then(|n| VERBS.get(*n)).map(|v| v.action);
-                self.popups.pop();
-                return action.map(|a| self.perform(a, state)).unwrap_or_default();
-            }
-            KeyCode::Up => *selected = selected.saturating_sub(1),
-            KeyCode::Down | KeyCode::Tab => *selected = (*selected + 1).min(hits.len().saturating_sub(1)),
-            KeyCode::Backspace if query.pop().is_none() => {
-                self.popups.pop();
-            }
-            KeyCode::Backspace => self.refresh_palette(),
-            KeyCode::Char('u') if chord.modifiers == KeyModifiers::CONTROL => {
-                query.clear();
-                self.refresh_palette();
-            }
-            KeyCode::Char(c) if chord.modifiers.is_empty() && query.len() < 200 && !c.is_control() => {
-                query.push(c);
-                self.refresh_palette();
-            }
-            _ => {}
-        }
-        Vec::new()
-    }
-
-    fn refresh_palette(&mut self) {
-        let Some(Popup::Palette { query, hits, selected }) = self.popups.last_mut() else { return };
-        let pattern = Pattern::parse(query, CaseMatching::Ignore, Normalization::Smart);
-        let mut letters = Vec::new();
-        let mut scored: Vec<(u32, usize)> = VERBS
-            .iter()
-            .enumerate()
-            .filter_map(|(n, verb)| {
-                let by_name = pattern.score(Utf32Str::new(verb.name, &mut letters), &mut self.matcher);
-                let by_help = pattern.score(Utf32Str::new(verb.help, &mut letters), &mut self.matcher);
-                // A name is worth more than a word in the sentence.
-                by_name.map(|s| s * 4 + 1_000).max(by_help).map(|s| (s, n))
-            })
-            .collect();
-        if !query.is_empty() {
-            scored.sort_by_key(|(score, n)| (std::cmp::Reverse(*score), *n));
-        }
-        *hits = scored.into_iter().map(|(_, n)| n).collect();
-        *selected = 0;
-    }
-
-    // Leaving.
-
-    fn leave(&mut self) -> Vec<Wish> {
-        // A second Ctrl+C takes the default: the agents go on.
-        if matches!(self.popups.last(), Some(Popup::Leave { .. })) {
-            return vec![Wish::Quit(Leave::Detach)];
-        }
-        self.popups.push(Popup::Leave { stop: false });
-        Vec::new()
-    }
-
-    fn leave_key(&mut self, chord: Chord, stop: bool) -> Vec<Wish> {
-        match chord.code {
-            KeyCode::Esc | KeyCode::Char('n') => {
-                self.popups.pop();
-            }
-            KeyCode::Enter if stop => return vec![Wish::Quit(Leave::StopEverything)],
-            KeyCode::Enter | KeyCode::Char('d' | 'q') => return vec![Wish::Quit(Leave::Detach)],
-            KeyCode::Char('s') => return vec![Wish::Quit(Leave::StopEverything)],
-            KeyCode::Up | KeyCode::Down | KeyCode::Tab | KeyCode::BackTab | KeyCode::Char('j' | 'k') => {
-                if let Some(Popup::Leave { stop }) = self.popups.last_mut() {
-                    *stop = !*stop;
-                }
-            }
-            _ => {}
-        }
-        Vec::new()
-    }
-
-    fn confirm_key(&mut self, chord: Chord) -> Vec<Wish> {
-        match chord.code {
-            KeyCode::Char('y') => {
-                if let Some(Popup::Confirm { order, .. }) = self.popups.pop() {
-                    self.popups.retain(|p| !matches!(p, Popup::Plan { .. }));
-                    return vec![Wish::Order(order)];
-                }
-            }
-            KeyCode::Esc | KeyCode::Char('n' | 'q') => {
-                self.popups.pop();
-            }
-            _ => {}
-        }
-        Vec::new()
-    }
-
     /// Whether something on screen counts seconds, so that it should be drawn again each second; otherwise the clock
     /// alone moves, once a minute.
     pub fn ticks(&self, state: &State) -> bool {
         state.agents.running() > 0
             || state.next_wake().is_some()
             || state.goals.current().is_some_and(|g| !g.phase.is_over())
-    }
-}
-
-/// A way through a list.
-#[derive(Debug, Clone, Copy)]
-enum Travel {
-    Rows(isize),
-    Pages(isize),
-    Start,
-    End,
-}
-
-impl Travel {
-    fn from(self, at: usize, len: usize, height: usize) -> usize {
-        let last = len.saturating_sub(1);
-        let page = isize::try_from(height.max(2) - 1).unwrap_or(1);
-        match self {
-            Self::Rows(n) => at.saturating_add_signed(n).min(last),
-            Self::Pages(n) => at.saturating_add_signed(n * page).min(last),
-            Self::Start => 0,
-            Self::End => last,
-        }
     }
 }

@@ -384,6 +384,8 @@ fn lines(entry: &Entry, columns: usize) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn entry(text: impl Into<String>) -> Entry {
@@ -465,6 +467,32 @@ mod tests {
         assert_eq!(shown(&log, 2), ["line 80", "line 90"]);
         log.scroll(-1, 20, 2);
         assert_eq!(shown(&log, 2), ["line 70", "line 80"]);
+    }
+
+    proptest! {
+        #[test]
+        fn the_view_is_full_wherever_it_stands(
+            texts in proptest::collection::vec("[a-z日 \n]{0,60}", 0..30),
+            moves in proptest::collection::vec((0..9, -40_isize..40), 0..30),
+            columns in 1_usize..50, height in 0_usize..20,
+        ) {
+            let mut log = Log::default();
+            let mut more = texts.iter().cycle();
+            log.append(texts.iter().map(entry).collect());
+            log.search("a").unwrap();
+            for (what, n) in moves {
+                match what {
+                    0 => log.to_start(columns, height),
+                    1 => log.to_end(),
+                    2 => log.toggle_follow(columns, height),
+                    3 => { log.next_hit(n > 0, columns, height); }
+                    4 => log.append(more.next().map(entry).into_iter().collect()),
+                    _ => log.scroll(n, columns, height),
+                }
+                let all: usize = log.entries.iter().map(|e| lines(e, columns).len()).sum();
+                prop_assert_eq!(log.view(columns, height).len(), all.min(height));
+            }
+        }
     }
 
     #[test]

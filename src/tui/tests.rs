@@ -222,6 +222,18 @@ fn what_the_room_refused_is_not_lost() {
 }
 
 #[test]
+fn a_goal_is_not_lost_with_the_room() {
+    let stage = Stage::open();
+    let mut app = fresh(WIDE);
+    app.connection(Connection::Lost { since: at(3), why: String::new() });
+    app.compose("Announce recital week");
+    assert_eq!(orders(press(&mut app, &stage.state, "enter")), []);
+    assert_eq!(app.composer().text(), "Announce recital week");
+    app.connection(Connection::Connected);
+    assert_eq!(orders(press(&mut app, &stage.state, "g enter")).len(), 1);
+}
+
+#[test]
 fn cancel_names_the_task_and_asks_once() {
     let stage = sample::running();
     let mut app = looking(&stage, WIDE);
@@ -327,7 +339,8 @@ fn a_scrolled_back_log_is_not_taken_away_by_the_next_attempt() {
     stage.fail(130, "marie/eval-junior", crate::model::Ending::Signal { signal: 9 }, 1);
     stage.start(132, "marie/eval-senior", "thinking");
     stage.end(133, "marie/eval-senior", crate::model::EndState::Done, crate::model::Ending::Done, "Well.");
-    stage.start(134, "marie/eval-junior", "thinking");
+    stage.tell(134, room::Event::TimeCame);
+    stage.start(135, "marie/eval-junior", "thinking");
     assert_eq!(app.observe(&stage.state), []);
     assert_eq!(app.log().target(), Some(&target));
     let wishes = press(&mut app, &stage.state, "f");
@@ -576,6 +589,7 @@ proptest! {
     fn no_size_and_no_keys_make_it_panic(
         keys in proptest::collection::vec(0..KEYS.len(), 0..40),
         sizes in proptest::collection::vec((1_u16..200, 1_u16..80), 1..6),
+        pastes in proptest::collection::vec("\\PC{0,40}|[\\x00-\\x7f日é👩\u{200d}\u{301}ﾞ]{0,60}", 0..4),
         room in 0..4, ascii: bool,
     ) {
         let stage = match room {
@@ -588,6 +602,9 @@ proptest! {
         for (n, key) in keys.iter().enumerate() {
             let size = sizes[n % sizes.len()];
             app.resize(size.0, size.1);
+            if let Some(paste) = pastes.get(n / 7).filter(|_| n % 7 == 0) {
+                app.paste(paste);
+            }
             for wish in press(&mut app, &stage.state, KEYS[*key]) {
                 if let Wish::ReadLog(Some(target)) = wish {
                     app.log_appended(&target, entries());

@@ -30,7 +30,10 @@ use crate::{
         self, Exit, Finding, Job, Launch, Reader, Session, exec,
         tree::{self, Grace, Tree},
     },
-    model::{Activity, AttemptRef, CostSource, EndState, Ending, Outcome, Report, Spend, TaskSpec, Verdict, text},
+    ledger::Prices,
+    model::{
+        Activity, AttemptRef, CostSource, EndState, Ending, MicroUsd, Outcome, Report, Spend, TaskSpec, Verdict, text,
+    },
     orchestrator::brief,
     queue::{Claim, Lease as _, Queue, Spawned},
 };
@@ -481,6 +484,7 @@ fn outcome(
     artifacts: Vec<crate::model::Artifact>,
     (started_at, completed_at): (Timestamp, Timestamp),
 ) -> Outcome {
+    let (cost, cost_source) = cost(&finding, completed_at);
     let summary = if ending == Ending::Done { finding.summary } else { ending.sentence() };
     let mut findings = listed_findings(&summary);
     findings.extend(finding.permission_denials.iter().map(|tool| format!("was not allowed to use {tool}")));
@@ -495,12 +499,23 @@ fn outcome(
         started_at,
         completed_at,
         usage: finding.spend.usage,
-        cost: finding.spend.cost,
-        cost_source: if finding.cost_reported { CostSource::Reported } else { CostSource::Estimated },
+        cost,
+        cost_source,
         model: finding.model.or(spec.model),
         session_id: finding.session_id,
         goal: spec.goal,
         foreign: false,
+    }
+}
+
+/// What the attempt cost: the server's counts at our own prices; the engine's word only where the model has no price.
+fn cost(finding: &Finding, at: Timestamp) -> (MicroUsd, CostSource) {
+    let priced = finding.model.as_ref().map(|model| Prices::embedded().cost(model, &finding.spend.usage, at));
+    match priced {
+        Some(priced) if !priced.estimated && finding.spend.usage.total() > 0 => (priced.cost, CostSource::Measured),
+        _ if finding.cost_reported => (finding.spend.cost, CostSource::Reported),
+        Some(priced) => (priced.cost, CostSource::Estimated),
+        None => (finding.spend.cost, CostSource::Estimated),
     }
 }
 

@@ -79,6 +79,7 @@ fn kind(path: &Path, meta: &fs::Metadata) -> String {
     let kind = meta.file_type();
     if kind.is_symlink() {
         let target = fs::read_link(path).map_or_else(|_| "?".to_owned(), |t| t.to_string_lossy().into_owned());
+        let target = crate::model::text::first_line(&target, 200);
         return format!("symlink to {target}");
     }
     match (kind.is_fifo(), kind.is_socket()) {

@@ -23,7 +23,7 @@ use super::{
     watch::{Folder, Hints},
 };
 use crate::{
-    model::{AgentName, Rejected, Standing, TaskRecord, TaskRef, TaskSpec},
+    model::{AgentName, Rejected, Standing, TaskRecord, TaskRef, TaskSpec, text::scrub},
     queue::{Change, QueueError},
 };
 
@@ -235,7 +235,7 @@ impl Notice {
         let paths: Vec<String> = self.listed.keys().filter(|path| is_gone(path)).cloned().collect();
         for path in paths {
             self.listed.remove(&path);
-            self.say(Change::RejectedGone(path));
+            self.say(Change::RejectedGone(scrub(&path).into_owned()));
         }
     }
 
@@ -244,7 +244,8 @@ impl Notice {
         let same = self.listed.get(&rejected.path).is_some_and(|known| known.reason == rejected.reason);
         if !same {
             self.listed.insert(rejected.path.clone(), rejected.clone());
-            self.say(Change::Rejected(rejected));
+            let path = scrub(&rejected.path).into_owned();
+            self.say(Change::Rejected(Rejected { path, ..rejected }));
         }
     }
 
@@ -422,27 +423,7 @@ impl Notice {
     /// Lists what lies in `tasks/` and belongs to nobody.
     fn list_root(&mut self) {
         let root = self.store.layout.all_tasks();
-        let Some(names) = Self::noted(disk::names(&root)) else { return };
-        let agents: Vec<&str> = self.store.settings.agents.iter().map(AgentName::as_str).collect();
-        let mut strays = HashMap::new();
-        for name in names {
-            let text = name.to_string_lossy().into_owned();
-            let path = root.join(&name);
-            if text.starts_with('.') || agents.contains(&text.as_str()) {
-                continue;
-            }
-            let text = crate::model::text::scrub(&text).into_owned();
-            if !path.is_dir() {
-                strays.insert(path, format!("tasks/{text} is not in a worker's folder ({}).", agents.join(", ")));
-                continue;
-            }
-            let inside = disk::names(&path).unwrap_or_default();
-            let count = inside.iter().filter(|name| !is_ignored(name)).count();
-            if count > 0 {
-                let tasks = if count == 1 { "task" } else { "tasks" };
-                strays.insert(path, format!("{count} {tasks} waiting for '{text}', no such worker"));
-            }
-        }
+        let Some(strays) = Self::noted(self.store.strays()) else { return };
         let prefix = format!("{}/", self.store.layout.shown(&root));
         let shown: HashSet<String> = strays.keys().map(|path| self.store.layout.shown(path)).collect();
         self.unlist(|path| path.strip_prefix(&prefix).is_some_and(|rest| !rest.contains('/')) && !shown.contains(path));

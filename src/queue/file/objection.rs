@@ -1,14 +1,14 @@
 //! Whether a well-formed file may become a task, and the ids that are taken already.
 
-use std::ffi::OsStr;
+use std::{collections::HashMap, ffi::OsStr, path::PathBuf};
 
 use super::{
     derive::Place,
     disk::{self, Stamp},
-    store::Store,
+    store::{Store, is_ignored},
 };
 use crate::{
-    model::{AgentName, Standing, TaskId, TaskRecord, TaskRef, TaskSpec},
+    model::{AgentName, Standing, TaskId, TaskRecord, TaskRef, TaskSpec, text::scrub},
     queue::QueueError,
 };
 
@@ -48,6 +48,33 @@ impl Store {
         }
         let state = self.record(task)?.map_or_else(|| "over".to_owned(), |record| standing_words(&record));
         Ok(Some(format!("Already accepted; it is {state}.")))
+    }
+
+    /// What lies in `tasks/` and belongs to nobody, and why.
+    pub(super) fn strays(&self) -> Result<HashMap<PathBuf, String>, QueueError> {
+        let root = self.layout.all_tasks();
+        let names = disk::names(&root)?;
+        let agents: Vec<&str> = self.settings.agents.iter().map(AgentName::as_str).collect();
+        let mut strays = HashMap::new();
+        for name in names {
+            let text = name.to_string_lossy().into_owned();
+            let path = root.join(&name);
+            if text.starts_with('.') || agents.contains(&text.as_str()) {
+                continue;
+            }
+            let text = scrub(&text).into_owned();
+            if !path.is_dir() {
+                strays.insert(path, format!("tasks/{text} is not in a worker's folder ({}).", agents.join(", ")));
+                continue;
+            }
+            let inside = disk::names(&path).unwrap_or_default();
+            let count = inside.iter().filter(|name| !is_ignored(name)).count();
+            if count > 0 {
+                let tasks = if count == 1 { "task" } else { "tasks" };
+                strays.insert(path, format!("{count} {tasks} waiting for '{text}', no such worker"));
+            }
+        }
+        Ok(strays)
     }
 
     /// The ids in `.claimed/`.

@@ -109,7 +109,10 @@ pub(super) fn write(outcome: &Outcome) -> Vec<u8> {
 /// Reads the file `{stem}.json` of `results/{agent}/`; `modified` stands in for a time the file does not tell.
 pub(super) fn read(bytes: &[u8], agent: &crate::model::AgentName, stem: &str, modified: Timestamp) -> Reading {
     let map = match strict::object(bytes) {
-        Ok(map) => Source(map),
+        Ok(mut map) => {
+            map.values_mut().for_each(clean_all);
+            Source(map)
+        }
         Err(fault) => return Reading::Bad(fault.sentence),
     };
     let id = match map.text(&["task_id", "id"]) {
@@ -159,6 +162,20 @@ fn usage(value: &Value) -> Usage {
 /// A text from outside, harmless.
 fn clean(text: &str) -> String {
     scrub(text.trim()).into_owned()
+}
+
+/// Makes every text within a value harmless.
+fn clean_all(value: &mut Value) {
+    match value {
+        Value::String(text) => {
+            if let std::borrow::Cow::Owned(clean) = scrub(text) {
+                *text = clean;
+            }
+        }
+        Value::Array(list) => list.iter_mut().for_each(clean_all),
+        Value::Object(map) => map.values_mut().for_each(clean_all),
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
+    }
 }
 
 /// Anything as one line of text: texts as they are, the rest as JSON.
@@ -373,6 +390,14 @@ mod tests {
         assert_eq!(object.task.id.as_str(), "sec-001");
         let text = result("{\"status\":\"done\",\"findings\":\"plain \\u001b[31mred\"}");
         assert_eq!(text.summary, "plain red");
+    }
+
+    #[test]
+    fn escape_sequences_leave_no_field() {
+        let text = "{\"status\":\"failed\",\"ending\":{\"kind\":\"reported\",\"message\":\"\\u001b[2Jno\"},\"model\":\"a\\u0007b\"}";
+        let read = result(text);
+        assert_eq!(read.ending, Ending::Reported { message: "no".into() });
+        assert_eq!(read.model.as_deref(), Some("ab"));
     }
 
     #[test]

@@ -370,6 +370,9 @@ impl Store {
             Place::Nowhere if !ended && known.each.is_empty() => return Err(QueueError::Unknown(task.clone())),
             Place::Inbox(_) | Place::Nowhere | Place::Claimed | Place::Over(_) => {}
         }
+        if let Some(current) = known.current().filter(|current| current.exit.is_none()) {
+            self.end_lost(&task.attempt(current.n), None)?;
+        }
         // History first: from here on nobody publishes the old attempts again, wherever this is cut short.
         if known.last() > known.settled {
             attempts::settle(&self.layout, task, known.last())?;

@@ -37,11 +37,21 @@ pub(super) struct Store {
     outcomes: Cache<Arc<Reading>>,
     /// Which file of an inbox holds which task, where the names differ or a listing has shown it.
     names: Mutex<HashMap<TaskRef, String>>,
-    /// How many wait per agent, as last counted, and how often that was used.
-    pub(super) waiting: Mutex<HashMap<AgentName, (usize, usize)>>,
+    /// How many wait per agent, as last counted.
+    pub(super) waiting: Mutex<HashMap<AgentName, Count>>,
 }
 
 type Cache<T> = Mutex<HashMap<std::path::PathBuf, (Stamp, T)>>;
+
+/// A count of waiting files.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Count {
+    pub(super) waiting: usize,
+    /// How often it was relied on.
+    pub(super) uses: usize,
+    /// The inbox's time of change when it was counted.
+    pub(super) mtime: i128,
+}
 
 /// What a file in an inbox is.
 #[derive(Debug, Clone, PartialEq)]
@@ -335,6 +345,7 @@ fn display(spec: TaskSpec) -> TaskSpec {
     let mut spec = TaskRecord::new(spec, Timestamp::UNIX_EPOCH).spec;
     spec.title = text::scrub(&spec.title).into_owned();
     spec.description = text::scrub(&spec.description).into_owned();
+    spec.model = spec.model.map(|model| text::first_line(&model, 80));
     spec
 }
 
@@ -350,7 +361,7 @@ fn unreadable(name: &OsStr, path: &Path, error: &std::io::Error) -> String {
         (std::io::ErrorKind::PermissionDenied, Ok(meta)) => format!(
             "Cannot read {}: permission denied (owner {}, mode {:o}).",
             text::scrub(&name),
-            meta.uid(),
+            if meta.uid() == 0 { "root".to_owned() } else { meta.uid().to_string() },
             meta.mode() & 0o7777
         ),
         _ => format!("Cannot read {}: {error}.", text::scrub(&name)),

@@ -6,10 +6,10 @@ use std::{fs, path::PathBuf};
 
 use super::{
     derive::Place,
-    disk::{self, failed},
+    disk::{self, Stamp, failed},
     layout::json,
     spec,
-    store::{Store, lock},
+    store::{Count, Store, lock},
 };
 use crate::{
     model::{AgentName, TaskId, TaskRef, TaskSpec},
@@ -142,8 +142,8 @@ impl Store {
     /// Renames a written temporary into the inbox.
     fn put_in(&self, task: &TaskRef, temporary: &std::path::Path, bytes: &[u8]) -> Result<Submitted, QueueError> {
         if disk::publish(temporary, &self.layout.waiting(task))? {
-            if let Some((count, _)) = lock(&self.waiting).get_mut(&task.agent) {
-                *count += 1;
+            if let Some(count) = lock(&self.waiting).get_mut(&task.agent) {
+                count.waiting += 1;
             }
             return Ok(Submitted::New);
         }
@@ -152,17 +152,18 @@ impl Store {
 
     /// How many wait. Counted anew now and then, and whenever it seems to be too many.
     fn count_waiting(&self, agent: &AgentName) -> Result<usize, QueueError> {
-        if let Some((count, uses)) = lock(&self.waiting).get_mut(agent)
-            && *uses < RECOUNT
-            && *count < self.settings.waiting_limit
-        {
-            *uses += 1;
-            return Ok(*count);
+        let inbox = self.layout.inbox(agent);
+        let mtime = Stamp::at(&inbox).map_err(failed("look at", &inbox))?.map_or(0, |stamp| stamp.mtime);
+        if let Some(count) = lock(&self.waiting).get_mut(agent) {
+            let roomy = count.uses < RECOUNT && count.waiting < self.settings.waiting_limit;
+            if roomy || count.mtime == mtime {
+                count.uses += 1;
+                return Ok(count.waiting);
+            }
         }
-        let count =
-            disk::names(&self.layout.inbox(agent))?.iter().filter(|name| !super::store::is_ignored(name)).count();
-        lock(&self.waiting).insert(agent.clone(), (count, 0));
-        Ok(count)
+        let waiting = disk::names(&inbox)?.iter().filter(|name| !super::store::is_ignored(name)).count();
+        lock(&self.waiting).insert(agent.clone(), Count { waiting, uses: 0, mtime });
+        Ok(waiting)
     }
 
     /// An id nobody uses yet: `base`, `base-2`, …

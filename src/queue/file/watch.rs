@@ -40,6 +40,8 @@ const PATIENCE: Duration = Duration::from_millis(50);
 const SAFETY: Duration = Duration::from_secs(2);
 /// How often they are checked where the kernel tells nothing.
 const POLL: Duration = Duration::from_millis(250);
+/// After how many rounds of polling the kernel is asked again.
+const TRY_AGAIN: u32 = 120;
 /// How long a canary may take.
 const CANARY: Duration = Duration::from_millis(200);
 /// The start of a canary's name.
@@ -179,7 +181,9 @@ fn run(mut notice: Notice, signal: &Arc<Signal>, mut eyes: Eyes) {
         }
         checked = Instant::now();
         rounds += 1;
-        if eyes.replaced(&notice.store) {
+        // A busy machine may have kept the canaries waiting; eyes that were asked to stay shut are not tried again.
+        let try_again = eyes.blind.is_some() && !notice.store.settings.polling && rounds.is_multiple_of(TRY_AGAIN);
+        if eyes.replaced(&notice.store) || try_again {
             eyes = Eyes::open(&notice.store, signal);
             notice.polling(eyes.blind.clone());
             notice.everything();

@@ -14,7 +14,7 @@ use crate::{
     room::Leaving,
     tui::{
         Connection,
-        action::{Action, VERBS, Verb},
+        action::{self, Action, VERBS, Verb},
         glyph,
         layout::{Layout, Pane},
         text,
@@ -118,11 +118,6 @@ fn header(scene: &Scene<'_>, buffer: &mut Buffer, area: Rect, glyphs: bool) {
     rows(buffer, area, &[Line::from(left)]);
 }
 
-/// Where one pane is shown at a time, the way to the log is worth more than the rarer verbs.
-fn on_small(verb: &Verb) -> bool {
-    verb.action == Action::LogView || (verb.hint && !matches!(verb.action, Action::Pause | Action::Retry))
-}
-
 fn hint(scene: &Scene<'_>, buffer: &mut Buffer, area: Rect, all: bool) {
     let width = usize::from(area.width);
     if let Some((prompt, query)) = scene.app.searching() {
@@ -151,6 +146,11 @@ fn hint(scene: &Scene<'_>, buffer: &mut Buffer, area: Rect, all: bool) {
     if !scene.app.popups().is_empty() {
         return;
     }
+    if scene.app.is_composing() && scene.app.composer().text().starts_with('@') {
+        let names: Vec<_> = scene.state.agents.iter().map(|a| format!("@{}", a.name())).collect();
+        let text = text::fit(&format!(" one task for one agent: {}", names.join(" ")), width);
+        return rows(buffer, area, &[Line::from(scene.span(text, Role::Ready))]);
+    }
     let mut spans = Vec::new();
     let mut used = 0;
     if let Some(why) = &scene.state.tasks.polling {
@@ -163,16 +163,18 @@ fn hint(scene: &Scene<'_>, buffer: &mut Buffer, area: Rect, all: bool) {
             ("enter", "send"),
             ("alt-enter", "new line"),
             ("↑", "sent before"),
-            ("tab", "focus"),
+            ("tab", "pane"),
             ("esc", "back"),
             ("ctrl-c", "leave"),
         ]
     } else {
-        VERBS
-            .iter()
-            .filter(|v| if all { v.hint } else { on_small(v) })
-            .map(|v| (v.keys.first().copied().unwrap_or_default(), v.name))
-            .collect()
+        let mut verbs: Vec<&Verb> = VERBS.iter().filter(|v| v.hint).collect();
+        if !all && let Some(log) = action::of(Action::LogView) {
+            // Where one pane is shown at a time, the way to the log is worth more than the rarer verbs.
+            verbs.retain(|v| !matches!(v.action, Action::Pause | Action::Retry));
+            verbs.insert(2, log);
+        }
+        verbs.into_iter().map(|v| (v.keys.first().copied().unwrap_or_default(), v.name)).collect()
     };
     // The last two, help and leave, stay when the line is short.
     let size = |(key, name): &(&str, &str)| text::width(key) + text::width(name) + 3;
@@ -181,7 +183,8 @@ fn hint(scene: &Scene<'_>, buffer: &mut Buffer, area: Rect, all: bool) {
     for (at, hint) in hints.iter().enumerate() {
         let wide = size(hint);
         let keep = at + 2 >= n;
-        if used + wide + if keep { 0 } else { last } > width {
+        // The blank after the last one may fall off the edge.
+        if used + wide + if keep { 0 } else { last } > width + 1 {
             continue;
         }
         used += wide;

@@ -1,0 +1,120 @@
+//! Opening what is selected, and copying it.
+
+use super::App;
+use crate::{
+    model::GoalId,
+    room::State,
+    tui::{
+        Wish,
+        layout::Pane,
+        popup::Popup,
+        views::tasks::{self, Row},
+    },
+};
+
+impl App {
+    pub(super) fn open_plan(&mut self, goal: GoalId) {
+        self.popups.retain(|p| !matches!(p, Popup::Plan { .. }));
+        self.popups.push(Popup::Plan { goal, selected: 0 });
+    }
+
+    pub(super) fn open(&mut self, state: &State) -> Vec<Wish> {
+        match self.popups.last() {
+            Some(Popup::Plan { goal, selected }) => {
+                let task = state.goals.get(goal).filter(|g| g.published).and_then(|g| {
+                    let tasks = &g.plan.as_ref()?.tasks;
+                    tasks.get((*selected).min(tasks.len().saturating_sub(1)))?.reference(&g.id)
+                });
+                match task.filter(|t| state.tasks.get(t).is_some()) {
+                    Some(task) => self.popups.push(Popup::Task { task, scroll: 0 }),
+                    None => self.say("this task is not in the queue", true),
+                }
+                return Vec::new();
+            }
+            Some(
+                Popup::Help { .. }
+                | Popup::Palette { .. }
+                | Popup::Leave { .. }
+                | Popup::Confirm { .. }
+                | Popup::Task { .. }
+                | Popup::Agent { .. }
+                | Popup::Report { .. }
+                | Popup::Search { .. },
+            ) => return Vec::new(),
+            None => {}
+        }
+        match self.focus {
+            Pane::Tasks | Pane::Log => {
+                if let Some(task) = self.subject(state) {
+                    self.popups.push(Popup::Task { task, scroll: 0 });
+                } else {
+                    let all = tasks::all(state, &self.filter);
+                    if let Some(Row::Rejected(file)) = all.get(self.selected_row(&all)) {
+                        self.say(&format!("{}: {}", file.path, file.reason), true);
+                    } else if let Some(goal) = state.goals.iter().find(|g| g.needs_approval()) {
+                        self.open_plan(goal.id.clone());
+                    }
+                }
+            }
+            Pane::Agents => {
+                if let Some(agent) = state.agents.iter().nth(self.selected_agent(state)) {
+                    self.popups.push(Popup::Agent { agent: agent.name().clone(), scroll: 0 });
+                }
+            }
+            Pane::Limits => self.zoom = !self.zoom,
+            Pane::Orchestrator => {
+                let line = self.selected_line(state).and_then(|at| state.lines.get(at));
+                match line.and_then(|l| l.goal.as_ref()).and_then(|g| state.goals.get(g)) {
+                    Some(goal) => match &goal.report {
+                        Some(path) => return self.show_report(&goal.id.clone(), &path.clone()),
+                        None => self.open_plan(goal.id.clone()),
+                    },
+                    None => self.say("this line belongs to no goal", true),
+                }
+            }
+        }
+        Vec::new()
+    }
+
+    pub(super) fn open_report(&mut self, state: &State) -> Vec<Wish> {
+        let of = match self.popups.last() {
+            Some(Popup::Plan { goal, .. }) => {
+                state.goals.get(goal).and_then(|g| Some((g.id.clone(), g.report.clone()?)))
+            }
+            Some(_) | None => None,
+        };
+        let newest = || state.goals.iter().rev().find_map(|g| Some((g.id.clone(), g.report.clone()?)));
+        if let Some((goal, path)) = of.or_else(newest) {
+            self.show_report(&goal, &path)
+        } else {
+            self.say("no goal has a report yet", true);
+            Vec::new()
+        }
+    }
+
+    pub(super) fn show_report(&mut self, goal: &GoalId, path: &str) -> Vec<Wish> {
+        self.popups.retain(|p| !matches!(p, Popup::Report { .. }));
+        self.popups.push(Popup::Report { goal: goal.clone(), path: path.to_owned(), text: None, scroll: 0 });
+        vec![Wish::ReadReport { path: path.to_owned() }]
+    }
+
+    pub(super) fn copy(&mut self, state: &State) -> Vec<Wish> {
+        let text = match self.popups.last() {
+            Some(Popup::Report { text: Some(Ok(text)), .. }) => Some(text.clone()),
+            Some(Popup::Plan { goal, .. }) => state.goals.get(goal).map(|g| g.text.clone()),
+            Some(Popup::Task { task, .. }) => {
+                let outcome = state.tasks.get(task).and_then(|t| t.record.outcome.as_ref());
+                Some(outcome.map_or_else(|| task.to_string(), |o| o.summary.clone()))
+            }
+            Some(_) => None,
+            None => self.subject(state).map(|t| t.to_string()),
+        };
+        if let Some(text) = text {
+            self.say("copied", false);
+            vec![Wish::Copy(text)]
+        } else {
+            self.say("there is nothing to copy here", true);
+            Vec::new()
+        }
+    }
+}

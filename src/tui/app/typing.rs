@@ -1,0 +1,185 @@
+//! Keys that write: the composer, a search, the palette; and the answers to questions.
+
+use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
+use nucleo_matcher::{
+    Utf32Str,
+    pattern::{CaseMatching, Normalization, Pattern},
+};
+
+use super::App;
+use crate::{
+    room::State,
+    tui::{
+        Leave, Wish,
+        action::VERBS,
+        composer::{self, Typed},
+        keymap::Chord,
+        popup::Popup,
+    },
+};
+
+impl App {
+    pub(super) fn compose_key(&mut self, key: KeyEvent, state: &State) -> Vec<Wish> {
+        match self.composer.key(key) {
+            Typed::Edited => {}
+            Typed::Leave => self.composing = false,
+            Typed::Tab(forward) => {
+                self.composing = false;
+                self.look_at(self.focus.step(forward));
+            }
+            Typed::Send => match composer::order(&self.composer.text(), state) {
+                Ok(order) => {
+                    self.composer.take();
+                    // The next thing wanted is a yes to the plan, and that is a key, not a letter of another goal.
+                    self.composing = false;
+                    return vec![Wish::Order(order)];
+                }
+                Err(why) => self.say(&why, true),
+            },
+        }
+        Vec::new()
+    }
+
+    pub(super) fn search_key(&mut self, chord: Chord, state: &State) -> Vec<Wish> {
+        let Some(Popup::Search { query, tasks }) = self.popups.last_mut() else { return Vec::new() };
+        match chord.code {
+            KeyCode::Esc => {
+                if *tasks {
+                    self.filter.clear();
+                }
+                self.popups.pop();
+            }
+            KeyCode::Enter => {
+                let (query, tasks) = (std::mem::take(query), *tasks);
+                self.popups.pop();
+                if tasks {
+                    self.filter = query;
+                    return Vec::new();
+                }
+                match self.log.search(&query) {
+                    Err(why) => {
+                        let why = why.to_string();
+                        let last = why.lines().last().unwrap_or_default().trim().to_owned();
+                        self.say(&format!("not a pattern: {last}"), true);
+                    }
+                    Ok(()) if query.is_empty() => {}
+                    // The newest hit first: it is the one nearest to what is on screen.
+                    Ok(()) => self.hit(false, state),
+                }
+            }
+            KeyCode::Backspace => {
+                query.pop();
+            }
+            KeyCode::Char('u') if chord.modifiers == KeyModifiers::CONTROL => query.clear(),
+            KeyCode::Char(c) if chord.modifiers.is_empty() && query.len() < 500 && !c.is_control() => query.push(c),
+            _ => {}
+        }
+        // The tasks narrow while the text is typed.
+        if let Some(Popup::Search { query, tasks: true }) = self.popups.last() {
+            self.filter.clone_from(query);
+        }
+        Vec::new()
+    }
+
+    pub(super) fn hit(&mut self, forward: bool, state: &State) {
+        self.pin(state);
+        let (columns, height) = self.log_size(state);
+        if !self.log.next_hit(forward, columns, height) {
+            self.say("nothing matches", true);
+        }
+    }
+
+    pub(super) fn palette_key(&mut self, chord: Chord, state: &State) -> Vec<Wish> {
+        let Some(Popup::Palette { query, hits, selected }) = self.popups.last_mut() else { return Vec::new() };
+        match chord.code {
+            KeyCode::Esc => {
+                self.popups.pop();
+            }
+            KeyCode::Enter => {
+                let action = hits.get(*selected).and_then(|n| VERBS.get(*n)).map(|v| v.action);
+                self.popups.pop();
+                return action.map(|a| self.perform(a, state)).unwrap_or_default();
+            }
+            KeyCode::Up => *selected = selected.saturating_sub(1),
+            KeyCode::Down | KeyCode::Tab => *selected = (*selected + 1).min(hits.len().saturating_sub(1)),
+            KeyCode::Backspace if query.pop().is_none() => {
+                self.popups.pop();
+            }
+            KeyCode::Backspace => self.refresh_palette(),
+            KeyCode::Char('u') if chord.modifiers == KeyModifiers::CONTROL => {
+                query.clear();
+                self.refresh_palette();
+            }
+            KeyCode::Char(c) if chord.modifiers.is_empty() && query.len() < 200 && !c.is_control() => {
+                query.push(c);
+                self.refresh_palette();
+            }
+            _ => {}
+        }
+        Vec::new()
+    }
+
+    pub(super) fn refresh_palette(&mut self) {
+        let Some(Popup::Palette { query, hits, selected }) = self.popups.last_mut() else { return };
+        let pattern = Pattern::parse(query, CaseMatching::Ignore, Normalization::Smart);
+        let mut letters = Vec::new();
+        let mut scored: Vec<(u32, usize)> = VERBS
+            .iter()
+            .enumerate()
+            .filter_map(|(n, verb)| {
+                let by_name = pattern.score(Utf32Str::new(verb.name, &mut letters), &mut self.matcher);
+                let by_help = pattern.score(Utf32Str::new(verb.help, &mut letters), &mut self.matcher);
+                // A name is worth more than a word in the sentence.
+                by_name.map(|s| s * 4 + 1_000).max(by_help).map(|s| (s, n))
+            })
+            .collect();
+        if !query.is_empty() {
+            scored.sort_by_key(|(score, n)| (std::cmp::Reverse(*score), *n));
+        }
+        *hits = scored.into_iter().map(|(_, n)| n).collect();
+        *selected = 0;
+    }
+
+    pub(super) fn leave(&mut self) -> Vec<Wish> {
+        // A second Ctrl+C takes the default: the agents go on.
+        if matches!(self.popups.last(), Some(Popup::Leave { .. })) {
+            return vec![Wish::Quit(Leave::Detach)];
+        }
+        self.popups.push(Popup::Leave { stop: false });
+        Vec::new()
+    }
+
+    pub(super) fn leave_key(&mut self, chord: Chord, stop: bool) -> Vec<Wish> {
+        match chord.code {
+            KeyCode::Esc | KeyCode::Char('n') => {
+                self.popups.pop();
+            }
+            KeyCode::Enter if stop => return vec![Wish::Quit(Leave::StopEverything)],
+            KeyCode::Enter | KeyCode::Char('d' | 'q') => return vec![Wish::Quit(Leave::Detach)],
+            KeyCode::Char('s') => return vec![Wish::Quit(Leave::StopEverything)],
+            KeyCode::Up | KeyCode::Down | KeyCode::Tab | KeyCode::BackTab | KeyCode::Char('j' | 'k') => {
+                if let Some(Popup::Leave { stop }) = self.popups.last_mut() {
+                    *stop = !*stop;
+                }
+            }
+            _ => {}
+        }
+        Vec::new()
+    }
+
+    pub(super) fn confirm_key(&mut self, chord: Chord) -> Vec<Wish> {
+        match chord.code {
+            KeyCode::Char('y') => {
+                if let Some(Popup::Confirm { order, .. }) = self.popups.pop() {
+                    self.popups.retain(|p| !matches!(p, Popup::Plan { .. }));
+                    return vec![Wish::Order(order)];
+                }
+            }
+            KeyCode::Esc | KeyCode::Char('n' | 'q') => {
+                self.popups.pop();
+            }
+            _ => {}
+        }
+        Vec::new()
+    }
+}
