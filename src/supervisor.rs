@@ -44,7 +44,7 @@ pub struct SlotLock {
 }
 
 /// Variables that a worker inherits from the room; everything else stays behind, keys above all.
-const INHERITED: [&str; 14] = [
+const INHERITED: [&str; 16] = [
     "PATH",
     "HOME",
     "USER",
@@ -59,6 +59,8 @@ const INHERITED: [&str; 14] = [
     "XDG_CONFIG_HOME",
     "PODIUM_LOG",
     "CLAUDE_COMMAND",
+    "TASK_TIMEOUT",
+    "MAX_RETRIES",
 ];
 
 fn folder(stage: &Path) -> PathBuf {

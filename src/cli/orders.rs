@@ -10,10 +10,11 @@ use super::{
     ids::{self, Named},
     json,
     link::Link,
+    wait::seen,
 };
 use crate::{
     model::TaskRecord,
-    room::{Answer, Order},
+    room::{Answer, Order, State},
 };
 
 /// `podium retry`.
@@ -55,7 +56,13 @@ pub(super) async fn retry(call: &Call, args: &RetryArgs) -> anyhow::Result<Exit>
         } else {
             args.text.clone()
         };
-        exit = worse(exit, send(call, &mut link, Order::Retry { task, description }).await?);
+        let ended_at = |state: &State| Some(state.tasks.get(&task)?.record.outcome.as_ref()?.completed_at);
+        let before = ended_at(link.state());
+        let sent = send(call, &mut link, Order::Retry { task: task.clone(), description }).await?;
+        if sent == Exit::Done && before.is_some() {
+            seen(&mut link, |state| ended_at(state) != before).await;
+        }
+        exit = worse(exit, sent);
     }
     Ok(exit)
 }

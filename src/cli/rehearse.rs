@@ -8,7 +8,7 @@ use clap::Args;
 use super::{
     Call, Exit, Trouble, client,
     link::{self, Link},
-    room::{self, Opening, ensure},
+    room::{self, Opening, ensure, gone},
     run::{finish, follow, submit},
 };
 use crate::{
@@ -76,10 +76,10 @@ async fn headless(call: &Call, config: &Config, goal: &str) -> anyhow::Result<Ex
 
 /// Stops the room and waits until it is gone.
 async fn close(config: &Config) -> anyhow::Result<Exit> {
-    if let Ok(mut link) = Link::connect(&config.stage).await
-        && link.order(Order::Stop { drain: false }).await.is_ok()
-    {
-        while link.next().await.is_ok() {}
+    if let Ok(mut link) = Link::connect(&config.stage).await {
+        // It may be gone before its answer arrives.
+        let _answer = link.order(Order::Stop { drain: false }).await;
+        gone(link).await?;
     }
     Ok(Exit::Done)
 }

@@ -23,6 +23,7 @@ use crate::{
     config::{Config, Flags},
     model::EngineKind,
     room::{Answer, Order},
+    supervisor,
     tui::Leave,
 };
 
@@ -47,6 +48,9 @@ pub(super) struct Opening {
 
 /// How long a room may take to open.
 const OPENING: Duration = Duration::from_secs(20);
+
+/// How long a room may take from closing its socket to its end.
+const LEAVING: Duration = Duration::from_secs(20);
 
 /// `podium`: the screen, and a room if there is none.
 pub(super) fn open(call: &Call, opening: Opening) -> anyhow::Result<Exit> {
@@ -126,6 +130,17 @@ pub(super) async fn stop(call: &Call, drain: bool) -> anyhow::Result<Exit> {
         Err(AttachError::Closed) => {}
         Err(error) => return Err(error.into()),
     }
+    gone(link).await?;
+    if call.out.is_json() {
+        call.out.json(&json::Done { text: "the room is closed".to_owned(), ids: Vec::new() });
+    } else {
+        call.out.line("the room is closed");
+    }
+    Ok(Exit::Done)
+}
+
+/// Waits until the room at the other end has closed its socket and its process has ended.
+pub(super) async fn gone(mut link: Link) -> anyhow::Result<()> {
     loop {
         match link.next().await {
             Ok(_news) => {}
@@ -133,12 +148,11 @@ pub(super) async fn stop(call: &Call, drain: bool) -> anyhow::Result<Exit> {
             Err(error) => return Err(error.into()),
         }
     }
-    if call.out.is_json() {
-        call.out.json(&json::Done { text: "the room is closed".to_owned(), ids: Vec::new() });
-    } else {
-        call.out.line("the room is closed");
+    let pid = link.state().pid;
+    match tokio::time::timeout(LEAVING, supervisor::gone(pid)).await {
+        Ok(gone) => gone.with_context(|| format!("could not watch the room's process {pid} end")),
+        Err(_elapsed) => anyhow::bail!("the room has closed its socket and its process {pid} still runs"),
     }
-    Ok(Exit::Done)
 }
 
 /// `podium worker`.

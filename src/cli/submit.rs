@@ -10,7 +10,7 @@ use anyhow::Context;
 use clap::Args;
 use serde_json::{Map, Value};
 
-use super::{Call, Exit, Trouble, ids, json, link::Link, priority, wait_text};
+use super::{Call, Exit, Trouble, ids, json, link::Link, priority, wait::seen, wait_text};
 use crate::{
     model::{Dependency, Priority, TaskId, TaskRef, TaskSpec, text},
     room::{Answer, Order},
@@ -85,6 +85,9 @@ pub(super) async fn submit(call: &Call, args: &SubmitArgs) -> anyhow::Result<Exi
     let order = Order::Task { spec: Box::new(spec), rename };
     match link.order(order).await? {
         Answer::Done { text, ids } => {
+            for task in ids.iter().filter_map(|id| id.parse::<TaskRef>().ok()) {
+                seen(&mut link, |state| state.tasks.get(&task).is_some()).await;
+            }
             if call.out.is_json() {
                 call.out.json(&json::Done { text, ids });
             } else {

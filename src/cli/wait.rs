@@ -62,6 +62,21 @@ pub(super) async fn limit<T>(timeout: Option<Duration>, work: impl Future<Output
     }
 }
 
+/// How long the room's picture may lag behind its answer.
+const LAG: Duration = Duration::from_secs(5);
+
+/// Waits until the room's picture shows what an order has done, so that the next call of a script finds it there.
+pub(super) async fn seen(link: &mut Link, shows: impl Fn(&State) -> bool) {
+    let _late = limit(Some(LAG), async {
+        while !shows(link.state()) {
+            if link.next().await.is_err() {
+                break;
+            }
+        }
+    })
+    .await;
+}
+
 /// Whether it ended well; `None` while it has not ended. What is gone from the picture ended badly: somebody withdrew it.
 fn ended_well(state: &State, named: &Named) -> Option<bool> {
     match named {

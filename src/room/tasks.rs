@@ -52,6 +52,8 @@ struct Derived {
     hopeless: BTreeMap<TaskRef, TaskRef>,
     /// How many stand where.
     counts: Counts,
+    /// Ids handed out for tasks that the queue has not shown yet.
+    promised: BTreeSet<TaskRef>,
 }
 
 /// Order among ready tasks: priority, then the longer way to the goal's end, then first seen, then name.
@@ -341,6 +343,7 @@ impl Tasks {
 
     pub(super) fn changed(&mut self, record: TaskRecord, held: bool, now: Timestamp) {
         let old = self.all.remove(record.task());
+        self.derived.promised.remove(record.task());
         let (assigned, looked_at) = match &old {
             Some(old) => {
                 self.forget(old);
@@ -664,14 +667,16 @@ impl Tasks {
     }
 
     /// The wished id, or the wished id with a number that nobody has.
-    fn free_id(&self, wish: &TaskRef) -> TaskId {
-        if !self.all.contains_key(wish) {
-            return wish.id.clone();
-        }
+    fn free_id(&mut self, wish: &TaskRef) -> TaskId {
+        // The same words twice in a row are two tasks, also before the queue has shown the first.
+        let is_free = |id: &TaskId| {
+            let task = TaskRef::new(wish.agent.clone(), id.clone());
+            !self.all.contains_key(&task) && !self.derived.promised.contains(&task)
+        };
         let base: String = wish.id.as_str().chars().take(TaskId::LIMIT - 8).collect();
-        (2_u32..=u32::MAX)
-            .filter_map(|n| TaskId::new(format!("{base}-{n}")).ok())
-            .find(|id| !self.all.contains_key(&TaskRef::new(wish.agent.clone(), id.clone())))
-            .unwrap_or_else(|| wish.id.clone())
+        let numbered = (2_u32..=u32::MAX).filter_map(|n| TaskId::new(format!("{base}-{n}")).ok());
+        let id = std::iter::once(wish.id.clone()).chain(numbered).find(is_free).unwrap_or_else(|| wish.id.clone());
+        self.derived.promised.insert(TaskRef::new(wish.agent.clone(), id.clone()));
+        id
     }
 }

@@ -368,6 +368,21 @@ const PLAN: &str = r#"{"summary":"Two steps.","tasks":[
     {"id":"read","worker":"marie","title":"Read","description":"Read the notes of the class and list what stands out.","dependencies":[],"done_when":["a list"],"minutes":2},
     {"id":"post","worker":"fabien","title":"Post","description":"Write one post about what marie found in the notes.","dependencies":["read"],"done_when":["a post"],"minutes":3}]}"#;
 
+#[test]
+fn the_same_words_twice_in_a_row_are_two_tasks() {
+    let mut story = Story::staffed();
+    let mut submitted = Vec::new();
+    for _ in 0..3 {
+        let spec = Box::new(TaskSpec::new(task("marie/note"), "write a note"));
+        for effect in story.order(Order::Task { spec, rename: true }) {
+            if let Effect::Submit { spec, .. } = effect {
+                submitted.push(spec.task.to_string());
+            }
+        }
+    }
+    assert_eq!(submitted, ["marie/note", "marie/note-2", "marie/note-3"]);
+}
+
 fn goal_id() -> GoalId {
     "g1".parse().unwrap()
 }
