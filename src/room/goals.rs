@@ -147,18 +147,14 @@ impl State {
             GoalEvent::PublishFailed { id, message } => {
                 self.end_goal(&id, GoalEnd::Failed, &format!("its tasks could not be queued: {message}"));
             }
-            GoalEvent::Reported { id, path, opening, plain, .. } => {
+            GoalEvent::Reported { id, path, opening, end, plain, .. } => {
                 let Some(goal) = self.goals.get_mut(&id) else { return };
                 goal.report = Some(path.clone());
                 let tasks = goal.tasks.clone();
-                let states: Vec<_> =
-                    tasks.iter().filter_map(|t| self.tasks.get(t)?.record.outcome.as_ref().map(|o| o.state)).collect();
-                let good = states.iter().filter(|s| **s == EndState::Done).count();
-                let end = match (good == tasks.len() && plain.is_none(), good) {
-                    (true, _) => GoalEnd::Done,
-                    (false, 0) => GoalEnd::Failed,
-                    (false, _) => GoalEnd::Partial,
+                let is_done = |t: &&TaskRef| {
+                    self.tasks.get(t).and_then(|t| t.record.outcome.as_ref()).is_some_and(|o| o.state == EndState::Done)
                 };
+                let good = tasks.iter().filter(is_done).count();
                 let how = plain.map(|why| format!(" (written without the model: {why})")).unwrap_or_default();
                 self.say(Voice::Report, Some(id.clone()), opening);
                 self.end_goal(&id, end, &format!("{good} of {} tasks done, report {path}{how}", tasks.len()));

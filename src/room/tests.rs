@@ -423,6 +423,7 @@ fn a_goal_goes_from_words_over_an_approved_plan_to_its_report() {
         id: goal_id(),
         path: "results/goals/g1.md".into(),
         opening: "All is announced.".into(),
+        end: GoalEnd::Done,
         plain: None,
         spend: Spend::default(),
     }));
@@ -450,6 +451,7 @@ fn a_failed_task_still_brings_a_report_and_calls_it_partial() {
         id: goal_id(),
         path: "results/goals/g1.md".into(),
         opening: "Half of it.".into(),
+        end: GoalEnd::Partial,
         plain: None,
         spend: Spend::default(),
     }));
