@@ -694,9 +694,28 @@ async fn a_second_room_on_a_stage_says_who_has_it_and_leaves() {
     assert!(second.err.contains("open") && second.err.contains(&pid.to_string()), "{second:#?}");
     let detached = stage.run(&["serve", "--detach", "--json"]).exits(0).json();
     assert_eq!((&detached["started"], &detached["pid"]), (&json!(false), &json!(pid)), "{detached:#}");
+    let worker = stage.run(&["worker", "marie"]).exits(3);
+    assert!(worker.err.contains("marie") && worker.err.contains("another worker"), "{worker:#?}");
     assert_eq!(stage.processes().len(), before);
     stage.submit("marie/still", &[], &[]);
     assert_ended(&stage.result("marie/still").await, "done", 1);
+    stage.close().await;
+}
+
+#[tokio::test]
+async fn a_stage_too_deep_for_a_socket_is_found_from_everywhere() {
+    let mut stage = Stage::scripted(COMMANDS);
+    let deep = stage.path.join("d".repeat(90)).join("e".repeat(90));
+    fs::create_dir_all(&deep).unwrap();
+    fs::copy(stage.path.join("podium.toml"), deep.join("podium.toml")).unwrap();
+    stage.path = deep;
+    stage.serve().await;
+    let socket = socket_path(&stage.path);
+    assert!(!socket.starts_with(&stage.path) && socket.exists(), "{}", socket.display());
+    // A service and a login seldom share this one.
+    stage.env.remove("TMPDIR");
+    stage.submit("marie/deep", &[], &[]);
+    assert_ended(&stage.result("marie/deep").await, "done", 1);
     stage.close().await;
 }
 
