@@ -424,6 +424,7 @@ fn a_goal_goes_from_words_over_an_approved_plan_to_its_report() {
         path: "results/goals/g1.md".into(),
         opening: "All is announced.".into(),
         end: GoalEnd::Done,
+        done: 2,
         plain: None,
         spend: Spend::default(),
     }));
@@ -452,6 +453,7 @@ fn a_failed_task_still_brings_a_report_and_calls_it_partial() {
         path: "results/goals/g1.md".into(),
         opening: "Half of it.".into(),
         end: GoalEnd::Partial,
+        done: 1,
         plain: None,
         spend: Spend::default(),
     }));
@@ -499,6 +501,17 @@ fn a_goal_over_its_stated_ceiling_starts_nothing_more_and_still_reports() {
     record.outcome = Some(story.outcome("fabien/g1-post", EndState::Failed));
     let effects = story.seen(record);
     assert!(matches!(&effects[..], [Effect::Synthesise { .. }]), "{effects:?}");
+}
+
+#[test]
+fn a_plan_dearer_than_its_ceiling_waits_for_a_person() {
+    let mut story = Story::staffed();
+    story.order(Order::Goal { text: "Announce.".into(), approval: Approval::Auto { ceiling: MicroUsd(1) } });
+    let mut event = answered(1, PLAN);
+    let Event::Goal(GoalEvent::Answered { spend, .. }) = &mut event else { panic!("{event:?}") };
+    spend.cost = MicroUsd(2);
+    assert_eq!(story.tell(event), []);
+    assert!(story.room.goals.get(&goal_id()).unwrap().needs_approval());
 }
 
 #[test]
