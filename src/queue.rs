@@ -9,7 +9,7 @@ use std::{fmt, path::PathBuf};
 use jiff::Timestamp;
 use tokio::sync::mpsc;
 
-use crate::model::{AttemptRef, Ending, IdError, Outcome, Rejected, Spend, TaskId, TaskRecord, TaskRef, TaskSpec};
+use crate::model::{AttemptRef, Ending, IdError, Outcome, Rejected, Spend, TaskRecord, TaskRef, TaskSpec};
 
 pub mod file;
 pub mod memory;
@@ -208,11 +208,4 @@ pub trait Queue: Clone + Send + Sync + 'static {
 
     /// Everything there is as [`Change`]s, then each further change, until the receiver is dropped.
     fn watch(&self) -> impl Future<Output = Result<mpsc::Receiver<Change>, QueueError>> + Send;
-
-    /// An id nobody uses yet, for a task a person typed: `base`, `base-2`, …
-    fn free_id(
-        &self,
-        agent: &crate::model::AgentName,
-        base: &str,
-    ) -> impl Future<Output = Result<TaskId, QueueError>> + Send;
 }

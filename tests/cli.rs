@@ -384,6 +384,9 @@ fn a_task_file_is_submitted_with_its_fields_and_flags_win() {
     assert_eq!(shown["state"], "waiting");
     place.run(&["submit", "--agent", "echo", "--id", "first", "x"]).ends(0);
     place.run(&["wait", "from-file", "--timeout", "1m"]).ends(0);
+    // Dropped by hand, and waited for at once.
+    fs::write(place.stage.join("tasks/echo/dropped.json"), r#"{"description":"x","dependencies":["first"]}"#).unwrap();
+    place.run(&["wait", "dropped", "--timeout", "1m"]).ends(0);
     fs::write(&file, "{").unwrap();
     place.run(&["submit", "--file", "task.json"]).ends(2).says("task.json: this is no JSON");
     place.run(&["submit", "--file", "gone.json"]).ends(2).says("could not open");

@@ -17,8 +17,8 @@ use jiff::Timestamp;
 use podium::{
     engines::tree::{self, Grace},
     model::{
-        AgentName, AgentSettings, AttemptRef, Clock, EndState, Ending, EngineKind, Outcome, OutputKind, Permissions,
-        Report, SlotId, Spend, TaskId, TaskRecord, TaskRef, TaskSpec,
+        AgentSettings, AttemptRef, Clock, EndState, Ending, EngineKind, Outcome, OutputKind, Permissions, Report,
+        SlotId, Spend, TaskRecord, TaskRef, TaskSpec,
     },
     queue::{Change, Changes, Claim, Claimed, Finished, Lease, Queue, QueueError, Spawned, Submitted},
     worker::{self, Farewell, Order, Settings, WorkerError},
@@ -133,9 +133,6 @@ impl Queue for Shelf {
         unimplemented!("not the worker's business")
     }
     async fn watch(&self) -> Result<mpsc::Receiver<Change>, QueueError> {
-        unimplemented!("not the worker's business")
-    }
-    async fn free_id(&self, _: &AgentName, _: &str) -> Result<TaskId, QueueError> {
         unimplemented!("not the worker's business")
     }
 }

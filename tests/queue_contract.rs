@@ -411,21 +411,6 @@ async fn c22_recovery_leaves_held_attempts_alone<Q: Queue>(queue: Q) {
     assert_eq!(queue.finish(claim.lease, done(&held)).await.unwrap(), Finished::Committed);
 }
 
-async fn free_ids_are_free<Q: Queue>(queue: Q) {
-    let marie: AgentName = "marie".parse().unwrap();
-    assert_eq!(queue.free_id(&marie, "eval").await.unwrap().as_str(), "eval");
-    queue.submit(spec("marie/eval", "x")).await.unwrap();
-    assert_eq!(queue.free_id(&marie, "eval").await.unwrap().as_str(), "eval-2");
-    let claim = won(&queue, &task("marie/eval")).await;
-    queue.finish(claim.lease, done(&task("marie/eval"))).await.unwrap();
-    queue.submit(spec("marie/eval-2", "x")).await.unwrap();
-    assert_eq!(queue.free_id(&marie, "eval").await.unwrap().as_str(), "eval-3");
-    let long = "y".repeat(120);
-    queue.submit(spec(&format!("marie/{long}"), "x")).await.unwrap();
-    assert_eq!(queue.free_id(&marie, &long).await.unwrap().as_str().len(), 120);
-    assert!(matches!(queue.free_id(&marie, "a b").await, Err(QueueError::Id(_))));
-}
-
 macro_rules! for_every_backend {
     ($($name:ident)*) => {
         mod files {
@@ -474,7 +459,6 @@ for_every_backend! {
     c18_a_watch_tells_every_step
     c21_ids_over_the_whole_alphabet
     c22_recovery_leaves_held_attempts_alone
-    free_ids_are_free
 }
 
 /// One step of a random life; the number picks the task.

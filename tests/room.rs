@@ -21,7 +21,7 @@ use podium::{
     engines::tree,
     model::{Clock, TaskRef},
     rehearsal::{self, StandIn},
-    room::{Answer, Order, State},
+    room::State,
 };
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
@@ -141,7 +141,18 @@ impl Stage {
 
     /// Runs a verb to its end.
     fn run(&self, args: &[&str]) -> Ran {
-        let ended = assert_cmd::Command::from_std(self.command(args)).timeout(PATIENCE).output().unwrap();
+        Self::ended(self.command(args))
+    }
+
+    /// Runs a verb outside of the stage.
+    fn from_root(&self, args: &[&str]) -> Ran {
+        let mut command = Command::new(PODIUM);
+        command.args(args).env_clear().envs(&self.env).current_dir(self.root.path()).stdin(Stdio::null());
+        Self::ended(command)
+    }
+
+    fn ended(command: Command) -> Ran {
+        let ended = assert_cmd::Command::from_std(command).timeout(PATIENCE).output().unwrap();
         let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
         Ran { code: ended.status.code(), out: text(ended.stdout), err: text(ended.stderr) }
     }
@@ -186,10 +197,6 @@ impl Stage {
             }
         });
         waited.await.unwrap_or_else(|_late| panic!("waited in vain for {what}"))
-    }
-
-    async fn order(&self, order: Order) -> Answer {
-        self.link().await.order(order).await.unwrap()
     }
 
     /// Submits a task that has steps laid down; `steps` may be empty for one that repeats its prompt.
@@ -810,4 +817,310 @@ async fn a_room_that_is_told_to_end_by_a_signal_leaves_in_order() {
     stage.child("fabien/busy").await;
     kill_process(Pid::from_raw(room).unwrap(), Signal::TERM).unwrap();
     stage.left().await;
+}
+
+#[tokio::test]
+async fn a_headless_rehearsal_prints_its_report_and_leaves_nothing_but_the_stage() {
+    let mut stage = Stage::bare("");
+    stage.path = stage.path.with_file_name("rehearsed");
+    let ran = stage
+        .from_root(&["rehearse", "--headless", "--pace", "0", "--keep", stage.path.to_str().unwrap()])
+        // One task of the sample goal fails, on purpose.
+        .exits(1);
+    let report = fs::read_to_string(stage.path.join("results/goals/g1.md")).unwrap();
+    assert!(report.contains("**Partial: 1 of"), "{report}");
+    assert_eq!(ran.out.trim(), report.trim());
+    assert!(ran.err.contains("g1 partial"), "{ran:#?}");
+    stage.left().await;
+
+    let mut agents: Vec<String> = Vec::new();
+    for agent in ["marie", "anga", "fabien"] {
+        let results = fs::read_dir(stage.path.join("results").join(agent)).unwrap().flatten();
+        agents.extend(results.filter(|e| e.path().is_file()).map(|_| agent.to_owned()));
+    }
+    assert_eq!(agents.len(), 9, "{agents:?}");
+    agents.dedup();
+    assert_eq!(agents.len(), 3, "{agents:?}");
+
+    // The stage that was left is one like any other, and the same words play the same way.
+    let mut toml = OpenOptions::new().append(true).open(stage.path.join("podium.toml")).unwrap();
+    toml.write_all(b"[rehearsal]\npace = 0\n").unwrap();
+    stage.serve().await;
+    let shown = stage.run(&["show", "g1", "--json"]).exits(0).json();
+    assert_eq!(shown["state"], "partial", "{shown:#}");
+    assert!(shown["note"].as_str().unwrap().contains("8 of 9 tasks done"), "{shown:#}");
+    let second = stage.run(&["rehearse", "--headless", "--pace", "0", "--keep", "."]).exits(1);
+    assert!(second.err.contains("g2 partial"), "{second:#?}");
+    stage.left().await;
+}
+
+/// A room whose model calls go to the stand-in, without pauses.
+const REHEARSAL: &str = "[upstream]\nurl = \"rehearsal:\"\n[rehearsal]\npace = 0\n";
+
+const GOAL: &str = "Write a welcome letter for new students and check the sign-up page.";
+
+#[tokio::test]
+async fn a_goal_is_run_waited_for_shown_and_looked_up_by_verbs() {
+    let mut stage = Stage::bare(REHEARSAL);
+    stage.serve().await;
+
+    let planned = stage.run(&["run", "--approve", "never", GOAL]).exits(0);
+    assert!(!planned.out.trim().is_empty(), "{planned:#?}");
+    assert_eq!(stage.run(&["show", "g1", "--json"]).exits(0).json()["state"], "planned");
+    assert_eq!(fs::read_dir(stage.path.join("results/goals")).unwrap().count(), 0);
+
+    let ran = stage.run(&["run", "--approve", "auto", GOAL]).exits(0);
+    let report = fs::read_to_string(stage.path.join("results/goals/g2.md")).unwrap();
+    assert_eq!(ran.out.trim(), report.trim());
+    let shown = stage.run(&["show", "g2", "--json"]).exits(0).json();
+    assert_eq!(shown["state"], "done", "{shown:#}");
+    let task = shown["tasks"][0].as_str().unwrap().to_owned();
+    assert!(shown["spent"]["cost_usd"].as_f64().unwrap() > 0.0, "{shown:#}");
+    let detail = stage.run(&["show", &task, "--json"]).exits(0).json();
+    assert_eq!((&detail["state"], &detail["goal_id"]), (&json!("done"), &json!("g2")), "{detail:#}");
+
+    let all = stage.run(&["logs", "--task", &task]).exits(0);
+    let some = stage.run(&["logs", "--task", &task, "--grep", "(?i)rehears"]).exits(0);
+    assert!(!some.out.is_empty() && some.out.len() <= all.out.len(), "{all:#?} {some:#?}");
+    assert!(some.out.lines().all(|l| l.to_lowercase().contains("rehears")), "{some:#?}");
+    assert!(stage.run(&["logs", "--grep", "("]).exits(2).err.contains("regular expression"));
+
+    // Nobody works, so nothing ends in the time given; and then it does.
+    for agent in ["marie", "anga", "fabien"] {
+        stage.run(&["pause", agent]).exits(0);
+    }
+    stage.run(&["run", "--approve", "auto", "--timeout", "300ms", GOAL]).exits(124);
+    stage.run(&["wait", "g3", "--timeout", "300ms"]).exits(124);
+    for agent in ["marie", "anga", "fabien"] {
+        stage.run(&["resume", agent]).exits(0);
+    }
+    assert!(stage.run(&["wait", "g3", "--timeout", "30s"]).exits(0).out.contains("g3 done"));
+
+    let detached = stage.run(&["run", "--detach", "--approve", "ask", GOAL]).exits(0);
+    assert_eq!(detached.out.trim(), "g4");
+    let goal = "g4".parse().unwrap();
+    stage.until("the plan", |s| s.goals.get(&goal)?.needs_approval().then_some(())).await;
+    stage.run(&["approve", "g4"]).exits(0);
+    stage.run(&["wait", "g4", "--timeout", "30s"]).exits(0);
+    stage.run(&["approve", "g4"]).exits(3);
+
+    stage.run(&["run", "--detach", "--approve", "ask", GOAL]).exits(0);
+    let goal = "g5".parse().unwrap();
+    stage.until("the plan", |s| s.goals.get(&goal)?.needs_approval().then_some(())).await;
+    stage.run(&["deny", "g5"]).exits(0);
+    stage.run(&["wait", "g5", "--timeout", "30s"]).exits(1);
+    assert!(!stage.path.join("results/goals/g5.md").exists());
+
+    assert!(stage.run(&["show", "g77"]).exits(2).err.contains("g77"));
+    assert!(stage.run(&["run", " "]).exits(2).err.contains("empty"));
+    stage.run(&["submit", "--agent", "mari", "x"]).exits(2);
+    stage.run(&["submit", "--agent", "marie", "--id", "../x", "x"]).exits(2);
+    stage.close().await;
+}
+
+#[tokio::test]
+async fn a_goal_comes_through_a_killed_room_to_its_report() {
+    let mut stage = Stage::scripted(REHEARSAL);
+    stage.serve().await;
+    let gate = stage.gate();
+    let tasks = ["marie/g1-write-welcome-letter", "anga/g1-check-sign-up"];
+    for task in tasks {
+        stage.steps(task.split_once('/').unwrap().1, &["--wait-for", gate.to_str().unwrap(), "--print", "It is done."]);
+    }
+    stage.run(&["run", "--detach", "--approve", "auto", GOAL]).exits(0);
+    for task in tasks {
+        stage.child(task).await;
+    }
+    stage.crash();
+    // All of it ends while there is no room; the next one has to see that the report is due.
+    stage.open_gate();
+    for task in tasks {
+        assert_ended(&stage.result(task).await, "done", 1);
+    }
+    stage.serve().await;
+    stage.run(&["wait", "g1", "--timeout", "30s"]).exits(0);
+    assert!(fs::read_to_string(stage.path.join("results/goals/g1.md")).unwrap().contains("welcome letter"));
+
+    // What was decided is known to every later room, killed or not.
+    stage.crash();
+    stage.serve().await;
+    let shown = stage.run(&["show", "g1", "--json"]).exits(0).json();
+    assert_eq!(shown["state"], "done", "{shown:#}");
+    stage.close().await;
+}
+
+#[tokio::test]
+async fn a_plan_beyond_the_budget_waits_for_a_person() {
+    let mut stage = Stage::bare(&format!("{REHEARSAL}[budget]\ngoal_usd = 0.0\n"));
+    stage.serve().await;
+    let ran = stage.run(&["run", "--approve", "auto", GOAL]).exits(3);
+    assert!(ran.err.contains("podium approve g1"), "{ran:#?}");
+    stage.run(&["cancel", "g1"]).exits(0);
+    assert_eq!(stage.run(&["show", "g1", "--json"]).exits(0).json()["state"], "cancelled");
+    stage.close().await;
+}
+
+#[tokio::test]
+async fn without_key_and_cli_the_room_opens_and_says_what_to_do() {
+    let mut stage = Stage::bare("");
+    stage.serve().await;
+    let status = stage.status();
+    for agent in status["agents"].as_array().unwrap() {
+        assert_eq!(agent["state"], "not_ready", "{agent:#}");
+        assert!(agent["trouble"].as_str().unwrap().contains("--rehearse"), "{agent:#}");
+    }
+    let doctor = stage.run(&["doctor", "--json"]).exits(1).json();
+    assert_eq!(doctor["ready"], false);
+    let checks = doctor["checks"].as_array().unwrap();
+    let marie = checks.iter().find(|c| c["name"] == "marie").unwrap();
+    assert_eq!(marie["level"], "fail", "{marie:#}");
+    assert!(marie["remedy"].as_str().unwrap().contains("MARIE_API_KEY"), "{marie:#}");
+    let refused = stage.run(&["run", GOAL]).exits(3);
+    assert!(refused.err.contains("ANTHROPIC_API_KEY") && refused.err.contains("--rehearse"), "{refused:#?}");
+    // A task is kept until somebody can do it.
+    stage.submit("marie/kept", &[], &[]);
+    let kept = stage.run(&["show", "marie/kept", "--json"]).exits(0).json();
+    assert!(kept["why"].as_str().unwrap().contains("not ready"), "{kept:#}");
+    stage.close().await;
+}
+
+#[tokio::test]
+async fn a_malformed_configuration_starts_nothing() {
+    let stage = Stage::bare("[room]\nmax_runing = 3\n");
+    for args in [&["serve"][..], &["serve", "--detach"], &["run", "x"], &["worker", "marie"]] {
+        let ran = stage.run(args).exits(2);
+        assert!(ran.err.contains("podium.toml:2:1"), "{ran:#?}");
+        assert!(ran.err.contains("max_runing") && ran.err.contains("max_running"), "{ran:#?}");
+    }
+    assert_eq!(stage.processes(), []);
+    assert!(!stage.path.join(".podium").exists() && !stage.path.join("tasks").exists(), "{}", stage.listing());
+}
+
+/// The Claude Code CLI, or the reason to skip.
+fn cli() -> Option<OsString> {
+    let named = std::env::var_os("PODIUM_TEST_CLAUDE").or_else(|| std::env::var_os("CLAUDE_COMMAND"));
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let found = podium::engines::claude::locate(named.as_deref(), &path).and_then(|words| words.into_iter().next());
+    if found.is_none() {
+        assert!(std::env::var_os("CI").is_none(), "the Claude Code CLI must be there in CI");
+        println!("SKIPPED: there is no Claude Code CLI; run ./test, or set PODIUM_TEST_CLAUDE");
+    }
+    found
+}
+
+/// What must never be found anywhere but in the room.
+const KEY: &str = "sk-ant-api03-this-is-no-key-0123456789abcdefghijklmnopqrstuvwxyz-AA";
+
+/// The processes of this stage that know the key; the room is one, the caller's verbs are others.
+fn who_knows_the_key(stage: &Stage) -> Vec<String> {
+    let holds = |bytes: Vec<u8>| bytes.windows(KEY.len()).any(|w| w == KEY.as_bytes());
+    let knows = |pid: i32, file: &str| fs::read(format!("/proc/{pid}/{file}")).is_ok_and(holds);
+    let found = stage.processes().into_iter().filter(|(pid, _)| knows(*pid, "environ") || knows(*pid, "cmdline"));
+    found.map(|(_, words)| words).collect()
+}
+
+/// Every file below a folder that holds the key.
+fn files_with_the_key(folder: &Path) -> Vec<PathBuf> {
+    let mut folders = vec![folder.to_owned()];
+    let mut found = Vec::new();
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).unwrap().flatten() {
+            let kind = entry.file_type().unwrap();
+            if kind.is_dir() {
+                folders.push(entry.path());
+            } else if kind.is_file() && fs::read(entry.path()).unwrap().windows(KEY.len()).any(|w| w == KEY.as_bytes())
+            {
+                found.push(entry.path());
+            }
+        }
+    }
+    found
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn three_real_clis_work_at_once_and_never_see_the_key() {
+    let Some(cli) = cli() else { return };
+    let listen = "127.0.0.1:0".parse().unwrap();
+    let api = StandIn::start(rehearsal::Settings { seed: 1, pace: 0.0, listen, clock: clock() }).await.unwrap();
+    let mut stage = Stage::bare(&format!("[upstream]\nurl = \"{}\"\n", api.url()));
+    stage.env.insert("CLAUDE_COMMAND".to_owned(), cli);
+    stage.env.insert("ANTHROPIC_API_KEY".to_owned(), KEY.into());
+    // Everything is there before the room, so that all three begin together.
+    for (task, text) in [
+        ("marie/tool", "Plan a junior class. [[rehearse:tool]]"),
+        ("anga/helpers", "Look at the sign-up page. [[rehearse:subagent]]"),
+        ("fabien/limited", "Write the newsletter. [[rehearse:429]]"),
+        ("marie/endless", "Plan a senior class. [[rehearse:hang]]"),
+        ("anga/refused", "Look at the old page. [[rehearse:refuse]]"),
+    ] {
+        let (agent, id) = task.split_once('/').unwrap();
+        let inbox = stage.path.join("tasks").join(agent);
+        fs::create_dir_all(&inbox).unwrap();
+        let after: &[&str] = match task {
+            "marie/endless" => &["marie/tool"],
+            "anga/refused" => &["anga/helpers"],
+            _ => &[],
+        };
+        let task = json!({"description": text, "dependencies": after});
+        fs::write(inbox.join(format!("{id}.json")), task.to_string()).unwrap();
+    }
+    stage.serve().await;
+    stage.env.remove("ANTHROPIC_API_KEY");
+    let engines = stage.status();
+    for agent in engines["agents"].as_array().unwrap() {
+        assert_eq!(agent["engine"], "claude", "{agent:#}");
+    }
+
+    stage
+        .until("three children at once", |s| {
+            let pids = s.agents.iter().filter_map(|a| a.slots.first()?.held.as_ref()?.pid).count();
+            (pids == 3).then_some(())
+        })
+        .await;
+    let room = who_knows_the_key(&stage);
+    assert!(room.len() == 1 && room[0].trim_end().ends_with(" serve"), "{room:#?}");
+    for (task, sign) in [("marie/tool", ""), ("anga/helpers", ""), ("fabien/limited", "429")] {
+        let result = stage.result(task).await;
+        assert_ended(&result, "done", 1);
+        assert!(result["usage"]["output_tokens"].as_u64().unwrap() > 0, "{result:#}");
+        assert!(result["session_id"].is_string() && result["model"].is_string(), "{result:#}");
+        let log = stage.run(&["logs", "--task", task, "--json"]).exits(0);
+        assert!(log.out.contains(sign), "{}", log.out);
+        let lines: Vec<Value> = log.out.lines().map(|l| serde_json::from_str(l).unwrap()).collect();
+        let kind = |kind: &str| lines.iter().any(|l| l["kind"] == kind);
+        match task {
+            "marie/tool" => assert!(kind("tool"), "{}", log.out),
+            "anga/helpers" => assert!(kind("agent") && lines.iter().any(|l| l["depth"] == 1), "{}", log.out),
+            _ => {}
+        }
+    }
+    let refused = stage.result("anga/refused").await;
+    assert_ended(&refused, "failed", 1);
+    assert_eq!(refused["errors"][0]["class"], "refused", "{refused:#}");
+
+    let (child, _) = stage.child("marie/endless").await;
+    let task: TaskRef = "marie/endless".parse().unwrap();
+    stage
+        .until("the model to be in mid-stream", |s| {
+            let doing = &s.agents.holder(&task)?.held.as_ref()?.activity.doing;
+            ["waits for the model", "thinking", "writes"].contains(&doing.as_str()).then_some(())
+        })
+        .await;
+    assert_eq!(who_knows_the_key(&stage).len(), 1);
+    stage.run(&["cancel", "marie/endless"]).exits(0);
+    let cancelled = stage.result("marie/endless").await;
+    assert!(!is_alive(child));
+    assert_ended(&cancelled, "cancelled", 1);
+
+    // Every call went through the gateway and was counted there, for the agent that made it.
+    let money = stage.status()["money"].clone();
+    for agent in ["marie", "anga", "fabien"] {
+        assert!(money["agents"][agent]["output_tokens"].as_u64().unwrap() > 0, "{money:#}");
+    }
+    let workers: Vec<_> = stage.processes();
+    assert!(workers.iter().filter(|(_, words)| words.contains(" worker ")).count() == 3, "{workers:#?}");
+    stage.run(&["stop"]).exits(0);
+    stage.left().await;
+    assert_eq!(files_with_the_key(stage.root.path()), [PathBuf::new(); 0]);
+    drop(api);
 }

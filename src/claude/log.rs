@@ -31,6 +31,20 @@ pub enum Kind {
     Raw,
 }
 
+impl Kind {
+    /// The word on screen.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Text => "text",
+            Self::Tool => "tool",
+            Self::Agent => "agent",
+            Self::Error => "error",
+            Self::System => "system",
+            Self::Raw => "raw",
+        }
+    }
+}
+
 /// One line for a person.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LogLine {

@@ -16,6 +16,9 @@ use crate::{
 pub(super) async fn wait(call: &Call, ids: &[String], timeout: Option<Duration>) -> anyhow::Result<Exit> {
     let config = call.config()?;
     let mut link = Link::connect(&config.stage).await?;
+    // A file that was dropped a moment ago is on its way into the picture.
+    let known = |state: &State| ids.iter().all(|id| ids::find(state, id).is_ok());
+    let _late = limit(Some(NEWS), seen(&mut link, known)).await;
     let named = ids.iter().map(|id| ids::find(link.state(), id)).collect::<Result<Vec<_>, _>>()?;
     let all = async {
         loop {
@@ -61,6 +64,9 @@ pub(super) async fn limit<T>(timeout: Option<Duration>, work: impl Future<Output
         None => Some(work.await),
     }
 }
+
+/// How long an id that nobody knows may take to become known.
+const NEWS: Duration = Duration::from_secs(1);
 
 /// How long the room's picture may lag behind its answer.
 const LAG: Duration = Duration::from_secs(5);

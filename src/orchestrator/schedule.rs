@@ -10,9 +10,7 @@ use std::{
     fmt,
 };
 
-use jiff::Timestamp;
-
-use crate::model::{Plan, Priority, TaskRef};
+use crate::model::Plan;
 
 /// What a plan is expected to take. Times are minutes, or steps where [`Estimate::guessed`] says so.
 #[derive(Debug, Clone, PartialEq)]
@@ -217,28 +215,6 @@ impl Ord for Minutes {
     }
 }
 
-/// A task that may start now, as far as order is concerned.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Ready {
-    /// Which.
-    pub task: TaskRef,
-    /// How urgent its file says it is.
-    pub priority: Priority,
-    /// Its upward rank within its goal's plan; 0 for a task of no plan.
-    pub rank: f64,
-    /// When the queue first saw it.
-    pub seen_at: Timestamp,
-}
-
-/// Which of two ready tasks starts first: the more urgent, then the one more waits for, then the older.
-pub fn order(a: &Ready, b: &Ready) -> Ordering {
-    a.priority
-        .cmp(&b.priority)
-        .then_with(|| b.rank.total_cmp(&a.rank))
-        .then_with(|| a.seen_at.cmp(&b.seen_at))
-        .then_with(|| a.task.cmp(&b.task))
-}
-
 #[cfg(test)]
 #[expect(clippy::float_cmp, reason = "sums of small whole numbers are exact")]
 mod tests {
@@ -310,20 +286,6 @@ mod tests {
         assert_eq!(estimate(&plan(&[("a", "marie", 1.0, &["b"]), ("b", "anga", 1.0, &["a"])]), &one_each(), 6), None);
         assert_eq!(estimate(&plan(&[("a", "marie", 1.0, &["x"])]), &one_each(), 6), None);
         assert_eq!(estimate(&plan(&[]), &one_each(), 6).unwrap().speedup(), 1.0);
-    }
-
-    #[test]
-    fn urgency_goes_before_rank_and_rank_before_age() {
-        let ready = |id: &str, priority, rank, second| Ready {
-            task: format!("marie/{id}").parse().unwrap(),
-            priority: Priority(priority),
-            rank,
-            seen_at: Timestamp::from_second(second).unwrap(),
-        };
-        let mut all =
-            [ready("old", 5, 1.0, 1), ready("long", 5, 9.0, 5), ready("urgent", 1, 0.0, 9), ready("new", 5, 1.0, 2)];
-        all.sort_by(order);
-        assert_eq!(all.map(|r| r.task.id.to_string()), ["urgent", "long", "old", "new"]);
     }
 
     /// Plans whose tasks need only tasks before them, so that there is no circle.

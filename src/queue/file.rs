@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use tokio::sync::mpsc;
 
 use super::{Change, Changes, Claimed, Finished, Queue, QueueError, Spawned, Submitted};
-use crate::model::{AgentName, Clock, Ending, Outcome, Spend, TaskId, TaskRecord, TaskRef, TaskSpec};
+use crate::model::{AgentName, Clock, Ending, Outcome, Spend, TaskRecord, TaskRef, TaskSpec};
 
 mod attempts;
 mod derive;
@@ -161,10 +161,5 @@ impl Queue for FileQueue {
 
     async fn watch(&self) -> Result<mpsc::Receiver<Change>, QueueError> {
         self.blocking(|store| watch::start(&store)).await
-    }
-
-    async fn free_id(&self, agent: &AgentName, base: &str) -> Result<TaskId, QueueError> {
-        let (agent, base) = (agent.clone(), base.to_owned());
-        self.blocking(move |store| store.free_id(&agent, &base)).await
     }
 }

@@ -392,22 +392,4 @@ impl Queue for MemoryQueue {
         drop(state);
         Ok(receiver)
     }
-
-    async fn free_id(&self, agent: &AgentName, base: &str) -> Result<TaskId, QueueError> {
-        self.known(agent)?;
-        let state = self.state();
-        for k in 1_u32.. {
-            let suffix = if k == 1 { String::new() } else { format!("-{k}") };
-            let mut text = base.to_owned();
-            while text.len() + suffix.len() > TaskId::LIMIT {
-                text.pop();
-            }
-            let id = TaskId::new(text + &suffix)?;
-            let twin = |t: &TaskRef| t.agent == *agent && t.id.as_str().eq_ignore_ascii_case(id.as_str());
-            if !state.tasks.keys().any(twin) {
-                return Ok(id);
-            }
-        }
-        Err(QueueError::Unsafe(format!("no id like {base} is free")))
-    }
 }

@@ -6,8 +6,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::model::{
-    AgentName, AgentSettings, Approval, AttemptRef, GoalId, MicroUsd, Rejected, Report, SlotId, Spend, TaskRecord,
-    TaskRef, TaskSpec,
+    AgentName, AgentSettings, Approval, AttemptRef, GoalEnd, GoalId, MicroUsd, Rejected, Report, SlotId, Spend,
+    TaskRecord, TaskRef, TaskSpec,
     gateway::{Call, Levels},
 };
 
@@ -299,7 +299,12 @@ pub enum GoalEvent {
         path: String,
         /// The first lines.
         opening: String,
-        /// Set when the model could not write it and code did.
+        /// How the goal ends with it.
+        end: GoalEnd,
+        /// How many of its tasks are done; a replay has no other way to know.
+        #[serde(default)]
+        done: usize,
+        /// Why code wrote it, where the model could not.
         plain: Option<String>,
         /// What it cost.
         spend: Spend,

@@ -423,6 +423,8 @@ fn a_goal_goes_from_words_over_an_approved_plan_to_its_report() {
         id: goal_id(),
         path: "results/goals/g1.md".into(),
         opening: "All is announced.".into(),
+        end: GoalEnd::Done,
+        done: 2,
         plain: None,
         spend: Spend::default(),
     }));
@@ -433,7 +435,7 @@ fn a_goal_goes_from_words_over_an_approved_plan_to_its_report() {
 #[test]
 fn a_failed_task_still_brings_a_report_and_calls_it_partial() {
     let mut story = Story::staffed();
-    story.order(Order::Goal { text: "Announce.".into(), approval: Approval::Auto { ceiling: MicroUsd(1) } });
+    story.order(Order::Goal { text: "Announce.".into(), approval: Approval::Auto { ceiling: MicroUsd(1_000_000) } });
     let effects = story.tell(answered(1, PLAN));
     let Some(Effect::Publish { tasks, .. }) = effects.last() else { panic!("{effects:?}") };
     for spec in tasks.clone() {
@@ -450,11 +452,66 @@ fn a_failed_task_still_brings_a_report_and_calls_it_partial() {
         id: goal_id(),
         path: "results/goals/g1.md".into(),
         opening: "Half of it.".into(),
+        end: GoalEnd::Partial,
+        done: 1,
         plain: None,
         spend: Spend::default(),
     }));
     let goal = story.room.goals.get(&goal_id()).unwrap();
     assert!(matches!(goal.phase, GoalPhase::Ended { end: GoalEnd::Partial, .. }), "{:?}", goal.phase);
+}
+
+#[test]
+fn a_goal_over_its_stated_ceiling_starts_nothing_more_and_still_reports() {
+    use crate::model::gateway::{Call, CallEnd, Caller};
+    let mut story = Story::staffed();
+    story.order(Order::Goal { text: "Announce.".into(), approval: Approval::Auto { ceiling: MicroUsd(1_000) } });
+    let effects = story.tell(answered(1, PLAN));
+    let Some(Effect::Publish { tasks, .. }) = effects.last() else { panic!("{effects:?}") };
+    for spec in tasks.clone() {
+        let record = TaskRecord::new(spec, story.now);
+        story.seen(record);
+    }
+    story.tell(Event::Goal(GoalEvent::Published { id: goal_id() }));
+    story.started("marie/g1-read", 1);
+    let attempt = Some(task("marie/g1-read").attempt(1));
+    let call = Box::new(Call {
+        id: "1".into(),
+        at: story.now,
+        millis: 1,
+        caller: Caller::Worker { agent: agent("marie"), attempt },
+        session_id: None,
+        subagent: None,
+        model: "claude-sonnet-5-5".into(),
+        end: CallEnd::Complete,
+        usage: Usage::default(),
+        cost: MicroUsd(1_000),
+        estimated: false,
+        request_id: None,
+    });
+    let effects = story.tell(Event::Gateway(GatewayEvent::Called { call }));
+    assert!(
+        matches!(&effects[..], [Effect::EndTask { task, ending: Ending::Refused { message }, .. }]
+        if task.to_string() == "fabien/g1-post" && message.contains("ceiling of <$0.01")),
+        "{effects:?}"
+    );
+    assert_eq!(story.ended("marie/g1-read", EndState::Done), [], "its dependent is given up, whatever it waits for");
+    let mut record = story.room.tasks.get(&task("fabien/g1-post")).unwrap().record.clone();
+    record.standing = Standing::Ended;
+    record.outcome = Some(story.outcome("fabien/g1-post", EndState::Failed));
+    let effects = story.seen(record);
+    assert!(matches!(&effects[..], [Effect::Synthesise { .. }]), "{effects:?}");
+}
+
+#[test]
+fn a_plan_dearer_than_its_ceiling_waits_for_a_person() {
+    let mut story = Story::staffed();
+    story.order(Order::Goal { text: "Announce.".into(), approval: Approval::Auto { ceiling: MicroUsd(1) } });
+    let mut event = answered(1, PLAN);
+    let Event::Goal(GoalEvent::Answered { spend, .. }) = &mut event else { panic!("{event:?}") };
+    spend.cost = MicroUsd(2);
+    assert_eq!(story.tell(event), []);
+    assert!(story.room.goals.get(&goal_id()).unwrap().needs_approval());
 }
 
 #[test]

@@ -17,7 +17,7 @@ use crate::{
     engines,
     gateway::{Gateway, Identity, Purpose, TokenHash},
     ledger::Prices,
-    model::{AgentName, Clock, Fault, GoalId, Plan, SlotId, Spend, TaskRef, id::stage_id, text},
+    model::{AgentName, Clock, EndState, Fault, GoalId, Plan, SlotId, Spend, TaskRef, id::stage_id, text},
     orchestrator::{Prompt, plan, synthesis},
     queue::{Changes, Queue as _, QueueError, Submitted, file::FileQueue},
     room::{Answer, Effect, Event, GoalEvent, OrderId, TaskEvent},
@@ -298,12 +298,15 @@ impl World {
             Ok((_, spend)) => (None, Some("the model's answer was empty".to_owned()), spend),
             Err(message) => (None, Some(message), Spend::default()),
         };
+        let end = synthesis::verdict(&ended, words.is_some());
+        let done =
+            ended.iter().filter(|(_, outcome)| outcome.as_ref().is_some_and(|o| o.state == EndState::Done)).count();
         let report = synthesis::report(&id, goal, words.as_deref(), &ended);
         let opening = text::first_line(words.as_deref().unwrap_or(&report), 160);
         let path = format!("results/goals/{id}.md");
         let target = self.settings.stage.join(&path);
         match tokio::task::spawn_blocking(move || write_whole(&target, &report)).await {
-            Ok(Ok(())) => GoalEvent::Reported { id, path, opening, plain: alone, spend },
+            Ok(Ok(())) => GoalEvent::Reported { id, path, opening, end, done, plain: alone, spend },
             Ok(Err(error)) => GoalEvent::ReportFailed { id, message: format!("could not write {path}: {error}") },
             Err(error) => GoalEvent::ReportFailed { id, message: error.to_string() },
         }

@@ -25,10 +25,10 @@ use crate::{
         AttachError,
         client::{Link, News},
     },
-    claude::log::{Kind as LineKind, LogLine},
+    claude::log::{Kind, LogLine},
     model::Clock,
     room::Order,
-    tui::{self, App, Connection, Entry, Kind, Leave, LogTarget, Wish, terminal},
+    tui::{self, App, Connection, Entry, Leave, LogTarget, Wish, terminal},
 };
 
 /// The shortest time between two frames that no key asked for.
@@ -329,13 +329,5 @@ async fn follow(stage: PathBuf, target: LogTarget, tell: mpsc::Sender<Heard>) {
 }
 
 fn entry(at: Option<jiff::Timestamp>, line: LogLine) -> Entry {
-    let kind = match line.kind {
-        LineKind::Text => Kind::Text,
-        LineKind::Tool => Kind::Tool,
-        LineKind::Agent => Kind::Agent,
-        LineKind::Error => Kind::Error,
-        LineKind::System => Kind::System,
-        LineKind::Raw => Kind::Raw,
-    };
-    Entry { at, kind, depth: line.depth, text: line.text }
+    Entry { at, kind: line.kind, depth: line.depth, text: line.text }
 }

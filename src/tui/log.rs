@@ -10,43 +10,13 @@ use jiff::Timestamp;
 use regex::{Regex, RegexBuilder};
 
 use super::text;
+pub use crate::claude::log::Kind;
 use crate::model::{AttemptRef, text::scrub};
 
 /// Entries kept.
 pub const RING: usize = 20_000;
 /// Bytes of one entry kept.
 const ENTRY_LIMIT: usize = 16_000;
-
-/// What an entry is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
-    /// The agent speaks.
-    Text,
-    /// The agent uses a tool.
-    Tool,
-    /// A sub-agent.
-    Agent,
-    /// Something went wrong.
-    Error,
-    /// The engine or podium.
-    System,
-    /// A line that is shown as it came.
-    Raw,
-}
-
-impl Kind {
-    /// The word on screen.
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::Text => "text",
-            Self::Tool => "tool",
-            Self::Agent => "agent",
-            Self::Error => "error",
-            Self::System => "system",
-            Self::Raw => "raw",
-        }
-    }
-}
 
 /// Which kinds are shown.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

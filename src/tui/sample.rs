@@ -6,9 +6,9 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::{
     model::{
-        Activity, AgentName, AgentSettings, Artifact, CostSource, Dependency, EndState, Ending, EngineKind, GoalId,
-        MicroUsd, Outcome, OutputKind, Permissions, Rejected, Report, SlotId, Spend, Standing, TaskRecord, TaskRef,
-        TaskSpec, Usage,
+        Activity, AgentName, AgentSettings, Artifact, CostSource, Dependency, EndState, Ending, EngineKind, GoalEnd,
+        GoalId, MicroUsd, Outcome, OutputKind, Permissions, Rejected, Report, SlotId, Spend, Standing, TaskRecord,
+        TaskRef, TaskSpec, Usage,
         gateway::{Call, CallEnd, Caller, Dimension, Level, Levels},
     },
     room::{
@@ -301,7 +301,9 @@ pub(crate) fn reported() -> Stage {
         Event::Goal(GoalEvent::Reported {
             id: "g1".parse().unwrap(),
             path: "results/goals/g1.md".into(),
+            end: GoalEnd::Done,
             opening: "The week is announced; all three classes are evaluated.".into(),
+            done: 5,
             plain: None,
             spend: Spend::default(),
         }),

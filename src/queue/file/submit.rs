@@ -2,12 +2,11 @@
 //!
 //! A batch costs one sync of the file system instead of one per file.
 
-use std::{fs, path::PathBuf};
+use std::path::PathBuf;
 
 use super::{
     derive::Place,
     disk::{self, Stamp, failed},
-    layout::json,
     spec,
     store::{Count, Store, lock},
 };
@@ -164,30 +163,5 @@ impl Store {
         let waiting = disk::names(&inbox)?.iter().filter(|name| !super::store::is_ignored(name)).count();
         lock(&self.waiting).insert(agent.clone(), Count { waiting, uses: 0, mtime });
         Ok(waiting)
-    }
-
-    /// An id nobody uses yet: `base`, `base-2`, …
-    pub(super) fn free_id(&self, agent: &AgentName, base: &str) -> Result<TaskId, QueueError> {
-        self.known(agent)?;
-        for k in 1_u32.. {
-            let suffix = if k == 1 { String::new() } else { format!("-{k}") };
-            let mut text = base.to_owned();
-            while text.len() + suffix.len() > TaskId::LIMIT {
-                text.pop();
-            }
-            let id = TaskId::new(text + &suffix)?;
-            let task = TaskRef::new(agent.clone(), id);
-            let attempts = self.layout.attempts(&task);
-            let tried = fs::exists(&attempts).map_err(failed("look at", &attempts))?;
-            let taken = tried
-                || self.place(&task, false)? != Place::Nowhere
-                || self.layout.inbox(agent).join(json(&task.id)).exists()
-                || self.result_of(&task)?.is_some()
-                || self.other_case(&task)?;
-            if !taken {
-                return Ok(task.id);
-            }
-        }
-        Err(QueueError::Unsafe(format!("no id like {base} is free")))
     }
 }
