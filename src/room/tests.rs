@@ -126,7 +126,7 @@ impl Story {
             state,
             ending,
             attempt: 1,
-            summary: "Written.".into(),
+            sumnobody: "Written.".into(),
             findings: Vec::new(),
             artifacts: Vec::new(),
             started_at: self.now,
@@ -355,16 +355,16 @@ fn a_paused_agent_starts_nothing_and_stays_paused_in_the_next_room() {
 #[test]
 fn unknown_names_are_refused_with_the_known_ones() {
     let mut story = Story::staffed();
-    let spec = Box::new(TaskSpec::new(task("mary/a"), "Do it."));
+    let spec = Box::new(TaskSpec::new(task("nobody/a"), "Do it."));
     let effects = story.order(Order::Task { spec, rename: false });
     assert!(
         matches!(&effects[..], [Effect::Answer { answer: Answer::Refused { reason }, .. }]
-        if reason == "there is no agent mary; there are marie, anga, fabien"),
+        if reason == "there is no agent nobody; there are marie, anga, fabien"),
         "{effects:?}"
     );
 }
 
-const PLAN: &str = r#"{"summary":"Two steps.","tasks":[
+const PLAN: &str = r#"{"sumnobody":"Two steps.","tasks":[
     {"id":"read","worker":"marie","title":"Read","description":"Read the notes of the class and list what stands out.","dependencies":[],"done_when":["a list"],"minutes":2},
     {"id":"post","worker":"fabien","title":"Post","description":"Write one post about what marie found in the notes.","dependencies":["read"],"done_when":["a post"],"minutes":3}]}"#;
 
@@ -518,11 +518,11 @@ fn a_plan_dearer_than_its_ceiling_waits_for_a_person() {
 fn a_faulty_plan_is_repaired_once_and_then_one_task_is_offered() {
     let mut story = Story::staffed();
     story.order(Order::Goal { text: "Announce.".into(), approval: Approval::Ask });
-    let faulty = PLAN.replace("fabien", "frederic");
+    let faulty = PLAN.replace("fabien", "stranger");
     let effects = story.tell(answered(1, &faulty));
     let [Effect::Plan { round: 2, repair: Some((previous, found)), .. }] = &effects[..] else { panic!("{effects:?}") };
     assert_eq!(*previous, faulty);
-    assert!(found.iter().any(|f| f.code == "P04" && f.message.contains("frederic")), "{found:?}");
+    assert!(found.iter().any(|f| f.code == "P04" && f.message.contains("stranger")), "{found:?}");
     assert_eq!(story.tell(answered(2, &faulty)), []);
     let goal = story.room.goals.get(&goal_id()).unwrap();
     assert!(goal.needs_approval());
