@@ -1,8 +1,8 @@
 //! The engines for real: our own `__messages` and the Claude Code CLI, run by a worker on a file queue, against the
 //! stand-in of the Messages API.
 //!
-//! The CLI is what `PODIUM_TEST_CLAUDE` names (`./test` sets it), else `CLAUDE_COMMAND`, else `claude` on `PATH`. Without it its tests are skipped at a desk, and fail
-//! where `CI` is set.
+//! The CLI is what `PODIUM_TEST_CLAUDE` names (`./test` sets it), else `CLAUDE_COMMAND`, else `claude` on `PATH`. Without
+//! it its tests are skipped at a desk, and fail where `CI` is set.
 
 #![expect(clippy::panic, clippy::print_stdout, reason = "that is how a test speaks")]
 #![expect(clippy::unwrap_used, reason = "a test's own set-up may fail loudly")]

@@ -7,6 +7,7 @@
 use std::{
     collections::BTreeMap,
     ffi::OsString,
+    fmt::Write as _,
     fs::{self, OpenOptions},
     io::Write as _,
     os::unix::ffi::OsStrExt as _,
@@ -19,9 +20,9 @@ use jiff::Timestamp;
 use podium::{
     attach::{client::Link, socket_path},
     engines::tree,
-    model::{Clock, TaskRef},
+    model::{Clock, TaskRef, TaskSpec},
     rehearsal::{self, StandIn},
-    room::State,
+    room::{Answer, Order, State},
 };
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
@@ -114,7 +115,7 @@ impl Stage {
         let mut text = format!("{toml}\n");
         for name in ["marie", "anga", "fabien"] {
             let command = json!(["sh", agent]);
-            text.push_str(&format!("[agents.{name}]\nengine = \"command\"\ncommand = {command}\n"));
+            writeln!(text, "[agents.{name}]\nengine = \"command\"\ncommand = {command}").unwrap();
         }
         fs::write(stage.path.join("podium.toml"), text).unwrap();
         stage
@@ -145,7 +146,7 @@ impl Stage {
     }
 
     /// Runs a verb outside of the stage.
-    fn from_root(&self, args: &[&str]) -> Ran {
+    fn outside(&self, args: &[&str]) -> Ran {
         let mut command = Command::new(PODIUM);
         command.args(args).env_clear().envs(&self.env).current_dir(self.root.path()).stdin(Stdio::null());
         Self::ended(command)
@@ -348,7 +349,7 @@ impl Stage {
             if let Ok(words) = fs::read_to_string(&path) {
                 let from = words.len().saturating_sub(6_000);
                 let from = (from..=words.len()).find(|at| words.is_char_boundary(*at)).unwrap_or(0);
-                text.push_str(&format!("--- {}\n{}\n", path.display(), words.split_at(from).1));
+                writeln!(text, "--- {}\n{}", path.display(), words.split_at(from).1).unwrap();
             }
         }
         text
@@ -717,6 +718,33 @@ async fn a_task_is_cancelled_only_when_all_of_it_is_gone() {
 }
 
 #[tokio::test]
+async fn a_cancel_holds_at_whatever_moment_it_comes() {
+    let stage = Stage::open().await;
+    let mut link = stage.link().await;
+    for n in 0..16_u64 {
+        let id = format!("fleeting-{n}");
+        stage.steps(&id, &["--print", "on", "--sleep", "3600"]);
+        let task: TaskRef = format!("anga/{id}").parse().unwrap();
+        let spec = Box::new(TaskSpec::new(task.clone(), "Not for long."));
+        let answer = link.order(Order::Task { spec, rename: false }).await.unwrap();
+        assert!(matches!(answer, Answer::Done { .. }), "{answer:?}");
+        // From before it is assigned until after its child has started.
+        tokio::time::sleep(Duration::from_millis(n * 4)).await;
+        let end = Instant::now() + PATIENCE;
+        while let Answer::Refused { reason } = link.order(Order::Cancel { task: task.clone() }).await.unwrap() {
+            // The room may not have been told of it, or somebody may just be taking it.
+            assert!(Instant::now() < end, "{task}: {reason}");
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        let result = stage.result(&task.to_string()).await;
+        assert_eq!(result["state"], "cancelled", "{n}: {result:#}");
+        assert_eq!(stage.scripts(), [0; 0]);
+    }
+    drop(link);
+    stage.close().await;
+}
+
+#[tokio::test]
 async fn a_task_that_takes_too_long_is_ended_and_says_how_long_it_had() {
     let stage = Stage::open().await;
     stage.submit("fabien/slow", &["--print", "slowly", "--sleep", "3600"], &["--timeout", "1s"]);
@@ -824,7 +852,7 @@ async fn a_headless_rehearsal_prints_its_report_and_leaves_nothing_but_the_stage
     let mut stage = Stage::bare("");
     stage.path = stage.path.with_file_name("rehearsed");
     let ran = stage
-        .from_root(&["rehearse", "--headless", "--pace", "0", "--keep", stage.path.to_str().unwrap()])
+        .outside(&["rehearse", "--headless", "--pace", "0", "--keep", stage.path.to_str().unwrap()])
         // One task of the sample goal fails, on purpose.
         .exits(1);
     let report = fs::read_to_string(stage.path.join("results/goals/g1.md")).unwrap();
@@ -1121,6 +1149,7 @@ async fn three_real_clis_work_at_once_and_never_see_the_key() {
     assert!(workers.iter().filter(|(_, words)| words.contains(" worker ")).count() == 3, "{workers:#?}");
     stage.run(&["stop"]).exits(0);
     stage.left().await;
-    assert_eq!(files_with_the_key(stage.root.path()), [PathBuf::new(); 0]);
+    let found = files_with_the_key(stage.root.path());
+    assert!(found.is_empty(), "{found:#?}");
     drop(api);
 }

@@ -555,7 +555,7 @@ impl State {
                     self.announce(&task);
                 }
                 if !held && self.tasks.get(&task).is_some_and(Task::is_lost) {
-                    effects.push(Effect::Recover { task: task.clone() });
+                    effects.push(Effect::Recover { task: task.clone(), cancel: false });
                 }
                 self.settle(&task, effects);
                 if let Some(goal) = goal {

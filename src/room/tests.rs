@@ -253,7 +253,7 @@ fn a_dead_worker_is_started_again_with_growing_waits_and_its_task_is_looked_up()
     story.dropped("marie/a", &[]);
     story.started("marie/a", 1);
     let effects = story.worker(WorkerEvent::Exited { slot: slot("marie"), pid: 100, how: "signal 9".into() });
-    assert_eq!(effects, [Effect::Recover { task: task("marie/a") }]);
+    assert_eq!(effects, [Effect::Recover { task: task("marie/a"), cancel: false }]);
     assert_eq!(story.later(1), [Effect::SpawnWorker { slot: slot("marie"), epoch: 2 }]);
     for (epoch, wait) in [(2, 2), (3, 4), (4, 8), (5, 16), (6, 32), (7, 60), (8, 60)] {
         story.worker(WorkerEvent::SpawnFailed { slot: slot("marie"), epoch, message: "no memory".into() });
@@ -272,6 +272,51 @@ fn a_worker_that_was_healthy_for_a_minute_starts_again_after_a_second() {
         assert_eq!(story.later(1).len(), 1, "round {round}");
         story.worker(WorkerEvent::Connected { slot: slot("marie"), pid: 200, running: None });
     }
+}
+
+#[test]
+fn a_worker_that_lost_its_connection_just_before_it_died_was_healthy_all_the_same() {
+    let mut story = Story::staffed();
+    story.later(61);
+    story.worker(WorkerEvent::Disconnected { slot: slot("marie"), pid: 100 });
+    story.worker(WorkerEvent::Exited { slot: slot("marie"), pid: 100, how: "signal 9".into() });
+    assert_eq!(story.later(1), [Effect::SpawnWorker { slot: slot("marie"), epoch: 2 }]);
+    story.worker(WorkerEvent::Connected { slot: slot("marie"), pid: 200, running: None });
+    story.later(61);
+    story.worker(WorkerEvent::Disconnected { slot: slot("marie"), pid: 200 });
+    story.worker(WorkerEvent::Exited { slot: slot("marie"), pid: 200, how: "signal 9".into() });
+    assert_eq!(story.later(1), [Effect::SpawnWorker { slot: slot("marie"), epoch: 3 }], "the back-off began anew");
+}
+
+#[test]
+fn a_cancel_is_not_lost_with_the_attempt_the_connection_or_the_worker() {
+    let cancelled = || {
+        let mut story = Story::staffed();
+        story.dropped("marie/a", &[]);
+        story.started("marie/a", 1);
+        story.order(Order::Cancel { task: task("marie/a") });
+        story
+    };
+    let mut story = cancelled();
+    story.worker(WorkerEvent::Disconnected { slot: slot("marie"), pid: 100 });
+    let attempt = task("marie/a").attempt(1);
+    let running = Some(attempt.clone());
+    let effects = story.worker(WorkerEvent::Connected { slot: slot("marie"), pid: 100, running });
+    assert_eq!(effects, [Effect::CancelAttempt { slot: slot("marie"), attempt: attempt.clone() }]);
+
+    let mut story = cancelled();
+    let at = story.now;
+    let not_before = at + SignedDuration::from_secs(1);
+    let ending = Ending::Signal { signal: 9 };
+    let report = Report::Failed { attempt, ending, spend: Spend::default(), not_before, at };
+    let ended = Effect::EndTask { id: None, task: task("marie/a"), ending: Ending::Cancelled };
+    assert_eq!(story.report("marie", report), [ended]);
+
+    let recovered = [Effect::Recover { task: task("marie/a"), cancel: true }];
+    let report = Report::NotStarted { task: task("marie/a"), reason: "busy".into() };
+    assert_eq!(cancelled().report("marie", report), recovered);
+    let died = WorkerEvent::Exited { slot: slot("marie"), pid: 100, how: "signal 9".into() };
+    assert_eq!(cancelled().worker(died), recovered);
 }
 
 #[test]
@@ -302,7 +347,7 @@ fn an_assignment_that_a_worker_never_heard_is_looked_up_when_it_connects_again()
     assert_eq!(story.dropped("marie/a", &[]), [assign("marie/a")]);
     story.worker(WorkerEvent::Disconnected { slot: slot("marie"), pid: 100 });
     let effects = story.worker(WorkerEvent::Connected { slot: slot("marie"), pid: 100, running: None });
-    assert_eq!(effects, [Effect::Recover { task: task("marie/a") }]);
+    assert_eq!(effects, [Effect::Recover { task: task("marie/a"), cancel: false }]);
     let record = story.room.tasks.get(&task("marie/a")).unwrap().record.clone();
     assert_eq!(story.seen(record), [assign("marie/a")]);
 }

@@ -17,7 +17,7 @@ use crate::{
     engines,
     gateway::{Gateway, Identity, Purpose, TokenHash},
     ledger::Prices,
-    model::{AgentName, Clock, EndState, Fault, GoalId, Plan, SlotId, Spend, TaskRef, id::stage_id, text},
+    model::{AgentName, Clock, EndState, Ending, Fault, GoalId, Plan, SlotId, Spend, TaskRef, id::stage_id, text},
     orchestrator::{Prompt, plan, synthesis},
     queue::{Changes, Queue as _, QueueError, Submitted, file::FileQueue},
     room::{Answer, Effect, Event, GoalEvent, OrderId, TaskEvent},
@@ -123,7 +123,7 @@ impl World {
 
     async fn dispatch(&self, effect: Effect) -> Option<Event> {
         match effect {
-            Effect::Recover { task } => self.recover(task).await,
+            Effect::Recover { task, cancel } => self.recover(task, cancel).await,
             Effect::Submit { id, spec } => {
                 let task = spec.task.clone();
                 let answer = match self.queue.submit(*spec).await {
@@ -172,7 +172,7 @@ impl World {
         }
     }
 
-    async fn recover(&self, task: TaskRef) -> Option<Event> {
+    async fn recover(&self, task: TaskRef, cancel: bool) -> Option<Event> {
         // What the dead worker's attempt left running must be gone before anybody may start another.
         if let Ok(record) = self.queue.get(&task).await {
             let cookie = engines::cookie(&stage_id(&self.settings.stage), &task.attempt(record.last_attempt()));
@@ -185,6 +185,9 @@ impl World {
             tracing::error!(%error, "the queue could not be mended");
             // The room asks again as long as the task is lost: not faster than a disk can change its mind.
             tokio::time::sleep(SWEEP).await;
+        }
+        if cancel && let Err(error) = self.queue.end(&task, Ending::Cancelled).await {
+            tracing::warn!(%error, %task, "a cancelled task could not be ended");
         }
         match self.queue.get(&task).await {
             Ok(record) => Some(Event::Task(TaskEvent::Changed { record: Box::new(record) })),
