@@ -126,7 +126,7 @@ impl Story {
             state,
             ending,
             attempt: 1,
-            sumnobody: "Written.".into(),
+            summary: "Written.".into(),
             findings: Vec::new(),
             artifacts: Vec::new(),
             started_at: self.now,
@@ -409,7 +409,7 @@ fn unknown_names_are_refused_with_the_known_ones() {
     );
 }
 
-const PLAN: &str = r#"{"sumnobody":"Two steps.","tasks":[
+const PLAN: &str = r#"{"summary":"Two steps.","tasks":[
     {"id":"read","worker":"marie","title":"Read","description":"Read the notes of the class and list what stands out.","dependencies":[],"done_when":["a list"],"minutes":2},
     {"id":"post","worker":"fabien","title":"Post","description":"Write one post about what marie found in the notes.","dependencies":["read"],"done_when":["a post"],"minutes":3}]}"#;
 
