@@ -129,6 +129,9 @@ enum Verb {
         /// The engine the room found for this agent
         #[arg(long, hide = true, value_parser = engine)]
         engine: Option<EngineKind>,
+        /// The room is a rehearsal
+        #[arg(long, hide = true)]
+        rehearse: bool,
     },
     /// Submit a goal, wait, print the report
     Run(run::RunArgs),
@@ -285,8 +288,9 @@ fn dispatch(call: &mut Call, verb: Verb) -> anyhow::Result<Exit> {
         Verb::Init { dir } => init::init(call, dir),
         Verb::Serve(args) => room::serve(call, &args),
         Verb::Stop { drain } => client(room::stop(call, drain)),
-        Verb::Worker { agent, slot, queue, engine } => {
+        Verb::Worker { agent, slot, queue, engine, rehearse } => {
             call.flags.queue = queue;
+            call.flags.rehearse = rehearse;
             room::worker(call, &agent, slot, engine)
         }
         Verb::Run(args) => client(run::run(call, &args)),

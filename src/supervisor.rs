@@ -126,9 +126,9 @@ impl Children {
 
     /// Starts a worker; nobody sees its process before it is known as one.
     #[expect(clippy::significant_drop_tightening, reason = "held until the new process is known, on purpose")]
-    pub fn start(&self, program: &Path, stage: &Path, slot: &SlotId, engine: EngineKind) -> io::Result<Child> {
+    pub fn start(&self, program: &Path, stage: &Path, slot: &SlotId, part: Part) -> io::Result<Child> {
         let mut known = self.lock();
-        let child = start(program, stage, slot, engine)?;
+        let child = start(program, stage, slot, part)?;
         known.extend(child.id().and_then(|pid| i32::try_from(pid).ok()));
         Ok(child)
     }
@@ -150,8 +150,17 @@ impl Children {
     }
 }
 
+/// What a worker is told because it cannot find it out: it does not see the keys.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Part {
+    /// Its agent's engine.
+    pub engine: EngineKind,
+    /// The room is a rehearsal.
+    pub rehearse: bool,
+}
+
 /// Starts a worker process for a slot. Its own words go to `logs/worker-{slot}.log`.
-fn start(program: &Path, stage: &Path, slot: &SlotId, engine: EngineKind) -> io::Result<Child> {
+fn start(program: &Path, stage: &Path, slot: &SlotId, part: Part) -> io::Result<Child> {
     let logs = stage.join("logs");
     fs::create_dir_all(&logs)?;
     let log = OpenOptions::new().create(true).append(true).open(logs.join(format!("worker-{slot}.log")))?;
@@ -161,9 +170,9 @@ fn start(program: &Path, stage: &Path, slot: &SlotId, engine: EngineKind) -> io:
         .arg(slot.agent.as_str())
         .arg("--slot")
         .arg(slot.index.to_string())
-        // Resolved by the room, because the worker does not see the keys.
         .arg("--engine")
-        .arg(engine.word())
+        .arg(part.engine.word())
+        .args(part.rehearse.then_some("--rehearse"))
         .arg("--stage")
         .arg(stage)
         .env_clear()

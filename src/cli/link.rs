@@ -46,7 +46,8 @@ pub struct SlotTaken {
 pub fn serve(config: &Config, env: &Env) -> anyhow::Result<()> {
     log(config)?;
     let settings = runtime::open::room(config, env)?;
-    let runtime = Builder::new_multi_thread().enable_all().build()?;
+    // The loop has a thread of its own beside these; a thread per core would only cost memory on a large machine.
+    let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     runtime.block_on(runtime::serve::serve(settings, clock()))
 }
 
@@ -55,14 +56,22 @@ pub fn is_taken(error: &anyhow::Error) -> bool {
     error.is::<StageTaken>() || error.is::<SlotTaken>()
 }
 
-/// Runs the screen on a room that is up, until it is left.
-pub fn screen(config: &Config, options: &ScreenOptions) -> anyhow::Result<Leave> {
+/// Runs the screen on the room that `connect` finds, until it is left; `None` when somebody pressed Ctrl+C before. The
+/// connection that tells whether there is a room is the one that is drawn from: a snapshot is fetched once.
+pub fn screen(
+    config: &Config,
+    options: &ScreenOptions,
+    connect: impl Future<Output = anyhow::Result<Link>>,
+) -> anyhow::Result<Option<Leave>> {
     let settings = tui::Settings { ascii: options.ascii, color: !config.no_color, zone: TimeZone::system() };
     let draft = options.composed.as_deref().unwrap_or_default();
     let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let left = runtime.block_on(async {
-        let link = Link::connect(&config.stage).await?;
-        runtime::screen::run(link, &config.stage, settings, draft, clock()).await
+        let link = tokio::select! {
+            connected = connect => connected?,
+            _pressed = tokio::signal::ctrl_c() => return Ok(None),
+        };
+        runtime::screen::run(link, &config.stage, settings, draft, clock()).await.map(Some)
     });
     // The key reader blocks on the terminal and would hold a waiting shutdown.
     runtime.shutdown_background();

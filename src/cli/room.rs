@@ -62,21 +62,19 @@ pub(super) fn open(call: &Call, opening: Opening) -> anyhow::Result<Exit> {
         );
     }
     config.prepare().context("could not prepare the stage")?;
-    let notice = client(async {
-        let (_, is_new) = ensure(&config, &call.flags).await?;
+    let connect = async {
+        let (link, is_new) = ensure(&config, &call.flags).await?;
         if !is_new && call.flags.rehearse {
             return Err(Trouble::Wrong(
                 "a room is running on this stage; --rehearse is for a new one (`podium stop` first)".into(),
             )
             .into());
         }
-        Ok(Exit::Done)
-    })?;
-    if notice != Exit::Done {
-        return Ok(notice);
-    }
+        Ok(link)
+    };
     let options = link::ScreenOptions { ascii: opening.ascii, composed: opening.goal };
-    if link::screen(&config, &options)? == Leave::Detach {
+    let Some(left) = link::screen(&config, &options, connect)? else { return Ok(Exit::Interrupted) };
+    if left == Leave::Detach {
         call.out.note("the room and its agents go on; `podium` shows them again, `podium stop` ends them");
     }
     Ok(Exit::Done)

@@ -120,14 +120,14 @@ fn goal(prompt: &str) -> String {
 
 /// The agents a request names: lines like ``- `marie`: what she does``.
 fn agents(asked: &Asked) -> Vec<String> {
-    let named = asked.system.lines().filter_map(|line| {
+    // The text before speaks of a plan's fields in lines of the same shape.
+    let list =
+        asked.system.split_once("# Agents").map_or("", |(_, list)| list.split("\n# ").next().unwrap_or_default());
+    let named = list.lines().filter_map(|line| {
         let (name, role) = line.trim().strip_prefix("- `")?.split_once('`')?;
         (role.starts_with(':') && crate::model::AgentName::new(name).is_ok()).then(|| name.to_owned())
     });
-    let named: Vec<String> = match asked.system.split_once("# Agents") {
-        Some(_) => named.collect(),
-        None => Vec::new(),
-    };
+    let named: Vec<String> = named.collect();
     if named.is_empty() { AGENTS.map(str::to_owned).to_vec() } else { named }
 }
 
@@ -509,10 +509,10 @@ mod tests {
     #[test]
     fn only_agents_that_the_request_names_get_tasks() {
         let prompt = format!("{}\n\n<goal>\nannounce recital week\n</goal>\n", crate::orchestrator::plan::HEADING);
-        let body = json!({"model": "m", "system": "# Agents\n\n- `zoe`: paints\n- `not a name`: x\n", "messages": [
+        let body = json!({"model": "m", "system": "# Agents\n\n- `painter`: paints\n- `not a name`: x\n", "messages": [
             {"role": "user", "content": prompt}]});
         let plan = answer(&Asked::read(body.to_string().as_bytes()).unwrap());
-        assert_eq!(plan["tasks"][0]["worker"], "zoe");
+        assert_eq!(plan["tasks"][0]["worker"], "painter");
     }
 
     #[test]

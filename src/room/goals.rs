@@ -330,6 +330,18 @@ impl State {
         for id in std::mem::take(&mut self.goals.touched) {
             let Some(goal) = self.goals.get(&id) else { continue };
             let Some(plan) = goal.plan.clone() else { continue };
+            if let (GoalPhase::Running, Approval::Auto { ceiling }) = (&goal.phase, goal.approval)
+                && self.spend_of(goal).cost >= ceiling
+            {
+                let ending = Ending::Refused { message: format!("the goal's ceiling of {ceiling} is reached") };
+                for task in goal.tasks.clone() {
+                    // What runs may end; nothing more starts, and the report says why.
+                    if self.tasks.give_up(&task, &ending.sentence()) {
+                        effects.push(Effect::EndTask { id: None, task, ending: ending.clone() });
+                    }
+                }
+            }
+            let Some(goal) = self.goals.get(&id) else { continue };
             let ended = goal.phase == GoalPhase::Running
                 && goal.published
                 && goal.tasks.iter().all(|t| self.tasks.get(t).is_some_and(|t| t.record.outcome.is_some()));

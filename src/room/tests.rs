@@ -400,11 +400,11 @@ fn a_paused_agent_starts_nothing_and_stays_paused_in_the_next_room() {
 #[test]
 fn unknown_names_are_refused_with_the_known_ones() {
     let mut story = Story::staffed();
-    let spec = Box::new(TaskSpec::new(task("mary/a"), "Do it."));
+    let spec = Box::new(TaskSpec::new(task("nobody/a"), "Do it."));
     let effects = story.order(Order::Task { spec, rename: false });
     assert!(
         matches!(&effects[..], [Effect::Answer { answer: Answer::Refused { reason }, .. }]
-        if reason == "there is no agent mary; there are marie, anga, fabien"),
+        if reason == "there is no agent nobody; there are marie, anga, fabien"),
         "{effects:?}"
     );
 }
@@ -480,7 +480,7 @@ fn a_goal_goes_from_words_over_an_approved_plan_to_its_report() {
 #[test]
 fn a_failed_task_still_brings_a_report_and_calls_it_partial() {
     let mut story = Story::staffed();
-    story.order(Order::Goal { text: "Announce.".into(), approval: Approval::Auto { ceiling: MicroUsd(1) } });
+    story.order(Order::Goal { text: "Announce.".into(), approval: Approval::Auto { ceiling: MicroUsd(1_000_000) } });
     let effects = story.tell(answered(1, PLAN));
     let Some(Effect::Publish { tasks, .. }) = effects.last() else { panic!("{effects:?}") };
     for spec in tasks.clone() {
@@ -507,6 +507,48 @@ fn a_failed_task_still_brings_a_report_and_calls_it_partial() {
 }
 
 #[test]
+fn a_goal_over_its_stated_ceiling_starts_nothing_more_and_still_reports() {
+    use crate::model::gateway::{Call, CallEnd, Caller};
+    let mut story = Story::staffed();
+    story.order(Order::Goal { text: "Announce.".into(), approval: Approval::Auto { ceiling: MicroUsd(1_000) } });
+    let effects = story.tell(answered(1, PLAN));
+    let Some(Effect::Publish { tasks, .. }) = effects.last() else { panic!("{effects:?}") };
+    for spec in tasks.clone() {
+        let record = TaskRecord::new(spec, story.now);
+        story.seen(record);
+    }
+    story.tell(Event::Goal(GoalEvent::Published { id: goal_id() }));
+    story.started("marie/g1-read", 1);
+    let attempt = Some(task("marie/g1-read").attempt(1));
+    let call = Box::new(Call {
+        id: "1".into(),
+        at: story.now,
+        millis: 1,
+        caller: Caller::Worker { agent: agent("marie"), attempt },
+        session_id: None,
+        subagent: None,
+        model: "claude-sonnet-5-5".into(),
+        end: CallEnd::Complete,
+        usage: Usage::default(),
+        cost: MicroUsd(1_000),
+        estimated: false,
+        request_id: None,
+    });
+    let effects = story.tell(Event::Gateway(GatewayEvent::Called { call }));
+    assert!(
+        matches!(&effects[..], [Effect::EndTask { task, ending: Ending::Refused { message }, .. }]
+        if task.to_string() == "fabien/g1-post" && message.contains("ceiling of <$0.01")),
+        "{effects:?}"
+    );
+    assert_eq!(story.ended("marie/g1-read", EndState::Done), [], "its dependent is given up, whatever it waits for");
+    let mut record = story.room.tasks.get(&task("fabien/g1-post")).unwrap().record.clone();
+    record.standing = Standing::Ended;
+    record.outcome = Some(story.outcome("fabien/g1-post", EndState::Failed));
+    let effects = story.seen(record);
+    assert!(matches!(&effects[..], [Effect::Synthesise { .. }]), "{effects:?}");
+}
+
+#[test]
 fn a_plan_dearer_than_its_ceiling_waits_for_a_person() {
     let mut story = Story::staffed();
     story.order(Order::Goal { text: "Announce.".into(), approval: Approval::Auto { ceiling: MicroUsd(1) } });
@@ -521,11 +563,11 @@ fn a_plan_dearer_than_its_ceiling_waits_for_a_person() {
 fn a_faulty_plan_is_repaired_once_and_then_one_task_is_offered() {
     let mut story = Story::staffed();
     story.order(Order::Goal { text: "Announce.".into(), approval: Approval::Ask });
-    let faulty = PLAN.replace("fabien", "frederic");
+    let faulty = PLAN.replace("fabien", "stranger");
     let effects = story.tell(answered(1, &faulty));
     let [Effect::Plan { round: 2, repair: Some((previous, found)), .. }] = &effects[..] else { panic!("{effects:?}") };
     assert_eq!(*previous, faulty);
-    assert!(found.iter().any(|f| f.code == "P04" && f.message.contains("frederic")), "{found:?}");
+    assert!(found.iter().any(|f| f.code == "P04" && f.message.contains("stranger")), "{found:?}");
     assert_eq!(story.tell(answered(2, &faulty)), []);
     let goal = story.room.goals.get(&goal_id()).unwrap();
     assert!(goal.needs_approval());

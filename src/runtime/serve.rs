@@ -38,7 +38,7 @@ use crate::{
         Answer, Effect, Event, GatewayEvent, Money, Opened, Order, OrderId, Stamped, State, TaskEvent, WorkerEvent,
         event::{AgentSetup, Orchestrator},
     },
-    supervisor,
+    supervisor::{self, Part},
 };
 
 /// What a room is opened with.
@@ -530,7 +530,9 @@ impl Room {
 
     fn spawn_worker(&mut self, slot: SlotId, epoch: u64) {
         let engine = self.state.agents.get(&slot.agent).map_or(EngineKind::Auto, |a| a.settings.engine);
-        match self.world.children.start(&self.world.settings.program, &self.world.settings.stage, &slot, engine) {
+        let settings = &self.world.settings;
+        let part = Part { engine, rehearse: settings.rehearsal.is_some() };
+        match self.world.children.start(&settings.program, &settings.stage, &slot, part) {
             Ok(mut child) => {
                 let pid = child.id().unwrap_or_default();
                 tracing::info!(%slot, pid, "a worker was started");
