@@ -276,9 +276,9 @@ class Stage:
 # ------------------------------------------------------------------------------------------------ figures
 def spread(values, target=None, unit="ms"):
     values = sorted(values)
-    p95 = values[min(len(values) - 1, int(0.95 * len(values)))]
-    figure = {"n": len(values), "median": statistics.median(values), "p95": p95, "min": values[0], "max": values[-1],
-              "unit": unit}
+    share = lambda part: values[min(len(values) - 1, int(part * len(values)))]  # noqa: E731
+    figure = {"n": len(values), "median": statistics.median(values), "p95": share(0.95), "p99": share(0.99),
+              "min": values[0], "max": values[-1], "unit": unit}
     if target is not None:
         figure.update(target=target, met=figure["median"] < target)
     return figure
@@ -340,21 +340,57 @@ class stage_guard:
 def frame(podium, quick):
     """exec of `podium` until agents, tasks and the header's counts stand in the terminal."""
     stage = thousand(podium)
+    figures = {}
     try:
-        def useful(screen):
-            text = screen.text()
-            return "600 done" in text and "waits-0000" in text and all(agent in text for agent in AGENTS)
+        for ready, name, target in ((400, "1,000", 100), (9_400, "10,000", None)):
+            for i in range(sum(stage.status()["counts"].values()), 600 + ready):
+                stage.drop(AGENTS[i % 3], f"later-{i:05}")
+            end = time.time() + 300
+            while stage.status()["counts"]["ready"] < ready:
+                if time.time() > end:
+                    sys.exit(f"{ready} tasks were not taken in")
+                time.sleep(0.5)
 
-        times = []
-        for _ in range(5 if quick else 30):
-            screen = stage.screen()
-            at = screen.until(useful, 10)
-            if at is None:
-                sys.exit("no useful frame:\n" + screen.text())
-            times.append((at - screen.began) * 1e3)
-            screen.end()
-        return {"first useful frame, 1,000 tasks": spread(times, 100)}
+            def useful(screen):
+                text = screen.text()
+                return f"{ready} ready" in text and "600 done" in text and "waits-00" in text and "fabien" in text
+
+            times = []
+            for _ in range(5 if quick else 30):
+                screen = stage.screen()
+                at = must(screen.until(useful, 10), f"a useful frame; it shows:\n{screen.text()}")
+                times.append((at - screen.began) * 1e3)
+                screen.end()
+            figures[f"first useful frame, {name} tasks"] = spread(times, target)
+        return figures
     finally:
+        stage.end()
+
+
+def key(podium, quick):
+    """A key is pressed until the screen shows what it does, while three agents flood their logs."""
+    line = "x" * 100
+    stage = Stage(podium, f"read -r _line; while :; do for i in {{1..200}}; do echo $i {line}; done; sleep 0.05; done").open()
+    screen = None
+    try:
+        for agent in AGENTS:
+            stage.drop(agent, f"flood-{agent}")
+        screen = stage.screen()
+        must(screen.until(lambda s: "3 running" in s.text() and line[:40] in s.text(), 20), f"a flood:\n{screen.text()}")
+        times = []
+        for _ in range(20 if quick else 100):
+            for pressed, is_open in ((b"?", True), (b"\x1b", False)):
+                screen.until(lambda _: False, 0.06)
+                before = time.time()
+                screen.send(pressed)
+                seen = screen.until(lambda s: ("Everywhere" in s.text()) == is_open, 5)
+                # A lone escape may be the start of a longer key, so the terminal's reader has to wait for it.
+                if is_open:
+                    times.append((must(seen, f"the help:\n{screen.text()}") - before) * 1e3)
+        return {"key → changed screen while three agents flood": spread(times)}
+    finally:
+        if screen:
+            screen.end()
         stage.end()
 
 
@@ -489,14 +525,13 @@ def idle(podium, quick):
             share = (cpu_seconds(pids) - cpu) / lasted * 100
             by_ticks = (ticks(pids) - before) / os.sysconf("SC_CLK_TCK") / lasted * 100
             memory = [pss_kib(pid) for pid in pids]
-            mib = [m["Pss"] / 1024 for m in memory]
+            megabytes = [m["Pss"] * 1024 / 1e6 for m in memory]
             figures[f"idle CPU, {name}"] = single(share, "% of a core", 0.5)
             figures[f"idle CPU by utime+stime, {name}"] = single(by_ticks, "% of a core")
-            figures[f"PSS of all five, {name}"] = single(sum(mib), "MB", 40)
-            figures[f"PSS of all five, {name}"]["each"] = {
-                role: round(value, 2) for role, value in zip(("room", "worker", "worker", "worker", "screen"), mib)} | {
-                "workers": [round(value, 2) for value in mib[1:4]],
-                "private_dirty": [round(m["Private_Dirty"] / 1024, 2) for m in memory]}
+            figures[f"PSS of all five, {name}"] = single(sum(megabytes), "MB", 40)
+            figures[f"PSS of all five, {name}"]["each"] = [
+                {"role": role, "pss_mb": round(pss, 2), "private_dirty_mb": round(m["Private_Dirty"] * 1024 / 1e6, 2)}
+                for role, pss, m in zip(("room", "worker", "worker", "worker", "screen"), megabytes, memory)]
             figures[f"bytes to the terminal per second, {name}"] = single((screen.bytes - bytes_before) / lasted, "B/s")
         finally:
             if screen:
@@ -521,7 +556,7 @@ def three(podium, quick):
         stage.end()
 
 
-SCENARIOS = {"frame": frame, "start": start, "dependent": dependent, "shown": shown, "idle": idle, "three": three}
+SCENARIOS = {"frame": frame, "key": key, "start": start, "dependent": dependent, "shown": shown, "idle": idle, "three": three}
 
 
 def machine(folder):
