@@ -18,15 +18,16 @@ use crate::model::id::stage_id;
 /// Longest path a Unix socket may have here, in bytes; the kernel's limit is 107.
 const LONGEST: usize = 100;
 
-/// The socket of the stage at `stage`. A stage too deep for a socket's path gets one in the temporary directory, named
-/// by a hash of the stage's path.
+/// The socket of the stage at `stage`. A stage too deep for a socket's path gets one in `/tmp`, named by a hash of the
+/// stage's path.
 pub fn socket_path(stage: &Path) -> PathBuf {
     let near = stage.join(".podium").join("room.sock");
     if near.as_os_str().len() <= LONGEST {
         return near;
     }
     let uid = rustix::process::getuid().as_raw();
-    std::env::temp_dir().join(format!("podium-{uid}")).join(format!("{}.sock", stage_id(stage)))
+    // Not `TMPDIR`: a service and a login would look in different places.
+    Path::new("/tmp").join(format!("podium-{uid}")).join(format!("{}.sock", stage_id(stage)))
 }
 
 /// Why a connection could not be made or kept.

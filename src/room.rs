@@ -26,7 +26,10 @@ pub use money::Money;
 pub use tasks::{Task, Tasks};
 pub use why::Why;
 
-use crate::model::{GoalId, MicroUsd, Spend, TaskRef, gateway::Levels};
+use crate::model::{
+    GoalId, MicroUsd, Spend, TaskRef,
+    gateway::{Caller, Levels},
+};
 
 /// Who speaks in the orchestrator's pane.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -209,7 +212,18 @@ impl State {
 
     fn gateway_event(&mut self, event: GatewayEvent) {
         match event {
-            GatewayEvent::Called { call } => self.money.add(&call),
+            GatewayEvent::Called { call } => {
+                self.money.add(&call);
+                let goal = match call.caller {
+                    Caller::Worker { attempt, .. } => {
+                        attempt.and_then(|a| self.tasks.get(&a.task)?.record.spec.goal.clone())
+                    }
+                    Caller::Orchestrator { goal } => goal,
+                };
+                if let Some(goal) = goal {
+                    self.goals.touch(goal);
+                }
+            }
             GatewayEvent::Folded { money } => self.money = *money,
             GatewayEvent::Levels { levels } => self.levels = levels,
         }

@@ -316,7 +316,7 @@ fn names_that_mean_nothing_or_too_much_are_answered_with_what_there_is() {
     place.run(&["show", "ecko/twin"]).ends(2).says("did you mean echo?");
     place.run(&["approve", "g7"]).ends(2).says("there is no goal g7");
     place.run(&["pause", "mari"]).ends(2).says("did you mean marie?");
-    place.run(&["submit", "--agent", "zoe", "x"]).ends(2).says("there is no agent zoe");
+    place.run(&["submit", "--agent", "painter", "x"]).ends(2).says("there is no agent painter");
     place.run(&["submit", "--agent", "echo", "  "]).ends(2).says("description is empty");
     place.run(&["cancel", "echo/twin"]).ends(3).says("has ended already");
     place.run(&["logs", "--grep", "("]).ends(2).says("no regular expression");

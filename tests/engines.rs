@@ -1,8 +1,8 @@
 //! The engines for real: our own `__messages` and the Claude Code CLI, run by a worker on a file queue, against the
 //! stand-in of the Messages API.
 //!
-//! The CLI is `claude` on `PATH`, or what `CLAUDE_COMMAND` says. Without it its tests are skipped at a desk, and fail
-//! where `CI` is set.
+//! The CLI is what `PODIUM_TEST_CLAUDE` names (`./test` sets it), else `CLAUDE_COMMAND`, else `claude` on `PATH`. Without
+//! it its tests are skipped at a desk, and fail where `CI` is set.
 
 #![expect(clippy::panic, clippy::print_stdout, reason = "that is how a test speaks")]
 #![expect(clippy::unwrap_used, reason = "a test's own set-up may fail loudly")]
@@ -121,10 +121,11 @@ impl Scene {
 /// The CLI, or the reason to skip.
 fn cli() -> Option<Vec<OsString>> {
     let path = std::env::var_os("PATH").unwrap_or_default();
-    let found = engines::claude::locate(std::env::var_os("CLAUDE_COMMAND").as_deref(), &path);
+    let named = std::env::var_os("PODIUM_TEST_CLAUDE").or_else(|| std::env::var_os("CLAUDE_COMMAND"));
+    let found = engines::claude::locate(named.as_deref(), &path);
     if found.is_none() {
         assert!(std::env::var_os("CI").is_none(), "the Claude Code CLI must be there in CI");
-        println!("SKIPPED: the Claude Code CLI is not on PATH; install it or set CLAUDE_COMMAND");
+        println!("SKIPPED: there is no Claude Code CLI; run ./test, or set PODIUM_TEST_CLAUDE");
     }
     found
 }

@@ -1,6 +1,6 @@
 //! The whole program in a real terminal: start, see, press, leave. What is looked at is what an operator would see.
 
-#![expect(clippy::unwrap_used, reason = "a test's own set-up may fail loudly")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test's own set-up may fail loudly")]
 #![expect(clippy::significant_drop_tightening, reason = "the screen is locked to look at it, and for no longer")]
 
 use std::{
@@ -10,7 +10,7 @@ use std::{
         fd::{AsFd as _, OwnedFd},
         unix::ffi::OsStrExt as _,
     },
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{ExitStatus, Output, Stdio},
     sync::{Arc, Mutex},
     time::Duration,
@@ -114,13 +114,16 @@ impl Stage {
         let seen = Arc::new(Mutex::new(Seen { parser, raw: Vec::new() }));
         let (tell, changed) = watch::channel(());
         let eyes = seen.clone();
+        #[expect(clippy::disallowed_methods, reason = "it ends with the terminal, which waits for it")]
         let reader = tokio::spawn(async move {
             let mut part = [0; 8192];
+            let mut plain = Vec::new();
             // The end of a closed terminal arrives as an error on Linux.
             while let Ok(n @ 1..) = from.read(&mut part).await {
                 let mut seen = eyes.lock().unwrap();
-                seen.parser.process(&part[..n]);
                 seen.raw.extend_from_slice(&part[..n]);
+                plain.extend_from_slice(&part[..n]);
+                seen.parser.process(&drawable(&mut plain));
                 drop(seen);
                 tell.send_replace(());
             }
@@ -170,10 +173,8 @@ impl Stage {
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
         };
-        match timeout(PATIENCE, wait).await {
-            Ok(status) => status,
-            Err(_late) => panic!("never: {what}\n{:#}", last.lock().unwrap()),
-        }
+        let seen = timeout(PATIENCE, wait).await.ok();
+        seen.unwrap_or_else(|| panic!("never: {what}\n{:#}", last.lock().unwrap()))
     }
 
     async fn room(&self) -> Pid {
@@ -240,6 +241,19 @@ impl Drop for Stage {
     }
 }
 
+/// Takes from these bytes what can be drawn now. This terminal ignores U+FFFD, real ones draw it in one column: so does
+/// a question mark.
+fn drawable(bytes: &mut Vec<u8>) -> Vec<u8> {
+    const REPLACEMENT: &[u8] = "\u{fffd}".as_bytes();
+    let begun = [2, 1].into_iter().find(|n| bytes.ends_with(&REPLACEMENT[..*n])).unwrap_or(0);
+    let rest = bytes.split_off(bytes.len() - begun);
+    let mut whole = std::mem::replace(bytes, rest);
+    while let Some(at) = whole.windows(3).position(|part| part == REPLACEMENT) {
+        whole.splice(at..at + 3, *b"?");
+    }
+    whole
+}
+
 fn pid(number: i64) -> Pid {
     Pid::from_raw(i32::try_from(number).unwrap()).unwrap()
 }
@@ -299,6 +313,23 @@ impl Terminal {
 
     async fn see(&mut self, text: &str) {
         self.until(text, |screen| screen.contains(text)).await;
+    }
+
+    /// Drawing everything anew changes nothing: no cell is left of an earlier frame, none is where it should not be.
+    async fn assert_drawn_whole(&mut self) {
+        let rows = |text: String| text.lines().map(|row| row.trim_end().to_owned()).collect::<Vec<_>>().join("\n");
+        self.quiet().await;
+        let before = rows(self.text());
+        self.press("\u{c}").await;
+        self.quiet().await;
+        let anew = rows(self.text());
+        assert!(before == anew, "drawn anew it looks different:\n{before}\n\n{anew}");
+    }
+
+    /// Waits until nothing has changed on screen for a moment.
+    async fn quiet(&mut self) {
+        let wait = async { while timeout(Duration::from_millis(250), self.changed.changed()).await.is_ok() {} };
+        timeout(PATIENCE, wait).await.expect("the screen comes to rest");
     }
 
     async fn see_no(&mut self, text: &str) {
@@ -493,4 +524,431 @@ async fn dropped_files_and_what_is_wrong_with_them_are_on_screen_soon() {
     screen.until_within(soon, "the field", |s| s.contains("nothing") && s.contains("description")).await;
     stage.drop_task("anga", "quiet", "Say nothing");
     screen.until_within(soon, "an ending without words", |s| s.contains("quiet") && s.contains("1 failed")).await;
+}
+
+// Keys through the whole program.
+
+#[tokio::test]
+async fn looking_changes_nothing_in_the_room() {
+    let stage = Stage::scripted(&["--print", "the first waltz", "--print", "the last tango"], &["--exit", "3"], &[]);
+    let mut screen = stage.open(WIDE, &[]);
+    screen.see("@marie").await;
+    stage.drop_task("marie", "dances", "Name two dances");
+    stage.drop_task("anga", "broken", "Fail");
+    screen.see("1 done").await;
+    screen.see("1 failed").await;
+    let before = stage.settled().await;
+    // Search in the log of the task that is done: one row below the failed one.
+    screen.press("j4").await;
+    screen.see("the last tango").await;
+    screen.press("/wal").await;
+    screen.see("/wal").await;
+    screen.press("tz\r").await;
+    screen.see("1 of 1").await;
+    screen.press(ESC).await;
+    screen.see_no("1 of 1").await;
+    screen.press("/no such words\r").await;
+    screen.see("nothing matches").await;
+    screen.press("/*\r").await;
+    screen.see("not a pattern").await;
+    screen.press("1").await;
+    // The palette finds a verb by its name and does it.
+    screen.press(":limi").await;
+    screen.see("Limits and money alone").await;
+    screen.press(ENTER).await;
+    screen.see_no("Limits and money alone").await;
+    screen.see_no("┌ Agents").await;
+    screen.press("1").await;
+    screen.see("┌ Agents").await;
+    screen.press("?").await;
+    screen.see("Everywhere").await;
+    screen.press("q").await;
+    screen.see_no("Everywhere").await;
+    // Every other key that only looks.
+    for key in
+        [TAB, TAB, "k", "j", "G", "\u{6}", "\u{2}", "z", "z", "2", "3", "1", "f", "t", "n", "m", "m", "y", "\u{c}"]
+    {
+        screen.press(key).await;
+    }
+    screen.press(ENTER).await;
+    screen.press("q").await;
+    for keys in ["gan unsent goal", CTRL_U] {
+        screen.press(keys).await;
+    }
+    screen.press(ESC).await;
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    screen.press(CTRL_C).await;
+    screen.see("stop everything").await;
+    screen.press(ESC).await;
+    screen.see_no("stop everything").await;
+    assert_eq!(stage.settled().await, before);
+    screen.press(CTRL_C).await;
+    screen.see("stop everything").await;
+    // Ctrl+C again takes the default, and that is never the end of the work.
+    screen.press(CTRL_C).await;
+    assert!(screen.ended().await.0.success());
+    assert_eq!(stage.settled().await, before);
+}
+
+#[tokio::test]
+async fn cancel_asks_retry_starts_again_and_pause_holds() {
+    let stage =
+        Stage::scripted(&["--sleep", "60"], &["--fail-below", "2", "--print", "mended now"], &["--print", "said"]);
+    let mut screen = stage.open(WIDE, &[]);
+    screen.see("@marie").await;
+    stage.drop_task("marie", "long", "A long dance");
+    screen.see("1 running").await;
+    screen.press("c").await;
+    screen.see("Cancel marie/long?").await;
+    screen.press("n").await;
+    screen.see_no("Cancel marie/long?").await;
+    screen.see("1 running").await;
+    let begun = stage.until("begun", |s| s["agents"][0]["slots"][0]["child_pid"].is_i64()).await;
+    let child = &begun["agents"][0]["slots"][0]["child_pid"];
+    screen.press("c").await;
+    screen.see("Cancel marie/long?").await;
+    screen.press("y").await;
+    screen.see("0 running").await;
+    let status = stage.until("cancelled", |s| s["tasks"][0]["state"] == "cancelled").await;
+    assert!(!Path::new(&format!("/proc/{child}")).exists(), "its process is gone before it is said: {status}");
+
+    stage.drop_task("anga", "shaky", "Fail once");
+    screen.see("1 failed").await;
+    screen.press("n").await;
+    screen.press("r").await;
+    screen.see("mended now").await;
+    screen.see("1 done").await;
+    screen.see_no("1 failed").await;
+
+    stage.drop_task("fabien", "first", "Say it");
+    screen.see("2 done").await;
+    screen.press("2/first\r1").await;
+    screen.see("fabien · first").await;
+    screen.press("p").await;
+    stage.until("paused", |s| s["agents"][2]["paused"] == true).await;
+    stage.drop_task("fabien", "second", "Say it again");
+    screen.press(ESC).await;
+    screen.see("1 ready").await;
+    screen.see("paused").await;
+    screen.press("2/first\r1").await;
+    screen.see("fabien · first").await;
+    screen.press("p").await;
+    screen.see("3 done").await;
+}
+
+// What agents print, and what the terminal gets.
+
+/// What podium itself may say to a terminal; everything else is refused and kept.
+#[derive(Default)]
+struct Repertoire {
+    refused: Vec<String>,
+    colors: usize,
+    text: String,
+}
+
+impl vte::Perform for Repertoire {
+    fn print(&mut self, c: char) {
+        if c.is_control() || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}') {
+            self.refused.push(format!("{c:?}"));
+        }
+        self.text.push(c);
+    }
+    fn execute(&mut self, byte: u8) {
+        // Lines end so after the screen has been left.
+        if !matches!(byte, b'\r' | b'\n') {
+            self.refused.push(format!("byte {byte:#x}"));
+        }
+    }
+    fn csi_dispatch(&mut self, params: &vte::Params, marks: &[u8], _: bool, action: char) {
+        let numbers: Vec<u16> = params.iter().flatten().copied().collect();
+        let ours = match (marks, action) {
+            (b"", 'm') => {
+                let color = |n: &u16| matches!(n, 30..=38 | 40..=48 | 90..=97 | 100..=107);
+                self.colors += usize::from(numbers.iter().any(color));
+                true
+            }
+            (b"", 'H') => true,
+            (b"", 'J') => numbers == [2],
+            (b"?", 'h' | 'l') => {
+                numbers.iter().all(|n| matches!(n, 25 | 1000 | 1002 | 1003 | 1006 | 1015 | 1049 | 2004))
+            }
+            _ => false,
+        };
+        if !ours {
+            self.refused.push(format!("CSI {marks:?} {numbers:?} {action}"));
+        }
+    }
+    fn esc_dispatch(&mut self, marks: &[u8], _: bool, byte: u8) {
+        // The end of what was refused already.
+        if byte == b'\\' {
+            return;
+        }
+        self.refused.push(format!("ESC {marks:?} {byte:#x}"));
+    }
+    fn osc_dispatch(&mut self, params: &[&[u8]], _: bool) {
+        self.refused.push(format!("OSC {params:?}"));
+    }
+    fn hook(&mut self, _: &vte::Params, marks: &[u8], _: bool, action: char) {
+        self.refused.push(format!("DCS {marks:?} {action}"));
+    }
+}
+
+fn repertoire(raw: &[u8]) -> Repertoire {
+    assert!(std::str::from_utf8(raw).is_ok(), "it is all UTF-8");
+    let mut heard = Repertoire::default();
+    vte::Parser::new().advance(&mut heard, raw);
+    heard
+}
+
+/// Sequences that move the cursor, read and write the clipboard, set titles, ask questions, switch modes, or break off.
+const HOSTILE: &[u8] = b"visible-begin \x1b]52;c;cm0gLXJm\x07\x1b]0;owned\x07\x1b]8;;http://127.0.0.1\x1b\\link\x1b]8;;\x1b\\ \
+    \x1b[2J\x1b[H\x1b[31;1mred\x1b[0m\x1b[?1049l\x1b[?25l\x1b[6n\x1b[c\x1b[5n\x1bP$q\"p\x1b\\\x1b_Gi=1\x1b\\\x1b^pm\x1b\\\x1bc\x1b7\x1b8\n\
+    \xc2\x9b31mC1\xc2\x9d0;t\xc2\x9c \x90\x9b\x9d bell\x07 back\x08\x08 \x0e\x0f \x7f\x00 tab\there\n\
+    over\rwritten \xff\xfe\xc3\x28 \xed\xa0\x80 \xf4\x90\x80\x80 \xe2\x80\xae turned \xe2\x81\xa6 \n\
+    \x1b[999999999999999999999m \x1b[38;2;1;2;3;4;5;6;7;8;9m \x1b[?9999h\n\
+    {\"type\":\"assistant\",\"message\":{\"content\":[{\"type\":\"text\",\"text\":\"json \\u001b]0;owned\\u0007 end\"}]}}\n\
+    visible-end \x1b]52;c;";
+
+#[tokio::test]
+async fn nothing_an_agent_or_a_file_says_reaches_the_terminal_as_more_than_text() {
+    let stage = Stage::new("");
+    let rubbish = stage.root().join("rubbish");
+    let mut bytes = HOSTILE.to_vec();
+    let mut random = Random(7);
+    bytes.extend((0..20_000).map(|_| random.byte()));
+    bytes.extend(b"\nvisible-last\n");
+    fs::write(&rubbish, bytes).unwrap();
+    let cat = json!(["/bin/cat", rubbish]);
+    fs::write(
+        stage.root().join("podium.toml"),
+        format!(
+            "[upstream]\nurl = \"rehearsal:\"\n[retry]\nattempts = 1\n\
+             [agents.marie]\nengine = \"command\"\ncommand = {cat}\n\
+             [agents.anga]\nengine = \"command\"\noutput = \"stream-json\"\ncommand = {cat}\n\
+             [agents.fabien]\nengine = \"command\"\ncommand = {}\n",
+            json!([PODIUM, "__script", "--err", "\u{1b}]0;owned\u{7}complaint", "--exit", "1"])
+        ),
+    )
+    .unwrap();
+    let mut screen = stage.open(WIDE, &[]);
+    screen.see("@marie").await;
+    let evil = String::from_utf8_lossy(HOSTILE).into_owned();
+    for agent in ["marie", "anga", "fabien"] {
+        stage.drop_task(agent, &format!("evil-{agent}"), &evil);
+        screen.see(&format!("evil-{agent}")).await;
+    }
+    fs::write(stage.root().join("tasks/marie/\u{1b}]0;owned\u{7}\u{1b}[2Jname.json"), "{\u{1b}[31m}").unwrap();
+    fs::write(stage.root().join("tasks/marie/latin.json"), b"{\"task_id\": \"\xff\xfe\"}").unwrap();
+    screen.see("name.json").await;
+    screen.see("latin.json").await;
+    stage.until("all ended", |s| s["counts"]["running"] == 0 && s["tasks"].as_array().unwrap().len() == 3).await;
+    // Every place where their words are shown: the rows, the log, the pages.
+    for agent in ["marie", "anga", "fabien"] {
+        screen.press("2").await;
+        screen.press(&format!("/evil-{agent}\r")).await;
+        screen.see(&format!("evil-{agent}")).await;
+        screen.press("4").await;
+        screen.see(&format!("{agent} · evil-{agent}")).await;
+        if agent == "marie" {
+            screen.see("visible-last").await;
+        }
+        for key in ["f", "\u{2}", "\u{2}", "\u{1b}[H"] {
+            screen.press(key).await;
+        }
+        if agent == "marie" {
+            screen.see("visible-begin").await;
+            screen.assert_drawn_whole().await;
+        }
+        screen.press("2").await;
+        screen.press(ENTER).await;
+        screen.see("What is to be done").await;
+        screen.press("q").await;
+        screen.see_no("What is to be done").await;
+    }
+    // Pasted text is text as well.
+    screen.press("g").await;
+    screen.press(&format!("\u{1b}[200~pasted {}\u{1b}[201~", "\u{9b}31m \u{7} \u{202e} done")).await;
+    screen.see("pasted").await;
+    screen.press(CTRL_C).await;
+    screen.see("stop everything").await;
+    screen.press("s").await;
+    let seen = screen.seen.clone();
+    assert!(screen.ended().await.0.success());
+    let heard = repertoire(&seen.lock().unwrap().raw);
+    assert!(heard.refused.is_empty(), "{:?}", heard.refused);
+    assert!(heard.text.contains("visible-begin") && heard.text.contains("complaint"));
+    stage.nothing_left().await;
+    stage.assert_nobody_panicked();
+}
+
+#[tokio::test]
+async fn wide_characters_do_not_break_a_border() {
+    let mixed = "混ぜた文字 and 👩‍👩‍👧‍👦 family 🏳️‍🌈 flag 🇩🇪 ☕️ e\u{301} 한국어 👍🏽 ".repeat(6);
+    let stage = Stage::scripted(&["--print", &mixed, "--print", "the end"], &[], &[]);
+    let mut screen = stage.open(WIDE, &[]);
+    screen.see("@marie").await;
+    stage.drop_task("marie", "wide", &mixed);
+    screen.see("1 done").await;
+    screen.see("the end").await;
+    screen.press("4").await;
+    screen.see("marie · wide").await;
+    screen.press("1").await;
+    screen.see("┌ Agents").await;
+    screen.assert_drawn_whole().await;
+    for (columns, rows) in [WIDE, (119, 40), (101, 31), WIDE] {
+        screen.resize(columns, rows);
+        // Drawn anew in its new size: the last column of the first row holds nothing, the frame ends below it.
+        let seen = screen.seen.clone();
+        screen
+            .until("whole borders", |_| {
+                let seen = seen.lock().unwrap();
+                let cell = |row, column| seen.parser.screen().cell(row, column).map_or("", |c| c.contents()).to_owned();
+                (1..rows - 1)
+                    .all(|row| "│┌└┐┘├┤".contains(&cell(row, 0)) && "│┌└┐┘├┤".contains(&cell(row, columns - 1)))
+                    && (1..rows - 10).all(|row| "│┌└".contains(&cell(row, 36)) && !cell(row, 36).is_empty())
+            })
+            .await;
+    }
+}
+
+/// A small generator, the same every time.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        self.0 >> 33
+    }
+    fn below(&mut self, n: u64) -> u64 {
+        self.next() % n
+    }
+    fn byte(&mut self) -> u8 {
+        u8::try_from(self.below(256)).unwrap()
+    }
+}
+
+#[tokio::test]
+async fn any_size_and_any_keys_are_survived() {
+    let stage = Stage::scripted(
+        &["--print", "one", "--sleep", "0.2", "--print", "two"],
+        &["--flood", "2"],
+        &["--fail-below", "3", "--print", "three"],
+    );
+    let keys: Vec<String> = "abcdefghijklmnoprtuvwxyzGN?:/ 12345.*(\t\u{2}\u{6}\u{c}\u{1a}"
+        .chars()
+        .map(String::from)
+        .chain(
+            ["\r", "\u{1b}[A", "\u{1b}[B", "\u{1b}[C", "\u{1b}[5~", "\u{1b}[6~", "\u{1b}[H", "\u{1b}[F"]
+                .map(Into::into),
+        )
+        .chain(["\u{1b}[Z", "\u{7f}", "\u{1b}\r", "ü", "漢", "\u{1b}[200~a\nb\u{1b}[201~"].map(Into::into))
+        .chain(["\u{1b}[<0;0;0M", "\u{1b}[<64;300;300M", "\u{1b}[<0;5;5M", "\u{1b}[I", "\u{1b}[M !!"].map(Into::into))
+        .collect();
+    let mut random = Random(42);
+    let mut screen = stage.open(WIDE, &[]);
+    screen.see("@marie").await;
+    for n in 0..8 {
+        stage.drop_task(["marie", "anga", "fabien"][n % 3], &format!("t{n}"), "Anything");
+    }
+    let mut opened = 1;
+    for _ in 0..400 {
+        let key = &keys[usize::try_from(random.below(keys.len() as u64)).unwrap()];
+        // Some keys leave: then the terminal must be whole, and the next screen opens.
+        let alive = screen.child.try_wait().unwrap().is_none() && screen.keys.write_all(key.as_bytes()).await.is_ok();
+        if !alive {
+            let (status, left) = screen.ended().await;
+            assert!(status.success(), "{left}");
+            opened += 1;
+            assert!(opened < 20, "it leaves all the time");
+            screen = stage.open(WIDE, &[]);
+            screen.until("anything", |s| !s.trim().is_empty()).await;
+        }
+        if random.below(4) == 0 {
+            let (columns, rows) = (1 + random.below(200), 1 + random.below(60));
+            screen.resize(u16::try_from(columns).unwrap(), u16::try_from(rows).unwrap());
+        }
+        tokio::time::sleep(Duration::from_millis(random.below(12))).await;
+    }
+    // It is still in its right mind.
+    screen.resize(WIDE.0, WIDE.1);
+    if screen.child.try_wait().unwrap().is_none() {
+        for _ in 0..6 {
+            screen.press(ESC).await;
+            tokio::time::sleep(Duration::from_millis(60)).await;
+        }
+        screen.press(CTRL_C).await;
+        screen.see("stop everything").await;
+        screen.press("s").await;
+    }
+    let seen = screen.seen.clone();
+    let (status, left) = screen.ended().await;
+    assert!(status.success(), "{left}");
+    let _stopped = stage.run(&["stop"]).await;
+    stage.nothing_left().await;
+    stage.assert_nobody_panicked();
+    let mut refused = repertoire(&seen.lock().unwrap().raw).refused;
+    // `y` copies: that one is podium's own.
+    refused.retain(|what| !what.starts_with("OSC [[53, 50]"));
+    assert!(refused.is_empty(), "{refused:?}");
+}
+
+// Poor terminals.
+
+#[tokio::test]
+async fn a_terminal_that_is_too_small_gets_a_sentence_and_can_be_left() {
+    let stage = Stage::new(REHEARSAL);
+    let mut screen = stage.open((59, 16), &[]);
+    screen.see("podium needs 60 columns").await;
+    screen.resize(60, 16);
+    screen.see("REHEARSAL").await;
+    screen.resize(60, 15);
+    screen.see("podium needs 60 columns").await;
+    screen.press("q").await;
+    screen.see("the agents go on").await;
+    screen.press(ENTER).await;
+    assert!(screen.ended().await.0.success());
+}
+
+#[tokio::test]
+async fn no_color_means_no_colour_and_ascii_means_ascii() {
+    let stage = Stage::new(REHEARSAL);
+    let goal = "Mend the sign-up page and announce it";
+    let colorful = {
+        let mut screen = stage.open(WIDE, &["rehearse", "--pace", "0", goal]);
+        screen.see("REHEARSAL").await;
+        screen.press("\u{1b}").await;
+        screen.see("g goal").await;
+        screen.press("q\r").await;
+        let seen = screen.seen.clone();
+        assert!(screen.ended().await.0.success());
+        repertoire(&seen.lock().unwrap().raw).colors
+    };
+    assert!(colorful > 0, "the check can see colours");
+    let mut screen = stage.open_with(SMALL, &["rehearse", "--ascii", goal], &[("NO_COLOR", "1")]);
+    screen.see("REHEARSAL").await;
+    screen.press(ENTER).await;
+    screen.see("? plan for g1").await;
+    screen.press("3").await;
+    screen.see("Plan of g1").await;
+    screen.press("a").await;
+    screen.see("o reads the report").await;
+    for (key, sign) in [("o", "Report on g1"), ("?", "Everywhere"), (":", "Commands")] {
+        screen.press(key).await;
+        screen.see(sign).await;
+        screen.press(ESC).await;
+        screen.see_no(sign).await;
+    }
+    for key in ["4", "5", "2", TAB, TAB, "1"] {
+        screen.press(key).await;
+    }
+    screen.resize(WIDE.0, WIDE.1);
+    screen.see("+ Agents").await;
+    screen.press(CTRL_C).await;
+    screen.see("stop everything").await;
+    let raw = screen.raw();
+    let strange = String::from_utf8_lossy(&raw).chars().filter(|c| !c.is_ascii()).collect::<String>();
+    assert!(strange.is_empty(), "not ASCII: {strange:?}");
+    assert_eq!(repertoire(&raw).colors, 0, "no colour");
+    screen.press("s").await;
+    assert!(screen.ended().await.0.success());
 }

@@ -291,13 +291,13 @@ async fn what_is_not_a_file_is_never_opened() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_must_stay_is_listed_where_it_lies_and_taken_off_when_it_goes() {
     let stage = Stage::new();
-    fs::create_dir(stage.path("tasks/bob")).unwrap();
+    fs::create_dir(stage.path("tasks/nobody")).unwrap();
     for i in 0..3 {
-        stage.drop_file(&format!("tasks/bob/{i}.json"), "{}");
+        stage.drop_file(&format!("tasks/nobody/{i}.json"), "{}");
     }
     let mut watch = stage.watch().await;
-    let bob = watch.rejected("tasks/bob").await;
-    assert_eq!((bob.reason.as_str(), bob.moved), ("3 tasks waiting for 'bob', no such worker", false));
+    let nobody = watch.rejected("tasks/nobody").await;
+    assert_eq!((nobody.reason.as_str(), nobody.moved), ("3 tasks waiting for 'nobody', no such worker", false));
     stage.drop_file("tasks/x.json", "{}");
     let stray = watch.rejected("tasks/x.json").await;
     assert_eq!(stray.reason, "tasks/x.json is not in a worker's folder (marie, anga, fabien).");

@@ -7,6 +7,7 @@
 use std::{
     collections::BTreeMap,
     ffi::OsString,
+    fmt::Write as _,
     fs::{self, OpenOptions},
     io::Write as _,
     os::unix::ffi::OsStrExt as _,
@@ -19,7 +20,7 @@ use jiff::Timestamp;
 use podium::{
     attach::{client::Link, socket_path},
     engines::tree,
-    model::{Clock, TaskRef},
+    model::{Clock, TaskRef, TaskSpec},
     rehearsal::{self, StandIn},
     room::{Answer, Order, State},
 };
@@ -114,7 +115,7 @@ impl Stage {
         let mut text = format!("{toml}\n");
         for name in ["marie", "anga", "fabien"] {
             let command = json!(["sh", agent]);
-            text.push_str(&format!("[agents.{name}]\nengine = \"command\"\ncommand = {command}\n"));
+            writeln!(text, "[agents.{name}]\nengine = \"command\"\ncommand = {command}").unwrap();
         }
         fs::write(stage.path.join("podium.toml"), text).unwrap();
         stage
@@ -141,7 +142,18 @@ impl Stage {
 
     /// Runs a verb to its end.
     fn run(&self, args: &[&str]) -> Ran {
-        let ended = assert_cmd::Command::from_std(self.command(args)).timeout(PATIENCE).output().unwrap();
+        Self::ended(self.command(args))
+    }
+
+    /// Runs a verb outside of the stage.
+    fn outside(&self, args: &[&str]) -> Ran {
+        let mut command = Command::new(PODIUM);
+        command.args(args).env_clear().envs(&self.env).current_dir(self.root.path()).stdin(Stdio::null());
+        Self::ended(command)
+    }
+
+    fn ended(command: Command) -> Ran {
+        let ended = assert_cmd::Command::from_std(command).timeout(PATIENCE).output().unwrap();
         let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
         Ran { code: ended.status.code(), out: text(ended.stdout), err: text(ended.stderr) }
     }
@@ -186,10 +198,6 @@ impl Stage {
             }
         });
         waited.await.unwrap_or_else(|_late| panic!("waited in vain for {what}"))
-    }
-
-    async fn order(&self, order: Order) -> Answer {
-        self.link().await.order(order).await.unwrap()
     }
 
     /// Submits a task that has steps laid down; `steps` may be empty for one that repeats its prompt.
@@ -341,7 +349,7 @@ impl Stage {
             if let Ok(words) = fs::read_to_string(&path) {
                 let from = words.len().saturating_sub(6_000);
                 let from = (from..=words.len()).find(|at| words.is_char_boundary(*at)).unwrap_or(0);
-                text.push_str(&format!("--- {}\n{}\n", path.display(), words.split_at(from).1));
+                writeln!(text, "--- {}\n{}", path.display(), words.split_at(from).1).unwrap();
             }
         }
         text
@@ -660,6 +668,42 @@ async fn a_killed_worker_takes_its_tree_with_it_and_the_task_is_done_by_the_next
 }
 
 #[tokio::test]
+async fn whatever_is_killed_every_task_ends_once() {
+    let mut stage = Stage::scripted("[retry]\nattempts = 9\nbackoff = [\"10ms\"]\n");
+    stage.serve().await;
+    let agents = ["marie", "anga", "fabien"];
+    let tasks: Vec<String> = (0..24).map(|n| format!("{}/t{n}", agents[n % 3])).collect();
+    for (n, task) in tasks.iter().enumerate() {
+        let (agent, id) = task.split_once('/').unwrap();
+        stage.steps(id, &["--ignore-term", "--sleep", "0.1", "--print", &format!("answer {n}")]);
+        // Every fourth waits for one of another agent.
+        let after: Vec<&String> = (n % 4 == 3).then(|| &tasks[n - 2]).into_iter().collect();
+        let text = json!({"description": "Say it.", "dependencies": after}).to_string();
+        fs::write(stage.path.join(format!("tasks/{agent}/{id}.json")), text).unwrap();
+    }
+    for (round, victim) in ["room", "marie", "room", "anga", "room", "fabien", "room"].into_iter().enumerate() {
+        tokio::time::sleep(Duration::from_millis(70 + 37 * round as u64)).await;
+        if victim == "room" {
+            stage.crash();
+            stage.serve().await;
+        } else {
+            kill(stage.worker(victim).await);
+        }
+    }
+    for (n, task) in tasks.iter().enumerate() {
+        let result = stage.result(task).await;
+        assert_eq!(result["state"], "done", "{result:#}");
+        assert_eq!(result["summary"], format!("answer {n}"), "{result:#}");
+        let attempts = stage.attempts(task);
+        assert_eq!(attempts.len() as u64, result["attempts"].as_u64().unwrap(), "{task}: {attempts:?}");
+    }
+    let status = stage.status();
+    assert_eq!((&status["counts"]["done"], &status["rejected"]), (&json!(24), &json!([])), "{:#}", status["counts"]);
+    eventually("nothing to run any more", || stage.scripts().is_empty().then_some(())).await;
+    stage.close().await;
+}
+
+#[tokio::test]
 async fn a_worker_without_a_room_ends_its_child_and_itself_and_the_next_room_goes_on() {
     let mut stage = Stage::scripted(&format!("[room]\norphan_grace = \"1s\"\n{COMMANDS}"));
     stage.serve().await;
@@ -686,9 +730,28 @@ async fn a_second_room_on_a_stage_says_who_has_it_and_leaves() {
     assert!(second.err.contains("open") && second.err.contains(&pid.to_string()), "{second:#?}");
     let detached = stage.run(&["serve", "--detach", "--json"]).exits(0).json();
     assert_eq!((&detached["started"], &detached["pid"]), (&json!(false), &json!(pid)), "{detached:#}");
+    let worker = stage.run(&["worker", "marie"]).exits(3);
+    assert!(worker.err.contains("marie") && worker.err.contains("another worker"), "{worker:#?}");
     assert_eq!(stage.processes().len(), before);
     stage.submit("marie/still", &[], &[]);
     assert_ended(&stage.result("marie/still").await, "done", 1);
+    stage.close().await;
+}
+
+#[tokio::test]
+async fn a_stage_too_deep_for_a_socket_is_found_from_everywhere() {
+    let mut stage = Stage::scripted(COMMANDS);
+    let deep = stage.path.join("d".repeat(90)).join("e".repeat(90));
+    fs::create_dir_all(&deep).unwrap();
+    fs::copy(stage.path.join("podium.toml"), deep.join("podium.toml")).unwrap();
+    stage.path = deep;
+    stage.serve().await;
+    let socket = socket_path(&stage.path);
+    assert!(!socket.starts_with(&stage.path) && socket.exists(), "{}", socket.display());
+    // A service and a login seldom share this one.
+    stage.env.remove("TMPDIR");
+    stage.submit("marie/deep", &[], &[]);
+    assert_ended(&stage.result("marie/deep").await, "done", 1);
     stage.close().await;
 }
 
@@ -706,6 +769,33 @@ async fn a_task_is_cancelled_only_when_all_of_it_is_gone() {
     assert_eq!(stage.scripts(), [0; 0]);
     assert_ended(&result, "cancelled", 1);
     stage.run(&["cancel", "anga/stubborn"]).exits(3);
+    stage.close().await;
+}
+
+#[tokio::test]
+async fn a_cancel_holds_at_whatever_moment_it_comes() {
+    let stage = Stage::open().await;
+    let mut link = stage.link().await;
+    for n in 0..16_u64 {
+        let id = format!("fleeting-{n}");
+        stage.steps(&id, &["--print", "on", "--sleep", "3600"]);
+        let task: TaskRef = format!("anga/{id}").parse().unwrap();
+        let spec = Box::new(TaskSpec::new(task.clone(), "Not for long."));
+        let answer = link.order(Order::Task { spec, rename: false }).await.unwrap();
+        assert!(matches!(answer, Answer::Done { .. }), "{answer:?}");
+        // From before it is assigned until after its child has started.
+        tokio::time::sleep(Duration::from_millis(n * 4)).await;
+        let end = Instant::now() + PATIENCE;
+        while let Answer::Refused { reason } = link.order(Order::Cancel { task: task.clone() }).await.unwrap() {
+            // The room may not have been told of it, or somebody may just be taking it.
+            assert!(Instant::now() < end, "{task}: {reason}");
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        let result = stage.result(&task.to_string()).await;
+        assert_eq!(result["state"], "cancelled", "{n}: {result:#}");
+        assert_eq!(stage.scripts(), [0; 0]);
+    }
+    drop(link);
     stage.close().await;
 }
 
@@ -810,4 +900,339 @@ async fn a_room_that_is_told_to_end_by_a_signal_leaves_in_order() {
     stage.child("fabien/busy").await;
     kill_process(Pid::from_raw(room).unwrap(), Signal::TERM).unwrap();
     stage.left().await;
+}
+
+#[tokio::test]
+async fn a_headless_rehearsal_prints_its_report_and_leaves_nothing_but_the_stage() {
+    let mut stage = Stage::bare("");
+    stage.path = stage.path.with_file_name("rehearsed");
+    let ran = stage
+        .outside(&["rehearse", "--headless", "--pace", "0", "--keep", stage.path.to_str().unwrap()])
+        // One task of the sample goal fails, on purpose.
+        .exits(1);
+    let report = fs::read_to_string(stage.path.join("results/goals/g1.md")).unwrap();
+    assert!(report.contains("**Partial: 1 of"), "{report}");
+    assert_eq!(ran.out.trim(), report.trim());
+    assert!(ran.err.contains("g1 partial"), "{ran:#?}");
+    stage.left().await;
+
+    let mut agents: Vec<String> = Vec::new();
+    for agent in ["marie", "anga", "fabien"] {
+        let results = fs::read_dir(stage.path.join("results").join(agent)).unwrap().flatten();
+        agents.extend(results.filter(|e| e.path().is_file()).map(|_| agent.to_owned()));
+    }
+    assert_eq!(agents.len(), 9, "{agents:?}");
+    agents.dedup();
+    assert_eq!(agents.len(), 3, "{agents:?}");
+
+    // The stage that was left is one like any other, and the same words play the same way.
+    let mut toml = OpenOptions::new().append(true).open(stage.path.join("podium.toml")).unwrap();
+    toml.write_all(b"[rehearsal]\npace = 0\n").unwrap();
+    stage.serve().await;
+    let shown = stage.run(&["show", "g1", "--json"]).exits(0).json();
+    assert_eq!(shown["state"], "partial", "{shown:#}");
+    assert!(shown["note"].as_str().unwrap().contains("8 of 9 tasks done"), "{shown:#}");
+    let second = stage.run(&["rehearse", "--headless", "--pace", "0", "--keep", "."]).exits(1);
+    assert!(second.err.contains("g2 partial"), "{second:#?}");
+    stage.left().await;
+}
+
+/// A room whose model calls go to the stand-in, without pauses.
+const REHEARSAL: &str = "[upstream]\nurl = \"rehearsal:\"\n[rehearsal]\npace = 0\n";
+
+const GOAL: &str = "Write a welcome letter for new students and check the sign-up page.";
+
+#[tokio::test]
+async fn a_goal_is_run_waited_for_shown_and_looked_up_by_verbs() {
+    let mut stage = Stage::bare(REHEARSAL);
+    stage.serve().await;
+
+    let planned = stage.run(&["run", "--approve", "never", GOAL]).exits(0);
+    assert!(!planned.out.trim().is_empty(), "{planned:#?}");
+    assert_eq!(stage.run(&["show", "g1", "--json"]).exits(0).json()["state"], "planned");
+    assert_eq!(fs::read_dir(stage.path.join("results/goals")).unwrap().count(), 0);
+
+    let ran = stage.run(&["run", "--approve", "auto", GOAL]).exits(0);
+    let report = fs::read_to_string(stage.path.join("results/goals/g2.md")).unwrap();
+    assert_eq!(ran.out.trim(), report.trim());
+    let shown = stage.run(&["show", "g2", "--json"]).exits(0).json();
+    assert_eq!(shown["state"], "done", "{shown:#}");
+    let task = shown["tasks"][0].as_str().unwrap().to_owned();
+    assert!(shown["spent"]["cost_usd"].as_f64().unwrap() > 0.0, "{shown:#}");
+    let detail = stage.run(&["show", &task, "--json"]).exits(0).json();
+    assert_eq!((&detail["state"], &detail["goal_id"]), (&json!("done"), &json!("g2")), "{detail:#}");
+
+    let all = stage.run(&["logs", "--task", &task]).exits(0);
+    let some = stage.run(&["logs", "--task", &task, "--grep", "(?i)rehears"]).exits(0);
+    assert!(!some.out.is_empty() && some.out.len() <= all.out.len(), "{all:#?} {some:#?}");
+    assert!(some.out.lines().all(|l| l.to_lowercase().contains("rehears")), "{some:#?}");
+    assert!(stage.run(&["logs", "--grep", "("]).exits(2).err.contains("regular expression"));
+
+    // Nobody works, so nothing ends in the time given; and then it does.
+    for agent in ["marie", "anga", "fabien"] {
+        stage.run(&["pause", agent]).exits(0);
+    }
+    stage.run(&["run", "--approve", "auto", "--timeout", "300ms", GOAL]).exits(124);
+    stage.run(&["wait", "g3", "--timeout", "300ms"]).exits(124);
+    for agent in ["marie", "anga", "fabien"] {
+        stage.run(&["resume", agent]).exits(0);
+    }
+    assert!(stage.run(&["wait", "g3", "--timeout", "30s"]).exits(0).out.contains("g3 done"));
+
+    let detached = stage.run(&["run", "--detach", "--approve", "ask", GOAL]).exits(0);
+    assert_eq!(detached.out.trim(), "g4");
+    let goal = "g4".parse().unwrap();
+    stage.until("the plan", |s| s.goals.get(&goal)?.needs_approval().then_some(())).await;
+    stage.run(&["approve", "g4"]).exits(0);
+    stage.run(&["wait", "g4", "--timeout", "30s"]).exits(0);
+    stage.run(&["approve", "g4"]).exits(3);
+
+    stage.run(&["run", "--detach", "--approve", "ask", GOAL]).exits(0);
+    let goal = "g5".parse().unwrap();
+    stage.until("the plan", |s| s.goals.get(&goal)?.needs_approval().then_some(())).await;
+    stage.run(&["deny", "g5"]).exits(0);
+    stage.run(&["wait", "g5", "--timeout", "30s"]).exits(1);
+    assert!(!stage.path.join("results/goals/g5.md").exists());
+
+    assert!(stage.run(&["show", "g77"]).exits(2).err.contains("g77"));
+    assert!(stage.run(&["run", " "]).exits(2).err.contains("empty"));
+    stage.run(&["submit", "--agent", "mari", "x"]).exits(2);
+    stage.run(&["submit", "--agent", "marie", "--id", "../x", "x"]).exits(2);
+    stage.close().await;
+}
+
+#[tokio::test]
+async fn a_goal_comes_through_a_killed_room_to_its_report() {
+    let mut stage = Stage::scripted(REHEARSAL);
+    stage.serve().await;
+    let gate = stage.gate();
+    let tasks = ["marie/g1-write-welcome-letter", "anga/g1-check-sign-up"];
+    for task in tasks {
+        stage.steps(task.split_once('/').unwrap().1, &["--wait-for", gate.to_str().unwrap(), "--print", "It is done."]);
+    }
+    stage.run(&["run", "--detach", "--approve", "auto", GOAL]).exits(0);
+    for task in tasks {
+        stage.child(task).await;
+    }
+    stage.crash();
+    // All of it ends while there is no room; the next one has to see that the report is due.
+    stage.open_gate();
+    for task in tasks {
+        assert_ended(&stage.result(task).await, "done", 1);
+    }
+    stage.serve().await;
+    stage.run(&["wait", "g1", "--timeout", "30s"]).exits(0);
+    assert!(fs::read_to_string(stage.path.join("results/goals/g1.md")).unwrap().contains("welcome letter"));
+
+    // What was decided is known to every later room, killed or not.
+    stage.crash();
+    stage.serve().await;
+    let shown = stage.run(&["show", "g1", "--json"]).exits(0).json();
+    assert_eq!(shown["state"], "done", "{shown:#}");
+    stage.close().await;
+}
+
+#[tokio::test]
+async fn a_plan_beyond_the_budget_waits_for_a_person() {
+    let mut stage = Stage::bare(&format!("{REHEARSAL}[budget]\ngoal_usd = 0.0\n"));
+    stage.serve().await;
+    let ran = stage.run(&["run", "--approve", "auto", GOAL]).exits(3);
+    assert!(ran.err.contains("podium approve g1"), "{ran:#?}");
+    stage.run(&["cancel", "g1"]).exits(0);
+    assert_eq!(stage.run(&["show", "g1", "--json"]).exits(0).json()["state"], "cancelled");
+    stage.close().await;
+}
+
+#[tokio::test]
+async fn without_key_and_cli_the_room_opens_and_says_what_to_do() {
+    let mut stage = Stage::bare("");
+    stage.serve().await;
+    let status = stage.status();
+    for agent in status["agents"].as_array().unwrap() {
+        assert_eq!(agent["state"], "not_ready", "{agent:#}");
+        assert!(agent["trouble"].as_str().unwrap().contains("--rehearse"), "{agent:#}");
+    }
+    let doctor = stage.run(&["doctor", "--json"]).exits(1).json();
+    assert_eq!(doctor["ready"], false);
+    let checks = doctor["checks"].as_array().unwrap();
+    let marie = checks.iter().find(|c| c["name"] == "marie").unwrap();
+    assert_eq!(marie["level"], "fail", "{marie:#}");
+    assert!(marie["remedy"].as_str().unwrap().contains("MARIE_API_KEY"), "{marie:#}");
+    let refused = stage.run(&["run", GOAL]).exits(3);
+    assert!(refused.err.contains("ANTHROPIC_API_KEY") && refused.err.contains("--rehearse"), "{refused:#?}");
+    // A task is kept until somebody can do it.
+    stage.submit("marie/kept", &[], &[]);
+    let kept = stage.run(&["show", "marie/kept", "--json"]).exits(0).json();
+    assert!(kept["why"].as_str().unwrap().contains("not ready"), "{kept:#}");
+    stage.close().await;
+}
+
+#[tokio::test]
+async fn a_malformed_configuration_starts_nothing() {
+    let stage = Stage::bare("[room]\nmax_runing = 3\n");
+    for args in [&["serve"][..], &["serve", "--detach"], &["run", "x"], &["worker", "marie"]] {
+        let ran = stage.run(args).exits(2);
+        assert!(ran.err.contains("podium.toml:2:1"), "{ran:#?}");
+        assert!(ran.err.contains("max_runing") && ran.err.contains("max_running"), "{ran:#?}");
+    }
+    assert_eq!(stage.processes(), []);
+    assert!(!stage.path.join(".podium").exists() && !stage.path.join("tasks").exists(), "{}", stage.listing());
+}
+
+/// The Claude Code CLI, or the reason to skip.
+fn cli() -> Option<OsString> {
+    let named = std::env::var_os("PODIUM_TEST_CLAUDE").or_else(|| std::env::var_os("CLAUDE_COMMAND"));
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let found = podium::engines::claude::locate(named.as_deref(), &path).and_then(|words| words.into_iter().next());
+    if found.is_none() {
+        assert!(std::env::var_os("CI").is_none(), "the Claude Code CLI must be there in CI");
+        println!("SKIPPED: there is no Claude Code CLI; run ./test, or set PODIUM_TEST_CLAUDE");
+    }
+    found
+}
+
+/// What must never be found anywhere but in the room.
+const KEY: &str = "sk-ant-api03-this-is-no-key-0123456789abcdefghijklmnopqrstuvwxyz-AA";
+
+/// The processes of this stage that know the key; the room is one, the caller's verbs are others.
+fn who_knows_the_key(stage: &Stage) -> Vec<String> {
+    let holds = |bytes: Vec<u8>| bytes.windows(KEY.len()).any(|w| w == KEY.as_bytes());
+    let knows = |pid: i32, file: &str| fs::read(format!("/proc/{pid}/{file}")).is_ok_and(holds);
+    let found = stage.processes().into_iter().filter(|(pid, _)| knows(*pid, "environ") || knows(*pid, "cmdline"));
+    found.map(|(_, words)| words).collect()
+}
+
+/// Every file below a folder that holds the key.
+fn files_with_the_key(folder: &Path) -> Vec<PathBuf> {
+    let mut folders = vec![folder.to_owned()];
+    let mut found = Vec::new();
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).unwrap().flatten() {
+            let kind = entry.file_type().unwrap();
+            if kind.is_dir() {
+                folders.push(entry.path());
+            } else if kind.is_file() && fs::read(entry.path()).unwrap().windows(KEY.len()).any(|w| w == KEY.as_bytes())
+            {
+                found.push(entry.path());
+            }
+        }
+    }
+    found
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn three_real_clis_work_at_once_and_never_see_the_key() {
+    let Some(cli) = cli() else { return };
+    let listen = "127.0.0.1:0".parse().unwrap();
+    let api = StandIn::start(rehearsal::Settings { seed: 1, pace: 0.0, listen, clock: clock() }).await.unwrap();
+    let mut stage = Stage::bare(&format!("[upstream]\nurl = \"{}\"\n", api.url()));
+    stage.env.insert("CLAUDE_COMMAND".to_owned(), cli);
+    stage.env.insert("ANTHROPIC_API_KEY".to_owned(), KEY.into());
+    // Everything is there before the room, so that all three begin together.
+    for (task, text) in [
+        ("marie/tool", "Plan a junior class. [[rehearse:tool]]"),
+        ("anga/helpers", "Look at the sign-up page. [[rehearse:subagent]]"),
+        ("fabien/limited", "Write the newsletter. [[rehearse:429]]"),
+        ("marie/endless", "Plan a senior class. [[rehearse:hang]]"),
+        ("anga/refused", "Look at the old page. [[rehearse:refuse]]"),
+    ] {
+        let (agent, id) = task.split_once('/').unwrap();
+        let inbox = stage.path.join("tasks").join(agent);
+        fs::create_dir_all(&inbox).unwrap();
+        let after: &[&str] = match task {
+            "marie/endless" => &["marie/tool"],
+            "anga/refused" => &["anga/helpers"],
+            _ => &[],
+        };
+        let task = json!({"description": text, "dependencies": after});
+        fs::write(inbox.join(format!("{id}.json")), task.to_string()).unwrap();
+    }
+    stage.serve().await;
+    stage.env.remove("ANTHROPIC_API_KEY");
+    let engines = stage.status();
+    for agent in engines["agents"].as_array().unwrap() {
+        assert_eq!(agent["engine"], "claude", "{agent:#}");
+    }
+
+    stage
+        .until("three children at once", |s| {
+            let pids = s.agents.iter().filter_map(|a| a.slots.first()?.held.as_ref()?.pid).count();
+            (pids == 3).then_some(())
+        })
+        .await;
+    let room = who_knows_the_key(&stage);
+    assert!(room.len() == 1 && room[0].trim_end().ends_with(" serve"), "{room:#?}");
+    for (task, sign) in [("marie/tool", ""), ("anga/helpers", ""), ("fabien/limited", "429")] {
+        let result = stage.result(task).await;
+        assert_ended(&result, "done", 1);
+        assert!(result["usage"]["output_tokens"].as_u64().unwrap() > 0, "{result:#}");
+        assert!(result["session_id"].is_string() && result["model"].is_string(), "{result:#}");
+        let log = stage.run(&["logs", "--task", task, "--json"]).exits(0);
+        assert!(log.out.contains(sign), "{}", log.out);
+        let lines: Vec<Value> = log.out.lines().map(|l| serde_json::from_str(l).unwrap()).collect();
+        let kind = |kind: &str| lines.iter().any(|l| l["kind"] == kind);
+        match task {
+            "marie/tool" => assert!(kind("tool"), "{}", log.out),
+            "anga/helpers" => assert!(kind("agent") && lines.iter().any(|l| l["depth"] == 1), "{}", log.out),
+            _ => {}
+        }
+    }
+    let refused = stage.result("anga/refused").await;
+    assert_ended(&refused, "failed", 1);
+    assert_eq!(refused["errors"][0]["class"], "refused", "{refused:#}");
+
+    let (child, _) = stage.child("marie/endless").await;
+    let task: TaskRef = "marie/endless".parse().unwrap();
+    stage
+        .until("the model to be in mid-stream", |s| {
+            let doing = &s.agents.holder(&task)?.held.as_ref()?.activity.doing;
+            ["waits for the model", "thinking", "writes"].contains(&doing.as_str()).then_some(())
+        })
+        .await;
+    assert_eq!(who_knows_the_key(&stage).len(), 1);
+    stage.run(&["cancel", "marie/endless"]).exits(0);
+    let cancelled = stage.result("marie/endless").await;
+    assert!(!is_alive(child));
+    assert_ended(&cancelled, "cancelled", 1);
+
+    // Every call went through the gateway and was counted there, for the agent that made it.
+    let money = stage.status()["money"].clone();
+    for agent in ["marie", "anga", "fabien"] {
+        assert!(money["agents"][agent]["output_tokens"].as_u64().unwrap() > 0, "{money:#}");
+    }
+    let workers: Vec<_> = stage.processes();
+    assert!(workers.iter().filter(|(_, words)| words.contains(" worker ")).count() == 3, "{workers:#?}");
+    stage.run(&["stop"]).exits(0);
+    stage.left().await;
+    let found = files_with_the_key(stage.root.path());
+    assert!(found.is_empty(), "{found:#?}");
+    drop(api);
+}
+
+#[tokio::test]
+async fn escape_sequences_of_an_agent_are_harmless_wherever_they_are_shown() {
+    let stage = Stage::open().await;
+    let words = "\u{1b}]0;owned\u{7}\u{1b}[2Jclear\u{9b}31m \u{202e}sdrawkcab";
+    stage.submit("marie/loud", &["--err", words, "--print", words], &[]);
+    stage.submit("anga/worse", &["--err", words, "--exit", "4"], &["--after", "marie/loud"]);
+    stage.result("anga/worse").await;
+    let wild = |c: char| (c.is_control() && c != '\n') || ('\u{202a}'..='\u{202e}').contains(&c);
+    for args in [
+        &["show", "marie/loud"][..],
+        &["show", "anga/worse"],
+        &["status"],
+        &["logs"],
+        &["logs", "--json"],
+        &["status", "--json"],
+        &["wait", "marie/loud"],
+    ] {
+        let ran = stage.run(args).exits(0);
+        assert!(!ran.out.contains(wild) && !ran.err.contains(wild), "{args:?}: {ran:#?}");
+        assert!(args[0] == "wait" || ran.out.contains("clear"), "{args:?}: {ran:#?}");
+    }
+    for task in ["marie/loud", "anga/worse"] {
+        let text = fs::read_to_string(stage.path.join(format!("results/{task}.json"))).unwrap();
+        assert!(!text.contains(wild) && !text.contains("\\u001b"), "{text}");
+    }
+    stage.close().await;
 }

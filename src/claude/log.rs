@@ -1,7 +1,8 @@
 //! A log as a person reads it: what was said, which tools ran, what went wrong.
 //!
 //! Owns the wording and the indentation of sub-agents. Must not know files or the screen. Its one surprise: it decodes
-//! any engine's log; text that is no JSON becomes [`Kind::Text`], line by line. Everything it hands out is cleaned.
+//! any engine's log; text that is no JSON becomes [`Kind::Text`], line by line. What arrives in pieces is told sentence by
+//! sentence as it comes, and not a second time when it is whole. Everything it hands out is cleaned.
 
 use std::collections::HashMap;
 
@@ -9,7 +10,7 @@ use serde_json::{Map, Value};
 
 use super::{
     decode::{Content, Decoder, Line},
-    wire::{Answer, Block, Event, RateLimit, Said, starts_agent, tool_line},
+    wire::{Answer, Block, Delta, Event, RateLimit, Said, starts_agent, tool_line},
 };
 use crate::model::{Usage, text};
 
@@ -71,6 +72,48 @@ pub struct Reader {
     cwd: Option<String>,
     depths: HashMap<String, u8>,
     names: HashMap<String, String>,
+    /// What is being said, by the tool call it belongs to.
+    live: HashMap<Option<String>, Vec<Live>>,
+}
+
+/// A block of text that arrives in pieces.
+#[derive(Debug, Default)]
+struct Live {
+    text: String,
+    /// Bytes of it that have been told.
+    told: usize,
+    /// Bytes of it that have been looked at.
+    seen: usize,
+}
+
+/// A sentence shorter than this waits for the next one.
+const SENTENCE: usize = 40;
+
+impl Live {
+    /// What can be told now: whole lines and whole sentences.
+    fn whole(&mut self) -> Vec<String> {
+        let mut out = Vec::new();
+        let from = self.seen;
+        let mut letters = self.text.get(from..).unwrap_or_default().char_indices().peekable();
+        while let Some((at, letter)) = letters.next() {
+            let end = from + at + letter.len_utf8();
+            let next = letters.peek().map(|(_, next)| *next);
+            let ends = matches!(letter, '.' | '!' | '?' | ':') && end - self.told >= SENTENCE;
+            if ends && next.is_none() {
+                // Whether a sentence ends here is known with the next letter.
+                return out;
+            }
+            self.seen = end;
+            let sentence = ends && next == Some(' ');
+            if letter == '\n' || sentence {
+                let line = self.text.get(self.told..end).unwrap_or_default();
+                out.push(line.trim_end_matches('\n').to_owned());
+                // The space after a sentence belongs to nobody; it is passed over as the next letter.
+                self.told = end + usize::from(sentence);
+            }
+        }
+        out
+    }
 }
 
 impl Reader {
@@ -140,9 +183,37 @@ impl Reader {
                 let kind = if status == "completed" { Kind::Agent } else { Kind::Error };
                 page.line(kind, self.depth(tool_use.as_deref()), &format!("{name}: {status}"));
             }
-            Event::Stream(_) => {}
+            Event::Stream(delta) => self.piece(delta, page),
             Event::Other { kind, subtype, fields } => other(kind, subtype.as_deref(), fields, page),
         }
+    }
+
+    fn piece(&mut self, delta: &Delta, page: &mut Page) {
+        let depth = self.depth(delta.parent.as_deref());
+        let live = self.live.entry(delta.parent.clone()).or_default();
+        match (delta.kind.as_str(), &delta.block, &delta.text) {
+            ("message_start", ..) => live.clear(),
+            ("content_block_start", Some(block), _) if block == "text" => live.push(Live::default()),
+            ("content_block_delta", _, Some(text)) => {
+                // Without its beginning, which is then before the part that is read, it is told when it is whole.
+                if let Some(last) = live.last_mut() {
+                    last.text.push_str(text);
+                    for line in last.whole() {
+                        page.line(Kind::Text, depth, &line);
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// The part of a text that has not been told while it arrived.
+    fn untold<'a>(&mut self, parent: Option<&String>, text: &'a str) -> Option<&'a str> {
+        let Some(live) = self.live.get_mut(&parent.cloned()) else { return Some(text) };
+        let same = |l: &Live| l.told > 0 && l.text.get(..l.told).is_some_and(|told| text.starts_with(told));
+        let Some(at) = live.iter().position(same) else { return Some(text) };
+        let rest = text.get(live.remove(at).told..).unwrap_or_default();
+        Some(rest).filter(|rest| !rest.trim().is_empty())
     }
 
     fn said(&mut self, said: &Said, page: &mut Page) {
@@ -150,7 +221,11 @@ impl Reader {
         for block in &said.blocks {
             match block {
                 Block::Text(text) if said.error.is_some() => page.all(Kind::Error, depth, text),
-                Block::Text(text) => page.all(Kind::Text, depth, text),
+                Block::Text(text) => {
+                    if let Some(rest) = self.untold(said.parent.as_ref(), text) {
+                        page.all(Kind::Text, depth, rest);
+                    }
+                }
                 Block::Thinking(text) if text.trim().is_empty() => page.line(Kind::System, depth, "thinking"),
                 Block::Thinking(text) => {
                     page.line(Kind::System, depth, &format!("thinking: {}", text::first_line(text, 300)));
@@ -314,6 +389,52 @@ mod tests {
              Tool   → OK from the fake API.  (+4 lines)\n\
              Text OK from the fake API.\n\
              System the turn ends · 2 turns · 89956 tokens · $0.12"
+        );
+    }
+
+    fn streamed(pieces: &[&str], whole: &str) -> Vec<u8> {
+        let stream = |event: Value| serde_json::json!({"type": "stream_event", "event": event});
+        let mut out = vec![
+            stream(serde_json::json!({"type": "message_start", "message": {"id": "m"}})),
+            stream(serde_json::json!({"type": "content_block_start", "content_block": {"type": "text", "text": ""}})),
+        ];
+        out.extend(pieces.iter().map(|piece| {
+            stream(serde_json::json!({"type": "content_block_delta", "delta": {"type": "text_delta", "text": piece}}))
+        }));
+        out.push(serde_json::json!({"type": "assistant", "message": {"content": [{"type": "text", "text": whole}]}}));
+        out.into_iter().flat_map(|line| format!("{line}\n").into_bytes()).collect()
+    }
+
+    #[test]
+    fn what_arrives_in_pieces_is_told_by_the_sentence_and_only_once() {
+        let whole = "The minis found the beat in the second eight. Well done!\n\n- arms: 3.5 of 5\n- e.g. the end";
+        let expected = "Text The minis found the beat in the second eight.\nText Well done!\nText \n\
+                        Text - arms: 3.5 of 5\nText - e.g. the end";
+        for size in 1..whole.len() {
+            let letters: Vec<char> = whole.chars().collect();
+            let pieces: Vec<String> = letters.chunks(size).map(|c| c.iter().collect()).collect();
+            let bytes = streamed(&pieces.iter().map(String::as_str).collect::<Vec<_>>(), whole);
+            let mut reader = Reader::default();
+            let (before, last) =
+                bytes.split_at(bytes[..bytes.len() - 1].iter().rposition(|b| *b == b'\n').unwrap() + 1);
+            let live = reader.feed(before);
+
+            assert!(!live.is_empty(), "something is told before it is whole");
+            let mut all = live;
+            all.extend(reader.feed(last));
+            assert_eq!(drawn(&all), expected, "pieces of {size}");
+        }
+    }
+
+    #[test]
+    fn a_message_that_is_cut_and_sent_again_is_told_as_it_is_in_the_end() {
+        let first = "This sentence is long enough to be told at once. And then";
+        let mut bytes = streamed(&[first], "x");
+        bytes.truncate(bytes[..bytes.len() - 1].iter().rposition(|b| *b == b'\n').unwrap() + 1);
+        bytes.extend(streamed(&["Short."], "Short."));
+        assert_eq!(
+            drawn(&Reader::default().feed(&bytes)),
+            "Text This sentence is long enough to be told at once.\nText Short."
         );
     }
 

@@ -155,6 +155,8 @@ pub struct Delta {
     pub message: Option<String>,
     /// `content_block_start`: `text`, `thinking`, `tool_use`.
     pub block: Option<String>,
+    /// `content_block_delta`: more of what is said.
+    pub text: Option<String>,
     /// Tokens, where it says so.
     pub usage: Option<Usage>,
     /// The tool call this belongs to.
@@ -364,6 +366,7 @@ fn delta(map: &Map<String, Value>) -> Delta {
         kind: string(event, "type").unwrap_or_default(),
         message: message.and_then(|m| string(m, "id")),
         block: event.get("content_block").and_then(Value::as_object).and_then(|b| string(b, "type")),
+        text: event.get("delta").and_then(Value::as_object).and_then(|d| string(d, "text")),
         usage: api_usage(event.get("usage").or_else(|| message?.get("usage"))),
         parent: string(map, "parent_tool_use_id"),
     }

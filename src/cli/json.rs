@@ -327,7 +327,7 @@ impl<'a> GoalJson<'a> {
             ended_at: goal.ended_at,
             tasks: goal.tasks.iter().map(ToString::to_string).collect(),
             report: goal.report.as_deref(),
-            spent: state.money.goals.get(&goal.id).copied().unwrap_or_default().into(),
+            spent: state.spend_of(goal).into(),
         }
     }
 }

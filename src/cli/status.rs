@@ -54,7 +54,7 @@ fn print(out: &Out, state: &State, now: Timestamp) {
         out.line("");
         out.line(&out.paint(Paint::Bold, "Goals"));
         let row = |goal: &crate::room::Goal| {
-            let cost = state.money.goals.get(&goal.id).copied().unwrap_or_default().cost;
+            let cost = state.spend_of(goal).cost;
             vec![
                 (Paint::Plain, goal.id.to_string()),
                 (Paint::Plain, goal.phase.word().to_owned()),

@@ -72,7 +72,7 @@ fn what_cannot_be_is_named_with_its_place_and_its_bounds() {
         ("[agents.Marie]\n", "1:9: [agents.Marie]: the id has M at position 0"),
         ("[agents.goals]\n", "1:9: [agents.goals]: the name goals is podium's own"),
         ("[agents.\"../x\"]\n", "1:9: [agents.../x]: the id has . at position 0"),
-        ("[agents.zoe]\nengine = \"command\"\n", "2:10: agents.zoe.engine: engine = \"command\" needs command"),
+        ("[agents.painter]\nengine = \"command\"\n", "2:10: agents.painter.engine: engine = \"command\" needs command"),
         ("[orchestrator]\nengine = \"command\"\n", "2:10: orchestrator.engine: the orchestrator needs a model"),
         ("[retry]\nbackoff = []\n", "2:11: retry.backoff: the list is empty"),
         ("[budget]\nday_usd = -1.0\n", "2:11: budget.day_usd: -1 is outside 0 to 1000000"),
@@ -120,7 +120,7 @@ fn flag_wins_over_environment_over_stage_over_user_over_default_and_says_so() {
     fs::create_dir_all(&user).unwrap();
     fs::write(
         user.join(stage::FILE),
-        "[room]\nmax_running = 2\n[agents.marie]\nmodel = \"haiku\"\nslots = 2\n[agents.zoe]\n",
+        "[room]\nmax_running = 2\n[agents.marie]\nmodel = \"haiku\"\nslots = 2\n[agents.painter]\n",
     )
     .unwrap();
     let env = Env::at(dir.path(), &[("TASK_TIMEOUT", "90"), ("MAX_RETRIES", "1")]);
@@ -134,7 +134,7 @@ fn flag_wins_over_environment_over_stage_over_user_over_default_and_says_so() {
     assert_eq!(*config.attempts, 2);
     assert_eq!((*config.pace, &config.pace.source), (0.0, &Source::Flag("--pace")));
     assert!(config.is_rehearsal());
-    assert_eq!(config.agents.last().unwrap().name.as_str(), "zoe");
+    assert_eq!(config.agents.last().unwrap().name.as_str(), "painter");
 }
 
 #[test]
@@ -148,9 +148,9 @@ fn a_wrong_variable_is_named() {
 #[test]
 fn a_default_agent_can_be_turned_off_and_others_added() {
     let config =
-        load("[agents.fabien]\nslots = 0\n[agents.zoe]\nengine = \"command\"\ncommand = [\"sh\"]\n", &[]).unwrap();
+        load("[agents.fabien]\nslots = 0\n[agents.painter]\nengine = \"command\"\ncommand = [\"sh\"]\n", &[]).unwrap();
     let names: Vec<_> = config.agents().iter().map(|a| a.name.to_string()).collect();
-    assert_eq!(names, ["marie", "anga", "zoe"]);
+    assert_eq!(names, ["marie", "anga", "painter"]);
 }
 
 #[test]
@@ -216,7 +216,7 @@ fn making_a_stage_twice_makes_nothing_the_second_time_and_overwrites_nothing() {
 
 #[test]
 fn a_stage_without_prompts_uses_the_built_in_ones_and_its_own_come_first() {
-    let (dir, stage) = stage("[agents.zoe]\n");
+    let (dir, stage) = stage("[agents.painter]\n");
     let env = Env::at(dir.path(), &[("ANTHROPIC_API_KEY", "k")]);
     let config = Config::load(&stage, &env, &Flags::default()).unwrap();
     config.prepare().unwrap();
@@ -226,6 +226,6 @@ fn a_stage_without_prompts_uses_the_built_in_ones_and_its_own_come_first() {
     fs::write(stage.join("prompts/ANGA.md"), "mine").unwrap();
     assert_eq!(anga(&config), stage.join("prompts/ANGA.md"));
     let resolved = config.resolved(&env);
-    assert_eq!(resolved[3].trouble.as_deref(), Some("its prompt prompts/ZOE.md is missing; write it"));
+    assert_eq!(resolved[3].trouble.as_deref(), Some("its prompt prompts/PAINTER.md is missing; write it"));
     assert_eq!((resolved[1].settings.engine, &resolved[1].trouble), (EngineKind::Messages, &None));
 }

@@ -10,7 +10,7 @@ use super::MicroUsd;
 pub enum Approval {
     /// A person, each time.
     Ask,
-    /// Nobody, while the plan's estimate stays under the ceiling.
+    /// Nobody, while what its plan has cost stays under the ceiling.
     Auto {
         /// The most it may cost.
         ceiling: MicroUsd,

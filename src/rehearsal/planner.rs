@@ -509,10 +509,10 @@ mod tests {
     #[test]
     fn only_agents_that_the_request_names_get_tasks() {
         let prompt = format!("{}\n\n<goal>\nannounce recital week\n</goal>\n", crate::orchestrator::plan::HEADING);
-        let body = json!({"model": "m", "system": "# Agents\n\n- `zoe`: paints\n- `not a name`: x\n", "messages": [
+        let body = json!({"model": "m", "system": "# Agents\n\n- `painter`: paints\n- `not a name`: x\n", "messages": [
             {"role": "user", "content": prompt}]});
         let plan = answer(&Asked::read(body.to_string().as_bytes()).unwrap());
-        assert_eq!(plan["tasks"][0]["worker"], "zoe");
+        assert_eq!(plan["tasks"][0]["worker"], "painter");
     }
 
     #[test]

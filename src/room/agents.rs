@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Effect, Leaving, OrderId, State, Voice, WorkerEvent, done, event::AgentSetup, refuse};
 use crate::model::{
-    Activity, AgentName, AgentSettings, AttemptRef, Report, SlotId, TaskRef, outcome::EndState, task::Standing,
+    Activity, AgentName, AgentSettings, AttemptRef, Ending, Report, SlotId, TaskRef, outcome::EndState, task::Standing,
 };
 
 /// Every agent, in the order of the configuration.
@@ -55,6 +55,9 @@ pub struct Slot {
     pub epoch: u64,
     /// Starts in a row that did not last a minute.
     pub failures: u32,
+    /// When the process that is up, or was a moment ago, first said hello.
+    #[serde(default)]
+    pub up_since: Option<Timestamp>,
     /// What it holds.
     pub held: Option<Held>,
 }
@@ -224,7 +227,7 @@ impl Agents {
                         let alive = found.iter().find(|(slot, _)| *slot == id);
                         let process =
                             alive.map_or(Process::Off, |(_, pid)| Process::Starting { pid: Some(*pid), since: now });
-                        Slot { id, process, epoch: 0, failures: 0, held: None }
+                        Slot { id, process, epoch: 0, failures: 0, up_since: None, held: None }
                     })
                     .collect();
                 let paused = paused.get(&settings.name).copied().unwrap_or(false);
@@ -287,6 +290,7 @@ impl State {
             WorkerEvent::Connected { slot: id, pid, running } => {
                 let Some(slot) = self.agents.slot_mut(&id) else { return };
                 slot.process = Process::Up { pid, since: now };
+                slot.up_since.get_or_insert(now);
                 let dropped = slot.held.take_if(|h| running.as_ref().is_none_or(|r| r.task != h.task));
                 if let Some(attempt) = running
                     && slot.held.is_none()
@@ -304,8 +308,13 @@ impl State {
                     });
                     self.tasks.adopt(&attempt.task, now);
                 }
+                // The order may have been on its way when the connection broke.
+                if let Some(held) = slot.held.as_ref().filter(|h| h.cancelling) {
+                    let attempt = held.task.attempt(held.attempt.unwrap_or(0));
+                    effects.push(Effect::CancelAttempt { slot: id.clone(), attempt });
+                }
                 if let Some(held) = dropped {
-                    effects.push(Effect::Recover { task: held.task });
+                    effects.push(Effect::Recover { task: held.task, cancel: held.cancelling });
                 }
                 match self.leaving {
                     Leaving::No => {}
@@ -326,7 +335,7 @@ impl State {
                     self.worker_died(&id, &how, effects);
                 }
             }
-            WorkerEvent::Reported { slot, report } => self.reported(&slot, report),
+            WorkerEvent::Reported { slot, report } => self.reported(&slot, report, effects),
         }
     }
 
@@ -334,16 +343,11 @@ impl State {
         let (now, leaving) = (self.now, self.leaving);
         let Some(slot) = self.agents.slot_mut(id) else { return };
         let held = slot.held.take();
+        let lived = slot.up_since.take().map_or(SignedDuration::ZERO, |since| now.duration_since(since));
         let told_to_leave = matches!(slot.process, Process::Leaving { .. }) || leaving != Leaving::No;
         if told_to_leave {
             slot.process = Process::Off;
         } else {
-            let lived = match &slot.process {
-                Process::Up { since, .. } => now.duration_since(*since),
-                Process::Off | Process::Starting { .. } | Process::Backoff { .. } | Process::Leaving { .. } => {
-                    SignedDuration::ZERO
-                }
-            };
             slot.failures = if lived >= HEALTHY { 1 } else { slot.failures + 1 };
             let wait = backoff(slot.failures);
             slot.process = Process::Backoff { until: now + wait, why: how.to_owned() };
@@ -352,12 +356,12 @@ impl State {
         }
         if let Some(held) = held {
             self.tasks.release(&held.task);
-            effects.push(Effect::Recover { task: held.task });
+            effects.push(Effect::Recover { task: held.task, cancel: held.cancelling });
         }
         self.leave_when_empty(effects);
     }
 
-    fn reported(&mut self, id: &SlotId, report: Report) {
+    fn reported(&mut self, id: &SlotId, report: Report, effects: &mut Vec<Effect>) {
         let now = self.now;
         let Some(slot) = self.agents.slot_mut(id) else { return };
         match report {
@@ -380,24 +384,32 @@ impl State {
                 }
             }
             Report::Failed { attempt, ending, spend, not_before, at } => {
-                slot.held.take_if(|h| h.task == attempt.task);
+                let held = slot.held.take_if(|h| h.task == attempt.task);
                 self.park(&attempt, &ending, not_before);
                 self.tasks.failed(&attempt, ending, spend, not_before, at);
+                // It ended by itself before the order reached it.
+                if held.is_some_and(|h| h.cancelling) {
+                    effects.push(Effect::EndTask { id: None, task: attempt.task, ending: Ending::Cancelled });
+                }
             }
             Report::Ended { outcome } => {
                 slot.held.take_if(|h| h.task == outcome.task);
                 self.task_ended(*outcome);
             }
             Report::NotStarted { task, reason } => {
-                slot.held.take_if(|h| h.task == task);
-                self.tasks.not_started(&task, reason, now);
+                if slot.held.take_if(|h| h.task == task).is_some_and(|h| h.cancelling) {
+                    self.tasks.release(&task);
+                    effects.push(Effect::Recover { task, cancel: true });
+                } else {
+                    self.tasks.not_started(&task, reason, now);
+                }
             }
         }
     }
 
     /// A limit with an end keeps the whole agent from starting until then.
-    fn park(&mut self, attempt: &AttemptRef, ending: &crate::model::Ending, not_before: Timestamp) {
-        if let crate::model::Ending::Limit { message, until } = ending
+    fn park(&mut self, attempt: &AttemptRef, ending: &Ending, not_before: Timestamp) {
+        if let Ending::Limit { message, until } = ending
             && let Some(agent) = self.agents.get_mut(&attempt.task.agent)
         {
             agent.parked = Some(Parked { until: Some(until.unwrap_or(not_before)), why: message.clone() });

@@ -47,6 +47,8 @@ pub enum Effect {
     Recover {
         /// Which task.
         task: TaskRef,
+        /// A person has cancelled it meanwhile: it starts no more.
+        cancel: bool,
     },
     /// Put one task into the queue; `Answered` follows.
     Submit {

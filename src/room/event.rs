@@ -301,6 +301,9 @@ pub enum GoalEvent {
         opening: String,
         /// How the goal ends with it.
         end: GoalEnd,
+        /// How many of its tasks are done; a replay has no other way to know.
+        #[serde(default)]
+        done: usize,
         /// Why code wrote it, where the model could not.
         plain: Option<String>,
         /// What it cost.

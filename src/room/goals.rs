@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Effect, GoalEvent, OrderId, State, Voice, done, event::Orchestrator, refuse};
 use crate::{
-    model::{Approval, EndState, Ending, Fault, GoalEnd, GoalId, GoalPhase, Plan, TaskRef},
+    model::{Approval, Ending, Fault, GoalEnd, GoalId, GoalPhase, MicroUsd, Plan, TaskRef},
     orchestrator::{plan, schedule},
 };
 
@@ -147,17 +147,13 @@ impl State {
             GoalEvent::PublishFailed { id, message } => {
                 self.end_goal(&id, GoalEnd::Failed, &format!("its tasks could not be queued: {message}"));
             }
-            GoalEvent::Reported { id, path, opening, end, plain, .. } => {
+            GoalEvent::Reported { id, path, opening, end, done, plain, .. } => {
                 let Some(goal) = self.goals.get_mut(&id) else { return };
                 goal.report = Some(path.clone());
-                let tasks = goal.tasks.clone();
-                let is_done = |t: &&TaskRef| {
-                    self.tasks.get(t).and_then(|t| t.record.outcome.as_ref()).is_some_and(|o| o.state == EndState::Done)
-                };
-                let good = tasks.iter().filter(is_done).count();
+                let all = goal.tasks.len();
                 let how = plain.map(|why| format!(" (written without the model: {why})")).unwrap_or_default();
                 self.say(Voice::Report, Some(id.clone()), opening);
-                self.end_goal(&id, end, &format!("{good} of {} tasks done, report {path}{how}", tasks.len()));
+                self.end_goal(&id, end, &format!("{done} of {all} tasks done, report {path}{how}"));
             }
             GoalEvent::ReportFailed { id, message } => {
                 self.end_goal(&id, GoalEnd::Failed, &format!("no report: {message}"));
@@ -237,7 +233,14 @@ impl State {
 
     fn approve_by_itself(&mut self, id: &GoalId, effects: &mut Vec<Effect>) {
         match self.goals.get(id).map(|g| g.approval) {
-            Some(Approval::Auto { .. }) => self.start_goal(id, effects),
+            Some(Approval::Auto { ceiling }) => {
+                let cost = self.goals.get(id).and_then(|g| g.plan.as_ref()).map_or(MicroUsd(0), |p| p.spend.cost);
+                if cost <= ceiling {
+                    return self.start_goal(id, effects);
+                }
+                let text = format!("planning cost {cost}, more than the {ceiling} allowed: a person must approve it");
+                self.say(Voice::Plan, Some(id.clone()), text);
+            }
             Some(Approval::Never) => self.end_goal(id, GoalEnd::Planned, "only a plan was asked for"),
             Some(Approval::Ask) | None => {}
         }
@@ -327,6 +330,18 @@ impl State {
         for id in std::mem::take(&mut self.goals.touched) {
             let Some(goal) = self.goals.get(&id) else { continue };
             let Some(plan) = goal.plan.clone() else { continue };
+            if let (GoalPhase::Running, Approval::Auto { ceiling }) = (&goal.phase, goal.approval)
+                && self.spend_of(goal).cost >= ceiling
+            {
+                let ending = Ending::Refused { message: format!("the goal's ceiling of {ceiling} is reached") };
+                for task in goal.tasks.clone() {
+                    // What runs may end; nothing more starts, and the report says why.
+                    if self.tasks.give_up(&task, &ending.sentence()) {
+                        effects.push(Effect::EndTask { id: None, task, ending: ending.clone() });
+                    }
+                }
+            }
+            let Some(goal) = self.goals.get(&id) else { continue };
             let ended = goal.phase == GoalPhase::Running
                 && goal.published
                 && goal.tasks.iter().all(|t| self.tasks.get(t).is_some_and(|t| t.record.outcome.is_some()));

@@ -87,6 +87,9 @@ pub struct Task {
     pub hindrance: Option<String>,
     /// A person has seen its bad ending and acted on it.
     pub looked_at: bool,
+    /// It must not start any more: the queue was told to end it.
+    #[serde(default)]
+    pub given_up: bool,
 }
 
 /// Where a task stands for an operator.
@@ -270,6 +273,22 @@ impl Tasks {
         }
     }
 
+    /// Keeps a task that nobody holds and nobody was told to end from ever starting; false for all others.
+    pub(super) fn give_up(&mut self, task: &TaskRef, why: &str) -> bool {
+        let Some(entry) = self.all.get(task) else { return false };
+        if entry.assigned || entry.hindrance.is_some() || entry.record.outcome.is_some() {
+            return false;
+        }
+        if let Some(mut entry) = self.all.remove(task) {
+            self.forget(&entry);
+            entry.hindrance = Some(why.to_owned());
+            entry.given_up = true;
+            let now = entry.record.seen_at;
+            self.put(entry, now);
+        }
+        true
+    }
+
     /// A former room's worker runs this task.
     pub(super) fn adopt(&mut self, task: &TaskRef, now: Timestamp) {
         if let Some(mut entry) = self.all.remove(task) {
@@ -351,7 +370,7 @@ impl Tasks {
             }
             None => (held, false),
         };
-        self.put(Task { record, assigned, hindrance: None, looked_at }, now);
+        self.put(Task { record, assigned, hindrance: None, looked_at, given_up: false }, now);
     }
 
     pub(super) fn withdrawn(&mut self, task: &TaskRef, now: Timestamp) {
@@ -444,6 +463,7 @@ impl Tasks {
         };
         let is = startable
             && !entry.assigned
+            && !entry.given_up
             && !entry.record.spec.description.trim().is_empty()
             && match self.prerequisites(entry) {
                 Prerequisites::Met => true,
@@ -535,7 +555,7 @@ impl State {
                     self.announce(&task);
                 }
                 if !held && self.tasks.get(&task).is_some_and(Task::is_lost) {
-                    effects.push(Effect::Recover { task: task.clone() });
+                    effects.push(Effect::Recover { task: task.clone(), cancel: false });
                 }
                 self.settle(&task, effects);
                 if let Some(goal) = goal {

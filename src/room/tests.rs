@@ -253,7 +253,7 @@ fn a_dead_worker_is_started_again_with_growing_waits_and_its_task_is_looked_up()
     story.dropped("marie/a", &[]);
     story.started("marie/a", 1);
     let effects = story.worker(WorkerEvent::Exited { slot: slot("marie"), pid: 100, how: "signal 9".into() });
-    assert_eq!(effects, [Effect::Recover { task: task("marie/a") }]);
+    assert_eq!(effects, [Effect::Recover { task: task("marie/a"), cancel: false }]);
     assert_eq!(story.later(1), [Effect::SpawnWorker { slot: slot("marie"), epoch: 2 }]);
     for (epoch, wait) in [(2, 2), (3, 4), (4, 8), (5, 16), (6, 32), (7, 60), (8, 60)] {
         story.worker(WorkerEvent::SpawnFailed { slot: slot("marie"), epoch, message: "no memory".into() });
@@ -272,6 +272,51 @@ fn a_worker_that_was_healthy_for_a_minute_starts_again_after_a_second() {
         assert_eq!(story.later(1).len(), 1, "round {round}");
         story.worker(WorkerEvent::Connected { slot: slot("marie"), pid: 200, running: None });
     }
+}
+
+#[test]
+fn a_worker_that_lost_its_connection_just_before_it_died_was_healthy_all_the_same() {
+    let mut story = Story::staffed();
+    story.later(61);
+    story.worker(WorkerEvent::Disconnected { slot: slot("marie"), pid: 100 });
+    story.worker(WorkerEvent::Exited { slot: slot("marie"), pid: 100, how: "signal 9".into() });
+    assert_eq!(story.later(1), [Effect::SpawnWorker { slot: slot("marie"), epoch: 2 }]);
+    story.worker(WorkerEvent::Connected { slot: slot("marie"), pid: 200, running: None });
+    story.later(61);
+    story.worker(WorkerEvent::Disconnected { slot: slot("marie"), pid: 200 });
+    story.worker(WorkerEvent::Exited { slot: slot("marie"), pid: 200, how: "signal 9".into() });
+    assert_eq!(story.later(1), [Effect::SpawnWorker { slot: slot("marie"), epoch: 3 }], "the back-off began anew");
+}
+
+#[test]
+fn a_cancel_is_not_lost_with_the_attempt_the_connection_or_the_worker() {
+    let cancelled = || {
+        let mut story = Story::staffed();
+        story.dropped("marie/a", &[]);
+        story.started("marie/a", 1);
+        story.order(Order::Cancel { task: task("marie/a") });
+        story
+    };
+    let mut story = cancelled();
+    story.worker(WorkerEvent::Disconnected { slot: slot("marie"), pid: 100 });
+    let attempt = task("marie/a").attempt(1);
+    let running = Some(attempt.clone());
+    let effects = story.worker(WorkerEvent::Connected { slot: slot("marie"), pid: 100, running });
+    assert_eq!(effects, [Effect::CancelAttempt { slot: slot("marie"), attempt: attempt.clone() }]);
+
+    let mut story = cancelled();
+    let at = story.now;
+    let not_before = at + SignedDuration::from_secs(1);
+    let ending = Ending::Signal { signal: 9 };
+    let report = Report::Failed { attempt, ending, spend: Spend::default(), not_before, at };
+    let ended = Effect::EndTask { id: None, task: task("marie/a"), ending: Ending::Cancelled };
+    assert_eq!(story.report("marie", report), [ended]);
+
+    let recovered = [Effect::Recover { task: task("marie/a"), cancel: true }];
+    let report = Report::NotStarted { task: task("marie/a"), reason: "busy".into() };
+    assert_eq!(cancelled().report("marie", report), recovered);
+    let died = WorkerEvent::Exited { slot: slot("marie"), pid: 100, how: "signal 9".into() };
+    assert_eq!(cancelled().worker(died), recovered);
 }
 
 #[test]
@@ -302,7 +347,7 @@ fn an_assignment_that_a_worker_never_heard_is_looked_up_when_it_connects_again()
     assert_eq!(story.dropped("marie/a", &[]), [assign("marie/a")]);
     story.worker(WorkerEvent::Disconnected { slot: slot("marie"), pid: 100 });
     let effects = story.worker(WorkerEvent::Connected { slot: slot("marie"), pid: 100, running: None });
-    assert_eq!(effects, [Effect::Recover { task: task("marie/a") }]);
+    assert_eq!(effects, [Effect::Recover { task: task("marie/a"), cancel: false }]);
     let record = story.room.tasks.get(&task("marie/a")).unwrap().record.clone();
     assert_eq!(story.seen(record), [assign("marie/a")]);
 }
@@ -355,11 +400,11 @@ fn a_paused_agent_starts_nothing_and_stays_paused_in_the_next_room() {
 #[test]
 fn unknown_names_are_refused_with_the_known_ones() {
     let mut story = Story::staffed();
-    let spec = Box::new(TaskSpec::new(task("mary/a"), "Do it."));
+    let spec = Box::new(TaskSpec::new(task("nobody/a"), "Do it."));
     let effects = story.order(Order::Task { spec, rename: false });
     assert!(
         matches!(&effects[..], [Effect::Answer { answer: Answer::Refused { reason }, .. }]
-        if reason == "there is no agent mary; there are marie, anga, fabien"),
+        if reason == "there is no agent nobody; there are marie, anga, fabien"),
         "{effects:?}"
     );
 }
@@ -424,6 +469,7 @@ fn a_goal_goes_from_words_over_an_approved_plan_to_its_report() {
         path: "results/goals/g1.md".into(),
         opening: "All is announced.".into(),
         end: GoalEnd::Done,
+        done: 2,
         plain: None,
         spend: Spend::default(),
     }));
@@ -434,7 +480,7 @@ fn a_goal_goes_from_words_over_an_approved_plan_to_its_report() {
 #[test]
 fn a_failed_task_still_brings_a_report_and_calls_it_partial() {
     let mut story = Story::staffed();
-    story.order(Order::Goal { text: "Announce.".into(), approval: Approval::Auto { ceiling: MicroUsd(1) } });
+    story.order(Order::Goal { text: "Announce.".into(), approval: Approval::Auto { ceiling: MicroUsd(1_000_000) } });
     let effects = story.tell(answered(1, PLAN));
     let Some(Effect::Publish { tasks, .. }) = effects.last() else { panic!("{effects:?}") };
     for spec in tasks.clone() {
@@ -452,6 +498,7 @@ fn a_failed_task_still_brings_a_report_and_calls_it_partial() {
         path: "results/goals/g1.md".into(),
         opening: "Half of it.".into(),
         end: GoalEnd::Partial,
+        done: 1,
         plain: None,
         spend: Spend::default(),
     }));
@@ -460,14 +507,67 @@ fn a_failed_task_still_brings_a_report_and_calls_it_partial() {
 }
 
 #[test]
+fn a_goal_over_its_stated_ceiling_starts_nothing_more_and_still_reports() {
+    use crate::model::gateway::{Call, CallEnd, Caller};
+    let mut story = Story::staffed();
+    story.order(Order::Goal { text: "Announce.".into(), approval: Approval::Auto { ceiling: MicroUsd(1_000) } });
+    let effects = story.tell(answered(1, PLAN));
+    let Some(Effect::Publish { tasks, .. }) = effects.last() else { panic!("{effects:?}") };
+    for spec in tasks.clone() {
+        let record = TaskRecord::new(spec, story.now);
+        story.seen(record);
+    }
+    story.tell(Event::Goal(GoalEvent::Published { id: goal_id() }));
+    story.started("marie/g1-read", 1);
+    let attempt = Some(task("marie/g1-read").attempt(1));
+    let call = Box::new(Call {
+        id: "1".into(),
+        at: story.now,
+        millis: 1,
+        caller: Caller::Worker { agent: agent("marie"), attempt },
+        session_id: None,
+        subagent: None,
+        model: "claude-sonnet-5-5".into(),
+        end: CallEnd::Complete,
+        usage: Usage::default(),
+        cost: MicroUsd(1_000),
+        estimated: false,
+        request_id: None,
+    });
+    let effects = story.tell(Event::Gateway(GatewayEvent::Called { call }));
+    assert!(
+        matches!(&effects[..], [Effect::EndTask { task, ending: Ending::Refused { message }, .. }]
+        if task.to_string() == "fabien/g1-post" && message.contains("ceiling of <$0.01")),
+        "{effects:?}"
+    );
+    assert_eq!(story.ended("marie/g1-read", EndState::Done), [], "its dependent is given up, whatever it waits for");
+    let mut record = story.room.tasks.get(&task("fabien/g1-post")).unwrap().record.clone();
+    record.standing = Standing::Ended;
+    record.outcome = Some(story.outcome("fabien/g1-post", EndState::Failed));
+    let effects = story.seen(record);
+    assert!(matches!(&effects[..], [Effect::Synthesise { .. }]), "{effects:?}");
+}
+
+#[test]
+fn a_plan_dearer_than_its_ceiling_waits_for_a_person() {
+    let mut story = Story::staffed();
+    story.order(Order::Goal { text: "Announce.".into(), approval: Approval::Auto { ceiling: MicroUsd(1) } });
+    let mut event = answered(1, PLAN);
+    let Event::Goal(GoalEvent::Answered { spend, .. }) = &mut event else { panic!("{event:?}") };
+    spend.cost = MicroUsd(2);
+    assert_eq!(story.tell(event), []);
+    assert!(story.room.goals.get(&goal_id()).unwrap().needs_approval());
+}
+
+#[test]
 fn a_faulty_plan_is_repaired_once_and_then_one_task_is_offered() {
     let mut story = Story::staffed();
     story.order(Order::Goal { text: "Announce.".into(), approval: Approval::Ask });
-    let faulty = PLAN.replace("fabien", "frederic");
+    let faulty = PLAN.replace("fabien", "stranger");
     let effects = story.tell(answered(1, &faulty));
     let [Effect::Plan { round: 2, repair: Some((previous, found)), .. }] = &effects[..] else { panic!("{effects:?}") };
     assert_eq!(*previous, faulty);
-    assert!(found.iter().any(|f| f.code == "P04" && f.message.contains("frederic")), "{found:?}");
+    assert!(found.iter().any(|f| f.code == "P04" && f.message.contains("stranger")), "{found:?}");
     assert_eq!(story.tell(answered(2, &faulty)), []);
     let goal = story.room.goals.get(&goal_id()).unwrap();
     assert!(goal.needs_approval());

@@ -17,7 +17,7 @@ use crate::{
     engines,
     gateway::{Gateway, Identity, Purpose, TokenHash},
     ledger::Prices,
-    model::{AgentName, Clock, Fault, GoalId, Plan, SlotId, Spend, TaskRef, id::stage_id, text},
+    model::{AgentName, Clock, EndState, Ending, Fault, GoalId, Plan, SlotId, Spend, TaskRef, id::stage_id, text},
     orchestrator::{Prompt, plan, synthesis},
     queue::{Changes, Queue as _, QueueError, Submitted, file::FileQueue},
     room::{Answer, Effect, Event, GoalEvent, OrderId, TaskEvent},
@@ -123,7 +123,7 @@ impl World {
 
     async fn dispatch(&self, effect: Effect) -> Option<Event> {
         match effect {
-            Effect::Recover { task } => self.recover(task).await,
+            Effect::Recover { task, cancel } => self.recover(task, cancel).await,
             Effect::Submit { id, spec } => {
                 let task = spec.task.clone();
                 let answer = match self.queue.submit(*spec).await {
@@ -172,7 +172,7 @@ impl World {
         }
     }
 
-    async fn recover(&self, task: TaskRef) -> Option<Event> {
+    async fn recover(&self, task: TaskRef, cancel: bool) -> Option<Event> {
         // What the dead worker's attempt left running must be gone before anybody may start another.
         if let Ok(record) = self.queue.get(&task).await {
             let cookie = engines::cookie(&stage_id(&self.settings.stage), &task.attempt(record.last_attempt()));
@@ -185,6 +185,9 @@ impl World {
             tracing::error!(%error, "the queue could not be mended");
             // The room asks again as long as the task is lost: not faster than a disk can change its mind.
             tokio::time::sleep(SWEEP).await;
+        }
+        if cancel && let Err(error) = self.queue.end(&task, Ending::Cancelled).await {
+            tracing::warn!(%error, %task, "a cancelled task could not be ended");
         }
         match self.queue.get(&task).await {
             Ok(record) => Some(Event::Task(TaskEvent::Changed { record: Box::new(record) })),
@@ -299,12 +302,14 @@ impl World {
             Err(message) => (None, Some(message), Spend::default()),
         };
         let end = synthesis::verdict(&ended, words.is_some());
+        let done =
+            ended.iter().filter(|(_, outcome)| outcome.as_ref().is_some_and(|o| o.state == EndState::Done)).count();
         let report = synthesis::report(&id, goal, words.as_deref(), &ended);
         let opening = text::first_line(words.as_deref().unwrap_or(&report), 160);
         let path = format!("results/goals/{id}.md");
         let target = self.settings.stage.join(&path);
         match tokio::task::spawn_blocking(move || write_whole(&target, &report)).await {
-            Ok(Ok(())) => GoalEvent::Reported { id, path, opening, end, plain: alone, spend },
+            Ok(Ok(())) => GoalEvent::Reported { id, path, opening, end, done, plain: alone, spend },
             Ok(Err(error)) => GoalEvent::ReportFailed { id, message: format!("could not write {path}: {error}") },
             Err(error) => GoalEvent::ReportFailed { id, message: error.to_string() },
         }

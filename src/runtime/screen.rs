@@ -134,7 +134,9 @@ struct Screen {
 impl Screen {
     fn draw(&mut self, screen: &mut terminal::Screen) -> std::io::Result<()> {
         if std::mem::take(&mut self.clear) {
-            screen.clear()?;
+            // Not `clear`: that asks the terminal where its cursor is, and the answer goes to the key reader.
+            let size = screen.size()?;
+            screen.resize(size.into())?;
         }
         self.dirty = false;
         let now = self.clock.now();

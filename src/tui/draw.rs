@@ -36,6 +36,8 @@ fn paint(scene: &Scene<'_>, buffer: &mut Buffer) -> Option<(u16, u16)> {
     }
     if scene.app.settings().ascii {
         glyph::ascii(buffer);
+    } else {
+        glyph::steady(buffer);
     }
     cursor
 }

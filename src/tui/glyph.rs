@@ -4,6 +4,7 @@
 //! ASCII where the terminal cannot show more ([`ascii`]), so no view can forget.
 
 use ratatui::buffer::Buffer;
+use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
 use crate::room::{Agent, Process, tasks::Phase};
 
@@ -56,6 +57,51 @@ pub fn gauge(share: f64, cells: usize) -> String {
     "█".repeat(full) + &"░".repeat(cells.saturating_sub(full))
 }
 
+/// Makes every cell hold what any terminal draws in as many columns as are counted here: one character, maybe with marks
+/// that take no room. Terminals disagree about characters that are joined or varied (families, flags, keycaps); one that
+/// is drawn wider than it was counted moves everything after it, and one that is two there leaves a half behind.
+pub fn steady(buffer: &mut Buffer) {
+    for at in 0..buffer.content.len() {
+        let Some(cell) = buffer.content.get(at) else { return };
+        let mut letters = cell.symbol().chars();
+        if letters.next().is_none() || letters.next().is_none() {
+            continue;
+        }
+        let (columns, style) = (cell.symbol().width(), cell.style());
+        let parts = parts(cell.symbol());
+        let taken: usize = parts.iter().map(|(_, wide)| wide).sum();
+        if taken == columns {
+            // Each in its own cell: a terminal that joins them still can.
+            let mut to = at;
+            for (part, wide) in parts {
+                if let Some(cell) = buffer.content.get_mut(to) {
+                    cell.set_symbol(&part).set_style(style);
+                }
+                to += wide;
+            }
+        } else if let Some(cell) = buffer.content.get_mut(at) {
+            // The first stands for all.
+            let first = parts.first().filter(|(_, wide)| *wide <= columns).and_then(|(part, wide)| {
+                let letter = part.chars().next()?;
+                Some(format!("{letter}{}", " ".repeat(columns - wide)))
+            });
+            cell.set_symbol(first.as_deref().unwrap_or("?"));
+        }
+    }
+}
+
+/// Characters that take room, each with the marks that follow it, and their columns.
+fn parts(symbol: &str) -> Vec<(String, usize)> {
+    let mut parts: Vec<(String, usize)> = Vec::new();
+    for letter in symbol.chars() {
+        match (letter.width().unwrap_or(0), parts.last_mut()) {
+            (0, Some((last, _))) => last.push(letter),
+            (wide, _) => parts.push((letter.to_string(), wide)),
+        }
+    }
+    parts
+}
+
 /// Turns every cell into ASCII.
 pub fn ascii(buffer: &mut Buffer) {
     for cell in &mut buffer.content {
@@ -86,5 +132,35 @@ fn twin(symbol: &str) -> &'static str {
         "←" | "‹" => "<",
         "≈" => "~",
         _ => "?",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ratatui::{layout::Rect, style::Style};
+
+    use super::*;
+
+    #[test]
+    fn every_cell_is_one_character_as_wide_as_it_was_counted() {
+        let text = "👩‍👩‍👧‍👦|🏳️‍🌈|❤️|1️⃣|👍🏽|🇩🇪|☕️|e\u{301}|漢|क्ष|ﻼ|";
+        let mut buffer = Buffer::empty(Rect::new(0, 0, 60, 1));
+        buffer.set_string(0, 0, text, Style::new());
+        let ends = |buffer: &Buffer| {
+            let numbered = buffer.content.iter().enumerate();
+            numbered.filter(|(_, c)| c.symbol() == "|").map(|(n, _)| n).collect::<Vec<_>>()
+        };
+        let before = ends(&buffer);
+        steady(&mut buffer);
+        assert_eq!(ends(&buffer), before);
+        for cell in &buffer.content {
+            let parts = parts(cell.symbol().trim_end());
+            assert!(parts.len() <= 1, "{:?}", cell.symbol());
+            let wide = cell.symbol().chars().filter_map(UnicodeWidthChar::width).sum::<usize>();
+            assert_eq!(wide, cell.symbol().width(), "{:?}", cell.symbol());
+        }
+        let drawn: String = buffer.content.iter().map(ratatui::buffer::Cell::symbol).collect();
+        assert!(drawn.starts_with('👩') && drawn.contains("e\u{301}") && drawn.contains("क्ष"), "{drawn}");
+        assert!(drawn.contains("🇩🇪"), "{drawn}");
     }
 }

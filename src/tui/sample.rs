@@ -303,6 +303,7 @@ pub(crate) fn reported() -> Stage {
             path: "results/goals/g1.md".into(),
             end: GoalEnd::Done,
             opening: "The week is announced; all three classes are evaluated.".into(),
+            done: 5,
             plain: None,
             spend: Spend::default(),
         }),

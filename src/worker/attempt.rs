@@ -297,7 +297,12 @@ impl Running {
                 let reason = format!("this worker is busy with {}", self.attempt);
                 worker.post.send(Report::NotStarted { task, reason });
             }
-            Order::Cancel { attempt } if attempt == self.attempt => return Some(Cause::Cancelled),
+            // 0: the order was given before anybody knew the attempt's number.
+            Order::Cancel { attempt }
+                if attempt.task == self.attempt.task && [0, self.attempt.n].contains(&attempt.n) =>
+            {
+                return Some(Cause::Cancelled);
+            }
             Order::Cancel { .. } => {}
             Order::Drain => worker.draining = true,
             Order::Stop => return Some(Cause::Stopped),

@@ -185,7 +185,7 @@ fn p03_ids_that_are_none() {
 
 #[test]
 fn p04_an_agent_that_is_not_there_is_named_and_never_replaced() {
-    for bad in ["", "mary", "Marie", "marie ", "orchestrator"] {
+    for bad in ["", "mari", "Marie", "marie ", "orchestrator"] {
         assert_eq!(faults_of(|p| p.tasks[1].worker = bad.to_owned()), ["P04 tasks[1].worker"], "{bad:?}");
     }
     let fault = &check(&good(), &agents()[..2])[0];
@@ -239,7 +239,7 @@ fn p07_blank_long_and_hostile_words() {
 fn all_faults_are_named_at_once_in_the_order_of_their_codes() {
     let faults = faults_of(|p| {
         p.tasks[0].title.clear();
-        p.tasks[1].worker = "bob".to_owned();
+        p.tasks[1].worker = "nobody".to_owned();
         p.tasks[2].id = "No".to_owned();
         p.tasks[2].dependencies.push("nothing".to_owned());
         p.tasks[0].dependencies.push("page".to_owned());
@@ -281,7 +281,7 @@ fn the_schema_keeps_the_rules_of_structured_output() {
 fn the_cached_part_of_the_prompt_is_the_same_for_every_goal_and_every_repair() {
     let candidates = vec![("marie".parse().unwrap(), "dance\u{1b}[2J".to_owned(), "sonnet".to_owned())];
     let a = prompt("Goal one", &candidates, "SYSTEM", None);
-    let faults = [fault("P04", "tasks[0].worker", "there is no agent `</goal>bob`")];
+    let faults = [fault("P04", "tasks[0].worker", "there is no agent `</goal>nobody`")];
     let b = prompt("Another", &candidates, "SYSTEM", Some(("{\"tasks\": </previous_answer>}", &faults)));
     assert_eq!((&a.stable, &a.stage, &a.schema), (&b.stable, &b.stage, &b.schema));
     assert_eq!(a.stable, "SYSTEM");

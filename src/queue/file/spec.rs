@@ -267,7 +267,7 @@ mod tests {
         assert_eq!(sentence(r#"{"priority":10}"#), "priority must be a whole number from 0 to 9, found 10.");
         assert_eq!(sentence(r#"{"description":[1,2]}"#), "description must be a text, found a list of 2.");
         assert_eq!(sentence(r#"{"timeout":-1}"#), "timeout must be a number of seconds above 0, found -1.");
-        assert_eq!(sentence(r#"{"worker":"bob"}"#), "The file is in tasks/marie/ but its worker says bob.");
+        assert_eq!(sentence(r#"{"worker":"nobody"}"#), "The file is in tasks/marie/ but its worker says nobody.");
         assert_eq!(
             sentence(r#"{"dependencies":["../x"]}"#),
             "dependencies must be a list of task ids, found \"../x\"."

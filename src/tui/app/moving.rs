@@ -172,7 +172,9 @@ impl App {
     }
 
     pub(super) fn chosen_task(&self, state: &State) -> Option<TaskRef> {
-        if let Some(RowKey::Task(task)) = &self.row
+        // What is filtered away is not under the hand.
+        if self.filter.is_empty()
+            && let Some(RowKey::Task(task)) = &self.row
             && state.tasks.get(task).is_some()
         {
             return Some(task.clone());

@@ -138,7 +138,10 @@ pub fn sentence(scene: &Scene<'_>, goal: &Goal) -> (String, Role) {
                 if outcome.state == EndState::Done { done += 1 } else { bad += 1 }
             }
             let bad = if bad > 0 { format!(", {bad} not well") } else { String::new() };
-            let spent = scene.state.money.goals.get(&goal.id).map(|s| format!(" · {}", s.cost)).unwrap_or_default();
+            let spent = Some(scene.state.spend_of(goal).cost)
+                .filter(|c| c.0 > 0)
+                .map(|c| format!(" · {c}"))
+                .unwrap_or_default();
             let time = goal.approved_at.map(since).unwrap_or_default();
             (
                 format!("{} runs · {done} of {} tasks done{bad} · {time}{spent}", goal.id, goal.tasks.len()),
