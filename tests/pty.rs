@@ -745,8 +745,9 @@ async fn nothing_an_agent_or_a_file_says_reaches_the_terminal_as_more_than_text(
     // Every place where their words are shown: the rows, the log, the pages.
     for agent in ["marie", "anga", "fabien"] {
         screen.press("2").await;
-        screen.press(&format!("/evil-{agent}\r")).await;
-        screen.see(&format!("evil-{agent}")).await;
+        screen.see("why / doing").await;
+        screen.press(&format!("/{CTRL_U}evil-{agent}\r")).await;
+        screen.see(&format!("Tasks holding \"evil-{agent}\"")).await;
         screen.press("4").await;
         screen.see(&format!("{agent} · evil-{agent}")).await;
         if agent == "marie" {
@@ -941,6 +942,7 @@ async fn no_color_means_no_colour_and_ascii_means_ascii() {
     for key in ["4", "5", "2", TAB, TAB, "1"] {
         screen.press(key).await;
     }
+    screen.quiet().await;
     screen.resize(WIDE.0, WIDE.1);
     screen.see("+ Agents").await;
     screen.press(CTRL_C).await;

@@ -143,7 +143,7 @@ mod tests {
 
     #[test]
     fn every_cell_is_one_character_as_wide_as_it_was_counted() {
-        let text = "👩‍👩‍👧‍👦|🏳️‍🌈|❤️|1️⃣|👍🏽|🇩🇪|☕️|e\u{301}|漢|क्ष|ﻼ|";
+        let text = "👩‍👩‍👧‍👦|🏳️‍🌈|❤️|1️⃣|👍🏽|🇩🇪|☕️|e\u{301}|漢|क्ष|ﻼ|ｶﾞﾊﾟ|";
         let mut buffer = Buffer::empty(Rect::new(0, 0, 60, 1));
         buffer.set_string(0, 0, text, Style::new());
         let ends = |buffer: &Buffer| {
@@ -161,6 +161,6 @@ mod tests {
         }
         let drawn: String = buffer.content.iter().map(ratatui::buffer::Cell::symbol).collect();
         assert!(drawn.starts_with('👩') && drawn.contains("e\u{301}") && drawn.contains("क्ष"), "{drawn}");
-        assert!(drawn.contains("🇩🇪"), "{drawn}");
+        assert!(drawn.contains("🇩🇪") && drawn.contains("ｶﾞ"), "{drawn}");
     }
 }

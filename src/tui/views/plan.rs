@@ -13,14 +13,35 @@ use crate::{
     tui::{glyph, text, theme::Role},
 };
 
+/// The plan in so many rows: what does not fit is left out where it is least missed, and said to be.
+pub fn short(scene: &Scene<'_>, id: &GoalId, columns: usize, rows: usize) -> Vec<Line<'static>> {
+    let whole = written(scene, id, None, columns, true).lines;
+    if whole.len() <= rows {
+        return whole;
+    }
+    let mut lines = written(scene, id, None, columns, false).lines;
+    if lines.len() > rows {
+        let kept = rows.saturating_sub(1);
+        let text = format!(" … and {} more: 3 shows the whole plan", text::many(lines.len() - kept, "row"));
+        lines.truncate(kept);
+        lines.push(Line::from(scene.span(text, Role::Accent)));
+    }
+    lines
+}
+
 /// The page; the task under the hand, where there is one, shows its description.
 pub fn page(scene: &Scene<'_>, id: &GoalId, selected: Option<usize>, columns: usize) -> Page {
+    written(scene, id, selected, columns, true)
+}
+
+/// The page, with or without what the goal says and the plan is in short.
+fn written(scene: &Scene<'_>, id: &GoalId, selected: Option<usize>, columns: usize, told: bool) -> Page {
     let title = format!("Plan of {id}");
     let Some(goal) = scene.state.goals.get(id) else {
         let lines = paragraph("There is no such goal.", columns, 1, scene.style(Role::Dim));
         return Page { title, lines, focus: None, keys: "esc back" };
     };
-    let mut lines = fact(scene, "goal", &goal.text, columns);
+    let mut lines = if told { fact(scene, "goal", &goal.text, columns) } else { Vec::new() };
     let (sentence, role) = orchestrator::sentence(scene, goal);
     lines.push(Line::from(vec![
         scene.span(format!(" {}", text::pad("stands", 13)), Role::Dim),
@@ -38,7 +59,9 @@ pub fn page(scene: &Scene<'_>, id: &GoalId, selected: Option<usize>, columns: us
         lines.extend(paragraph("No plan yet.", columns, 1, scene.style(Role::Dim)));
         return Page { title, lines, focus: None, keys };
     };
-    lines.extend(fact(scene, "in short", &plan.summary, columns));
+    if told {
+        lines.extend(fact(scene, "in short", &plan.summary, columns));
+    }
     let minutes: f64 = plan.tasks.iter().map(|t| t.minutes).sum();
     let mut facts = vec![text::many(plan.tasks.len(), "task")];
     if minutes > 0.0 {

@@ -201,7 +201,7 @@ pub fn draw(scene: &Scene<'_>, buffer: &mut Buffer, area: Rect) {
     let focused = scene.has_keys(Pane::Tasks);
     let inner = scene.frame(buffer, area, focused, &title, &count);
     if all.is_empty() {
-        return rows(buffer, inner, &empty(scene, usize::from(inner.width)));
+        return rows(buffer, inner, &empty(scene, usize::from(inner.width), usize::from(inner.height)));
     }
     let width = usize::from(inner.width);
     let shown = window(all.len(), scene.app.selected_row(&all), usize::from(inner.height).saturating_sub(1));
@@ -280,13 +280,13 @@ fn line(scene: &Scene<'_>, row: &Row<'_>, columns: &Columns, selected: bool, foc
     if selected && focused { line.patch_style(scene.style(Role::Selected)) } else { line }
 }
 
-fn empty(scene: &Scene<'_>, width: usize) -> Vec<Line<'static>> {
+fn empty(scene: &Scene<'_>, width: usize, height: usize) -> Vec<Line<'static>> {
     let state = scene.state;
     if !scene.app.filter().is_empty() {
         return paragraph("No task holds this text. esc shows all of them.", width, 1, scene.style(Role::Dim));
     }
     if let Some(goal) = state.goals.iter().find(|g| g.needs_approval()) {
-        return plan::page(scene, &goal.id, None, width).lines;
+        return plan::short(scene, &goal.id, width, height);
     }
     let planning = |g: &&Goal| match g.phase {
         GoalPhase::Planning { .. } => true,
