@@ -90,10 +90,11 @@ pub fn steady(buffer: &mut Buffer) {
     }
 }
 
-/// Characters that take room, each with the marks that follow it, and their columns.
+/// Characters that take room, each with the marks that follow it, and their columns. Without variation selectors: some
+/// terminals make room for them and some do not.
 fn parts(symbol: &str) -> Vec<(String, usize)> {
     let mut parts: Vec<(String, usize)> = Vec::new();
-    for letter in symbol.chars() {
+    for letter in symbol.chars().filter(|c| !matches!(c, '\u{fe00}'..='\u{fe0f}')) {
         match (letter.width().unwrap_or(0), parts.last_mut()) {
             (0, Some((last, _))) => last.push(letter),
             (wide, _) => parts.push((letter.to_string(), wide)),
