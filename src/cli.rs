@@ -1,7 +1,7 @@
 //! The command line: one file per verb.
 //!
 //! Owns arguments, what is printed, and exit codes. Must not decide anything about tasks or goals: it asks the room, or
-//! reads the replica it was given. Its one surprise: printing goes through one door, [`out::Out`], so `--json` and a
+//! reads the replica it was given. Its one surprise: printing goes through one door, `out::Out`, so `--json` and a
 //! closed pipe are dealt with once.
 
 mod doctor;

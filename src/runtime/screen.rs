@@ -1,6 +1,6 @@
 //! The screen's loop: keys, the room's events and log lines in; frames and orders out.
 //!
-//! It draws from a replica and from `tui::App`, at most one frame per [`FRAME`], at once after a key. Losing the room
+//! It draws from a replica and from `tui::App`, at most one frame per `FRAME`, at once after a key. Losing the room
 //! changes a mark on screen and nothing else: the last picture stays, and the loop calls again until a room answers.
 
 use std::{
