@@ -147,6 +147,18 @@ impl Story {
         self.report(&who, Report::Ended { outcome })
     }
 
+    /// A goal approved by itself under a ceiling, its two tasks in the queue.
+    fn published(&mut self, ceiling: MicroUsd) {
+        self.order(Order::Goal { text: "Announce.".into(), approval: Approval::Auto { ceiling } });
+        let effects = self.tell(answered(1, PLAN));
+        let Some(Effect::Publish { tasks, .. }) = effects.last() else { panic!("{effects:?}") };
+        for spec in tasks.clone() {
+            let record = TaskRecord::new(spec, self.now);
+            self.seen(record);
+        }
+        self.tell(Event::Goal(GoalEvent::Published { id: goal_id() }));
+    }
+
     fn why(&self, name: &str) -> String {
         self.room.why(&task(name), self.now).unwrap().to_string()
     }
@@ -480,14 +492,7 @@ fn a_goal_goes_from_words_over_an_approved_plan_to_its_report() {
 #[test]
 fn a_failed_task_still_brings_a_report_and_calls_it_partial() {
     let mut story = Story::staffed();
-    story.order(Order::Goal { text: "Announce.".into(), approval: Approval::Auto { ceiling: MicroUsd(1_000_000) } });
-    let effects = story.tell(answered(1, PLAN));
-    let Some(Effect::Publish { tasks, .. }) = effects.last() else { panic!("{effects:?}") };
-    for spec in tasks.clone() {
-        let record = TaskRecord::new(spec, story.now);
-        story.seen(record);
-    }
-    story.tell(Event::Goal(GoalEvent::Published { id: goal_id() }));
+    story.published(MicroUsd(1_000_000));
     story.started("marie/g1-read", 1);
     story.ended("marie/g1-read", EndState::Done);
     story.started("fabien/g1-post", 1);
@@ -510,14 +515,7 @@ fn a_failed_task_still_brings_a_report_and_calls_it_partial() {
 fn a_goal_over_its_stated_ceiling_starts_nothing_more_and_still_reports() {
     use crate::model::gateway::{Call, CallEnd, Caller};
     let mut story = Story::staffed();
-    story.order(Order::Goal { text: "Announce.".into(), approval: Approval::Auto { ceiling: MicroUsd(1_000) } });
-    let effects = story.tell(answered(1, PLAN));
-    let Some(Effect::Publish { tasks, .. }) = effects.last() else { panic!("{effects:?}") };
-    for spec in tasks.clone() {
-        let record = TaskRecord::new(spec, story.now);
-        story.seen(record);
-    }
-    story.tell(Event::Goal(GoalEvent::Published { id: goal_id() }));
+    story.published(MicroUsd(1_000));
     story.started("marie/g1-read", 1);
     let attempt = Some(task("marie/g1-read").attempt(1));
     let call = Box::new(Call {
