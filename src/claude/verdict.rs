@@ -60,6 +60,24 @@ pub struct Finding {
     pub version: Option<String>,
 }
 
+impl Finding {
+    /// An ending and an answer, of an engine that tells nothing else.
+    pub fn plain(ending: Ending, summary: String) -> Self {
+        Self {
+            ending,
+            summary,
+            structured: None,
+            spend: Spend::default(),
+            cost_reported: false,
+            model: None,
+            session_id: None,
+            permission_denials: Vec::new(),
+            num_turns: 0,
+            version: None,
+        }
+    }
+}
+
 /// Listens to one attempt's stream.
 #[derive(Debug, Default)]
 pub struct Listener {

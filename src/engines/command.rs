@@ -8,7 +8,7 @@ use std::{collections::VecDeque, ffi::OsString};
 use super::{Engine, Exit, Finding, Job, Launch, Progress, Reader, claude::Stream, prepare_home};
 use crate::{
     claude::verdict::stderr_line,
-    model::{Ending, OutputKind, Spend, text},
+    model::{Ending, OutputKind, text},
 };
 
 /// Bytes kept of the beginning of a text answer, and as many of its end.
@@ -117,18 +117,7 @@ impl Reader for Text {
             Exit::Code(code) => Ending::ExitCode { code, message: stderr_line(stderr) },
             Exit::Signal(signal) => Ending::Signal { signal },
         };
-        Finding {
-            ending,
-            summary,
-            structured: None,
-            spend: Spend::default(),
-            cost_reported: false,
-            model: None,
-            session_id: None,
-            permission_denials: Vec::new(),
-            num_turns: 0,
-            version: None,
-        }
+        Finding::plain(ending, summary)
     }
 }
 

@@ -329,7 +329,6 @@ impl State {
     pub(super) fn drive_goals(&mut self, effects: &mut Vec<Effect>) {
         for id in std::mem::take(&mut self.goals.touched) {
             let Some(goal) = self.goals.get(&id) else { continue };
-            let Some(plan) = goal.plan.clone() else { continue };
             if let (GoalPhase::Running, Approval::Auto { ceiling }) = (&goal.phase, goal.approval)
                 && self.spend_of(goal).cost >= ceiling
             {
@@ -345,12 +344,12 @@ impl State {
             let ended = goal.phase == GoalPhase::Running
                 && goal.published
                 && goal.tasks.iter().all(|t| self.tasks.get(t).is_some_and(|t| t.record.outcome.is_some()));
-            if ended {
-                let text = goal.text.clone();
-                if let Some(goal) = self.goals.get_mut(&id) {
-                    goal.phase = GoalPhase::Synthesising;
-                }
-                effects.push(Effect::Synthesise { goal: id, text, plan: Box::new(plan) });
+            if ended
+                && let Some(goal) = self.goals.get_mut(&id)
+                && let Some(plan) = goal.plan.clone()
+            {
+                goal.phase = GoalPhase::Synthesising;
+                effects.push(Effect::Synthesise { goal: id, text: goal.text.clone(), plan: Box::new(plan) });
             }
         }
     }

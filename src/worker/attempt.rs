@@ -83,18 +83,7 @@ struct Judged {
 
 impl Judged {
     fn only(ending: Ending) -> Self {
-        let finding = Finding {
-            ending: ending.clone(),
-            summary: String::new(),
-            structured: None,
-            spend: Spend::default(),
-            cost_reported: false,
-            model: None,
-            session_id: None,
-            permission_denials: Vec::new(),
-            num_turns: 0,
-            version: None,
-        };
+        let finding = Finding::plain(ending.clone(), String::new());
         Self { finding, ending, artifacts: Vec::new(), farewell: None }
     }
 }
