@@ -201,7 +201,7 @@ impl State {
             Order::Task { spec, rename } => self.submit_task(id, spec, rename, effects),
             Order::Approve { goal } => self.approve(id, &goal, effects),
             Order::Deny { goal } => self.deny(id, &goal, effects),
-            Order::Retry { task, description } => self.retry(id, task, description, effects),
+            Order::Retry { task, changes } => self.retry(id, task, changes, effects),
             Order::Cancel { task } => self.cancel(id, &task, effects),
             Order::CancelGoal { goal } => self.cancel_goal(id, &goal, effects),
             Order::Pause { agent } => self.pause(id, &agent, true, effects),

@@ -17,10 +17,10 @@ use jiff::Timestamp;
 use podium::{
     engines::tree::{self, Grace},
     model::{
-        AgentSettings, AttemptRef, Clock, EndState, Ending, EngineKind, Outcome, OutputKind, Permissions, Report,
-        SlotId, Spend, TaskRecord, TaskRef, TaskSpec,
+        AgentSettings, AttemptRef, Changes, Clock, EndState, Ending, EngineKind, Outcome, OutputKind, Permissions,
+        Report, SlotId, Spend, TaskRecord, TaskRef, TaskSpec,
     },
-    queue::{Change, Changes, Claim, Claimed, Finished, Lease, Queue, QueueError, Spawned, Submitted},
+    queue::{Change, Claim, Claimed, Finished, Lease, Queue, QueueError, Spawned, Submitted},
     worker::{self, Farewell, Order, Settings, WorkerError},
 };
 use tokio::{sync::mpsc, task::JoinHandle, time::timeout};

@@ -280,7 +280,11 @@ impl<'a> TaskJson<'a> {
             timeout_seconds: spec.timeout.map(|t| t.as_secs()),
             not_before: match &record.standing {
                 Standing::Retrying { not_before, .. } => Some(*not_before),
-                Standing::Waiting | Standing::Claimed | Standing::Running { .. } | Standing::Ended => None,
+                Standing::Waiting
+                | Standing::Claimed
+                | Standing::Running { .. }
+                | Standing::Asking { .. }
+                | Standing::Ended => None,
             },
             seen_at: record.seen_at,
             started_at: record.attempts.first().map(|a| a.started_at),

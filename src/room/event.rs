@@ -6,8 +6,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::model::{
-    AgentName, AgentSettings, Approval, AttemptRef, GoalEnd, GoalId, MicroUsd, Rejected, Report, SlotId, Spend,
-    TaskRecord, TaskRef, TaskSpec,
+    AgentName, AgentSettings, Approval, AttemptRef, Changes, GoalEnd, GoalId, MicroUsd, Rejected, Report, SlotId,
+    Spend, TaskRecord, TaskRef, TaskSpec,
     gateway::{Call, Levels},
 };
 
@@ -129,8 +129,8 @@ pub enum Order {
     Retry {
         /// Which.
         task: TaskRef,
-        /// Another text for it.
-        description: Option<String>,
+        /// What is different.
+        changes: Box<Changes>,
     },
     /// End this task.
     Cancel {

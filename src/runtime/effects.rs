@@ -19,7 +19,7 @@ use crate::{
     ledger::Prices,
     model::{AgentName, Clock, EndState, Ending, Fault, GoalId, Plan, SlotId, Spend, TaskRef, id::stage_id, text},
     orchestrator::{Prompt, plan, synthesis},
-    queue::{Changes, Queue as _, QueueError, Submitted, file::FileQueue},
+    queue::{Queue as _, QueueError, Submitted, file::FileQueue},
     room::{Answer, Effect, Event, GoalEvent, OrderId, TaskEvent},
     supervisor::Children,
 };
@@ -147,8 +147,8 @@ impl World {
                 };
                 id.map(|id| answered(id, answer))
             }
-            Effect::RetryTask { id, task, description } => {
-                let answer = match self.queue.retry(&task, Changes { description }).await {
+            Effect::RetryTask { id, task, changes } => {
+                let answer = match self.queue.retry(&task, *changes).await {
                     Ok(()) => done(format!("{task} starts again"), &task),
                     Err(error) => could_not(&error),
                 };
