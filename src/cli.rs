@@ -51,6 +51,14 @@ pub enum Exit {
     Interrupted = 130,
 }
 
+impl Exit {
+    /// The exit of a process of ours that this one stands for.
+    fn passed_on(code: u8) -> Self {
+        let all = [Self::Done, Self::Wrong, Self::Refused, Self::NoRoom, Self::TimedOut, Self::Interrupted];
+        all.into_iter().find(|exit| *exit as u8 == code).unwrap_or(Self::Failed)
+    }
+}
+
 /// What a verb tells the operator when it cannot do as asked.
 #[derive(Debug, thiserror::Error)]
 enum Trouble {

@@ -182,6 +182,21 @@ impl Stage {
         pid(status["pid"].as_i64().unwrap())
     }
 
+    /// Kills the whole room at once: its guardian, which would start its core again, and its core, which would leave.
+    async fn crash(&self) {
+        let status = self.json(&["status", "--json"]).await;
+        let [guardian, core] = ["pid", "core_pid"].map(|name| pid(status[name].as_i64().unwrap()));
+        kill_process(guardian, Signal::STOP).unwrap();
+        kill_process(core, Signal::KILL).unwrap();
+        kill_process(guardian, Signal::KILL).unwrap();
+        let wait = async {
+            while self.processes().iter().any(|(pid, _)| [guardian, core].contains(pid)) {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        timeout(PATIENCE, wait).await.expect("the room is gone");
+    }
+
     /// Drops a task as an outsider would: under another name, then renamed.
     fn drop_task(&self, agent: &str, id: &str, description: &str) {
         let folder = self.root().join("tasks").join(agent);
@@ -465,7 +480,7 @@ async fn a_lost_room_is_said_and_a_new_one_is_found_by_itself() {
     screen.press(ENTER).await;
     screen.see("1 running").await;
     let former = stage.room().await;
-    kill_process(former, Signal::KILL).unwrap();
+    stage.crash().await;
     screen.see("no word from the room").await;
     screen.see("hold-the-long-note").await;
     // Looking goes on without a room; an order is not lost silently.
