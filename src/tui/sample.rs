@@ -46,6 +46,7 @@ pub(crate) fn opened(agents: Vec<AgentSetup>) -> Opened {
         rehearsal: true,
         version: "0.1.0".into(),
         pid: 4242,
+        core: 4243,
         agents,
         orchestrator: Orchestrator { model: "sonnet".into(), trouble: None },
         max_running: 4,
