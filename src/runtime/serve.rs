@@ -522,6 +522,10 @@ impl Room {
             Effect::Assign { slot, task } => {
                 let reason = format!("the worker of {slot} is not connected");
                 if !self.tell(&slot, &WorkerTell::Assign(task.clone())) {
+                    // First that nobody is there: a slot that still counts as free is given the next task at once.
+                    if let Some(pid) = self.pid_in(&slot) {
+                        self.apply(Event::Worker(WorkerEvent::Disconnected { slot: slot.clone(), pid }));
+                    }
                     let report = Report::NotStarted { task, reason };
                     self.apply(Event::Worker(WorkerEvent::Reported { slot, report }));
                 }
@@ -621,8 +625,12 @@ impl Room {
         });
     }
 
+    fn pid_in(&self, slot: &SlotId) -> Option<u32> {
+        self.state.agents.get(&slot.agent)?.slots.iter().find(|s| s.id == *slot)?.pid()
+    }
+
     fn stop_worker(&mut self, slot: SlotId, drain: bool) {
-        let pid = self.state.agents.get(&slot.agent).and_then(|a| a.slots.iter().find(|s| s.id == slot)?.pid());
+        let pid = self.pid_in(&slot);
         let told = self.tell(&slot, &WorkerTell::Leave { drain });
         let Some(pid) = pid else { return };
         if !told {
