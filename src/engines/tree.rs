@@ -112,6 +112,8 @@ pub struct Load {
     pub rss_bytes: u64,
     /// CPU use since the last look, in percent of one core.
     pub cpu_percent: f32,
+    /// A process came or went since the last look.
+    pub stirred: bool,
 }
 
 /// One attempt's processes.
@@ -185,12 +187,13 @@ impl Tree {
             ticks.insert(key, process.ticks);
             rss_bytes += resident(process.pid);
         }
+        let stirred = !ticks.keys().eq(self.ticks.keys());
         self.ticks = ticks;
         let cpu_percent = match seconds {
             Some(seconds) if seconds > 0.0 => (used as f64 / TICKS_PER_SECOND / seconds * 100.0) as f32,
             Some(_) | None => 0.0,
         };
-        Load { rss_bytes, cpu_percent }
+        Load { rss_bytes, cpu_percent, stirred }
     }
 
     /// The numbers of all that live, by parent links and by cookie.

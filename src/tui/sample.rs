@@ -109,6 +109,7 @@ impl Stage {
             rss_bytes: 210_000_000,
             cpu_percent: 4.0,
             log_bytes: 41_234,
+            stalls_at: None,
         };
         let report = Report::Active { attempt, activity };
         self.tell(seconds, Event::Worker(WorkerEvent::Reported { slot, report }));
