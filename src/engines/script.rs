@@ -5,6 +5,7 @@
 
 use std::{
     ffi::OsString,
+    fs::OpenOptions,
     io::{self, Read as _, Write as _},
     process::{Command, ExitCode, Stdio},
     time::Duration,
@@ -19,6 +20,7 @@ const STEPS: &str = "\
 --echo-stdin        prints what comes in on standard input, to its end
 --env               prints the environment, sorted
 --write PATH TEXT   writes a file
+--note-pid PATH     adds its process number to a file, and so does every grandchild it leaves behind
 --sleep SECONDS     waits
 --wait-for PATH     waits until there is such a file
 --init              prints a stream-json init line
@@ -58,6 +60,7 @@ fn number<T: std::str::FromStr<Err: std::fmt::Display>>(text: &str) -> io::Resul
 fn run(mut args: impl Iterator<Item = String>) -> io::Result<u8> {
     // Registered handlers stay for the life of the process, so the runtime only has to be kept.
     let mut deaf = None;
+    let mut notes = None;
     let mut out = io::stdout().lock();
     while let Some(step) = args.next() {
         let mut word = || args.next().ok_or_else(|| wrong(&format!("{step} needs a value")));
@@ -79,6 +82,13 @@ fn run(mut args: impl Iterator<Item = String>) -> io::Result<u8> {
             "--write" => {
                 let path = word()?;
                 std::fs::write(path, word()?)?;
+            }
+            "--note-pid" => {
+                let path = word()?;
+                let mut file = OpenOptions::new().create(true).append(true).open(&path)?;
+                // One write each: several processes may note themselves at once.
+                file.write_all(format!("{}\n", std::process::id()).as_bytes())?;
+                notes = Some(path);
             }
             "--sleep" => {
                 out.flush()?;
@@ -118,7 +128,7 @@ fn run(mut args: impl Iterator<Item = String>) -> io::Result<u8> {
             "--setsid" => {
                 let _session = rustix::process::setsid()?;
             }
-            "--fork-setsid" | "--hold-pipe" => leave_behind(step == "--hold-pipe")?,
+            "--fork-setsid" | "--hold-pipe" => leave_behind(step == "--hold-pipe", notes.as_deref())?,
             "--fail-below" => {
                 let least: u32 = number(&word()?)?;
                 let attempt = std::env::var("PODIUM_ATTEMPT").ok().and_then(|n| n.parse().ok()).unwrap_or(0);
@@ -163,11 +173,13 @@ fn ignore_signals() -> io::Result<tokio::runtime::Runtime> {
     Ok(runtime)
 }
 
-fn leave_behind(hold_pipe: bool) -> io::Result<()> {
+fn leave_behind(hold_pipe: bool, notes: Option<&str>) -> io::Result<()> {
     let output = || if hold_pipe { Stdio::inherit() } else { Stdio::null() };
     let program = std::env::current_exe()?;
     let child = Command::new(program)
-        .args(["__script", "--setsid", "--ignore-term", "--sleep", "3600"])
+        .args(["__script", "--setsid", "--ignore-term"])
+        .args(notes.into_iter().flat_map(|path| ["--note-pid", path]))
+        .args(["--sleep", "3600"])
         .env_clear()
         .stdin(Stdio::null())
         .stdout(output())

@@ -138,7 +138,10 @@ pub async fn serve(settings: Settings, guardian: u32, clock: Clock) -> anyhow::R
     let found = find_workers(&settings, &gateway)?;
     let core = std::process::id();
     let trace = Trace { pid: guardian, core, gateway: Some(gateway.addr()) };
-    fs::write(&trace_path, serde_json::to_vec(&trace)?)
+    // Others read it at any moment.
+    let fresh = trace_path.with_extension("tmp");
+    fs::write(&fresh, serde_json::to_vec(&trace)?)
+        .and_then(|()| fs::rename(&fresh, &trace_path))
         .with_context(|| format!("could not write {}", trace_path.display()))?;
 
     let agents = settings.agents.iter().map(|a| a.settings.name.clone()).collect();
