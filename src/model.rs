@@ -25,5 +25,7 @@ pub use id::{AgentName, AttemptRef, GoalId, IdError, SlotId, TaskId, TaskRef};
 pub use outcome::{Artifact, EndState, Outcome};
 pub use plan::{Fault, Plan, PlanTask};
 pub use report::{Activity, Report};
-pub use task::{AttemptRecord, Dependency, IfFailed, Priority, Rejected, Standing, TaskRecord, TaskSpec};
+pub use task::{
+    AttemptRecord, Changes, Dependency, IfFailed, OnLost, Priority, Rejected, Standing, TaskRecord, TaskSpec,
+};
 pub use usage::{CostSource, MicroUsd, Spend, Usage};

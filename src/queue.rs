@@ -9,7 +9,7 @@ use std::{fmt, path::PathBuf};
 use jiff::Timestamp;
 use tokio::sync::mpsc;
 
-use crate::model::{AttemptRef, Ending, IdError, Outcome, Rejected, Spend, TaskRecord, TaskRef, TaskSpec};
+use crate::model::{AttemptRef, Changes, Ending, IdError, Outcome, Rejected, Spend, TaskRecord, TaskRef, TaskSpec};
 
 pub mod file;
 pub mod memory;
@@ -103,13 +103,6 @@ pub enum Change {
     RejectedGone(String),
     /// How changes are noticed: `None` = by the kernel, `Some(why)` = by looking now and then.
     Polling(Option<String>),
-}
-
-/// What a person wants different in a retry; `None` keeps what was.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Changes {
-    /// Another text.
-    pub description: Option<String>,
 }
 
 /// Why a queue could not do what it was asked.

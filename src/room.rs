@@ -83,8 +83,10 @@ pub struct State {
     pub rehearsal: bool,
     /// podium's version.
     pub version: String,
-    /// The room's process id.
+    /// The room's process id: its guardian's, the same for as long as the room is open.
     pub pid: u32,
+    /// The process id of its core, which the guardian starts again when it dies.
+    pub core: u32,
     /// When the room opened.
     pub opened_at: Option<Timestamp>,
     /// When the last event happened.
@@ -177,6 +179,7 @@ impl State {
         self.rehearsal = opened.rehearsal;
         self.version = opened.version;
         self.pid = opened.pid;
+        self.core = opened.core;
         self.opened_at = Some(self.now);
         self.day_budget = opened.day_budget;
         self.leaving = Leaving::No;
@@ -201,7 +204,7 @@ impl State {
             Order::Task { spec, rename } => self.submit_task(id, spec, rename, effects),
             Order::Approve { goal } => self.approve(id, &goal, effects),
             Order::Deny { goal } => self.deny(id, &goal, effects),
-            Order::Retry { task, description } => self.retry(id, task, description, effects),
+            Order::Retry { task, changes } => self.retry(id, task, changes, effects),
             Order::Cancel { task } => self.cancel(id, &task, effects),
             Order::CancelGoal { goal } => self.cancel_goal(id, &goal, effects),
             Order::Pause { agent } => self.pause(id, &agent, true, effects),

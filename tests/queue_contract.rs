@@ -10,11 +10,11 @@ use std::{
 use jiff::Timestamp;
 use podium::{
     model::{
-        AgentName, Clock, CostSource, EndState, Ending, MicroUsd, Outcome, Spend, Standing, TaskRecord, TaskRef,
-        TaskSpec, Usage,
+        AgentName, Changes, Clock, CostSource, EndState, Ending, MicroUsd, Outcome, Spend, Standing, TaskRecord,
+        TaskRef, TaskSpec, Usage,
     },
     queue::{
-        Change, Changes, Claim, Claimed, Finished, Lease, Queue, QueueError, Spawned, Submitted,
+        Change, Claim, Claimed, Finished, Lease, Queue, QueueError, Spawned, Submitted,
         file::{FileQueue, Settings},
         memory::MemoryQueue,
     },
@@ -309,7 +309,7 @@ async fn c14_a_retry_renews_the_budget_and_numbers_go_on<Q: Queue>(queue: Q) {
     let claim = won(&queue, &t).await;
     assert_eq!((claim.n, claim.counted), (2, 0));
     queue.finish(claim.lease, outcome(&t, EndState::Dead, crash())).await.unwrap();
-    queue.retry(&t, Changes { description: Some("other words".into()) }).await.unwrap();
+    queue.retry(&t, Changes { description: Some("other words".into()), ..Changes::default() }).await.unwrap();
     let claim = won(&queue, &t).await;
     assert_eq!(
         (claim.n, claim.spec.description.as_str(), claim.spec.title.as_str()),
@@ -520,7 +520,11 @@ async fn picture<Q: Queue>(queue: &Q) -> Vec<String> {
     let one = |record: &TaskRecord| {
         let standing = match &record.standing {
             Standing::Retrying { attempt, .. } => format!("retrying {attempt}"),
-            Standing::Waiting | Standing::Claimed | Standing::Running { .. } | Standing::Ended => {
+            Standing::Waiting
+            | Standing::Claimed
+            | Standing::Running { .. }
+            | Standing::Asking { .. }
+            | Standing::Ended => {
                 format!("{:?}", record.standing)
             }
         };

@@ -14,11 +14,11 @@ use std::{
 use jiff::Timestamp;
 use podium::{
     model::{
-        AgentName, Clock, CostSource, EndState, Ending, MicroUsd, Outcome, Rejected, Standing, TaskRecord, TaskRef,
-        TaskSpec, Usage,
+        AgentName, Changes, Clock, CostSource, EndState, Ending, MicroUsd, Outcome, Rejected, Standing, TaskRecord,
+        TaskRef, TaskSpec, Usage,
     },
     queue::{
-        Change, Changes, Claim, Claimed, Finished, Lease, Queue, Submitted,
+        Change, Claim, Claimed, Finished, Lease, Queue, Submitted,
         file::{FileLease, FileQueue, Settings},
     },
 };

@@ -91,6 +91,7 @@ pub struct Status<'a> {
     rehearsal: bool,
     version: &'a str,
     pid: u32,
+    core_pid: u32,
     opened_at: Option<Timestamp>,
     now: Timestamp,
     leaving: crate::room::Leaving,
@@ -280,7 +281,11 @@ impl<'a> TaskJson<'a> {
             timeout_seconds: spec.timeout.map(|t| t.as_secs()),
             not_before: match &record.standing {
                 Standing::Retrying { not_before, .. } => Some(*not_before),
-                Standing::Waiting | Standing::Claimed | Standing::Running { .. } | Standing::Ended => None,
+                Standing::Waiting
+                | Standing::Claimed
+                | Standing::Running { .. }
+                | Standing::Asking { .. }
+                | Standing::Ended => None,
             },
             seen_at: record.seen_at,
             started_at: record.attempts.first().map(|a| a.started_at),
@@ -342,6 +347,7 @@ impl<'a> Status<'a> {
             rehearsal: state.rehearsal,
             version: &state.version,
             pid: state.pid,
+            core_pid: state.core,
             opened_at: state.opened_at,
             now,
             leaving: state.leaving,

@@ -13,7 +13,7 @@ use super::{
     wait::seen,
 };
 use crate::{
-    model::TaskRecord,
+    model::{Changes, TaskRecord},
     room::{Answer, Order, State},
 };
 
@@ -58,7 +58,12 @@ pub(super) async fn retry(call: &Call, args: &RetryArgs) -> anyhow::Result<Exit>
         };
         let ended_at = |state: &State| Some(state.tasks.get(&task)?.record.outcome.as_ref()?.completed_at);
         let before = ended_at(link.state());
-        let sent = send(call, &mut link, Order::Retry { task: task.clone(), description }).await?;
+        let sent = send(
+            call,
+            &mut link,
+            Order::Retry { task: task.clone(), changes: Box::new(Changes { description, ..Changes::default() }) },
+        )
+        .await?;
         if sent == Exit::Done && before.is_some() {
             seen(&mut link, |state| ended_at(state) != before).await;
         }

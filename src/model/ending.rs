@@ -140,6 +140,11 @@ pub enum Ending {
         /// Which.
         dependency: String,
     },
+    /// Not started, or not ended, by the time that its file names.
+    Expired {
+        /// Which time has passed.
+        message: String,
+    },
     /// Never started: the file is missing a field.
     Malformed {
         /// Which field, and what is wrong.
@@ -170,6 +175,7 @@ impl Ending {
             | Self::Unreadable { .. }
             | Self::Reported { .. }
             | Self::Deadline { .. }
+            | Self::Expired { .. }
             | Self::DependencyFailed { .. } => Some(FailureClass::Task),
             Self::Signal { .. } | Self::Lost { .. } => Some(FailureClass::Lost),
             Self::Stalled { .. } => Some(FailureClass::Stall),
@@ -188,6 +194,7 @@ impl Ending {
             Self::Done => Verdict::End(EndState::Done),
             Self::Cancelled => Verdict::End(EndState::Cancelled),
             Self::DependencyFailed { .. } => Verdict::End(EndState::Skipped),
+            Self::Expired { .. } => Verdict::End(EndState::Expired),
             Self::Deadline { .. } => match retry {
                 Verdict::Retry => Verdict::Retry,
                 Verdict::End(_) | Verdict::Park(_) => Verdict::End(EndState::TimedOut),
@@ -240,6 +247,7 @@ impl Ending {
             | Self::Transient { message }
             | Self::Overflow { message }
             | Self::Refused { message }
+            | Self::Expired { message }
             | Self::Malformed { message } => message.clone(),
         }
     }

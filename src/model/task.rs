@@ -97,6 +97,17 @@ pub enum IfFailed {
     Run,
 }
 
+/// What happens when an attempt's worker vanished and nobody can say how far it came.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnLost {
+    /// It is tried again.
+    #[default]
+    Retry,
+    /// A person decides.
+    Ask,
+}
+
 /// A task as its file says it, every spelling normalised.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct TaskSpec {
@@ -116,6 +127,27 @@ pub struct TaskSpec {
     pub timeout: Option<Duration>,
     /// Starts allowed, where the file says so.
     pub max_attempts: Option<u32>,
+    /// Not started before, by the wall clock.
+    #[serde(default)]
+    pub not_before: Option<Timestamp>,
+    /// Expires unless its first attempt has started this long after it was first seen.
+    #[serde(default)]
+    pub start_by: Option<Duration>,
+    /// Expires when it has not ended by then, by the wall clock.
+    #[serde(default)]
+    pub deadline: Option<Timestamp>,
+    /// Time without a sign of life after which an attempt is ended, where the file says so.
+    #[serde(default)]
+    pub stall: Option<Duration>,
+    /// Wait before the second attempt, doubling up to an hour, where the file says so.
+    #[serde(default)]
+    pub backoff: Option<Duration>,
+    /// What happens when an attempt is lost.
+    #[serde(default)]
+    pub on_lost: OnLost,
+    /// The engine's session that the next attempt takes up again, once.
+    #[serde(default)]
+    pub resume: Option<String>,
     /// Model, where the file says so.
     pub model: Option<String>,
     /// The goal it serves.
@@ -140,11 +172,67 @@ impl TaskSpec {
             priority: Priority::default(),
             timeout: None,
             max_attempts: None,
+            not_before: None,
+            start_by: None,
+            deadline: None,
+            stall: None,
+            backoff: None,
+            on_lost: OnLost::default(),
+            resume: None,
             model: None,
             goal: None,
             context: serde_json::Value::Null,
             extra: serde_json::Map::new(),
         }
+    }
+}
+
+/// What a person wants different in a retry; what is `None` stays as it was.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Changes {
+    /// Another text.
+    pub description: Option<String>,
+    /// Another priority.
+    pub priority: Option<Priority>,
+    /// Another time allowed per attempt.
+    pub timeout: Option<Duration>,
+    /// Another model.
+    pub model: Option<String>,
+    /// Other dependencies.
+    pub dependencies: Option<Vec<Dependency>>,
+    /// Take up the last attempt's session again, once.
+    pub resume: bool,
+}
+
+impl Changes {
+    /// Whether everything stays as it was.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// Puts the changes into a task. `session` is the last attempt's, for a retry that takes it up again.
+    pub fn apply(&self, spec: &mut TaskSpec, session: Option<String>) {
+        if let Some(description) = &self.description {
+            // A title that only repeated the text goes with it.
+            if spec.title == super::text::first_line(&spec.description, 80) {
+                spec.title = super::text::first_line(description, 80);
+            }
+            spec.description.clone_from(description);
+        }
+        if let Some(priority) = self.priority {
+            spec.priority = priority;
+        }
+        if let Some(timeout) = self.timeout {
+            spec.timeout = Some(timeout);
+        }
+        if let Some(model) = &self.model {
+            spec.model = Some(model.clone());
+        }
+        if let Some(dependencies) = &self.dependencies {
+            spec.dependencies.clone_from(dependencies);
+        }
+        spec.resume = session.filter(|_| self.resume);
     }
 }
 
@@ -167,6 +255,11 @@ pub enum Standing {
         attempt: u32,
         /// When the next may start.
         not_before: Timestamp,
+    },
+    /// The last attempt was lost and the task wants a person to say what next.
+    Asking {
+        /// The attempt that was lost.
+        attempt: u32,
     },
     /// A result has been published.
     Ended,

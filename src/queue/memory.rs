@@ -12,10 +12,10 @@ use std::{
 use jiff::Timestamp;
 use tokio::sync::mpsc;
 
-use super::{Change, Changes, Claim, Claimed, Finished, Lease, Queue, QueueError, Spawned, Submitted};
+use super::{Change, Claim, Claimed, Finished, Lease, Queue, QueueError, Spawned, Submitted};
 use crate::model::{
-    AgentName, AttemptRecord, AttemptRef, Clock, EndState, Ending, Outcome, Spend, Standing, TaskId, TaskRecord,
-    TaskRef, TaskSpec, Verdict, text,
+    AgentName, AttemptRecord, AttemptRef, Changes, Clock, EndState, Ending, Outcome, Spend, Standing, TaskId,
+    TaskRecord, TaskRef, TaskSpec, Verdict,
 };
 
 mod entry;
@@ -184,7 +184,7 @@ impl State {
                 let allowed = entry.spec.max_attempts.unwrap_or(limit);
                 matches!(ending.verdict(entry.counted(), allowed), Verdict::End(_))
             }),
-            Standing::Waiting | Standing::Running { .. } | Standing::Ended => false,
+            Standing::Waiting | Standing::Running { .. } | Standing::Asking { .. } | Standing::Ended => false,
         };
         self.tasks.iter().filter(|(_, entry)| is_orphan(entry)).map(|(task, _)| task.clone()).collect()
     }
@@ -210,6 +210,7 @@ impl Queue for MemoryQueue {
                 Standing::Ended => return Ok(Err("has ended")),
                 Standing::Running { .. } => return Ok(Err("is running")),
                 Standing::Claimed if entry.current().is_some() => entry.mend(now, limit),
+                Standing::Asking { .. } => return Ok(Err("wants a person to decide")),
                 Standing::Waiting | Standing::Claimed | Standing::Retrying { .. } => {}
             }
             if entry.outcome.is_some() {
@@ -315,7 +316,7 @@ impl Queue for MemoryQueue {
                     let state = format!("running (attempt {attempt})");
                     return Err(QueueError::State { task: task.clone(), state });
                 }
-                Standing::Waiting | Standing::Claimed | Standing::Retrying { .. } => {}
+                Standing::Waiting | Standing::Claimed | Standing::Retrying { .. } | Standing::Asking { .. } => {}
             }
             entry.note_loss(now);
             let counted = entry.counted().max(1);
@@ -336,18 +337,14 @@ impl Queue for MemoryQueue {
             match entry.standing() {
                 Standing::Waiting => return refuse("waiting already".into()),
                 Standing::Running { attempt } => return refuse(format!("running (attempt {attempt})")),
-                Standing::Ended | Standing::Claimed | Standing::Retrying { .. } => {}
+                Standing::Ended | Standing::Claimed | Standing::Retrying { .. } | Standing::Asking { .. } => {}
             }
             entry.note_loss(now);
             entry.settled = entry.attempts.last().map_or(0, |a| a.record.n);
             entry.claimed = false;
             entry.outcome = None;
-            if let Some(description) = changes.description {
-                if entry.spec.title == text::first_line(&entry.spec.description, 80) {
-                    entry.spec.title = text::first_line(&description, 80);
-                }
-                entry.spec.description = description;
-            }
+            let session = entry.attempts.iter().rev().find_map(|a| a.record.session_id.clone());
+            changes.apply(&mut entry.spec, session);
             Ok(())
         })
     }

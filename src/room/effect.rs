@@ -1,6 +1,6 @@
 //! What the room asks of the world: orders as data. The runtime carries them out; a replica drops them.
 
-use crate::model::{AttemptRef, Ending, Fault, GoalId, Plan, SlotId, TaskRef, TaskSpec};
+use crate::model::{AttemptRef, Changes, Ending, Fault, GoalId, Plan, SlotId, TaskRef, TaskSpec};
 
 use super::event::{Answer, OrderId};
 
@@ -72,8 +72,8 @@ pub enum Effect {
         id: OrderId,
         /// Which.
         task: TaskRef,
-        /// Another text.
-        description: Option<String>,
+        /// What is different.
+        changes: Box<Changes>,
     },
     /// Ask the orchestrator's model for a plan; `goal::Answered` or `PlanFailed` follows.
     Plan {

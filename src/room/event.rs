@@ -6,8 +6,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::model::{
-    AgentName, AgentSettings, Approval, AttemptRef, GoalEnd, GoalId, MicroUsd, Rejected, Report, SlotId, Spend,
-    TaskRecord, TaskRef, TaskSpec,
+    AgentName, AgentSettings, Approval, AttemptRef, Changes, GoalEnd, GoalId, MicroUsd, Rejected, Report, SlotId,
+    Spend, TaskRecord, TaskRef, TaskSpec,
     gateway::{Call, Levels},
 };
 
@@ -63,8 +63,10 @@ pub struct Opened {
     pub rehearsal: bool,
     /// podium's version.
     pub version: String,
-    /// The room's process id.
+    /// The room's process id: its guardian's.
     pub pid: u32,
+    /// Its core's process id.
+    pub core: u32,
     /// Every agent, its engine resolved.
     pub agents: Vec<AgentSetup>,
     /// How the orchestrator works.
@@ -129,8 +131,8 @@ pub enum Order {
     Retry {
         /// Which.
         task: TaskRef,
-        /// Another text for it.
-        description: Option<String>,
+        /// What is different.
+        changes: Box<Changes>,
     },
     /// End this task.
     Cancel {

@@ -10,8 +10,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{Effect, OrderId, State, TaskEvent, Voice, done, refuse};
 use crate::model::{
-    AgentName, AttemptRecord, AttemptRef, Dependency, EndState, Ending, IfFailed, Outcome, Priority, Rejected, Spend,
-    Standing, TaskId, TaskRecord, TaskRef, TaskSpec,
+    AgentName, AttemptRecord, AttemptRef, Changes, Dependency, EndState, Ending, IfFailed, Outcome, Priority, Rejected,
+    Spend, Standing, TaskId, TaskRecord, TaskRef, TaskSpec,
 };
 
 /// Every task, and what is derived from them.
@@ -200,7 +200,7 @@ impl Tasks {
                 Phase::Ready
             }
             (Standing::Retrying { .. }, _) => Phase::Retrying,
-            (Standing::Waiting | Standing::Claimed, _) => Phase::Waiting,
+            (Standing::Waiting | Standing::Claimed | Standing::Asking { .. }, _) => Phase::Waiting,
         }
     }
 
@@ -459,7 +459,7 @@ impl Tasks {
                 self.derived.due.insert((*not_before, task.clone()));
                 false
             }
-            Standing::Running { .. } | Standing::Ended => false,
+            Standing::Running { .. } | Standing::Asking { .. } | Standing::Ended => false,
         };
         let is = startable
             && !entry.assigned
@@ -503,7 +503,7 @@ fn phase_of(task: &Task, ready: bool) -> Phase {
         (Standing::Running { .. }, _) => Phase::Running,
         (Standing::Waiting | Standing::Claimed | Standing::Retrying { .. }, _) if ready => Phase::Ready,
         (Standing::Retrying { .. }, _) => Phase::Retrying,
-        (Standing::Waiting | Standing::Claimed, _) => Phase::Waiting,
+        (Standing::Waiting | Standing::Claimed | Standing::Asking { .. }, _) => Phase::Waiting,
     }
 }
 
@@ -645,13 +645,13 @@ impl State {
         effects.push(Effect::Submit { id, spec });
     }
 
-    pub(super) fn retry(&mut self, id: OrderId, task: TaskRef, description: Option<String>, effects: &mut Vec<Effect>) {
+    pub(super) fn retry(&mut self, id: OrderId, task: TaskRef, changes: Box<Changes>, effects: &mut Vec<Effect>) {
         match self.tasks.get(&task) {
             None => refuse(effects, id, format!("there is no task {task}")),
             Some(entry) if entry.assigned => refuse(effects, id, format!("{task} is running")),
             Some(_) => {
                 self.tasks.look_at(&task);
-                effects.push(Effect::RetryTask { id, task, description });
+                effects.push(Effect::RetryTask { id, task, changes });
             }
         }
     }

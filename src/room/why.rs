@@ -26,6 +26,8 @@ pub enum Why {
     Hopeless(TaskRef),
     /// The next attempt starts later; why the last one ended.
     Again(SignedDuration, String),
+    /// This attempt was lost and the task asks what next.
+    Asks(u32),
     /// The agent cannot work.
     Trouble(AgentName, String),
     /// A person paused the agent.
@@ -62,6 +64,7 @@ impl fmt::Display for Why {
                 f.write_str(", which nobody has submitted yet")
             }
             Self::Hopeless(task) => write!(f, "{task} did not end well"),
+            Self::Asks(attempt) => write!(f, "attempt {attempt} was lost: retry or cancel it"),
             Self::Again(wait, ending) => write!(f, "again in {}: {ending}", span(*wait)),
             Self::Trouble(agent, what) => write!(f, "{agent} is not ready: {what}"),
             Self::Paused(agent) => write!(f, "{agent} is paused"),
@@ -125,6 +128,7 @@ impl State {
                 let ending = last.map(crate::model::Ending::sentence).unwrap_or_default();
                 return Some(Why::Again(not_before.duration_since(now), ending));
             }
+            Standing::Asking { attempt } => return Some(Why::Asks(*attempt)),
             Standing::Waiting | Standing::Claimed | Standing::Retrying { .. } | Standing::Ended => {}
         }
         match self.tasks.prerequisites(entry) {

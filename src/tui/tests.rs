@@ -252,7 +252,7 @@ fn a_failed_task_is_found_and_tried_again() {
     let stage = sample::running();
     let mut app = looking(&stage, WIDE);
     let sent = orders(press(&mut app, &stage.state, "n r"));
-    assert_eq!(sent, [Order::Retry { task: "fabien/post-teaser".parse().unwrap(), description: None }]);
+    assert_eq!(sent, [Order::Retry { task: "fabien/post-teaser".parse().unwrap(), changes: Box::default() }]);
 }
 
 #[test]

@@ -456,7 +456,7 @@ impl Notice {
             return;
         };
         let is_open = match record.standing {
-            Standing::Claimed | Standing::Running { .. } | Standing::Retrying { .. } => true,
+            Standing::Claimed | Standing::Running { .. } | Standing::Retrying { .. } | Standing::Asking { .. } => true,
             Standing::Waiting => false,
             Standing::Ended => {
                 Self::noted(self.store.rest_waiting(task));

@@ -120,6 +120,7 @@ fn standing_words(record: &TaskRecord) -> String {
         (Standing::Claimed, _) => "claimed".into(),
         (Standing::Running { attempt }, _) => format!("running (attempt {attempt})"),
         (Standing::Retrying { attempt, .. }, _) => format!("waiting for attempt {}", attempt + 1),
+        (Standing::Asking { attempt }, _) => format!("waiting for a decision (attempt {attempt} was lost)"),
         (Standing::Ended, Some(outcome)) => outcome.state.word().into(),
         (Standing::Ended, None) => "over".into(),
     }

@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
+use jiff::{Timestamp, civil::DateTime, tz::TimeZone};
 use serde_json::{Map, Value, json};
 
 use super::strict::{self, Fault};
 use crate::{
-    model::{AgentName, Dependency, GoalId, IdError, IfFailed, Priority, TaskId, TaskRef, TaskSpec, text},
+    model::{AgentName, Dependency, GoalId, IdError, IfFailed, OnLost, Priority, TaskId, TaskRef, TaskSpec, text},
     queue::QueueError,
 };
 
@@ -36,8 +37,22 @@ pub(super) fn read(bytes: &[u8], agent: &AgentName, stem: &str) -> Result<TaskSp
         },
     };
     let priority = fields.priority()?;
-    let timeout = fields.timeout()?;
+    let timeout = fields.seconds(&["timeout", "timeout_seconds", "timeout_s"])?;
     let max_attempts = fields.max_attempts()?;
+    let not_before = fields.moment(&["not_before"])?;
+    let start_by = fields.seconds(&["start_by", "start_by_s"])?;
+    let deadline = fields.moment(&["deadline"])?;
+    let stall = fields.seconds(&["stall", "stall_s"])?;
+    let backoff = fields.seconds(&["backoff", "backoff_s"])?;
+    let on_lost = match fields.text(&["on_lost"])? {
+        None => OnLost::Retry,
+        Some((_, word)) => match word.as_str() {
+            "retry" => OnLost::Retry,
+            "ask" => OnLost::Ask,
+            other => return Err(wrong("on_lost", "retry or ask", &Value::from(other))),
+        },
+    };
+    let resume = fields.text(&["resume_session"])?.map(|(_, session)| session);
     let model = fields.text(&["model"])?.map(|(_, model)| model);
     let goal = match fields.text(&["goal_id", "goal"])? {
         None => None,
@@ -58,6 +73,13 @@ pub(super) fn read(bytes: &[u8], agent: &AgentName, stem: &str) -> Result<TaskSp
         priority,
         timeout,
         max_attempts,
+        not_before,
+        start_by,
+        deadline,
+        stall,
+        backoff,
+        on_lost,
+        resume,
         model,
         goal,
         context,
@@ -152,11 +174,22 @@ impl Fields<'_> {
         parsed.ok_or_else(|| wrong(name, WANTED, &value))
     }
 
-    fn timeout(&mut self) -> Result<Option<Duration>, Fault> {
-        let Some((name, value)) = self.take(&["timeout", "timeout_seconds", "timeout_s"]) else { return Ok(None) };
+    /// Takes a length of time in seconds.
+    fn seconds(&mut self, names: &[&'static str]) -> Result<Option<Duration>, Fault> {
+        let Some((name, value)) = self.take(names) else { return Ok(None) };
         let seconds = value.as_f64().filter(|s| *s > 0.0);
         let parsed = seconds.and_then(|s| Duration::try_from_secs_f64(s).ok());
         parsed.map(Some).ok_or_else(|| wrong(name, "a number of seconds above 0", &value))
+    }
+
+    /// Takes a moment; one without a zone is UTC, as older programs meant it.
+    fn moment(&mut self, names: &[&'static str]) -> Result<Option<Timestamp>, Fault> {
+        let Some((name, value)) = self.take(names) else { return Ok(None) };
+        let parsed = value.as_str().map(str::trim).and_then(|text| {
+            let zoned = text.parse::<Timestamp>().ok();
+            zoned.or_else(|| Some(text.parse::<DateTime>().ok()?.to_zoned(TimeZone::UTC).ok()?.timestamp()))
+        });
+        parsed.map(Some).ok_or_else(|| wrong(name, "a time like 2025-11-22T18:00:00Z", &value))
     }
 
     fn max_attempts(&mut self) -> Result<Option<u32>, Fault> {
@@ -185,9 +218,24 @@ pub(super) fn write(spec: &TaskSpec) -> Result<Vec<u8>, QueueError> {
     let word = spec.priority.word();
     let exact = Priority::parse(word) == Some(spec.priority);
     put("priority", if exact { json!(word) } else { json!(spec.priority) });
-    if let Some(timeout) = spec.timeout {
-        let whole = timeout.subsec_nanos() == 0;
-        put("timeout", if whole { json!(timeout.as_secs()) } else { json!(timeout.as_secs_f64()) });
+    let lengths =
+        [("timeout", spec.timeout), ("start_by", spec.start_by), ("stall", spec.stall), ("backoff", spec.backoff)];
+    for (name, length) in lengths {
+        if let Some(length) = length {
+            let whole = length.subsec_nanos() == 0;
+            put(name, if whole { json!(length.as_secs()) } else { json!(length.as_secs_f64()) });
+        }
+    }
+    for (name, moment) in [("not_before", spec.not_before), ("deadline", spec.deadline)] {
+        if let Some(moment) = moment {
+            put(name, json!(moment));
+        }
+    }
+    if spec.on_lost != OnLost::Retry {
+        put("on_lost", json!(spec.on_lost));
+    }
+    if let Some(session) = &spec.resume {
+        put("resume_session", json!(session));
     }
     if let Some(attempts) = spec.max_attempts {
         put("max_attempts", json!(attempts));
@@ -231,6 +279,13 @@ mod tests {
         spec.priority = Priority(7);
         spec.timeout = Some(Duration::from_millis(1500));
         spec.max_attempts = Some(2);
+        spec.not_before = Some("2025-11-22T18:00:00Z".parse().unwrap());
+        spec.start_by = Some(Duration::from_mins(1));
+        spec.deadline = Some("2025-11-23T18:00:00.5Z".parse().unwrap());
+        spec.stall = Some(Duration::from_secs(90));
+        spec.backoff = Some(Duration::from_millis(250));
+        spec.on_lost = OnLost::Ask;
+        spec.resume = Some("0b7c".into());
         spec.model = Some("haiku".into());
         spec.goal = Some("g1".parse().unwrap());
         spec.context = json!({"class": "juniors"});
@@ -267,6 +322,12 @@ mod tests {
         assert_eq!(sentence(r#"{"priority":10}"#), "priority must be a whole number from 0 to 9, found 10.");
         assert_eq!(sentence(r#"{"description":[1,2]}"#), "description must be a text, found a list of 2.");
         assert_eq!(sentence(r#"{"timeout":-1}"#), "timeout must be a number of seconds above 0, found -1.");
+        assert_eq!(sentence(r#"{"stall":"x"}"#), "stall must be a number of seconds above 0, found \"x\".");
+        assert_eq!(
+            sentence(r#"{"deadline":"soon"}"#),
+            "deadline must be a time like 2025-11-22T18:00:00Z, found \"soon\"."
+        );
+        assert_eq!(sentence(r#"{"on_lost":"cry"}"#), "on_lost must be retry or ask, found \"cry\".");
         assert_eq!(sentence(r#"{"worker":"nobody"}"#), "The file is in tasks/marie/ but its worker says nobody.");
         assert_eq!(
             sentence(r#"{"dependencies":["../x"]}"#),

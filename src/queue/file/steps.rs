@@ -15,8 +15,10 @@ use super::{
     store::Store,
 };
 use crate::{
-    model::{AttemptRef, Dependency, EndState, Ending, MicroUsd, Outcome, Spend, TaskRef, TaskSpec, Usage, Verdict},
-    queue::{Changes, Claim, Claimed, Finished, QueueError, Spawned},
+    model::{
+        AttemptRef, Changes, Dependency, EndState, Ending, MicroUsd, Outcome, Spend, TaskRef, TaskSpec, Usage, Verdict,
+    },
+    queue::{Claim, Claimed, Finished, QueueError, Spawned},
 };
 
 /// What became of the try to take a waiting file.
@@ -394,13 +396,10 @@ impl Store {
                 self.replace(task, &claimed, &bytes)?;
             }
         }
-        if let Some(description) = &changes.description {
+        if !changes.is_empty() {
             let spec = self.full_spec_at(&claimed, task)?.map(|(spec, _)| spec);
             let mut spec = spec.ok_or_else(|| QueueError::Unknown(task.clone()))?;
-            if spec.title == crate::model::text::first_line(&spec.description, 80) {
-                spec.title = crate::model::text::first_line(description, 80);
-            }
-            spec.description.clone_from(description);
+            changes.apply(&mut spec, known.each.iter().rev().find_map(Attempt::session));
             self.replace(task, &claimed, &spec::write(&spec)?)?;
         }
         disk::sync_folder(&self.layout.within(&task.agent, ".claimed"))?;

@@ -61,7 +61,7 @@ impl App {
             return Vec::new();
         };
         let Some(entry) = state.tasks.get(&task) else { return Vec::new() };
-        let order = Order::Retry { task: task.clone(), description: None };
+        let order = Order::Retry { task: task.clone(), changes: Box::default() };
         match state.tasks.phase(entry) {
             Phase::Failed | Phase::Dropped | Phase::Retrying => return vec![Wish::Order(order)],
             Phase::Done => {
