@@ -263,42 +263,6 @@ async fn a_killed_worker_takes_its_tree_with_it_and_the_task_is_done_by_the_next
 }
 
 #[tokio::test]
-async fn whatever_is_killed_every_task_ends_once() {
-    let mut stage = Stage::scripted("[retry]\nattempts = 9\nbackoff = [\"10ms\"]\n");
-    stage.serve().await;
-    let agents = ["marie", "anga", "fabien"];
-    let tasks: Vec<String> = (0..24).map(|n| format!("{}/t{n}", agents[n % 3])).collect();
-    for (n, task) in tasks.iter().enumerate() {
-        let (agent, id) = task.split_once('/').unwrap();
-        stage.steps(id, &["--ignore-term", "--sleep", "0.1", "--print", &format!("answer {n}")]);
-        // Every fourth waits for one of another agent.
-        let after: Vec<&String> = (n % 4 == 3).then(|| &tasks[n - 2]).into_iter().collect();
-        let text = json!({"description": "Say it.", "dependencies": after}).to_string();
-        fs::write(stage.path.join(format!("tasks/{agent}/{id}.json")), text).unwrap();
-    }
-    for (round, victim) in ["room", "marie", "room", "anga", "room", "fabien", "room"].into_iter().enumerate() {
-        tokio::time::sleep(Duration::from_millis(70 + 37 * round as u64)).await;
-        if victim == "room" {
-            stage.crash();
-            stage.serve().await;
-        } else {
-            kill(stage.worker(victim).await);
-        }
-    }
-    for (n, task) in tasks.iter().enumerate() {
-        let result = stage.result(task).await;
-        assert_eq!(result["state"], "done", "{result:#}");
-        assert_eq!(result["summary"], format!("answer {n}"), "{result:#}");
-        let attempts = stage.attempts(task);
-        assert_eq!(attempts.len() as u64, result["attempts"].as_u64().unwrap(), "{task}: {attempts:?}");
-    }
-    let status = stage.status();
-    assert_eq!((&status["counts"]["done"], &status["rejected"]), (&json!(24), &json!([])), "{:#}", status["counts"]);
-    eventually("nothing to run any more", || stage.scripts().is_empty().then_some(())).await;
-    stage.close().await;
-}
-
-#[tokio::test]
 async fn a_worker_without_a_room_ends_its_child_and_itself_and_the_next_room_goes_on() {
     let mut stage = Stage::scripted(&format!("[room]\norphan_grace = \"1s\"\n{COMMANDS}"));
     stage.serve().await;

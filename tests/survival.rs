@@ -48,7 +48,7 @@ impl Scene {
         let gate = stage.gate();
         for (task, manners, _) in MANNERS {
             let notes = stage.path.join("notes");
-            let mut steps = vec!["--note-pid", notes.to_str().unwrap()];
+            let mut steps = vec!["--notes", notes.to_str().unwrap(), "--note", "here"];
             steps.extend(manners);
             steps.extend(["--print", "on", "--wait-for", gate.to_str().unwrap(), "--print", "well done"]);
             stage.submit(task, &steps, &[]);
@@ -66,7 +66,7 @@ impl Scene {
         let notes = self.stage.path.join("notes");
         eventually("the agents to be at work", || {
             let text = fs::read_to_string(&notes).ok()?;
-            let found: Vec<Process> = text.lines().filter_map(|line| tree::process(line.parse().unwrap())).collect();
+            let found: Vec<Process> = text.lines().filter_map(|line| tree::process(line.split(' ').nth(3)?.parse().unwrap())).collect();
             (text.lines().count() >= count).then_some(found)
         })
         .await
