@@ -338,6 +338,7 @@ async fn forward_changes(mut changes: mpsc::Receiver<Change>, inputs: mpsc::Unbo
             Change::Rejected(rejected) => TaskEvent::Rejected { rejected },
             Change::RejectedGone(path) => TaskEvent::RejectedGone { path },
             Change::Polling(why) => TaskEvent::Polling { why },
+            Change::Requested { .. } | Change::Trash(_) => continue,
         };
         if inputs.send(Input::Event(Event::Task(event))).is_err() {
             return;
