@@ -333,6 +333,7 @@ fn a_goal_that_goes_on_goes_on_in_the_next_room_too() {
         rehearsal: true,
         version: "1".into(),
         pid: 1,
+        core: 2,
         agents: ["marie", "anga", "fabien"].map(settings).into(),
         orchestrator: Orchestrator::default(),
         max_running: 6,
