@@ -227,6 +227,9 @@ pub trait Queue: Clone + Send + Sync + 'static {
     /// One task with all its attempts.
     fn get(&self, task: &TaskRef) -> impl Future<Output = Result<TaskRecord, QueueError>> + Send;
 
+    /// A task in full, as its file says it; ended ones too.
+    fn spec(&self, task: &TaskRef) -> impl Future<Output = Result<TaskSpec, QueueError>> + Send;
+
     /// A task's result in full, whoever wrote it; `None` while there is none.
     fn result(&self, task: &TaskRef) -> impl Future<Output = Result<Option<Outcome>, QueueError>> + Send;
 

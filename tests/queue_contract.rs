@@ -347,6 +347,20 @@ async fn c14_a_retry_of_a_waiting_attempt_lets_it_start_at_once<Q: Queue>(queue:
     assert_eq!((claim.n, claim.counted), (2, 0));
 }
 
+async fn c14_a_task_can_be_read_in_full_while_it_waits_and_when_it_has_ended<Q: Queue>(queue: Q) {
+    let of = task("marie/a");
+    let mut whole = spec("marie/a", &"word ".repeat(2_000));
+    whole.description = whole.description.trim().to_owned();
+    whole.context = serde_json::json!({"class": "juniors"});
+    whole.retry_of = Some(task("anga/a"));
+    queue.submit(whole.clone()).await.unwrap();
+    assert_eq!(queue.spec(&of).await.unwrap(), whole);
+    let claim = won(&queue, &of).await;
+    queue.finish(claim.lease, done(&of)).await.unwrap();
+    assert_eq!(queue.spec(&of).await.unwrap(), whole);
+    assert!(matches!(queue.spec(&task("marie/nobody")).await, Err(QueueError::Unknown(_))));
+}
+
 async fn c15_a_claim_brings_the_results_of_its_dependencies_in_order<Q: Queue>(queue: Q) {
     for name in ["marie/roster", "anga/roster", "anga/code", "fabien/copy"] {
         queue.submit(spec(name, "x")).await.unwrap();
@@ -616,6 +630,7 @@ for_every_backend! {
     c13_a_task_between_attempts_can_be_cancelled
     c14_a_retry_renews_the_budget_and_numbers_go_on
     c14_a_retry_of_a_waiting_attempt_lets_it_start_at_once
+    c14_a_task_can_be_read_in_full_while_it_waits_and_when_it_has_ended
     c15_a_claim_brings_the_results_of_its_dependencies_in_order
     c18_a_watch_tells_every_step
     c21_ids_over_the_whole_alphabet

@@ -66,7 +66,8 @@ impl Scene {
         let notes = self.stage.path.join("notes");
         eventually("the agents to be at work", || {
             let text = fs::read_to_string(&notes).ok()?;
-            let found: Vec<Process> = text.lines().filter_map(|line| tree::process(line.split(' ').nth(3)?.parse().unwrap())).collect();
+            let found: Vec<Process> =
+                text.lines().filter_map(|line| tree::process(line.split(' ').nth(3)?.parse().unwrap())).collect();
             (text.lines().count() >= count).then_some(found)
         })
         .await

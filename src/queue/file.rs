@@ -172,6 +172,11 @@ impl Queue for FileQueue {
         self.blocking(move |store| store.answered(&task, request)).await
     }
 
+    async fn spec(&self, task: &TaskRef) -> Result<TaskSpec, QueueError> {
+        let task = task.clone();
+        self.blocking(move |store| store.spec_of(&task)).await
+    }
+
     async fn result(&self, task: &TaskRef) -> Result<Option<Outcome>, QueueError> {
         let task = task.clone();
         self.blocking(move |store| store.full_result_of(&task)).await
