@@ -23,6 +23,7 @@ use crate::{
     config::{Config, Flags},
     model::EngineKind,
     room::{Answer, Order},
+    runtime::serve::Guardian,
     supervisor,
     tui::Leave,
 };
@@ -41,6 +42,9 @@ pub(super) struct ServeArgs {
     /// Be the core of the room whose guardian this is; what the guardian starts
     #[arg(long, hide = true, conflicts_with = "detach", value_name = "PID")]
     core: Option<u32>,
+    /// A child of the guardian that is none of the room's
+    #[arg(long, hide = true, requires = "core", value_name = "PID")]
+    stranger: Vec<i32>,
 }
 
 /// How the control room is opened.
@@ -88,7 +92,8 @@ pub(super) fn serve(call: &mut Call, args: &ServeArgs) -> anyhow::Result<Exit> {
     args.room.apply(&mut call.flags);
     let config = call.config()?;
     config.prepare().context("could not prepare the stage")?;
-    if let Some(guardian) = args.core {
+    if let Some(pid) = args.core {
+        let guardian = Guardian { pid, strangers: args.stranger.clone() };
         return role(link::core(&config, &call.env, guardian));
     }
     if !args.detach {

@@ -31,13 +31,15 @@ use crate::{
         wire::{self, Tell, WorkerTell},
     },
     gateway::{Gateway, Identity, Notice, Purpose, TokenHash},
+    guardian,
     journal::Journal,
     ledger::{Ledger, Prices},
     model::{Clock, EngineKind, MicroUsd, Report, SlotId},
     queue::{Change, Queue, file::FileQueue},
     rehearsal::{self, StandIn},
     room::{
-        Answer, Effect, Event, GatewayEvent, Money, Opened, Order, OrderId, Stamped, State, TaskEvent, WorkerEvent,
+        Answer, Effect, Event, GatewayEvent, Leaving, Money, Opened, Order, OrderId, Stamped, State, TaskEvent,
+        WorkerEvent,
         event::{AgentSetup, Orchestrator},
     },
     supervisor::{self, Part},
@@ -77,6 +79,15 @@ pub struct Rehearsal {
     pub pace: f64,
 }
 
+/// The process that starts cores, as its core knows it.
+#[derive(Debug, Clone)]
+pub struct Guardian {
+    /// This process's parent.
+    pub pid: u32,
+    /// Children that it had before it was a guardian: none of the room's.
+    pub strangers: Vec<i32>,
+}
+
 /// Another room holds the stage.
 #[derive(Debug, thiserror::Error)]
 #[error("a room is open on {stage} already{}", .pid.map(|p| format!(" (process {p})")).unwrap_or_default())]
@@ -111,8 +122,9 @@ const BATCH: usize = 512;
 /// Days of the ledger that are folded at the start.
 const LEDGER_DAYS: i64 = 31;
 
-/// Opens the room and runs it until it is told to leave and everything has ended. `guardian` is this process's parent.
-pub async fn serve(settings: Settings, guardian: u32, clock: Clock) -> anyhow::Result<()> {
+/// Opens the room and runs it until it is told to leave and everything has ended.
+pub async fn serve(settings: Settings, guardian: Guardian, clock: Clock) -> anyhow::Result<()> {
+    let Guardian { pid: guardian, strangers } = guardian;
     let watched = watch_guardian(&settings.stage, guardian)?;
     let control = settings.stage.join(".podium");
     let trace_path = control.join("room.json");
@@ -162,6 +174,7 @@ pub async fn serve(settings: Settings, guardian: u32, clock: Clock) -> anyhow::R
         found: found.clone(),
     };
     let world = Arc::new(World::new(settings, guardian, queue, gateway, clock.clone())?);
+    world.workers.known(strangers);
     world.workers.known(supervisor::holders(&opened.stage).context("could not look for workers")?);
     // Before anything can be started again.
     let _said = world.sweep().await;
@@ -192,6 +205,7 @@ pub async fn serve(settings: Settings, guardian: u32, clock: Clock) -> anyhow::R
         tasks: JoinSet::new(),
         failures: HashMap::new(),
         leaving: false,
+        told: false,
     };
     room.apply(Event::Gateway(GatewayEvent::Folded { money: Box::new(money) }));
     room.apply(Event::Opened(Box::new(opened)));
@@ -413,6 +427,8 @@ struct Room {
     /// What it means when a task panics.
     failures: HashMap<tokio::task::Id, Event>,
     leaving: bool,
+    /// The guardian knows that this core is not to come back.
+    told: bool,
 }
 
 impl Room {
@@ -506,7 +522,14 @@ impl Room {
                 Err(error) => tracing::error!(%error, "an event could not be sent"),
             }
         }
-        for effect in self.state.update(stamped) {
+        let effects = self.state.update(stamped);
+        if self.state.leaving == Leaving::Stopping && !self.told {
+            self.told = true;
+            if let Err(error) = guardian::tell_leaving(self.state.pid) {
+                tracing::warn!(%error, "the guardian could not be told");
+            }
+        }
+        for effect in effects {
             self.carry_out(effect);
         }
     }
