@@ -127,6 +127,8 @@ fn log(config: &Config) -> anyhow::Result<()> {
         .with_env_filter(filter)
         .with_ansi(!config.no_color && std::io::stderr().is_terminal())
         .with_writer(std::io::stderr)
+        // A line that a full disk does not take is lost; telling of it on the same disk would end the process.
+        .log_internal_errors(false)
         .try_init()
         .map_err(|error| anyhow::anyhow!("could not start the log: {error}"))
 }

@@ -22,6 +22,7 @@ use crate::{
     attach::AttachError,
     config::{Config, Flags},
     model::EngineKind,
+    queue::file::{FileQueue, Unfit},
     room::{Answer, Order},
     runtime::serve::Guardian,
     supervisor,
@@ -68,7 +69,7 @@ pub(super) fn open(call: &Call, opening: Opening) -> anyhow::Result<Exit> {
             Trouble::Wrong("the control room needs a terminal; try `podium status` or `podium --help`".into()).into()
         );
     }
-    config.prepare().context("could not prepare the stage")?;
+    prepare(&config)?;
     let connect = async {
         let (link, is_new) = ensure(&config, &call.flags).await?;
         if !is_new && call.flags.rehearse {
@@ -91,7 +92,7 @@ pub(super) fn open(call: &Call, opening: Opening) -> anyhow::Result<Exit> {
 pub(super) fn serve(call: &mut Call, args: &ServeArgs) -> anyhow::Result<Exit> {
     args.room.apply(&mut call.flags);
     let config = call.config()?;
-    config.prepare().context("could not prepare the stage")?;
+    prepare(&config)?;
     if let Some(pid) = args.core {
         let guardian = Guardian { pid, strangers: args.stranger.clone() };
         return role(link::core(&config, &call.env, guardian));
@@ -178,8 +179,14 @@ pub(super) fn worker(call: &Call, agent: &str, slot: u32, engine: Option<EngineK
             Trouble::Wrong(format!("{agent} has {slots} slots, counted from 0; there is no slot {slot}")).into()
         );
     }
-    config.prepare().context("could not prepare the stage")?;
+    prepare(&config)?;
     role(link::worker(&config, &call.env, agent, slot, engine))
+}
+
+/// Makes the stage's folders, on a disk that can keep them.
+fn prepare(config: &Config) -> anyhow::Result<()> {
+    FileQueue::fits(&config.stage).map_err(|unfit| Trouble::Wrong(unfit.to_string()))?;
+    config.prepare().context("could not prepare the stage").map(drop)
 }
 
 /// Connects to the room of a stage, and starts one in the background when there is none; true when it was started.
@@ -247,6 +254,7 @@ fn role<T>(ended: anyhow::Result<T>) -> anyhow::Result<Exit> {
     match ended {
         Ok(_) => Ok(Exit::Done),
         Err(error) if link::is_taken(&error) => Err(Trouble::Refused(format!("{error:#}")).into()),
+        Err(error) if error.is::<Unfit>() => Err(Trouble::Wrong(format!("{error:#}")).into()),
         Err(error) => Err(error),
     }
 }
