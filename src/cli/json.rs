@@ -99,6 +99,7 @@ pub struct Status<'a> {
     tasks: Vec<TaskJson<'a>>,
     goals: Vec<GoalJson<'a>>,
     rejected: Vec<&'a Rejected>,
+    rejected_in_all: usize,
     needs_you: Vec<NeedJson>,
     limits: Vec<LimitJson<'a>>,
     calls: CallsJson,
@@ -354,6 +355,7 @@ impl<'a> Status<'a> {
             tasks: state.tasks.iter().map(|task| TaskJson::new(state, task, now)).collect(),
             goals: state.goals.iter().map(|goal| GoalJson::new(state, goal)).collect(),
             rejected: state.tasks.rejected.values().collect(),
+            rejected_in_all: state.tasks.rejected_in_all(),
             needs_you: state
                 .needs_you()
                 .into_iter()

@@ -5,7 +5,7 @@
 
 use std::{
     collections::HashMap,
-    fs::{self, File, OpenOptions},
+    fs,
     net::SocketAddr,
     path::{Path, PathBuf},
     sync::Arc,
@@ -13,8 +13,7 @@ use std::{
 };
 
 use anyhow::Context as _;
-use jiff::{Timestamp, ToSpan as _};
-use rustix::fs::FlockOperation;
+use jiff::{SignedDuration, Timestamp, ToSpan as _};
 use serde::{Deserialize, Serialize};
 use tokio::{
     signal::unix::{SignalKind, signal},
@@ -22,9 +21,13 @@ use tokio::{
     task::JoinSet,
 };
 
-use super::effects::World;
+use super::{
+    effects::World,
+    lock::{Held, StageLock},
+};
 use crate::{
     attach::{
+        room_pid,
         server::{ConnectionId, Outlet, Said, Server},
         wire::{self, Tell, WorkerTell},
     },
@@ -109,7 +112,7 @@ const LEDGER_DAYS: i64 = 31;
 /// Opens the room and runs it until it is told to leave and everything has ended.
 pub async fn serve(settings: Settings, clock: Clock) -> anyhow::Result<()> {
     let control = settings.stage.join(".podium");
-    let _lock = take_lock(&settings.stage)?;
+    let mut lock = take_lock(&settings.stage)?;
     let trace_path = control.join("room.json");
     let former: Trace = fs::read(&trace_path).ok().and_then(|b| serde_json::from_slice(&b).ok()).unwrap_or_default();
 
@@ -162,12 +165,14 @@ pub async fn serve(settings: Settings, clock: Clock) -> anyhow::Result<()> {
         found: found.clone(),
     };
     tracing::info!(stage = %settings.stage.display(), pid = opened.pid, gateway = %gateway.addr(), "the room is open");
+    let folder = settings.stage.clone();
     let world = Arc::new(World::new(settings, queue, gateway, clock.clone())?);
     let mut room = Room {
         state,
         journal,
         ledger,
-        clock: clock.clone(),
+        shift: clock.read().shift,
+        clock,
         world,
         screens: HashMap::new(),
         workers: HashMap::new(),
@@ -184,8 +189,10 @@ pub async fn serve(settings: Settings, clock: Clock) -> anyhow::Result<()> {
         room.watch_worker(slot, pid);
     }
 
+    let mut pulse = tokio::time::interval(PULSE);
     while !room.leaving {
-        let wake = room.state.next_wake().map(|at| until(at, clock.now()));
+        let now = room.mind_the_clock();
+        let wake = room.state.next_wake().map(|at| until(at, now));
         tokio::select! {
             input = pending.recv() => {
                 let Some(input) = input else { break };
@@ -199,6 +206,15 @@ pub async fn serve(settings: Settings, clock: Clock) -> anyhow::Result<()> {
             }
             Some(ended) = room.tasks.join_next_with_id(), if !room.tasks.is_empty() => room.task_ended(ended),
             () = tokio::time::sleep(wake.unwrap_or(Duration::MAX)), if wake.is_some() => room.apply(Event::TimeCame),
+            _ = pulse.tick() => {
+                room.beat();
+                if let Some(why) = lost(&mut lock, &folder) {
+                    tracing::error!(why, "the room leaves and its workers go on");
+                    room.farewell(&why);
+                    server.abandon();
+                    return Err(anyhow::Error::msg(why));
+                }
+            }
         }
     }
     room.farewell("the room has closed");
@@ -208,30 +224,35 @@ pub async fn serve(settings: Settings, clock: Clock) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// How often the room says that it is there, and looks whether the stage is still its own.
+const PULSE: Duration = Duration::from_secs(2);
+
+/// Why the room must leave because its stage is another's, if it must.
+fn lost(lock: &mut StageLock, stage: &Path) -> Option<String> {
+    match lock.check() {
+        Ok(Held::Still) => None,
+        Ok(Held::Again) => {
+            tracing::warn!("the lock of the stage was deleted or replaced, and taken again");
+            None
+        }
+        Ok(Held::NoMore) => {
+            let pid = room_pid(stage).map(|pid| format!(" (process {pid})")).unwrap_or_default();
+            Some(format!("another room{pid} has taken the stage: its lock was deleted or replaced"))
+        }
+        Err(error) => {
+            tracing::error!(error = format!("{error:#}"), "could not look at the lock of the stage");
+            None
+        }
+    }
+}
+
 /// How long to sleep until `at`; a moment that has passed is now.
 fn until(at: Timestamp, now: Timestamp) -> Duration {
     Duration::try_from(at.duration_since(now)).unwrap_or_default()
 }
 
-fn take_lock(stage: &Path) -> anyhow::Result<File> {
-    let folder = stage.join(".podium");
-    fs::create_dir_all(&folder).with_context(|| format!("could not make {}", folder.display()))?;
-    let path = folder.join("lock");
-    let file = OpenOptions::new()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(&path)
-        .with_context(|| format!("could not open {}", path.display()))?;
-    match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(file),
-        Err(rustix::io::Errno::WOULDBLOCK) => {
-            let trace = fs::read(folder.join("room.json")).ok();
-            let pid = trace.and_then(|b| serde_json::from_slice::<Trace>(&b).ok()).map(|t| t.pid);
-            Err(StageTaken { stage: stage.to_owned(), pid }.into())
-        }
-        Err(error) => Err(error).with_context(|| format!("could not lock {}", path.display())),
-    }
+fn take_lock(stage: &Path) -> anyhow::Result<StageLock> {
+    StageLock::take(stage)?.ok_or_else(|| StageTaken { stage: stage.to_owned(), pid: room_pid(stage) }.into())
 }
 
 fn fold(ledger: &Ledger, now: Timestamp) -> anyhow::Result<Money> {
@@ -345,6 +366,8 @@ struct Room {
     journal: Journal<Stamped>,
     ledger: Ledger,
     clock: Clock,
+    /// How far the clock had been set when the state was last told.
+    shift: SignedDuration,
     world: Arc<World>,
     screens: HashMap<ConnectionId, Outlet>,
     workers: HashMap<ConnectionId, (SlotId, u32)>,
@@ -432,8 +455,30 @@ impl Room {
         }
     }
 
+    /// Tells the state when the clock was set. The time now.
+    fn mind_the_clock(&mut self) -> Timestamp {
+        let reading = self.clock.read();
+        let by = reading.shift.saturating_sub(self.shift);
+        if !by.is_zero() {
+            tracing::warn!(seconds = by.as_secs(), "the machine's clock was set");
+            self.shift = reading.shift;
+            self.happened(Stamped { at: reading.now, event: Event::ClockSet { by } });
+        }
+        reading.now
+    }
+
+    /// Says to everybody that the room is there, also while nothing happens.
+    fn beat(&mut self) {
+        let line = tell_line(&Tell::Beat);
+        self.screens.retain(|_, outlet| outlet.send(Arc::clone(&line)));
+    }
+
     fn apply(&mut self, event: Event) {
-        let stamped = Stamped { at: self.clock.now(), event };
+        let at = self.mind_the_clock();
+        self.happened(Stamped { at, event });
+    }
+
+    fn happened(&mut self, stamped: Stamped) {
         if stamped.event.is_fact()
             && let Err(error) = self.journal.append(&stamped)
         {
