@@ -86,8 +86,10 @@ pub struct State {
     pub rehearsal: bool,
     /// podium's version.
     pub version: String,
-    /// The room's process id.
+    /// The room's process id: its guardian's, the same for as long as the room is open.
     pub pid: u32,
+    /// The process id of its core, which the guardian starts again when it dies.
+    pub core: u32,
     /// When the room opened.
     pub opened_at: Option<Timestamp>,
     /// When the last event happened.
@@ -185,6 +187,7 @@ impl State {
         self.rehearsal = opened.rehearsal;
         self.version = opened.version;
         self.pid = opened.pid;
+        self.core = opened.core;
         self.opened_at = Some(self.now);
         self.day_budget = opened.day_budget;
         self.leaving = Leaving::No;

@@ -786,6 +786,21 @@ async fn folders_that_are_removed_come_back_and_are_watched_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_canary_of_a_killed_watch_is_gone_with_the_next_one() {
+    let stage = Stage::new();
+    let folders = ["tasks", "tasks/marie", "tasks/anga/.attempts", "tasks/fabien/rejected", "results/marie"];
+    for folder in folders {
+        stage.drop_file(&format!("{folder}/.canary"), "");
+    }
+    let watch = stage.watch().await;
+    for folder in folders {
+        let left: Vec<_> = fs::read_dir(stage.path(folder)).unwrap().map(|e| e.unwrap().file_name()).collect();
+        assert!(!left.iter().any(|name| name.to_string_lossy().contains("canary")), "{folder}: {left:?}");
+    }
+    drop(watch);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn polling_finds_everything_too_and_says_so() {
     let folder = tempfile::tempdir().unwrap();
     let mut settings = Settings::new(folder.path(), vec!["marie".parse().unwrap()], clock());

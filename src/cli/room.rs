@@ -38,6 +38,9 @@ pub(super) struct ServeArgs {
     /// Leave the caller's session; what `--detach` starts
     #[arg(long, hide = true, conflicts_with = "detach")]
     background: bool,
+    /// Be the core of the room whose guardian this is; what the guardian starts
+    #[arg(long, hide = true, conflicts_with = "detach", value_name = "PID")]
+    core: Option<u32>,
 }
 
 /// How the control room is opened.
@@ -85,12 +88,18 @@ pub(super) fn serve(call: &mut Call, args: &ServeArgs) -> anyhow::Result<Exit> {
     args.room.apply(&mut call.flags);
     let config = call.config()?;
     config.prepare().context("could not prepare the stage")?;
+    if let Some(guardian) = args.core {
+        return role(link::core(&config, &call.env, guardian));
+    }
     if !args.detach {
         if args.background {
             // A group leader cannot leave its session, and then has one of its own already.
             let _left = rustix::process::setsid();
         }
-        return role(link::serve(&config, &call.env));
+        return match link::serve(&config) {
+            Ok(code) => Ok(Exit::passed_on(code)),
+            Err(error) => role(Err::<(), _>(error)),
+        };
     }
     let out = call.out.clone();
     let flags = call.flags.clone();

@@ -391,7 +391,7 @@ impl State {
                 let held = slot.held.take_if(|h| h.task == attempt.task);
                 self.park(&attempt, &ending, not_before);
                 self.tasks.failed(&attempt, ending, spend, not_before, at);
-                self.tasks.amend(&attempt.task, now, |record| super::time::bound_wait(record, now));
+                self.tasks.wait_anew(&attempt.task, not_before.duration_since(at), now);
                 // It ended by itself before the order reached it.
                 if held.is_some_and(|h| h.cancelling) {
                     effects.push(Effect::EndTask { id: None, task: attempt.task, ending: Ending::Cancelled });

@@ -68,8 +68,10 @@ pub struct Opened {
     pub rehearsal: bool,
     /// podium's version.
     pub version: String,
-    /// The room's process id.
+    /// The room's process id: its guardian's.
     pub pid: u32,
+    /// Its core's process id.
+    pub core: u32,
     /// Every agent, its engine resolved.
     pub agents: Vec<AgentSetup>,
     /// How the orchestrator works.

@@ -366,8 +366,8 @@ impl Tasks {
     }
 
     pub(super) fn changed(&mut self, mut record: TaskRecord, held: bool, now: Timestamp) {
-        super::time::bound_wait(&mut record, now);
         let old = self.all.remove(record.task());
+        super::time::bound_wait(&mut record, old.as_ref().map(|old| &old.record), now);
         self.derived.promised.remove(record.task());
         let (assigned, looked_at) = match &old {
             Some(old) => {

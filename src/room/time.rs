@@ -6,7 +6,7 @@
 use jiff::{SignedDuration, Timestamp, tz::TimeZone};
 
 use super::{Process, State, Tasks, Voice, agents::Agent, why::span};
-use crate::model::{Standing, TaskRecord};
+use crate::model::{Standing, TaskRecord, TaskRef};
 
 /// For so long after the clock was set nothing expires: it may be set again.
 const DOUBT: SignedDuration = SignedDuration::from_secs(60);
@@ -31,6 +31,15 @@ impl State {
 }
 
 impl Tasks {
+    /// Begins the wait for a next attempt now: it was just said how long it is to be.
+    pub(super) fn wait_anew(&mut self, task: &TaskRef, wait: SignedDuration, now: Timestamp) {
+        self.amend(task, now, |record| {
+            if let Standing::Retrying { not_before, .. } = &mut record.standing {
+                *not_before = later(now, wait);
+            }
+        });
+    }
+
     /// Moves every wait for a next attempt.
     fn shift(&mut self, by: SignedDuration, now: Timestamp) {
         let waiting = |task: &&super::Task| matches!(task.record.standing, Standing::Retrying { .. });
@@ -46,12 +55,16 @@ impl Tasks {
 }
 
 /// Shortens a wait for the next attempt to what it was meant to be: whoever began it may have had another idea of the
-/// time, or the machine was started again with another one.
-pub(super) fn bound_wait(record: &mut TaskRecord, now: Timestamp) {
+/// time, or the machine was started again with another one. A wait that is `known` already goes on.
+pub(super) fn bound_wait(record: &mut TaskRecord, known: Option<&TaskRecord>, now: Timestamp) {
     let ended_at = record.attempts.last().and_then(|attempt| attempt.ended_at);
-    if let (Standing::Retrying { not_before, .. }, Some(ended_at)) = (&mut record.standing, ended_at) {
-        let full = not_before.duration_since(ended_at).max(SignedDuration::ZERO);
-        *not_before = later(now, full).min(*not_before);
+    let (Standing::Retrying { attempt, not_before }, Some(ended_at)) = (&mut record.standing, ended_at) else { return };
+    match known.map(|known| &known.standing) {
+        Some(Standing::Retrying { attempt: same, not_before: until }) if same == attempt => *not_before = *until,
+        _ => {
+            let full = not_before.duration_since(ended_at).max(SignedDuration::ZERO);
+            *not_before = later(now, full).min(*not_before);
+        }
     }
 }
 

@@ -5,23 +5,24 @@ use std::{
     time::Duration,
 };
 
-use anyhow::Context as _;
 use futures_util::future::BoxFuture;
 
 use secrecy::{ExposeSecret as _, SecretString};
 
-use super::serve::Settings;
+use super::{
+    serve::Settings,
+    sweep::{self, Kin},
+};
 use crate::{
     api::{self, StopReason},
     attach::wire::{Door, WorkerTell},
-    engines,
     gateway::{Gateway, Identity, Purpose, TokenHash},
     ledger::Prices,
     model::{AgentName, Clock, EndState, Ending, Fault, GoalId, Plan, SlotId, Spend, TaskRef, id::stage_id, text},
     orchestrator::{Prompt, plan, synthesis},
     queue::{Queue as _, QueueError, Submitted, file::FileQueue},
-    room::{Answer, Effect, Event, GoalEvent, OrderId, TaskEvent},
-    supervisor::Children,
+    room::{Answer, Effect, Event, GoalEvent, OrderId, TaskEvent, WorkerEvent},
+    supervisor::Workers,
 };
 
 /// The doors, and what they are used with.
@@ -34,7 +35,8 @@ pub struct World {
     /// Model calls.
     pub gateway: Gateway,
     /// Worker processes.
-    pub children: Children,
+    pub workers: Workers,
+    guardian: u32,
     clock: Clock,
     prices: Prices,
     /// The orchestrator's own token.
@@ -51,8 +53,8 @@ pub fn queue_settings(
     crate::queue::file::Settings { attempts, ..crate::queue::file::Settings::new(stage, agents, clock) }
 }
 
-/// How long the rest of a dead worker's attempt may take to end.
-const SWEEP: Duration = Duration::from_secs(10);
+/// The wait after a disk that would not let the queue be mended.
+const CHANGE_OF_MIND: Duration = Duration::from_secs(10);
 
 /// `exit 0`, `signal 9`.
 pub fn how(status: ExitStatus) -> String {
@@ -65,10 +67,35 @@ pub fn how(status: ExitStatus) -> String {
 
 impl World {
     /// Gathers the doors and gets the orchestrator its token.
-    pub fn new(settings: Settings, queue: FileQueue, gateway: Gateway, clock: Clock) -> anyhow::Result<Self> {
+    pub fn new(
+        settings: Settings,
+        guardian: u32,
+        queue: FileQueue,
+        gateway: Gateway,
+        clock: Clock,
+    ) -> anyhow::Result<Self> {
         let token = gateway.issue_token(Identity::Orchestrator)?;
-        let children = Children::adopt().context("could not become the parent of orphans")?;
-        Ok(Self { settings, queue, gateway, children, clock, prices: Prices::embedded(), token })
+        let (workers, prices) = (Workers::default(), Prices::embedded());
+        Ok(Self { settings, queue, gateway, workers, guardian, clock, prices, token })
+    }
+
+    /// Ends whatever belongs to no living worker; also the numbers of what would not go, as the end of a sentence.
+    pub async fn sweep(&self) -> Option<String> {
+        let stage_id = stage_id(&self.settings.stage);
+        let kin = Kin { stage_id, guardian: self.guardian, workers: self.workers.all() };
+        let left = sweep::end_strays(&self.queue, &kin).await.err()?;
+        tracing::error!(?left, "processes that belong to no worker do not end");
+        Some(format!("processes {left:?} do not end"))
+    }
+
+    /// A worker has ended: the room hears of it once everything that it left behind has been seen gone.
+    pub async fn worker_ended(&self, slot: SlotId, pid: u32, how: String) -> Event {
+        self.workers.ended(pid);
+        let how = match self.sweep().await {
+            None => how,
+            Some(left) => format!("{how}; {left}"),
+        };
+        Event::Worker(WorkerEvent::Exited { slot, pid, how })
     }
 
     /// Where a worker's model calls go; a token that it has already stays good.
@@ -173,18 +200,12 @@ impl World {
     }
 
     async fn recover(&self, task: TaskRef, cancel: bool) -> Option<Event> {
-        // What the dead worker's attempt left running must be gone before anybody may start another.
-        if let Ok(record) = self.queue.get(&task).await {
-            let cookie = engines::cookie(&stage_id(&self.settings.stage), &task.attempt(record.last_attempt()));
-            if let Err(left) = engines::tree::sweep_cookie(&cookie, SWEEP).await {
-                tracing::error!(%task, ?left, "processes of a dead worker's attempt do not end");
-            }
-            self.end_orphans(&task).await;
-        }
+        // What a lost attempt left running must be gone before anybody may start another.
+        let _said = self.sweep().await;
         if let Err(error) = self.queue.recover().await {
             tracing::error!(%error, "the queue could not be mended");
             // The room asks again as long as the task is lost: not faster than a disk can change its mind.
-            tokio::time::sleep(SWEEP).await;
+            tokio::time::sleep(CHANGE_OF_MIND).await;
         }
         if cancel && let Err(error) = self.queue.end(&task, Ending::Cancelled).await {
             tracing::warn!(%error, %task, "a cancelled task could not be ended");
@@ -196,22 +217,6 @@ impl World {
                 tracing::error!(%error, %task, "a task could not be read");
                 None
             }
-        }
-    }
-
-    /// Ends what a dead worker left to this process, whatever it did to its environment.
-    async fn end_orphans(&self, task: &TaskRef) {
-        let ended = tokio::time::timeout(SWEEP, async {
-            // What forks and ends while the table is read can slip through one look, not two.
-            let mut empty = 0;
-            while empty < 2 {
-                let alive = self.children.look(engines::tree::end_orphans);
-                empty = if alive.is_empty() { empty + 1 } else { 0 };
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
-        });
-        if ended.await.is_err() {
-            tracing::error!(%task, "orphans of a dead worker do not end");
         }
     }
 

@@ -5,14 +5,20 @@
 
 use std::{
     fs::{self, File, OpenOptions},
-    os::unix::fs::MetadataExt,
+    io,
+    os::{fd::AsFd as _, unix::fs::MetadataExt},
     path::{Path, PathBuf},
 };
 
 use anyhow::Context as _;
 use rustix::fs::FlockOperation;
 
-/// Held for as long as the room is open.
+/// Where the lock of a stage lies.
+pub fn path(stage: &Path) -> PathBuf {
+    stage.join(".podium").join("lock")
+}
+
+/// Held for as long as the room is open: by its guardian, and by its core, which gets the open file from it.
 #[derive(Debug)]
 pub struct StageLock {
     path: PathBuf,
@@ -35,7 +41,7 @@ impl StageLock {
     pub fn take(stage: &Path) -> anyhow::Result<Option<Self>> {
         let folder = stage.join(".podium");
         fs::create_dir_all(&folder).with_context(|| format!("could not make {}", folder.display()))?;
-        let path = folder.join("lock");
+        let path = path(stage);
         loop {
             let file = OpenOptions::new()
                 .create(true)
@@ -53,6 +59,20 @@ impl StageLock {
             if lock.is_at_its_name() {
                 return Ok(Some(lock));
             }
+        }
+    }
+
+    /// The lock that this process was given as its standard input.
+    pub fn inherited(stage: &Path) -> anyhow::Result<Self> {
+        let file = std::io::stdin().as_fd().try_clone_to_owned().context("could not keep the lock")?;
+        Ok(Self { path: path(stage), file: file.into() })
+    }
+
+    /// The open file for another process, of a lock that guards the stage; an error when another room has it.
+    pub fn shared(&mut self) -> io::Result<File> {
+        match self.check().map_err(io::Error::other)? {
+            Held::Still | Held::Again => self.file.try_clone(),
+            Held::NoMore => Err(io::Error::other("another room has taken the stage")),
         }
     }
 

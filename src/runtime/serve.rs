@@ -1,12 +1,14 @@
 //! The room's loop: everything that happens becomes an event, one after the other, and is applied by `room::State`.
 //!
-//! Opening: lock, journal, queue mended, gateway on its former address, socket, workers of a former room found. Then the
-//! loop waits, drains what is pending, applies, and carries out. Nothing in it waits but the `select!`.
+//! Opening: journal, gateway on its former address, workers of a former core found, what belongs to nobody ended, queue
+//! mended, socket. Then the loop waits, drains what is pending, applies, and carries out. Nothing in it waits but the
+//! `select!`. Its one surprise: the stage's lock is standard input, which the guardian holds too.
 
 use std::{
     collections::HashMap,
     fs,
     net::SocketAddr,
+    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -23,7 +25,7 @@ use tokio::{
 
 use super::{
     effects::World,
-    lock::{Held, StageLock},
+    lock::{self, Held, StageLock},
 };
 use crate::{
     attach::{
@@ -88,10 +90,13 @@ pub struct StageTaken {
     pub pid: Option<u32>,
 }
 
-/// What a room leaves for the next one.
+/// What a core leaves for the next one, and for whoever finds the stage taken.
 #[derive(Debug, Default, Serialize, Deserialize)]
 struct Trace {
+    /// The guardian's: the process that is the room to the outside.
     pid: u32,
+    #[serde(default)]
+    core: u32,
     gateway: Option<SocketAddr>,
 }
 
@@ -109,10 +114,11 @@ const BATCH: usize = 512;
 /// Days of the ledger that are folded at the start.
 const LEDGER_DAYS: i64 = 31;
 
-/// Opens the room and runs it until it is told to leave and everything has ended.
-pub async fn serve(settings: Settings, clock: Clock) -> anyhow::Result<()> {
+/// Opens the room and runs it until it is told to leave and everything has ended. `guardian` is this process's parent.
+pub async fn serve(settings: Settings, guardian: u32, clock: Clock) -> anyhow::Result<()> {
+    let watched = watch_guardian(&settings.stage, guardian)?;
     let control = settings.stage.join(".podium");
-    let mut lock = take_lock(&settings.stage)?;
+    let mut lock = StageLock::inherited(&settings.stage)?;
     let trace_path = control.join("room.json");
     let former: Trace = fs::read(&trace_path).ok().and_then(|b| serde_json::from_slice(&b).ok()).unwrap_or_default();
 
@@ -134,29 +140,21 @@ pub async fn serve(settings: Settings, clock: Clock) -> anyhow::Result<()> {
     };
     let (gateway, notices) = open_gateway(&settings, stand_in.as_ref(), former.gateway, &clock).await?;
     let found = find_workers(&settings, &gateway)?;
-    fs::write(&trace_path, serde_json::to_vec(&Trace { pid: std::process::id(), gateway: Some(gateway.addr()) })?)
+    let core = std::process::id();
+    let trace = Trace { pid: guardian, core, gateway: Some(gateway.addr()) };
+    fs::write(&trace_path, serde_json::to_vec(&trace)?)
         .with_context(|| format!("could not write {}", trace_path.display()))?;
 
     let agents = settings.agents.iter().map(|a| a.settings.name.clone()).collect();
     let queue =
         FileQueue::open(super::effects::queue_settings(&settings.stage, agents, settings.attempts, clock.clone()))?;
-    queue.recover().await?;
-
-    let (inputs, mut pending) = mpsc::unbounded_channel();
-    let mut sources = JoinSet::new();
-    sources.spawn(forward_changes(queue.watch().await?, inputs.clone()));
-    sources.spawn(forward_notices(notices, inputs.clone()));
-    let (said, heard) = mpsc::unbounded_channel();
-    sources.spawn(forward_said(heard, inputs.clone()));
-    sources.spawn(forward_signals(inputs.clone()).context("could not listen for signals")?);
-    let server = Server::bind(&settings.stage, said)?;
-
     let opened = Opened {
         name: settings.stage.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default(),
         stage: settings.stage.clone(),
         rehearsal: stand_in.is_some(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
-        pid: std::process::id(),
+        pid: guardian,
+        core,
         agents: settings.agents.clone(),
         orchestrator: settings.orchestrator.clone(),
         max_running: settings.max_running,
@@ -164,9 +162,24 @@ pub async fn serve(settings: Settings, clock: Clock) -> anyhow::Result<()> {
         day_budget: settings.day_budget,
         found: found.clone(),
     };
-    tracing::info!(stage = %settings.stage.display(), pid = opened.pid, gateway = %gateway.addr(), "the room is open");
     let folder = settings.stage.clone();
-    let world = Arc::new(World::new(settings, queue, gateway, clock.clone())?);
+    let world = Arc::new(World::new(settings, guardian, queue, gateway, clock.clone())?);
+    world.workers.known(supervisor::holders(&opened.stage).context("could not look for workers")?);
+    // Before anything can be started again.
+    let _said = world.sweep().await;
+    world.queue.recover().await?;
+
+    let (inputs, mut pending) = mpsc::unbounded_channel();
+    let mut sources = JoinSet::new();
+    sources.spawn(forward_changes(world.queue.watch().await?, inputs.clone()));
+    sources.spawn(forward_notices(notices, inputs.clone()));
+    let (said, heard) = mpsc::unbounded_channel();
+    sources.spawn(forward_said(heard, inputs.clone()));
+    sources.spawn(forward_signals(inputs.clone()).context("could not listen for signals")?);
+    sources.spawn(leave_without_guardian(watched, inputs.clone()));
+    let server = Server::bind(&opened.stage, said)?;
+    let gateway = world.gateway.addr();
+    tracing::info!(stage = %opened.stage.display(), pid = guardian, core, %gateway, "the room is open");
     let mut room = Room {
         state,
         journal,
@@ -212,7 +225,8 @@ pub async fn serve(settings: Settings, clock: Clock) -> anyhow::Result<()> {
                     tracing::error!(why, "the room leaves and its workers go on");
                     room.farewell(&why);
                     server.abandon();
-                    return Err(anyhow::Error::msg(why));
+                    let taken = StageTaken { pid: room_pid(&folder), stage: folder };
+                    return Err(anyhow::Error::from(taken).context(why));
                 }
             }
         }
@@ -251,8 +265,33 @@ fn until(at: Timestamp, now: Timestamp) -> Duration {
     Duration::try_from(at.duration_since(now)).unwrap_or_default()
 }
 
-fn take_lock(stage: &Path) -> anyhow::Result<StageLock> {
+/// Takes the stage for the guardian of a room; [`StageTaken`] when another has it. The file goes to every core as its
+/// standard input, so that the stage stays taken as long as either lives.
+pub fn take_lock(stage: &Path) -> anyhow::Result<StageLock> {
     StageLock::take(stage)?.ok_or_else(|| StageTaken { stage: stage.to_owned(), pid: room_pid(stage) }.into())
+}
+
+/// Sees that this process was started by the guardian of the stage and shares its lock; what comes back waits for the
+/// guardian's end.
+fn watch_guardian(
+    stage: &Path,
+    guardian: u32,
+) -> anyhow::Result<impl Future<Output = std::io::Result<()>> + Send + 'static> {
+    let misused = || anyhow::anyhow!("a core is started by its guardian only; use `podium serve`");
+    let path = lock::path(stage);
+    let lock = fs::metadata(&path).with_context(|| format!("could not look at {}", path.display()))?;
+    let given = rustix::fs::fstat(std::io::stdin()).context("could not look at standard input")?;
+    if (given.st_dev, given.st_ino) != (lock.dev(), lock.ino()) {
+        return Err(misused());
+    }
+    rustix::fs::flock(std::io::stdin(), rustix::fs::FlockOperation::NonBlockingLockExclusive)
+        .map_err(|_held| misused())?;
+    let watched = supervisor::watch(guardian).context("could not watch the guardian")?;
+    // Only now is the number known to be its own.
+    if rustix::process::getppid().is_none_or(|p| p.as_raw_nonzero().get().unsigned_abs() != guardian) {
+        return Err(misused());
+    }
+    Ok(watched)
 }
 
 fn fold(ledger: &Ledger, now: Timestamp) -> anyhow::Result<Money> {
@@ -360,6 +399,19 @@ fn forward_signals(inputs: mpsc::UnboundedSender<Input>) -> std::io::Result<impl
     })
 }
 
+/// Without its guardian the room ends in order: nobody would start it again.
+async fn leave_without_guardian(
+    watched: impl Future<Output = std::io::Result<()>>,
+    inputs: mpsc::UnboundedSender<Input>,
+) {
+    match watched.await {
+        Ok(()) => tracing::error!("the guardian is gone: the room leaves"),
+        Err(error) => return tracing::error!(%error, "the guardian cannot be watched"),
+    }
+    let order = Event::Ordered { id: OrderId(0), order: Order::Stop { drain: false } };
+    let _room_gone = inputs.send(Input::Event(order));
+}
+
 /// The loop's own memory: the state, and who is connected.
 struct Room {
     state: State,
@@ -430,6 +482,7 @@ impl Room {
                 if let Some(attempt) = &hello.running {
                     tracing::info!(%slot, %attempt, "a worker with a running attempt was adopted");
                 }
+                self.world.workers.known(i32::try_from(hello.pid).ok());
                 self.workers.insert(id, (slot.clone(), hello.pid));
                 self.slots.insert(slot.clone(), outlet);
                 self.apply(Event::Worker(WorkerEvent::Connected { slot, pid: hello.pid, running: hello.running }));
@@ -513,6 +566,10 @@ impl Room {
             Effect::Assign { slot, task } => {
                 let reason = format!("the worker of {slot} is not connected");
                 if !self.tell(&slot, &WorkerTell::Assign(task.clone())) {
+                    // First that nobody is there: a slot that still counts as free is given the next task at once.
+                    if let Some(pid) = self.pid_in(&slot) {
+                        self.apply(Event::Worker(WorkerEvent::Disconnected { slot: slot.clone(), pid }));
+                    }
                     let report = Report::NotStarted { task, reason };
                     self.apply(Event::Worker(WorkerEvent::Reported { slot, report }));
                 }
@@ -577,7 +634,7 @@ impl Room {
         let engine = self.state.agents.get(&slot.agent).map_or(EngineKind::Auto, |a| a.settings.engine);
         let settings = &self.world.settings;
         let part = Part { engine, rehearse: settings.rehearsal.is_some() };
-        match self.world.children.start(&settings.program, &settings.stage, &slot, part) {
+        match self.world.workers.start(&settings.program, &settings.stage, &slot, part) {
             Ok(mut child) => {
                 let pid = child.id().unwrap_or_default();
                 tracing::info!(%slot, pid, "a worker was started");
@@ -589,9 +646,8 @@ impl Room {
                         Ok(status) => super::effects::how(status),
                         Err(error) => error.to_string(),
                     };
-                    world.children.ended(pid);
                     tracing::info!(%slot, pid, how, "a worker ended");
-                    Some(Event::Worker(WorkerEvent::Exited { slot, pid, how }))
+                    Some(world.worker_ended(slot, pid, how).await)
                 });
             }
             Err(error) => {
@@ -603,17 +659,22 @@ impl Room {
 
     /// Sees the end of a worker that a former room started.
     fn watch_worker(&mut self, slot: SlotId, pid: u32) {
-        let event = Event::Worker(WorkerEvent::Exited { slot, pid, how: "ended".to_owned() });
-        self.start(Some(event.clone()), async move {
+        let event = Event::Worker(WorkerEvent::Exited { slot: slot.clone(), pid, how: "ended".to_owned() });
+        let world = Arc::clone(&self.world);
+        self.start(Some(event), async move {
             if let Err(error) = supervisor::gone(pid).await {
                 tracing::error!(%error, pid, "a worker cannot be watched");
             }
-            Some(event)
+            Some(world.worker_ended(slot, pid, "ended".to_owned()).await)
         });
     }
 
+    fn pid_in(&self, slot: &SlotId) -> Option<u32> {
+        self.state.agents.get(&slot.agent)?.slots.iter().find(|s| s.id == *slot)?.pid()
+    }
+
     fn stop_worker(&mut self, slot: SlotId, drain: bool) {
-        let pid = self.state.agents.get(&slot.agent).and_then(|a| a.slots.iter().find(|s| s.id == slot)?.pid());
+        let pid = self.pid_in(&slot);
         let told = self.tell(&slot, &WorkerTell::Leave { drain });
         let Some(pid) = pid else { return };
         if !told {

@@ -46,6 +46,7 @@ pub(crate) fn opened(agents: Vec<AgentSetup>) -> Opened {
         rehearsal: true,
         version: "0.1.0".into(),
         pid: 4242,
+        core: 4243,
         agents,
         orchestrator: Orchestrator { model: "sonnet".into(), trouble: None },
         max_running: 4,
@@ -108,6 +109,7 @@ impl Stage {
             rss_bytes: 210_000_000,
             cpu_percent: 4.0,
             log_bytes: 41_234,
+            stalls_at: None,
         };
         let report = Report::Active { attempt, activity };
         self.tell(seconds, Event::Worker(WorkerEvent::Reported { slot, report }));
