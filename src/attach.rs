@@ -30,6 +30,16 @@ pub fn socket_path(stage: &Path) -> PathBuf {
     Path::new("/tmp").join(format!("podium-{uid}")).join(format!("{}.sock", stage_id(stage)))
 }
 
+/// The process of the room that opened the stage last, as it left word.
+pub fn room_pid(stage: &Path) -> Option<u32> {
+    #[derive(serde::Deserialize)]
+    struct Trace {
+        pid: u32,
+    }
+    let trace = std::fs::read(stage.join(".podium").join("room.json")).ok()?;
+    serde_json::from_slice::<Trace>(&trace).ok().map(|trace| trace.pid)
+}
+
 /// Why a connection could not be made or kept.
 #[derive(Debug, thiserror::Error)]
 pub enum AttachError {
@@ -51,6 +61,16 @@ pub enum AttachError {
         room: String,
         /// Ours.
         own: String,
+    },
+    /// The room is there and says nothing.
+    #[error(
+        "control room{} not responding for {} s",
+        .pid.map(|pid| format!(" {pid}")).unwrap_or_default(),
+        client::SILENCE.as_secs()
+    )]
+    Silent {
+        /// Its process id, if it is known.
+        pid: Option<u32>,
     },
     /// The room closed the connection.
     #[error("the room closed the connection")]

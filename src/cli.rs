@@ -371,6 +371,7 @@ fn fail(out: &Out, error: &anyhow::Error) -> Exit {
             | AttachError::Io { .. }
             | AttachError::Version { .. }
             | AttachError::Closed
+            | AttachError::Silent { .. }
             | AttachError::Unreadable(_) => Exit::NoRoom,
         }
     } else {

@@ -6,13 +6,16 @@
 #![warn(clippy::wildcard_enum_match_arm)]
 
 pub mod agents;
+mod cycle;
 pub mod effect;
 pub mod event;
 pub mod goals;
 pub mod money;
 mod ready;
+mod rejected;
 pub mod retry;
 pub mod tasks;
+mod time;
 pub mod why;
 
 use std::{collections::VecDeque, path::PathBuf};
@@ -110,6 +113,8 @@ pub struct State {
     pub lines: VecDeque<Line>,
     /// Whether the room is on its way out.
     pub leaving: Leaving,
+    /// The clock was set lately: nothing expires before this.
+    pub doubted_until: Option<Timestamp>,
 }
 
 impl State {
@@ -121,11 +126,14 @@ impl State {
     /// Applies one event and returns what the world is asked to do about it.
     pub fn update(&mut self, stamped: Stamped) -> Vec<Effect> {
         let Stamped { at, event } = stamped;
-        self.now = at.max(self.now);
+        // Only a room that opens and a clock that was set may turn the time back.
+        let turns = matches!(event, Event::Opened(_) | Event::ClockSet { .. });
+        self.now = if turns { at } else { at.max(self.now) };
         let mut effects = Vec::new();
         match event {
             Event::Opened(opened) => self.open(*opened, &mut effects),
             Event::TimeCame => self.wake(&mut effects),
+            Event::ClockSet { by } => self.clock_set(by),
             Event::Ordered { id, order } => self.order(id, order, &mut effects),
             Event::Task(event) => self.task_event(event, &mut effects),
             Event::Worker(event) => self.worker_event(event, &mut effects),

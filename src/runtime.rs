@@ -5,6 +5,7 @@
 
 pub mod clock;
 pub mod effects;
+pub mod lock;
 pub mod logs;
 pub mod open;
 pub mod screen;

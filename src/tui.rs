@@ -87,6 +87,13 @@ pub enum Wish {
 pub enum Connection {
     /// Events arrive as they happen.
     Connected,
+    /// The connection holds and the room says nothing, as when its process is stopped.
+    Silent {
+        /// Since when.
+        since: Timestamp,
+        /// Its process id.
+        pid: u32,
+    },
     /// What is on screen is as old as this.
     Lost {
         /// Since when.

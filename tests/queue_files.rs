@@ -24,7 +24,20 @@ use podium::{
 };
 use tokio::{sync::mpsc, time::timeout};
 
-const PATIENCE: Duration = Duration::from_secs(20);
+#[path = "queue_files/bad_input.rs"]
+mod bad_input;
+#[path = "queue_files/old_formats.rs"]
+mod old_formats;
+#[path = "queue_files/outsiders.rs"]
+mod outsiders;
+
+const PATIENCE: Duration = Duration::from_secs(40);
+
+/// Says that a test could not be made here; where everything must be tested that is a failure.
+fn skipped(why: &str) {
+    assert!(std::env::var_os("CI").is_none_or(|ci| ci.is_empty()), "SKIPPED: {why}");
+    eprintln!("SKIPPED: {why}");
+}
 
 #[expect(clippy::disallowed_methods, reason = "the one clock of these tests, handed to the queue as a value")]
 fn clock() -> Clock {
@@ -322,14 +335,27 @@ async fn what_must_stay_is_listed_where_it_lies_and_taken_off_when_it_goes() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_unreadable_file_stays_and_is_taken_once_it_can_be_read() {
+    const NAME: &str = "an_unreadable_file_stays_and_is_taken_once_it_can_be_read";
+    if rustix::process::geteuid().is_root() && std::env::var_os("PODIUM_TEST_UNPRIVILEGED").is_none() {
+        // Once more by a process that may not read everything.
+        let ran = std::process::Command::new("setpriv")
+            .args(["--bounding-set=-dac_override,-dac_read_search", "--"])
+            .arg(std::env::current_exe().unwrap())
+            .args([NAME, "--exact", "--nocapture"])
+            .env("PODIUM_TEST_UNPRIVILEGED", "1")
+            .status();
+        return match ran {
+            Ok(status) => assert!(status.success(), "{status}"),
+            Err(error) => skipped(&format!("this user may read everything, and setpriv: {error}")),
+        };
+    }
     let stage = Stage::new();
     let mut watch = stage.watch().await;
     stage.drop_file("tasks/marie/.closed", json("closed", "x"));
     fs::set_permissions(stage.path("tasks/marie/.closed"), fs::Permissions::from_mode(0o000)).unwrap();
     fs::rename(stage.path("tasks/marie/.closed"), stage.path("tasks/marie/closed.json")).unwrap();
     if File::open(stage.path("tasks/marie/closed.json")).is_ok() {
-        eprintln!("SKIPPED: this user may read everything");
-        return;
+        return skipped("this user may read everything");
     }
     let closed = watch.rejected("tasks/marie/closed.json").await;
     assert!(closed.reason.starts_with("Cannot read closed.json: permission denied (owner "), "{}", closed.reason);
@@ -428,7 +454,12 @@ async fn files_of_older_programs_are_read() {
     for (from, to) in [("old-tasks", "tasks/marie"), ("old-results", "results/fabien")] {
         for entry in fs::read_dir(data.join(from)).unwrap() {
             let entry = entry.unwrap();
-            fs::copy(entry.path(), stage.path(to).join(entry.file_name())).unwrap();
+            let path = stage.path(to).join(entry.file_name());
+            fs::copy(entry.path(), &path).unwrap();
+            // As they were left: a result of this moment is not believed before it has rested.
+            let file = File::options().write(true).open(&path).unwrap();
+            let now = file.metadata().unwrap().modified().unwrap();
+            file.set_modified(now - Duration::from_mins(10)).unwrap();
         }
     }
     let mut watch = stage.watch().await;

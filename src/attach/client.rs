@@ -3,7 +3,7 @@
 use std::{collections::HashMap, path::Path, time::Duration};
 
 use futures_util::{SinkExt, StreamExt};
-use tokio::net::UnixStream;
+use tokio::{net::UnixStream, time::Instant};
 use tokio_util::codec::{Framed, LinesCodec};
 
 use super::{
@@ -20,13 +20,22 @@ pub struct Link {
     tickets: u64,
     /// Answers that came while another one was awaited.
     answers: HashMap<u64, Answer>,
+    /// When the room was last heard.
+    heard: Instant,
+    /// Whether silence is an error.
+    strict: bool,
 }
+
+/// How long a room may say nothing, not even that it is there, before a verb gives up on it.
+pub const SILENCE: Duration = Duration::from_secs(15);
 
 /// What the room said.
 #[derive(Debug, Clone, PartialEq)]
 pub enum News {
     /// The replica has changed.
     Changed,
+    /// The room is there; nothing has changed.
+    Beat,
     /// An order was answered.
     Answered(u64, Answer),
 }
@@ -35,12 +44,22 @@ impl Link {
     /// Connects to the room of the stage and waits for the snapshot.
     pub async fn connect(stage: &Path) -> Result<Self, AttachError> {
         let hello = Hello::Screen { version: env!("CARGO_PKG_VERSION").to_owned() };
-        let mut link =
-            Self { wire: dial(stage, &hello).await?, state: State::default(), tickets: 0, answers: HashMap::new() };
-        match link.hear().await? {
+        let mut link = Self {
+            wire: dial(stage, &hello).await?,
+            state: State::default(),
+            tickets: 0,
+            answers: HashMap::new(),
+            heard: Instant::now(),
+            strict: true,
+        };
+        let first = link.hear().await.map_err(|error| match error {
+            AttachError::Silent { .. } => AttachError::Silent { pid: super::room_pid(stage) },
+            other => other,
+        });
+        match first? {
             Tell::Snapshot(snapshot) => link.state = *snapshot,
             Tell::Bye(why) => return Err(AttachError::Unreadable(why)),
-            Tell::Event(_) | Tell::Answer(..) => {
+            Tell::Event(_) | Tell::Answer(..) | Tell::Beat => {
                 return Err(AttachError::Unreadable("no snapshot came first".to_owned()));
             }
         }
@@ -74,9 +93,19 @@ impl Link {
             match self.next().await? {
                 News::Answered(of, answer) if of == ticket => return Ok(answer),
                 News::Answered(of, answer) => drop(self.answers.insert(of, answer)),
-                News::Changed => {}
+                News::Changed | News::Beat => {}
             }
         }
+    }
+
+    /// Waits for ever from now on; [`Link::silent_for`] says how long the room has said nothing.
+    pub fn be_patient(&mut self) {
+        self.strict = false;
+    }
+
+    /// How long the room has said nothing.
+    pub fn silent_for(&self) -> Duration {
+        self.heard.elapsed()
     }
 
     /// Waits for the next word of the room and applies it to the replica.
@@ -93,12 +122,21 @@ impl Link {
                 Ok(News::Changed)
             }
             Tell::Answer(ticket, answer) => Ok(News::Answered(ticket, answer)),
+            Tell::Beat => Ok(News::Beat),
             Tell::Bye(_) => Err(AttachError::Closed),
         }
     }
 
     async fn hear(&mut self) -> Result<Tell, AttachError> {
-        match self.wire.next().await {
+        let line = if self.strict {
+            let heard = tokio::time::timeout_at(self.heard + SILENCE, self.wire.next()).await;
+            let pid = (self.state.pid > 0).then_some(self.state.pid);
+            heard.map_err(|_late| AttachError::Silent { pid })?
+        } else {
+            self.wire.next().await
+        };
+        self.heard = Instant::now();
+        match line {
             None => Err(AttachError::Closed),
             Some(Err(error)) => Err(AttachError::Unreadable(error.to_string())),
             Some(Ok(line)) => serde_json::from_str(&line).map_err(|error| AttachError::Unreadable(error.to_string())),
@@ -118,7 +156,7 @@ pub async fn dial(stage: &Path, hello: &Hello) -> Result<Framed<UnixStream, Line
                 _ => AttachError::Io { path, source: error },
             });
         }
-        Err(_elapsed) => return Err(AttachError::NoRoom),
+        Err(_elapsed) => return Err(AttachError::Silent { pid: super::room_pid(stage) }),
     };
     let mut wire = Framed::new(stream, LinesCodec::new_with_max_length(LONGEST_LINE));
     wire.send(encode(hello)?).await.map_err(|_closed| AttachError::Closed)?;

@@ -78,6 +78,8 @@ impl Outlet {
 #[derive(Debug)]
 pub struct Server {
     path: PathBuf,
+    /// The file was made by us and is ours to remove.
+    owned: bool,
     stop: CancellationToken,
     tracker: TaskTracker,
 }
@@ -99,7 +101,12 @@ impl Server {
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).map_err(fail)?;
         let (stop, tracker) = (CancellationToken::new(), TaskTracker::new());
         tracker.spawn(accept(listener, said, stop.clone(), tracker.clone()));
-        Ok(Self { path, stop, tracker })
+        Ok(Self { path, owned: true, stop, tracker })
+    }
+
+    /// Stops listening and leaves the file to the room that has taken the stage.
+    pub fn abandon(mut self) {
+        self.owned = false;
     }
 
     /// Stops listening and waits until every connection has written what it had.
@@ -114,8 +121,10 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         self.stop.cancel();
-        // Nobody can be told: the next room removes what is left.
-        let _gone = fs::remove_file(&self.path);
+        if self.owned {
+            // Nobody can be told: the next room removes what is left.
+            let _gone = fs::remove_file(&self.path);
+        }
     }
 }
 

@@ -55,6 +55,8 @@ pub enum Tell {
     Event(Box<Stamped>),
     /// What came of an order.
     Answer(u64, Answer),
+    /// The room is there and nothing else has happened.
+    Beat,
     /// The room leaves, or does not want this connection; why.
     Bye(String),
 }

@@ -101,6 +101,7 @@ pub struct Status<'a> {
     goals: Vec<GoalJson<'a>>,
     dead: Vec<String>,
     rejected: Vec<&'a Rejected>,
+    rejected_in_all: usize,
     needs_you: Vec<NeedJson>,
     limits: Vec<LimitJson<'a>>,
     calls: CallsJson,
@@ -368,6 +369,7 @@ impl<'a> Status<'a> {
             goals: state.goals.iter().map(|goal| GoalJson::new(state, goal)).collect(),
             dead: state.tasks.dead().map(ToString::to_string).collect(),
             rejected: state.tasks.rejected.values().collect(),
+            rejected_in_all: state.tasks.rejected_in_all(),
             needs_you: state
                 .needs_you()
                 .into_iter()

@@ -2,7 +2,7 @@
 //!
 //! Owns the runtime and the log of each role, and nothing else: the roles themselves are `runtime`'s.
 
-use std::{collections::BTreeSet, io::IsTerminal, process::Command};
+use std::{cell::RefCell, collections::BTreeSet, io::IsTerminal, process::Command};
 
 use anyhow::Context;
 use jiff::tz::TimeZone;
@@ -50,7 +50,7 @@ pub struct SlotTaken {
 /// command line once more, and [`core`].
 pub fn serve(config: &Config) -> anyhow::Result<u8> {
     log(config)?;
-    let lock = runtime::serve::take_lock(&config.stage)?;
+    let lock = RefCell::new(runtime::serve::take_lock(&config.stage)?);
     let program = runtime::open::program()?;
     let command = |strangers: &BTreeSet<i32>| {
         let mut command = Command::new(&program);
@@ -59,7 +59,7 @@ pub fn serve(config: &Config) -> anyhow::Result<u8> {
             command.arg("--stranger").arg(stranger.to_string());
         }
         // The stage stays taken as long as one of the two lives.
-        command.stdin(lock.try_clone()?);
+        command.stdin(lock.borrow_mut().shared()?);
         Ok(command)
     };
     let workers = || supervisor::holders(&config.stage).unwrap_or_default();

@@ -12,6 +12,9 @@ use crate::{
     room::{Agent, Need, State, Task, tasks::Phase, why::span},
 };
 
+/// So many files that are no tasks are named; the others are counted.
+const SET_ASIDE: usize = 20;
+
 pub(super) async fn status(call: &Call) -> anyhow::Result<Exit> {
     let config = call.config()?;
     let link = Link::connect(&config.stage).await?;
@@ -111,8 +114,12 @@ fn print(out: &Out, state: &State, now: Timestamp) {
     if !state.tasks.rejected.is_empty() {
         out.line("");
         out.line(&out.paint(Paint::Bold, "Set aside"));
-        for rejected in state.tasks.rejected.values() {
+        for rejected in state.tasks.rejected.values().take(SET_ASIDE) {
             out.line(&format!("  {}: {}", text::scrub(&rejected.path), text::scrub(&rejected.reason)));
+        }
+        let more = state.tasks.rejected_in_all().saturating_sub(SET_ASIDE);
+        if more > 0 {
+            out.line(&format!("  and {more} more; `--json` names up to {}", crate::room::Tasks::REJECTED));
         }
     }
 }

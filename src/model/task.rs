@@ -349,4 +349,7 @@ pub struct Rejected {
     pub at: Timestamp,
     /// Moved to `rejected/`; otherwise left where it was.
     pub moved: bool,
+    /// It says what an accepted task says already: nothing is missing, nobody needs to look.
+    #[serde(default)]
+    pub duplicate: bool,
 }

@@ -16,6 +16,7 @@ use tokio::sync::mpsc;
 use super::{Change, Changes, Claimed, Finished, Queue, QueueError, Spawned, Submitted};
 use crate::model::{AgentName, Clock, Ending, Item, Outcome, Removed, Request, Spend, TaskRecord, TaskRef, TaskSpec};
 
+mod archive;
 mod attempts;
 mod derive;
 mod disk;

@@ -199,6 +199,10 @@ impl Agents {
         self.all.iter_mut().find(|a| a.name() == name)
     }
 
+    pub(super) fn each(&mut self, change: impl FnMut(&mut Agent)) {
+        self.all.iter_mut().for_each(change);
+    }
+
     fn slot_mut(&mut self, id: &SlotId) -> Option<&mut Slot> {
         self.get_mut(&id.agent)?.slots.iter_mut().find(|s| &s.id == id)
     }
@@ -387,6 +391,7 @@ impl State {
                 let held = slot.held.take_if(|h| h.task == attempt.task);
                 self.park(&attempt, &ending, not_before);
                 self.tasks.failed(&attempt, ending, spend, not_before, at);
+                self.tasks.wait_anew(&attempt.task, not_before.duration_since(at), now);
                 // It ended by itself before the order reached it.
                 if held.is_some_and(|h| h.cancelling) {
                     effects.push(Effect::EndTask { id: None, task: attempt.task, ending: Ending::Cancelled });

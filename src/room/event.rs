@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::model::{
@@ -35,6 +35,11 @@ pub enum Event {
     Opened(Box<Opened>),
     /// A moment that [`super::State::next_wake`] asked for has come.
     TimeCame,
+    /// The machine's clock was set, forward or back; the event's own time is the new one.
+    ClockSet {
+        /// By how much.
+        by: SignedDuration,
+    },
     /// Somebody ordered something.
     Ordered {
         /// Which order.
@@ -411,7 +416,7 @@ impl Event {
                 | TaskEvent::Space { .. }
                 | TaskEvent::Answered { .. } => false,
             },
-            Self::TimeCame | Self::Worker(_) | Self::Gateway(_) => false,
+            Self::TimeCame | Self::ClockSet { .. } | Self::Worker(_) | Self::Gateway(_) => false,
         }
     }
 }

@@ -56,10 +56,11 @@ impl Money {
         }
     }
 
-    /// Begins a new day when `at` is on one.
+    /// Begins a new day when `at` is on a later one.
     fn turn(&mut self, at: Timestamp) {
         let day = at.to_zoned(TimeZone::UTC).date();
-        if self.day != Some(day) {
+        // Never back: a clock that is wrong for a moment must not forget what the day has cost.
+        if self.day.is_none_or(|known| known < day) {
             self.day = Some(day);
             self.today = Spend::default();
             self.agents.clear();

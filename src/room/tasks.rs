@@ -26,6 +26,8 @@ pub struct Tasks {
     all: BTreeMap<TaskRef, Task>,
     /// Files that are no tasks, by path.
     pub rejected: BTreeMap<String, Rejected>,
+    /// How many more there are than `rejected` holds.
+    pub rejected_more: usize,
     /// Why changes are noticed by looking now and then; `None` = the kernel tells.
     pub polling: Option<String>,
     /// Why nothing new is started: the disk is nearly full; `None` = there is room.
@@ -51,6 +53,7 @@ impl PartialEq for Tasks {
             && self.picks == other.picks
             && self.retries == other.retries
             && self.space == other.space
+            && self.rejected_more == other.rejected_more
     }
 }
 
@@ -407,8 +410,9 @@ impl Tasks {
         self.put(entry, now);
     }
 
-    pub(super) fn changed(&mut self, record: TaskRecord, held: bool, now: Timestamp) {
+    pub(super) fn changed(&mut self, mut record: TaskRecord, held: bool, now: Timestamp) {
         let old = self.all.remove(record.task());
+        super::time::bound_wait(&mut record, old.as_ref().map(|old| &old.record), now);
         self.derived.promised.remove(record.task());
         let (assigned, looked_at) = match &old {
             Some(old) => {
@@ -419,6 +423,15 @@ impl Tasks {
             None => (held, false),
         };
         self.put(Task { record, assigned, hindrance: None, looked_at, given_up: false, rests_until: None }, now);
+    }
+
+    /// Changes what is known of a task.
+    pub(super) fn amend(&mut self, task: &TaskRef, now: Timestamp, change: impl FnOnce(&mut TaskRecord)) {
+        if let Some(mut entry) = self.all.remove(task) {
+            self.forget(&entry);
+            change(&mut entry.record);
+            self.put(entry, now);
+        }
     }
 
     pub(super) fn withdrawn(&mut self, task: &TaskRef, now: Timestamp) {
@@ -642,15 +655,8 @@ impl State {
                 self.tasks.withdrawn(&task, now);
                 self.goals.lost(&task);
             }
-            TaskEvent::Rejected { rejected } => {
-                let text = format!("{}: {}", rejected.path, rejected.reason);
-                if self.tasks.rejected.insert(rejected.path.clone(), rejected).is_none() {
-                    self.say(Voice::Room, None, text);
-                }
-            }
-            TaskEvent::RejectedGone { path } => {
-                self.tasks.rejected.remove(&path);
-            }
+            TaskEvent::Rejected { rejected } => self.rejected(rejected),
+            TaskEvent::RejectedGone { path } => self.rejected_gone(&path),
             TaskEvent::Polling { why } => self.tasks.polling = why,
             TaskEvent::Space { why } => {
                 if self.tasks.space.is_some() != why.is_some() {
@@ -728,6 +734,9 @@ impl State {
         if rename {
             spec.task.id = self.tasks.free_id(&spec.task);
         }
+        if let Some(cycle) = self.tasks.cycle(&spec) {
+            return refuse(effects, id, cycle);
+        }
         effects.push(Effect::Submit { id, spec });
     }
 
@@ -763,12 +772,16 @@ impl Tasks {
 
     /// The wished id, or the wished id with a number that nobody has.
     pub(super) fn free_id(&mut self, wish: &TaskRef) -> TaskId {
-        // The same words twice in a row are two tasks, also before the queue has shown the first.
-        let is_free = |id: &TaskId| {
-            let task = TaskRef::new(wish.agent.clone(), id.clone());
-            !self.all.contains_key(&task) && !self.derived.promised.contains(&task)
-        };
         let base: String = wish.id.as_str().chars().take(TaskId::LIMIT - 8).collect();
+        // The same words twice in a row are two tasks, also before the queue has shown the first; ids that differ in
+        // capitals only are the same id.
+        let begins = |id: &str| id.get(..base.len()).is_some_and(|head| head.eq_ignore_ascii_case(&base));
+        let known = self.all.keys().chain(&self.derived.promised);
+        let taken: BTreeSet<String> = known
+            .filter(|task| task.agent == wish.agent && begins(task.id.as_str()))
+            .map(|task| task.id.as_str().to_ascii_lowercase())
+            .collect();
+        let is_free = |id: &TaskId| !taken.contains(&id.as_str().to_ascii_lowercase());
         let numbered = (2_u32..=u32::MAX).filter_map(|n| TaskId::new(format!("{base}-{n}")).ok());
         let id = std::iter::once(wish.id.clone()).chain(numbered).find(is_free).unwrap_or_else(|| wish.id.clone());
         self.derived.promised.insert(TaskRef::new(wish.agent.clone(), id.clone()));

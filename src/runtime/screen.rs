@@ -37,6 +37,8 @@ const FRAME: Duration = Duration::from_millis(33);
 const LOOK: Duration = Duration::from_millis(60);
 /// The part of a long log that is read when it is opened.
 const TAIL: u64 = 4 * 1024 * 1024;
+/// A room that has said nothing for so long, not even that it is there, is shown as not responding.
+const QUIET: Duration = Duration::from_secs(6);
 /// How often a lost room is called again.
 const CALL: Duration = Duration::from_millis(300);
 
@@ -67,10 +69,13 @@ pub async fn run(
         app.compose(draft);
     }
     let (tell, mut heard) = mpsc::channel(16);
+    let mut link = link;
+    link.be_patient();
     let mut eyes = Screen {
         stage: stage.to_owned(),
         link,
         up: true,
+        silent: false,
         app,
         clock,
         orders: HashMap::new(),
@@ -92,6 +97,7 @@ pub async fn run(
             second = drawn + Duration::from_secs(1);
         }
         let ticks = eyes.app.ticks(eyes.link.state());
+        let quiet = Instant::now() + QUIET.saturating_sub(eyes.link.silent_for());
         tokio::select! {
             key = keys.next() => {
                 let Some(Ok(event)) = key else { return Ok(Leave::Detach) };
@@ -102,6 +108,7 @@ pub async fn run(
                 drawn = drawn.checked_sub(FRAME).unwrap_or(drawn);
             }
             news = eyes.link.next(), if eyes.up => eyes.news(news).await,
+            () = sleep_until(quiet), if eyes.up && !eyes.silent => eyes.falls_silent(),
             Some(word) = heard.recv() => eyes.hear(word),
             Some(called) = eyes.calling.join_next(), if !eyes.up => eyes.called(called.ok().flatten()).await,
             () = sleep_until(drawn + FRAME), if eyes.dirty => {}
@@ -118,6 +125,8 @@ struct Screen {
     link: Link,
     /// Whether `link` is connected; else it holds the last picture.
     up: bool,
+    /// It is connected and says nothing.
+    silent: bool,
     app: App,
     clock: Clock,
     orders: HashMap<u64, Order>,
@@ -218,8 +227,22 @@ impl Screen {
         }
     }
 
+    fn falls_silent(&mut self) {
+        self.silent = true;
+        self.dirty = true;
+        let silent = jiff::SignedDuration::try_from(self.link.silent_for()).unwrap_or_default();
+        let now = self.clock.now();
+        let since = now.saturating_sub(silent).unwrap_or(now);
+        self.app.connection(Connection::Silent { since, pid: self.link.state().pid });
+    }
+
     async fn news(&mut self, news: Result<News, AttachError>) {
+        if std::mem::take(&mut self.silent) && news.is_ok() {
+            self.app.connection(Connection::Connected);
+            self.dirty = true;
+        }
         match news {
+            Ok(News::Beat) => return,
             Ok(News::Changed) => self.observe().await,
             Ok(News::Answered(ticket, answer)) => {
                 if let Some(order) = self.orders.remove(&ticket) {
@@ -251,6 +274,7 @@ impl Screen {
         match answered {
             Some(link) => {
                 self.link = link;
+                self.link.be_patient();
                 self.up = true;
                 self.dirty = true;
                 self.app.connection(Connection::Connected);

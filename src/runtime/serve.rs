@@ -6,7 +6,7 @@
 
 use std::{
     collections::HashMap,
-    fs::{self, File, OpenOptions},
+    fs,
     net::SocketAddr,
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
@@ -15,8 +15,7 @@ use std::{
 };
 
 use anyhow::Context as _;
-use jiff::{Timestamp, ToSpan as _};
-use rustix::fs::FlockOperation;
+use jiff::{SignedDuration, Timestamp, ToSpan as _};
 use serde::{Deserialize, Serialize};
 use tokio::{
     signal::unix::{SignalKind, signal},
@@ -24,9 +23,13 @@ use tokio::{
     task::JoinSet,
 };
 
-use super::effects::World;
+use super::{
+    effects::World,
+    lock::{self, Held, StageLock},
+};
 use crate::{
     attach::{
+        room_pid,
         server::{ConnectionId, Outlet, Said, Server},
         wire::{self, Tell, WorkerTell},
     },
@@ -130,6 +133,7 @@ pub async fn serve(settings: Settings, guardian: Guardian, clock: Clock) -> anyh
     let Guardian { pid: guardian, strangers } = guardian;
     let watched = watch_guardian(&settings.stage, guardian)?;
     let control = settings.stage.join(".podium");
+    let mut lock = StageLock::inherited(&settings.stage)?;
     let trace_path = control.join("room.json");
     let former: Trace = fs::read(&trace_path).ok().and_then(|b| serde_json::from_slice(&b).ok()).unwrap_or_default();
 
@@ -179,6 +183,7 @@ pub async fn serve(settings: Settings, guardian: Guardian, clock: Clock) -> anyh
         day_budget: settings.day_budget,
         found: found.clone(),
     };
+    let folder = settings.stage.clone();
     let world = Arc::new(World::new(settings, guardian, queue, gateway, clock.clone())?);
     world.workers.known(strangers);
     world.workers.known(supervisor::holders(&opened.stage).context("could not look for workers")?);
@@ -201,7 +206,8 @@ pub async fn serve(settings: Settings, guardian: Guardian, clock: Clock) -> anyh
         state,
         journal,
         ledger,
-        clock: clock.clone(),
+        shift: clock.read().shift,
+        clock,
         world,
         screens: HashMap::new(),
         workers: HashMap::new(),
@@ -220,8 +226,10 @@ pub async fn serve(settings: Settings, guardian: Guardian, clock: Clock) -> anyh
         room.watch_worker(slot, pid);
     }
 
+    let mut pulse = tokio::time::interval(PULSE);
     while !room.leaving {
-        let wake = room.state.next_wake().map(|at| until(at, clock.now()));
+        let now = room.mind_the_clock();
+        let wake = room.state.next_wake().map(|at| until(at, now));
         tokio::select! {
             input = pending.recv() => {
                 let Some(input) = input else { break };
@@ -236,6 +244,16 @@ pub async fn serve(settings: Settings, guardian: Guardian, clock: Clock) -> anyh
             Some(ended) = room.tasks.join_next_with_id(), if !room.tasks.is_empty() => room.task_ended(ended),
             () = tokio::time::sleep(wake.unwrap_or(Duration::MAX)), if wake.is_some() => room.apply(Event::TimeCame),
             () = tokio::time::sleep(AGAIN), if room.is_behind() => room.catch_up(),
+            _ = pulse.tick() => {
+                room.beat();
+                if let Some(why) = lost(&mut lock, &folder) {
+                    tracing::error!(why, "the room leaves and its workers go on");
+                    room.farewell(&why);
+                    server.abandon();
+                    let taken = StageTaken { pid: room_pid(&folder), stage: folder };
+                    return Err(anyhow::Error::from(taken).context(why));
+                }
+            }
         }
     }
     room.catch_up();
@@ -249,36 +267,37 @@ pub async fn serve(settings: Settings, guardian: Guardian, clock: Clock) -> anyh
     Ok(())
 }
 
+/// How often the room says that it is there, and looks whether the stage is still its own.
+const PULSE: Duration = Duration::from_secs(2);
+
+/// Why the room must leave because its stage is another's, if it must.
+fn lost(lock: &mut StageLock, stage: &Path) -> Option<String> {
+    match lock.check() {
+        Ok(Held::Still) => None,
+        Ok(Held::Again) => {
+            tracing::warn!("the lock of the stage was deleted or replaced, and taken again");
+            None
+        }
+        Ok(Held::NoMore) => {
+            let pid = room_pid(stage).map(|pid| format!(" (process {pid})")).unwrap_or_default();
+            Some(format!("another room{pid} has taken the stage: its lock was deleted or replaced"))
+        }
+        Err(error) => {
+            tracing::error!(error = format!("{error:#}"), "could not look at the lock of the stage");
+            None
+        }
+    }
+}
+
 /// How long to sleep until `at`; a moment that has passed is now.
 fn until(at: Timestamp, now: Timestamp) -> Duration {
     Duration::try_from(at.duration_since(now)).unwrap_or_default()
 }
 
-fn lock_path(stage: &Path) -> PathBuf {
-    stage.join(".podium").join("lock")
-}
-
 /// Takes the stage for the guardian of a room; [`StageTaken`] when another has it. The file goes to every core as its
 /// standard input, so that the stage stays taken as long as either lives.
-pub fn take_lock(stage: &Path) -> anyhow::Result<File> {
-    let folder = stage.join(".podium");
-    fs::create_dir_all(&folder).with_context(|| format!("could not make {}", folder.display()))?;
-    let path = lock_path(stage);
-    let file = OpenOptions::new()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(&path)
-        .with_context(|| format!("could not open {}", path.display()))?;
-    match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(file),
-        Err(rustix::io::Errno::WOULDBLOCK) => {
-            let trace = fs::read(folder.join("room.json")).ok();
-            let pid = trace.and_then(|b| serde_json::from_slice::<Trace>(&b).ok()).map(|t| t.pid);
-            Err(StageTaken { stage: stage.to_owned(), pid }.into())
-        }
-        Err(error) => Err(error).with_context(|| format!("could not lock {}", path.display())),
-    }
+pub fn take_lock(stage: &Path) -> anyhow::Result<StageLock> {
+    StageLock::take(stage)?.ok_or_else(|| StageTaken { stage: stage.to_owned(), pid: room_pid(stage) }.into())
 }
 
 /// Sees that this process was started by the guardian of the stage and shares its lock; what comes back waits for the
@@ -288,13 +307,14 @@ fn watch_guardian(
     guardian: u32,
 ) -> anyhow::Result<impl Future<Output = std::io::Result<()>> + Send + 'static> {
     let misused = || anyhow::anyhow!("a core is started by its guardian only; use `podium serve`");
-    let path = lock_path(stage);
+    let path = lock::path(stage);
     let lock = fs::metadata(&path).with_context(|| format!("could not look at {}", path.display()))?;
     let given = rustix::fs::fstat(std::io::stdin()).context("could not look at standard input")?;
     if (given.st_dev, given.st_ino) != (lock.dev(), lock.ino()) {
         return Err(misused());
     }
-    rustix::fs::flock(std::io::stdin(), FlockOperation::NonBlockingLockExclusive).map_err(|_held| misused())?;
+    rustix::fs::flock(std::io::stdin(), rustix::fs::FlockOperation::NonBlockingLockExclusive)
+        .map_err(|_held| misused())?;
     let watched = supervisor::watch(guardian).context("could not watch the guardian")?;
     // Only now is the number known to be its own.
     if rustix::process::getppid().is_none_or(|p| p.as_raw_nonzero().get().unsigned_abs() != guardian) {
@@ -429,6 +449,8 @@ struct Room {
     journal: Journal<Stamped>,
     ledger: Ledger,
     clock: Clock,
+    /// How far the clock had been set when the state was last told.
+    shift: SignedDuration,
     world: Arc<World>,
     screens: HashMap<ConnectionId, Outlet>,
     workers: HashMap<ConnectionId, (SlotId, u32)>,
@@ -526,8 +548,30 @@ impl Room {
         }
     }
 
+    /// Tells the state when the clock was set. The time now.
+    fn mind_the_clock(&mut self) -> Timestamp {
+        let reading = self.clock.read();
+        let by = reading.shift.saturating_sub(self.shift);
+        if !by.is_zero() {
+            tracing::warn!(seconds = by.as_secs(), "the machine's clock was set");
+            self.shift = reading.shift;
+            self.happened(Stamped { at: reading.now, event: Event::ClockSet { by } });
+        }
+        reading.now
+    }
+
+    /// Says to everybody that the room is there, also while nothing happens.
+    fn beat(&mut self) {
+        let line = tell_line(&Tell::Beat);
+        self.screens.retain(|_, outlet| outlet.send(Arc::clone(&line)));
+    }
+
     fn apply(&mut self, event: Event) {
-        let stamped = Stamped { at: self.clock.now(), event };
+        let at = self.mind_the_clock();
+        self.happened(Stamped { at, event });
+    }
+
+    fn happened(&mut self, stamped: Stamped) {
         if stamped.event.is_fact() {
             // An order can be refused; everything else has happened.
             if let Event::Ordered { id, .. } = stamped.event {

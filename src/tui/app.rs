@@ -591,5 +591,6 @@ impl App {
         state.agents.running() > 0
             || state.next_wake().is_some()
             || state.goals.current().is_some_and(|g| !g.phase.is_over())
+            || matches!(self.link, Connection::Silent { .. })
     }
 }

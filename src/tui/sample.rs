@@ -233,7 +233,12 @@ pub(crate) fn running() -> Stage {
     stage.fail(96, "fabien/post-dates", Ending::Limit { message: "5 h window".into(), until }, 2_304);
     let path = "tasks/anga/broken.json".to_owned();
     let reason = "line 3, column 9: expected a comma".to_owned();
-    stage.tell(97, Event::Task(TaskEvent::Rejected { rejected: Rejected { path, reason, at: at(97), moved: true } }));
+    stage.tell(
+        97,
+        Event::Task(TaskEvent::Rejected {
+            rejected: Rejected { path, reason, at: at(97), moved: true, duplicate: false },
+        }),
+    );
     for (n, (name, model)) in [("marie", "haiku"), ("anga", "sonnet"), ("fabien", "haiku")].iter().enumerate() {
         let caller = Caller::Worker { agent: name.parse::<AgentName>().unwrap(), attempt: None };
         stage.call(100 + i64::try_from(n).unwrap(), caller, model, 0.13);

@@ -493,6 +493,18 @@ fn a_lost_room_is_said_and_since_when() {
 }
 
 #[test]
+fn f9_a_room_that_says_nothing_is_named_with_the_age_of_the_picture() {
+    let stage = sample::running();
+    let mut app = looking(&stage, SMALL);
+    app.connection(Connection::Silent { since: at(100), pid: 1234 });
+    let screen = screen(&stage.state, &app, at(160), SMALL);
+    assert!(screen.contains("control room 1234 not responding for 60 s"), "{screen}");
+    assert!(app.ticks(&stage.state));
+    app.compose("Announce recital week");
+    assert_eq!(orders(press(&mut app, &stage.state, "enter")), []);
+}
+
+#[test]
 fn trouble_is_shown_with_its_remedy() {
     let mut stage = Stage::open();
     let trouble = "no key: set ANTHROPIC_API_KEY, or start with podium rehearse".to_owned();

@@ -8,12 +8,13 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use super::{
     attempts::{self, Attempts},
     disk::{self, Stamp, failed},
     layout::json,
+    notice::REST,
     results::Reading,
     store::{Judged, Look, Store, is_ignored, modified},
 };
@@ -110,7 +111,9 @@ impl Store {
         let place = self.place(task, search)?;
         let attempts = attempts::load(&self.layout, task)?;
         // Last, so that a result published meanwhile is seen.
-        let result = self.result_of(task)?;
+        let found = self.result_of(task)?;
+        let resting = found.as_ref().and_then(|(outcome, stamp)| self.rests_until(outcome, stamp));
+        let result = found.filter(|_| resting.is_none());
         let file = attempts.each.iter().rev().find_map(|a| a.start.as_ref()).and_then(|start| start.file.clone());
         let (found, file) = match &place {
             Place::Inbox(name) => {
@@ -134,6 +137,9 @@ impl Store {
         record.file = file;
         record.attempts = attempts.records(task);
         record.standing = standing(&place, &attempts, result.is_some());
+        if let (Some(not_before), Standing::Waiting | Standing::Claimed) = (resting, &record.standing) {
+            record.standing = Standing::Retrying { attempt: attempts.last(), not_before };
+        }
         record.outcome = match result {
             Some((outcome, _)) => Some(outcome),
             None if record.standing == Standing::Ended => attempts
@@ -143,6 +149,15 @@ impl Store {
             None => None,
         };
         Ok(Some(record))
+    }
+
+    /// Until when a result that somebody else wrote is not believed yet: its writer may be about to say more. Our own,
+    /// and one that a clock cannot place, is believed at once.
+    fn rests_until(&self, outcome: &Outcome, stamp: &Stamp) -> Option<Timestamp> {
+        let age = self.now().duration_since(modified(stamp));
+        let rest = SignedDuration::try_from(REST).unwrap_or(SignedDuration::MAX);
+        let young = outcome.foreign && !age.is_negative() && age < rest;
+        young.then(|| modified(stamp).saturating_add(rest).unwrap_or(Timestamp::MAX))
     }
 
     /// The ids of every task of an agent that left a trace.
@@ -173,6 +188,7 @@ impl Store {
         for day in disk::text_names(&done)? {
             take(disk::text_names(&done.join(day))?);
         }
+        ids.extend(self.archived_ids(agent)?);
         for name in disk::text_names(&self.layout.results(agent))? {
             if is_ignored(name.as_ref()) {
                 continue;

@@ -4,7 +4,7 @@
 //! or derive a task again, and only a picture that differs from the last one sent goes out.
 
 use std::{
-    collections::{BTreeSet, HashMap, HashSet},
+    collections::{BTreeSet, HashMap, HashSet, VecDeque},
     ffi::{OsStr, OsString},
     hash::{DefaultHasher, Hash, Hasher},
     path::PathBuf,
@@ -17,7 +17,9 @@ use tokio::{sync::mpsc, time::Instant};
 use super::{
     attempts,
     disk::{self, Stamp},
+    intake::{Unfit, Why},
     needs::Needs,
+    objection::Objection,
     requests,
     results::{self, Reading},
     store::{Judged, Look, Store, is_ignored, modified},
@@ -28,8 +30,8 @@ use crate::{
     queue::{Change, QueueError},
 };
 
-/// A file that may still grow is set aside after this long without a change.
-const REST: Duration = Duration::from_secs(5);
+/// A file that may still grow is set aside after this long without a change, and a result of somebody else is believed.
+pub(super) const REST: Duration = Duration::from_secs(5);
 /// A file that is wrong, and whose writer was not seen to close it, after this long.
 const SHORT_REST: Duration = Duration::from_secs(1);
 /// A file that reads well, and whose writer was not seen to close it, is taken after this long.
@@ -39,6 +41,9 @@ const FORLORN: Duration = Duration::from_mins(1);
 
 /// How often it is said again how full the disk is.
 const SHORT_AGAIN: Duration = Duration::from_secs(10);
+
+/// So many files are set aside before anything else is looked at again.
+const BATCH: usize = 256;
 
 /// A name in an inbox or in `results/` as last seen.
 #[derive(Debug)]
@@ -62,6 +67,17 @@ struct Asked {
     told: bool,
 }
 
+/// A file of an inbox that will be set aside.
+struct Doomed {
+    agent: AgentName,
+    name: OsString,
+    /// The version that was judged; another one is judged anew.
+    judged: Option<Stamp>,
+    why: Why,
+    /// The task it says it is.
+    task: Option<TaskRef>,
+}
+
 /// The eyes' memory and the mouth.
 pub(super) struct Notice {
     pub(super) store: Arc<Store>,
@@ -82,6 +98,10 @@ pub(super) struct Notice {
     trash: Vec<Removed>,
     /// Markers seen, and what became of them.
     asked: HashMap<(AgentName, String), Asked>,
+    /// Files of an inbox that will be set aside.
+    unfit: VecDeque<Doomed>,
+    /// Where a file of ours was found damaged.
+    damaged: HashMap<TaskRef, String>,
     /// Each folder's time of change at the last listing, and whether a second listing has confirmed it.
     listings: HashMap<PathBuf, (i128, bool)>,
     /// When it was last said that the disk is nearly full, while it is.
@@ -102,6 +122,8 @@ impl Notice {
             listed: HashMap::new(),
             trash: Vec::new(),
             asked: HashMap::new(),
+            unfit: VecDeque::new(),
+            damaged: HashMap::new(),
             listings: HashMap::new(),
             short: None,
         }
@@ -114,6 +136,9 @@ impl Notice {
 
     /// When the next name is due.
     pub(super) fn next_due(&self) -> Option<Instant> {
+        if !self.unfit.is_empty() {
+            return Some(Instant::now());
+        }
         self.due.first().map(|(at, _, _)| *at)
     }
 
@@ -168,18 +193,26 @@ impl Notice {
 
     /// Looks where somebody hinted.
     pub(super) fn hints(&mut self, hints: Hints) {
+        // These are listed as a whole, however many names were hinted at.
+        let mut listings = HashSet::new();
         for ((folder, name), whole) in hints.names {
             match &folder {
                 Folder::Inbox(agent) => self.inbox_name(agent, &name, Some(whole)),
                 Folder::Results(agent) => self.results_name(agent, &name, true),
-                Folder::Rejected(agent) => self.list_rejected(agent),
-                Folder::Root => self.list_root(),
+                Folder::Rejected(_) | Folder::Root => drop(listings.insert(folder)),
                 Folder::Requests(agent) => {
                     if let Some(name) = name.to_str() {
                         self.request(agent, name.to_owned());
                     }
                 }
                 Folder::Attempts(_) => {}
+            }
+        }
+        for folder in listings {
+            match folder {
+                Folder::Rejected(agent) => self.list_rejected(&agent),
+                Folder::Root => self.list_root(),
+                Folder::Inbox(_) | Folder::Results(_) | Folder::Attempts(_) | Folder::Requests(_) => {}
             }
         }
         for task in hints.tasks {
@@ -206,6 +239,37 @@ impl Notice {
             }
         }
         self.list_requests();
+        self.set_some_aside();
+    }
+
+    /// Sets aside a part of what is unfit: what is fit never waits for all of it.
+    fn set_some_aside(&mut self) {
+        let mut batches: HashMap<AgentName, Vec<Unfit>> = HashMap::new();
+        let mut tasks = Vec::new();
+        for _ in 0..BATCH {
+            let Some(Doomed { agent, name, judged, why, task }) = self.unfit.pop_front() else { break };
+            let path = self.store.layout.inbox(&agent).join(&name);
+            if judged.is_some() && Stamp::at(&path).ok().flatten() != judged {
+                self.inbox_name(&agent, &name, None);
+                continue;
+            }
+            tasks.extend(task);
+            batches.entry(agent).or_default().push(Unfit { path, name, why });
+        }
+        for (agent, files) in batches {
+            match self.store.reject_all(&agent, &files) {
+                Ok(answers) => answers.into_iter().flatten().for_each(|rejected| self.list(rejected)),
+                Err(error) => {
+                    Self::noted::<()>(Err(error));
+                    for file in files {
+                        self.leave(&file.path, file.why.sentence);
+                    }
+                }
+            }
+        }
+        for task in tasks {
+            self.task(&task);
+        }
     }
 
     /// Checks everything that may have changed unheard; `deep` also looks at files that keep their names.
@@ -336,6 +400,13 @@ impl Notice {
         }
         let texts = names.iter().filter_map(|name| name.to_str().map(str::to_owned)).collect();
         self.store.forget_absent(agent, &texts);
+        if deep {
+            let shown = self.store.layout.shown(&path);
+            match self.store.leftovers(agent, &names) {
+                Some(reason) => self.leave(&path, reason),
+                None => self.unlist_one(&shown),
+            }
+        }
         // Folders and links that were listed and are gone again.
         let prefix = format!("{}/", self.store.layout.shown(&path));
         self.unlist(|path| {
@@ -349,6 +420,13 @@ impl Notice {
         for path in paths {
             self.listed.remove(&path);
             self.say(Change::RejectedGone(scrub(&path).into_owned()));
+        }
+    }
+
+    /// Takes one listed file off the list, if it is on it.
+    fn unlist_one(&mut self, path: &str) {
+        if self.listed.remove(path).is_some() {
+            self.say(Change::RejectedGone(scrub(path).into_owned()));
         }
     }
 
@@ -366,21 +444,13 @@ impl Notice {
     fn leave(&mut self, path: &std::path::Path, reason: String) {
         let path = self.store.layout.shown(path);
         let at = self.store.now();
-        self.list(Rejected { path, reason, at, moved: false });
+        self.list(Rejected { path, reason, at, moved: false, duplicate: false });
     }
 
-    /// Sets a file aside.
-    fn reject(&mut self, agent: &AgentName, name: &OsStr, reason: &str) {
-        let path = self.store.layout.inbox(agent).join(name);
+    /// Has a file set aside soon.
+    fn reject(&mut self, agent: &AgentName, name: &OsStr, judged: Option<Stamp>, why: Why, task: Option<TaskRef>) {
         self.seen.remove(&(Folder::Inbox(agent.clone()), name.to_owned()));
-        match self.store.reject(agent, &path, name, reason) {
-            Ok(Some(rejected)) => self.list(rejected),
-            Ok(None) => {}
-            Err(error) => {
-                Self::noted::<()>(Err(error));
-                self.leave(&path, reason.to_owned());
-            }
-        }
+        self.unfit.push_back(Doomed { agent: agent.clone(), name: name.to_owned(), judged, why, task });
     }
 
     /// Looks at one name in an inbox. `hint` is `Some(true)` where its writer has let go of it.
@@ -390,7 +460,7 @@ impl Notice {
         let shown = self.store.layout.shown(&path);
         let look = self.store.look(agent, name);
         if !matches!(look, Look::Left(_) | Look::Unread(..)) {
-            self.unlist(|path| path == shown);
+            self.unlist_one(&shown);
         }
         let (stamp, judged) = match look {
             Look::Nothing => {
@@ -400,7 +470,7 @@ impl Notice {
                 return;
             }
             Look::Left(reason) | Look::Unread(reason, _) => return self.leave(&path, reason),
-            Look::Unfit(reason) => return self.reject(agent, name, &reason),
+            Look::Unfit(reason) => return self.reject(agent, name, None, Why::from(reason.as_str()), None),
             Look::File(stamp, judged) => (stamp, judged),
         };
         let now = Instant::now();
@@ -424,7 +494,9 @@ impl Notice {
             Judged::Task(spec) => self.accept(agent, name, spec, hint.is_some()),
             Judged::MayGrow(_) if rest < REST => later(REST),
             Judged::Bad(_) if !whole && rest < SHORT_REST => later(SHORT_REST),
-            Judged::MayGrow(reason) | Judged::Bad(reason) => self.reject(agent, name, reason),
+            Judged::MayGrow(reason) | Judged::Bad(reason) => {
+                self.reject(agent, name, Some(stamp), Why::from(reason.as_str()), None);
+            }
         }
     }
 
@@ -440,20 +512,23 @@ impl Notice {
             }
             return;
         }
-        if let Some(reason) = Self::noted(self.store.objection(name, spec, &stamp))
-            .flatten()
-            .or_else(|| self.needs.cycle(spec, &self.store.settings.agents))
-        {
-            // Claimed between two looks: then it is no second file of the id, it is the one.
-            let path = self.store.layout.inbox(agent).join(name);
-            if Stamp::at(&path).ok().flatten() == Some(stamp) {
-                self.reject(agent, name, &reason);
+        let unfit = match Self::noted(self.store.objection(name, spec, &stamp)).flatten() {
+            Some(Objection::Unfit(why)) => Some(why),
+            Some(Objection::Newer { older, stamp, why }) => {
+                // Somebody may claim the older one first; so this one is judged again when that is settled.
+                seen.told = false;
+                self.due.insert((Instant::now() + READY, key.0, key.1));
+                return self.reject(agent, &older, Some(stamp), why, Some(spec.task.clone()));
             }
-        }
+            None => self.needs.cycle(spec, &self.store.settings.agents).map(|cycle| Why::from(cycle.as_str())),
+        };
         if let Some(before) = before.filter(|before| *before != spec.task) {
             self.task(&before);
         }
-        self.task(&spec.task);
+        match unfit {
+            Some(why) => self.reject(agent, name, Some(stamp), why, Some(spec.task.clone())),
+            None => self.task(&spec.task),
+        }
     }
 
     /// Lists results and looks at new names; `deep` at all.
@@ -485,7 +560,7 @@ impl Notice {
         let shown = self.store.layout.shown(&path);
         let Some(reading) = Self::noted(self.store.reading(agent, text)) else { return };
         let Some((reading, stamp)) = reading else {
-            self.unlist(|path| path == shown);
+            self.unlist_one(&shown);
             if let Some(task) = self.seen.remove(&key).and_then(|seen| seen.task) {
                 self.task(&task);
             }
@@ -502,8 +577,12 @@ impl Notice {
             Reading::Result(outcome) => {
                 let task = outcome.task.clone();
                 let known = seen.task.replace(task.clone()).is_some_and(|known| known == task);
-                if hinted || edited || !known {
-                    self.unlist(|path| path == shown);
+                let rested = now.duration_since(seen.since) >= REST;
+                if outcome.foreign && !rested {
+                    self.due.insert((seen.since + REST, key.0, key.1));
+                }
+                if hinted || edited || !known || outcome.foreign {
+                    self.unlist_one(&shown);
                     self.task(&task);
                 }
             }
@@ -524,11 +603,11 @@ impl Notice {
 
     /// Compares `rejected/` with the list.
     fn list_rejected(&mut self, agent: &AgentName) {
-        let Some(all) = Self::noted(self.store.set_aside(agent)) else { return };
+        let known = |path: &str| self.listed.contains_key(path);
+        let Some((there, fresh)) = Self::noted(self.store.set_aside(agent, known)) else { return };
         let prefix = format!("{}/", self.store.layout.shown(&self.store.layout.rejected(agent)));
-        let there: HashSet<&str> = all.iter().map(|rejected| rejected.path.as_str()).collect();
         self.unlist(|path| path.starts_with(&prefix) && !there.contains(path));
-        for rejected in all {
+        for rejected in fresh {
             self.list(rejected);
         }
     }
@@ -539,7 +618,14 @@ impl Notice {
         let Some(strays) = Self::noted(self.store.strays()) else { return };
         let prefix = format!("{}/", self.store.layout.shown(&root));
         let shown: HashSet<String> = strays.keys().map(|path| self.store.layout.shown(path)).collect();
-        self.unlist(|path| path.strip_prefix(&prefix).is_some_and(|rest| !rest.contains('/')) && !shown.contains(path));
+        let inboxes: HashSet<String> =
+            self.store.settings.agents.iter().map(|a| self.store.layout.shown(&self.store.layout.inbox(a))).collect();
+        self.unlist(|path| {
+            let here = path == "tasks"
+                || path.starts_with("dlq/")
+                || path.strip_prefix(&prefix).is_some_and(|rest| !rest.contains('/'));
+            here && !shown.contains(path) && !inboxes.contains(path)
+        });
         for (path, reason) in strays {
             self.leave(&path, reason);
         }
@@ -549,15 +635,15 @@ impl Notice {
     fn task(&mut self, task: &TaskRef) {
         let answer = self.store.record(task);
         if let Some((path, sentence)) = answer.as_ref().err().and_then(attempts::damage) {
+            self.damaged.insert(task.clone(), self.store.layout.shown(path));
             self.leave(path, sentence);
         }
         let Some(record) = Self::noted(answer) else {
             self.open.insert(task.clone());
             return;
         };
-        if !self.listed.is_empty() {
-            let folder = format!("{}/", self.store.layout.shown(&self.store.layout.attempts(task)));
-            self.unlist(|path| path.starts_with(&folder));
+        if let Some(path) = self.damaged.remove(task) {
+            self.unlist_one(&path);
         }
         let Some(record) = record else {
             self.open.remove(task);

@@ -4,12 +4,13 @@
 use std::{fs, path::Path};
 
 use super::{
-    attempts::{self, Exit},
-    disk::{self, failed},
+    attempts::{self, Attempts, Exit},
+    disk::{self, Opened, failed},
+    spec,
     store::Store,
 };
 use crate::{
-    model::{TaskId, TaskRef, Verdict},
+    model::{EndState, Ending, TaskId, TaskRef, Verdict},
     queue::QueueError,
 };
 
@@ -69,6 +70,12 @@ impl Store {
         let claimed = self.layout.claimed(task);
         let Some((spec, _)) = self.spec_at(&claimed, task)? else { return Ok(false) };
         let known = attempts::load(&self.layout, task)?;
+        if !known.current().is_some_and(|current| current.held)
+            && let Some(sentence) = self.damaged(&claimed, task)?
+        {
+            self.end_damaged(task, &claimed, &known, &sentence)?;
+            return Ok(true);
+        }
         let Some(current) = known.current() else {
             // Taken and not started, or a retry cut short: it waits again.
             self.give_back(task)?;
@@ -99,6 +106,36 @@ impl Store {
             }
             Verdict::Retry | Verdict::Park(_) => Ok(lost),
         }
+    }
+
+    /// What is wrong with a taken task's file, where it says nothing that could be run.
+    fn damaged(&self, claimed: &Path, task: &TaskRef) -> Result<Option<String>, QueueError> {
+        let Opened::Whole { bytes, .. } =
+            disk::open_regular(claimed, spec::LIMIT as u64).map_err(failed("read", claimed))?
+        else {
+            return Ok(None);
+        };
+        let wrong = spec::read(&bytes, &task.agent, task.id.as_str()).is_err();
+        Ok(wrong.then(|| format!("{}.json in .claimed is damaged ({} bytes).", task.id, bytes.len())))
+    }
+
+    /// Ends a task whose file says nothing any more, unless the copy beside its newest attempt still does.
+    fn end_damaged(&self, task: &TaskRef, claimed: &Path, known: &Attempts, why: &str) -> Result<(), QueueError> {
+        tracing::error!(%task, why, "set aside");
+        let name = claimed.file_name().unwrap_or_default().to_owned();
+        drop(self.reject(&task.agent, claimed, &name, why)?);
+        self.forget(claimed);
+        let copy = self.layout.attempt(&task.attempt(known.last())).join("task.json");
+        if let Opened::Whole { bytes, .. } =
+            disk::open_regular(&copy, spec::LIMIT as u64).map_err(failed("read", &copy))?
+            && spec::read(&bytes, &task.agent, task.id.as_str()).is_ok()
+        {
+            self.replace(task, claimed, &bytes)?;
+            return disk::sync_folder(&self.layout.within(&task.agent, ".claimed"));
+        }
+        let ending = Ending::Malformed { message: why.to_owned() };
+        let outcome = self.outcome_without_attempt(task, known, ending, EndState::Failed)?;
+        self.publish(&outcome).map(drop)
     }
 
     /// Removes what a dead process left half-written.

@@ -149,16 +149,20 @@ impl Store {
         }
         disk::sync_folder(&self.layout.within(&task.agent, ".claimed"))?;
         disk::sync_folder(&self.layout.inbox(&task.agent))?;
-        let again = match disk::open_regular(&to, spec::LIMIT as u64).map_err(failed("read", &to))? {
-            Opened::Whole { bytes: again, file, .. } => {
-                if again != bytes {
-                    synced = file.sync_all();
+        let mut read = || -> Result<Vec<u8>, QueueError> {
+            match disk::open_regular(&to, spec::LIMIT as u64).map_err(failed("read", &to))? {
+                Opened::Whole { bytes: again, file, .. } => {
+                    if again != bytes {
+                        synced = file.sync_all();
+                    }
+                    Ok(again)
                 }
-                again
+                Opened::Absent | Opened::TooLarge(_) | Opened::Folder | Opened::Special(_) => Ok(Vec::new()),
             }
-            Opened::Absent | Opened::TooLarge(_) | Opened::Folder | Opened::Special(_) => Vec::new(),
         };
-        if again != bytes && !holds(&again) {
+        // A writer that had it open still may write on.
+        let again = read()?;
+        if again != bytes && (!holds(&again) || read()? != again) {
             drop(self.reject(&task.agent, &to, name.as_ref(), "The file changed while it was being read.")?);
             return Ok(Taken::No(format!("the file of {task} changed while it was being read")));
         }
@@ -167,6 +171,8 @@ impl Store {
             tracing::warn!(path = %to.display(), %error, "could not be synced and is written anew");
             self.replace(task, &to, &again)?;
             disk::sync_folder(&self.layout.within(&task.agent, ".claimed"))?;
+        } else {
+            self.keep_own(task, &to, &again)?;
         }
         Ok(Taken::Yes)
     }
@@ -448,7 +454,7 @@ impl Store {
     }
 
     /// Writes our own copy of a task file over the taken one.
-    fn replace(&self, task: &TaskRef, path: &Path, bytes: &[u8]) -> Result<(), QueueError> {
+    pub(super) fn replace(&self, task: &TaskRef, path: &Path, bytes: &[u8]) -> Result<(), QueueError> {
         let temporary = self.layout.within(&task.agent, ".tmp").join(disk::temporary(task.id.as_str()));
         disk::write_synced(&temporary, bytes, false)?;
         disk::replace(&temporary, path)

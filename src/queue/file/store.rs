@@ -32,6 +32,8 @@ use crate::{
 pub(super) struct Store {
     pub(super) settings: Settings,
     pub(super) layout: Layout,
+    /// An older program left an archive here.
+    pub(super) has_archive: bool,
     /// Who is told of changes made here.
     pub(super) hub: Hub,
     specs: Cache<Arc<Judged>>,
@@ -100,6 +102,7 @@ impl Store {
             layout.make(agent)?;
         }
         Ok(Self {
+            has_archive: layout.stage.join("archive").is_dir(),
             settings,
             layout,
             hub: Hub::default(),
@@ -250,6 +253,7 @@ impl Store {
                 && !is_ignored(&name)
                 && self.is_task(task, text)?
             {
+                self.remember(task, text);
                 return Ok(Some(text.to_owned()));
             }
         }
@@ -355,7 +359,7 @@ impl Store {
                 return Ok(Some(((**outcome).clone(), stamp)));
             }
         }
-        Ok(None)
+        self.archived(task)
     }
 
     /// The same with its texts whole, for an agent that builds on it.
@@ -371,7 +375,7 @@ impl Store {
                 return Ok(Some(*outcome));
             }
         }
-        Ok(None)
+        Ok(self.archived(task)?.map(|(outcome, _)| outcome))
     }
 
     /// Forgets what was read of a file of ours that has moved on.

@@ -273,7 +273,7 @@ impl Store {
     pub(super) fn discard(&self, path: &str) -> Result<(), QueueError> {
         let (agent, name) = self.set_aside_at(path)?;
         let folder = self.layout.rejected(&agent);
-        let known = self.set_aside(&agent)?.into_iter().find(|rejected| rejected.path == path);
+        let known = self.set_aside(&agent, |other| other != path)?.1.into_iter().next();
         let known = known.ok_or_else(|| QueueError::NoFile(path.to_owned()))?;
         let note = FileNote { path: path.to_owned(), reason: known.reason, at: self.now() };
         let bytes = serde_json::to_vec(&note).map_err(|error| failed("write", &folder)(error.into()))?;

@@ -11,7 +11,7 @@ use ratatui::{
 use super::{Scene, agents, limits, log, orchestrator, rows, tasks};
 use crate::{
     model::MicroUsd,
-    room::Leaving,
+    room::{Leaving, why::span},
     tui::{
         Connection,
         action::{self, Action, VERBS, Verb},
@@ -130,6 +130,11 @@ fn hint(scene: &Scene<'_>, buffer: &mut Buffer, area: Rect, all: bool) {
             scene.span("  enter search · esc back", Role::Dim),
         ]);
         return rows(buffer, area, &[line]);
+    }
+    if let Connection::Silent { since, pid } = scene.app.link() {
+        let age = span(scene.now.duration_since(*since));
+        let text = format!(" {} control room {pid} not responding for {age}; what is shown is as old", glyph::FAILED);
+        return rows(buffer, area, &[Line::from(scene.span(text::pad(&text, width), Role::Badge))]);
     }
     if let Connection::Lost { since, why } = scene.app.link() {
         let why = if why.is_empty() { String::new() } else { format!(" ({why})") };

@@ -1,0 +1,1 @@
+{"task_id":"x","worker":"marie","status":"error","error_message":"no"}
