@@ -158,8 +158,14 @@ impl Stage {
 
     /// Starts a room and waits until it answers. Tells its process.
     pub(crate) async fn serve(&mut self) -> i32 {
-        let log = OpenOptions::new().create(true).append(true).open(self.root.path().join("room.log")).unwrap();
         let mut command = self.command(&["serve"]);
+        self.serve_with(&mut command).await
+    }
+
+    /// Starts a room by other means.
+    pub(crate) async fn serve_with(&mut self, command: &mut Command) -> i32 {
+        let log = OpenOptions::new().create(true).append(true).open(self.root.path().join("room.log")).unwrap();
+        command.env_clear().envs(&self.env).current_dir(&self.path).stdin(Stdio::null());
         command.stdout(log.try_clone().unwrap()).stderr(log);
         let mut room = command.spawn().unwrap();
         let pid = room.id();
@@ -291,8 +297,13 @@ impl Stage {
 
     /// The core's process; the room's own is its guardian's.
     pub(crate) fn core(&self) -> i32 {
-        let trace: Value = serde_json::from_slice(&fs::read(self.path.join(".podium/room.json")).unwrap()).unwrap();
-        i32::try_from(trace["core"].as_i64().unwrap()).unwrap()
+        self.last_core().unwrap()
+    }
+
+    /// The newest core that got as far as opening.
+    fn last_core(&self) -> Option<i32> {
+        let trace: Value = serde_json::from_slice(&fs::read(self.path.join(".podium/room.json")).ok()?).unwrap();
+        Some(i32::try_from(trace["core"].as_i64()?).unwrap())
     }
 
     /// Kills all of the newest room at once: its guardian, which would start its core again, and its core, which would
@@ -305,8 +316,8 @@ impl Stage {
         kill(core);
         room.kill().unwrap();
         room.wait().unwrap();
-        // The stage is free when both are gone, which a corpse with threads that still die is not.
-        while tree::process(core).is_some() {
+        // The stage is free when both are gone.
+        while is_alive(core) || is_corpse(core) {
             pause();
         }
     }
@@ -338,7 +349,9 @@ impl Stage {
         loop {
             ended.extend(self.reap());
             let left = self.processes();
-            if left.is_empty() && self.rooms.is_empty() {
+            // Only now is the stage free.
+            let free = !self.last_core().is_some_and(is_corpse);
+            if left.is_empty() && self.rooms.is_empty() && free {
                 return ended;
             }
             assert!(Instant::now() < end, "still there: {left:#?}");
@@ -426,6 +439,11 @@ pub(crate) fn kill(pid: i32) {
 #[expect(clippy::disallowed_methods, reason = "a drop and a crash cannot wait in any other way")]
 pub(crate) fn pause() {
     std::thread::sleep(Duration::from_millis(20));
+}
+
+/// A process whose first thread has ended; others may still have its files open.
+fn is_corpse(pid: i32) -> bool {
+    tree::process(pid).is_some_and(|p| p.zombie)
 }
 
 pub(crate) fn is_alive(pid: i32) -> bool {
