@@ -263,6 +263,31 @@ async fn a_killed_worker_takes_its_tree_with_it_and_the_task_is_done_by_the_next
 }
 
 #[tokio::test]
+async fn a_worker_that_somebody_started_by_hand_is_missed_when_it_is_killed() {
+    let stage = Stage::open().await;
+    let (mut by_hand, former) = loop {
+        let former = stage.worker("marie").await;
+        kill(former);
+        eventually("it to be gone", || (!is_alive(former)).then_some(())).await;
+        // Mostly it is quicker than the room, which waits before it starts another, longer each time.
+        let mut by_hand = stage.command(&["worker", "marie"]).spawn().unwrap();
+        let serves = stage.worker_but("marie", former).await;
+        if u32::try_from(serves).unwrap() == by_hand.id() {
+            break (by_hand, former);
+        }
+        by_hand.wait().unwrap();
+    };
+    stage.submit("marie/held", &["--wait-for", stage.gate().to_str().unwrap(), "--print", "done"], &[]);
+    stage.child("marie/held").await;
+    by_hand.kill().unwrap();
+    by_hand.wait().unwrap();
+    stage.open_gate();
+    assert_ended(&stage.result("marie/held").await, "done", 2);
+    assert_ne!(stage.worker("marie").await, former);
+    stage.close().await;
+}
+
+#[tokio::test]
 async fn a_worker_without_a_room_ends_its_child_and_itself_and_the_next_room_goes_on() {
     let mut stage = Stage::scripted(&format!("[room]\norphan_grace = \"1s\"\n{COMMANDS}"));
     stage.serve().await;

@@ -5,7 +5,7 @@
 //! `select!`. Its one surprise: the stage's lock is standard input, which the guardian holds too.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     fs,
     net::SocketAddr,
     os::unix::fs::MetadataExt as _,
@@ -211,6 +211,7 @@ pub async fn serve(settings: Settings, guardian: Guardian, clock: Clock) -> anyh
         world,
         screens: HashMap::new(),
         workers: HashMap::new(),
+        watched: BTreeSet::new(),
         slots: HashMap::new(),
         askers: HashMap::new(),
         orders: 0,
@@ -454,6 +455,8 @@ struct Room {
     world: Arc<World>,
     screens: HashMap<ConnectionId, Outlet>,
     workers: HashMap<ConnectionId, (SlotId, u32)>,
+    /// Worker processes whose end will be told.
+    watched: BTreeSet<u32>,
     slots: HashMap<SlotId, Outlet>,
     /// Who asked for what.
     askers: HashMap<OrderId, (ConnectionId, u64)>,
@@ -525,6 +528,7 @@ impl Room {
                 self.world.workers.known(i32::try_from(hello.pid).ok());
                 self.workers.insert(id, (slot.clone(), hello.pid));
                 self.slots.insert(slot.clone(), outlet);
+                self.watch_worker(slot.clone(), hello.pid);
                 self.apply(Event::Worker(WorkerEvent::Connected { slot, pid: hello.pid, running: hello.running }));
             }
             Said::Reported(id, report) => {
@@ -682,8 +686,12 @@ impl Room {
             }
         };
         if let Some(event) = event {
-            if let Event::Worker(WorkerEvent::Exited { slot, .. }) = &event {
-                self.world.gateway.revoke(&Identity::Worker(slot.clone()));
+            if let Event::Worker(WorkerEvent::Exited { slot, pid, .. }) = &event {
+                self.watched.remove(pid);
+                // One that found its slot taken must not shut the gateway for the one that has it.
+                if self.pid_in(slot).is_none_or(|serves| serves == *pid) {
+                    self.world.gateway.revoke(&Identity::Worker(slot.clone()));
+                }
             }
             self.apply(event);
         }
@@ -705,6 +713,7 @@ impl Room {
             Ok(mut child) => {
                 let pid = child.id().unwrap_or_default();
                 tracing::info!(%slot, pid, "a worker was started");
+                self.watched.insert(pid);
                 self.apply(Event::Worker(WorkerEvent::Spawned { slot: slot.clone(), epoch, pid }));
                 let failure = Event::Worker(WorkerEvent::Exited { slot: slot.clone(), pid, how: "unseen".to_owned() });
                 let world = Arc::clone(&self.world);
@@ -724,8 +733,12 @@ impl Room {
         }
     }
 
-    /// Sees the end of a worker that a former room started.
+    /// Sees the end of a worker that this core has not started: a former core did, or a person.
     fn watch_worker(&mut self, slot: SlotId, pid: u32) {
+        // 0: it lives where this process cannot see it.
+        if pid == 0 || !self.watched.insert(pid) {
+            return;
+        }
         let event = Event::Worker(WorkerEvent::Exited { slot: slot.clone(), pid, how: "ended".to_owned() });
         let world = Arc::clone(&self.world);
         self.start(Some(event), async move {

@@ -236,13 +236,18 @@ impl Stage {
 
     /// The worker process of an agent.
     pub(crate) async fn worker(&self, agent: &str) -> i32 {
+        self.worker_but(agent, 0).await
+    }
+
+    /// The worker process of an agent, once it is another than this one.
+    pub(crate) async fn worker_but(&self, agent: &str, former: i32) -> i32 {
         let agent = agent.parse().unwrap();
         self.until("a worker", |state| {
             let slot = state.agents.get(&agent)?.slots.first()?;
             if !matches!(slot.process, podium::room::Process::Up { .. }) {
                 return None;
             }
-            i32::try_from(slot.pid()?).ok()
+            i32::try_from(slot.pid()?).ok().filter(|pid| *pid != former)
         })
         .await
     }

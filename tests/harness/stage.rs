@@ -226,7 +226,8 @@ impl Stage {
         status.filter(|s| !s.success()).map_or(Ok(()), |s| Err(format!("the room left with {s}")))
     }
 
-    /// Every process that belongs to this stage: by its words, its environment or its folder.
+    /// Every process that belongs to this stage: by its folder or its environment. What it was called with does not
+    /// count: somebody may just be looking at the stage.
     pub(crate) fn processes(&self) -> Vec<Process> {
         let mark = self.root.path().file_name().unwrap().as_bytes();
         let own = rustix::process::getpid().as_raw_nonzero().get();
@@ -236,10 +237,7 @@ impl Stage {
             let place = PathBuf::from(format!("/proc/{}", process.pid));
             let words = fs::read(place.join("cmdline")).unwrap_or_default();
             let folder = fs::read_link(place.join("cwd")).unwrap_or_default();
-            if holds(&words)
-                || holds(folder.as_os_str().as_bytes())
-                || holds(&fs::read(place.join("environ")).unwrap_or_default())
-            {
+            if holds(folder.as_os_str().as_bytes()) || holds(&fs::read(place.join("environ")).unwrap_or_default()) {
                 let words = String::from_utf8_lossy(&words).trim_end_matches('\0').replace('\0', " ");
                 let role = match words.strip_prefix(PODIUM).and_then(|rest| rest.split_ascii_whitespace().next()) {
                     Some("serve") if words.contains(" --core ") => Role::Core,

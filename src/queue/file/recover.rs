@@ -3,6 +3,12 @@
 
 use std::{fs, path::Path};
 
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    io::Errno,
+    process::{Pid, PidfdFlags, pidfd_open, test_kill_process},
+};
+
 use super::{
     attempts::{self, Attempts, Exit},
     disk::{self, Opened, failed},
@@ -156,8 +162,12 @@ impl Store {
     }
 }
 
-/// Whether a process of this number exists.
+/// Whether a process of this number runs. One that was killed and that nobody has reaped yet does not.
 fn lives(pid: u32) -> bool {
-    let Some(pid) = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw) else { return false };
-    !matches!(rustix::process::test_kill_process(pid), Err(rustix::io::Errno::SRCH))
+    let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) else { return false };
+    match pidfd_open(pid, PidfdFlags::empty()) {
+        Ok(held) => !matches!(poll(&mut [PollFd::new(&held, PollFlags::IN)], Some(&Timespec::default())), Ok(1..)),
+        Err(Errno::SRCH) => false,
+        Err(_) => test_kill_process(pid) != Err(Errno::SRCH),
+    }
 }
