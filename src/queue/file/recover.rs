@@ -5,7 +5,7 @@ use std::{fs, path::Path};
 
 use super::{
     attempts::{self, Exit},
-    disk::{self, failed},
+    disk::{self, Stamp, failed},
     store::Store,
 };
 use crate::{
@@ -66,6 +66,7 @@ impl Store {
             return Ok(true);
         }
         let claimed = self.layout.claimed(task);
+        self.one_name(task, &claimed)?;
         let Some((spec, _)) = self.spec_at(&claimed, task)? else { return Ok(false) };
         let known = attempts::load(&self.layout, task)?;
         let Some(current) = known.current() else {
@@ -98,6 +99,19 @@ impl Store {
             }
             Verdict::Retry | Verdict::Park(_) => Ok(lost),
         }
+    }
+
+    /// Takes the inbox's name from a taken file that has both: a rename that the power cut in half.
+    fn one_name(&self, task: &TaskRef, claimed: &Path) -> Result<(), QueueError> {
+        let waiting = self.layout.waiting(task);
+        let stamp = |path: &Path| Stamp::at(path).map_err(failed("look at", path));
+        if let (Some(taken), Some(left)) = (stamp(claimed)?, stamp(&waiting)?)
+            && taken.inode == left.inode
+        {
+            tracing::warn!(%task, "its file had two names");
+            disk::absent_as_none(fs::remove_file(&waiting)).map_err(failed("remove", &waiting))?;
+        }
+        Ok(())
     }
 
     /// Removes what a dead process left half-written.
