@@ -8,6 +8,7 @@ use std::{
     ffi::{OsStr, OsString},
     fmt,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use secrecy::{ExposeSecret as _, SecretString};
@@ -147,6 +148,8 @@ pub trait Reader: Send + fmt::Debug {
     fn settled(&self) -> bool;
     /// Why waiting is pointless, where it is.
     fn hopeless(&self) -> Option<Ending>;
+    /// How long the engine said, with its last word, that it would be silent.
+    fn announced(&self) -> Duration;
     /// What is going on now.
     fn progress(&self) -> Progress;
     /// What it came to, once the output has ended; `stderr` is its end.

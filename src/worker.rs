@@ -21,6 +21,7 @@ use crate::{
 mod artifacts;
 mod attempt;
 mod policy;
+mod stall;
 mod tail;
 
 pub use policy::Retries;
@@ -40,6 +41,13 @@ pub enum Order {
     Cancel {
         /// Which.
         attempt: AttemptRef,
+    },
+    /// This attempt may be silent for so much longer.
+    Extend {
+        /// Which.
+        attempt: AttemptRef,
+        /// How much longer.
+        by: Duration,
     },
     /// Finish what runs, then go.
     Drain,
@@ -91,7 +99,7 @@ pub struct Settings {
     pub grace: Grace,
     /// How long a child may stay after its result.
     pub settle: Duration,
-    /// How long a child may be silent; `None` = for as long as its deadline allows.
+    /// How long a child may give no sign of life, where its task does not say; `None` = until its deadline.
     pub stall: Option<Duration>,
     /// The most turns, for engines that count them.
     pub max_turns: Option<u32>,
@@ -125,7 +133,7 @@ impl Settings {
             orphan_grace: Duration::from_mins(1),
             grace: Grace::default(),
             settle: Duration::from_secs(10),
-            stall: None,
+            stall: Some(Duration::from_mins(10)),
             max_turns: None,
             max_budget_usd: None,
             sole: true,
@@ -234,7 +242,7 @@ impl<Q: Queue> Worker<Q> {
                     }
                 }
                 // It has ended meanwhile; its own report says how.
-                Order::Cancel { .. } => {}
+                Order::Cancel { .. } | Order::Extend { .. } => {}
                 Order::Drain => self.draining = true,
                 Order::Stop => return Farewell::Stopped,
                 Order::Room(there) => self.room(there),

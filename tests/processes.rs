@@ -17,8 +17,8 @@ use jiff::Timestamp;
 use podium::{
     engines::tree::{self, Grace},
     model::{
-        AgentSettings, AttemptRef, Changes, Clock, EndState, Ending, EngineKind, Outcome, OutputKind, Permissions,
-        Report, SlotId, Spend, TaskRecord, TaskRef, TaskSpec,
+        AgentSettings, AttemptRef, Changes, Clock, EndState, Ending, EngineKind, Item, Outcome, OutputKind,
+        Permissions, Removed, Report, Request, SlotId, Spend, TaskRecord, TaskRef, TaskSpec,
     },
     queue::{Change, Claim, Claimed, Finished, Lease, Queue, QueueError, Spawned, Submitted},
     worker::{self, Farewell, Order, Settings, WorkerError},
@@ -92,12 +92,13 @@ impl Queue for Shelf {
         entry.attempts += 1;
         let lease = Held { attempt: task.attempt(entry.attempts), stage: self.stage.clone() };
         let (counted, previous, n, spec) = (entry.counted, entry.previous.clone(), entry.attempts, spec.clone());
+        let resume = spec.resume.clone().filter(|_| n == 1);
         drop(tasks);
         fs::create_dir_all(lease.folder()).unwrap();
         fs::create_dir_all(self.stage.join("logs")).unwrap();
         fs::write(lease.folder().join("out.log"), "").unwrap();
         fs::hard_link(lease.folder().join("out.log"), self.stage.join(lease.log())).unwrap();
-        Ok(Claimed::Won(Box::new(Claim { spec, n, counted, prerequisites: Vec::new(), previous, lease })))
+        Ok(Claimed::Won(Box::new(Claim { spec, n, counted, prerequisites: Vec::new(), previous, resume, lease })))
     }
     async fn spawned(&self, lease: &Held, spawned: &Spawned) -> Result<(), QueueError> {
         self.entry(&lease.attempt.task, |e| e.spawned.push(spawned.clone()));
@@ -120,8 +121,32 @@ impl Queue for Shelf {
     async fn retry(&self, _: &TaskRef, _: Changes) -> Result<(), QueueError> {
         unimplemented!("not the worker's business")
     }
+    async fn remove(&self, _: &TaskRef) -> Result<(), QueueError> {
+        unimplemented!("not the worker's business")
+    }
+    async fn discard(&self, _: &str) -> Result<(), QueueError> {
+        unimplemented!("not the worker's business")
+    }
+    async fn restore(&self, _: &Item) -> Result<(), QueueError> {
+        unimplemented!("not the worker's business")
+    }
+    async fn removed(&self) -> Result<Vec<Removed>, QueueError> {
+        unimplemented!("not the worker's business")
+    }
+    async fn purge(&self, _: Duration) -> Result<usize, QueueError> {
+        unimplemented!("not the worker's business")
+    }
+    async fn request(&self, _: &TaskRef, _: Request) -> Result<(), QueueError> {
+        unimplemented!("not the worker's business")
+    }
+    async fn answered(&self, _: &TaskRef, _: Request) -> Result<(), QueueError> {
+        unimplemented!("not the worker's business")
+    }
     async fn get(&self, task: &TaskRef) -> Result<TaskRecord, QueueError> {
         Err(QueueError::Unknown(task.clone()))
+    }
+    async fn spec(&self, _: &TaskRef) -> Result<TaskSpec, QueueError> {
+        unimplemented!("not the worker's business")
     }
     async fn result(&self, _: &TaskRef) -> Result<Option<Outcome>, QueueError> {
         unimplemented!("not the worker's business")
@@ -177,8 +202,7 @@ async fn scene_of(command: Vec<String>, change: impl FnOnce(&mut Settings, &mut 
         permissions: Permissions::Standard,
     };
     let slot = SlotId { agent: agent.name.clone(), index: 0 };
-    #[expect(clippy::disallowed_methods, reason = "the test is the runtime here")]
-    let clock = Clock::new(Timestamp::now);
+    let clock = Clock::new(now);
     // Tests run side by side, and a cookie reaches over all of the machine.
     let stage_id = stage.path().display().to_string();
     let mut settings = Settings::new(slot, agent, stage.path().to_owned(), stage_id, PODIUM.into(), clock);
@@ -229,6 +253,11 @@ impl Scene {
         self.until(|r| matches!(r, Report::Active { activity, .. } if activity.doing == what).then_some(())).await;
     }
 
+    /// When it will be ended for its silence, once that is told.
+    async fn countdown(&mut self) -> Timestamp {
+        self.until(|r| if let Report::Active { activity, .. } = r { activity.stalls_at } else { None }).await
+    }
+
     async fn ended(&mut self) -> Outcome {
         self.until(|r| if let Report::Ended { outcome } = r { Some(*outcome) } else { None }).await
     }
@@ -245,6 +274,11 @@ impl Scene {
     fn path(&self) -> &Path {
         self.stage.path()
     }
+}
+
+#[expect(clippy::disallowed_methods, reason = "the test is the runtime here")]
+fn now() -> Timestamp {
+    Timestamp::now()
 }
 
 /// Numbers of everything that runs below this process.
@@ -402,10 +436,59 @@ async fn a_child_that_stays_after_its_result_is_ended_and_its_result_counts() {
 }
 
 #[tokio::test]
-async fn silence_is_a_stall() {
-    let steps = ["--print", "ready", "--sleep", "3600"];
-    let mut scene = scene(&steps, |s, _| s.stall = Some(Duration::from_secs(1))).await;
-    assert_eq!(scene.failed().await, Ending::Stalled { seconds: 1 });
+async fn silence_is_a_stall_after_a_countdown() {
+    let steps = ["--ignore-term", "--fork-setsid", "--print", "ready", "--sleep", "3600"];
+    let mut scene = scene(&steps, |_, spec| spec.stall = Some(Duration::from_secs(2))).await;
+    let stalls_at = scene.countdown().await;
+    assert_eq!(scene.failed().await, Ending::Stalled { seconds: 2 });
+    assert!(now() >= stalls_at, "not before its time");
+    assert_eq!(below(), Vec::<i32>::new());
+}
+
+#[tokio::test]
+async fn an_operator_s_extension_puts_the_end_off() {
+    let mut scene = scene(&["--sleep", "3600"], |s, spec| {
+        s.stall = Some(Duration::from_secs(3));
+        spec.timeout = Some(Duration::from_hours(1));
+    })
+    .await;
+    let first = scene.countdown().await;
+    scene.order(Order::Extend { attempt: task().attempt(9), by: Duration::from_hours(9) }).await;
+    scene.order(Order::Extend { attempt: task().attempt(1), by: Duration::from_mins(1) }).await;
+    let stalls_at = |r| match r {
+        Report::Active { activity, .. } => activity.stalls_at.filter(|at| *at != first),
+        _ => None,
+    };
+    let second = scene.until(stalls_at).await;
+    let put_off = second.duration_since(first).as_secs();
+    assert!((58..=62).contains(&put_off), "put off by {put_off} s");
+    scene.order(Order::Cancel { attempt: task().attempt(1) }).await;
+    assert_eq!(scene.ended().await.state, EndState::Cancelled);
+}
+
+#[tokio::test]
+async fn work_without_a_word_is_no_stall() {
+    // Three seconds of nothing but CPU time, then of nothing but children that come and go, then of words on standard
+    // error alone.
+    let script = "timeout 3 sh -c 'while :; do :; done'; for i in 1 2 3 4 5 6; do sleep 0.5; done; \
+        for i in 1 2 3 4 5 6; do echo more >&2; sleep 0.5; done; echo good";
+    let argv = ["/bin/sh", "-c", script].map(str::to_owned).to_vec();
+    let mut scene = scene_of(argv, |s, _| s.stall = Some(Duration::from_millis(2_500))).await;
+    let outcome = scene.ended().await;
+    assert_eq!((outcome.state, outcome.summary.as_str()), (EndState::Done, "good"), "{outcome:?}");
+}
+
+#[tokio::test]
+async fn an_announced_wait_is_no_stall() {
+    let retry = r#"{"type":"system","subtype":"api_retry","attempt":1,"max_retries":4,"retry_delay_ms":4000,"error_status":429}"#;
+    let steps = ["--init", "--print", retry, "--sleep", "4", "--stream-json", "good"];
+    let mut scene = scene(&steps, |s, _| {
+        s.agent.output = OutputKind::StreamJson;
+        s.stall = Some(Duration::from_secs(2));
+    })
+    .await;
+    let outcome = scene.ended().await;
+    assert_eq!((outcome.state, outcome.summary.as_str()), (EndState::Done, "good"), "{outcome:?}");
 }
 
 #[tokio::test]

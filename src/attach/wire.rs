@@ -1,6 +1,6 @@
 //! The messages, one JSON object per line.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
@@ -79,6 +79,13 @@ pub enum WorkerTell {
     Assign(TaskRef),
     /// End this attempt; number 0 means whatever runs of this task.
     Cancel(AttemptRef),
+    /// Let this attempt be silent for so much longer; number 0 means whatever runs of this task.
+    Extend {
+        /// Which.
+        attempt: AttemptRef,
+        /// How much longer.
+        by: Duration,
+    },
     /// Leave after the attempt, or now.
     Leave {
         /// After the attempt.

@@ -3,7 +3,10 @@
 //! Owns the order in which the signs are believed. Must not know processes. Its one surprise: only the *last* result
 //! counts, and its `is_error` flag, never its subtype; the exit code is a cross-check.
 
-use std::collections::{BTreeMap, HashSet};
+use std::{
+    collections::{BTreeMap, HashSet},
+    time::Duration,
+};
 
 use jiff::Timestamp;
 
@@ -12,6 +15,9 @@ use super::{
     wire::{Answer, Block, Event, Init, RateLimit, Said, tool_line},
 };
 use crate::model::{Ending, MicroUsd, Spend, Usage, text};
+
+/// The longest silence that an engine is believed to announce.
+const LONGEST_WAIT: Duration = Duration::from_hours(24);
 
 /// How the engine's process ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -86,6 +92,8 @@ pub struct Listener {
     last_error: Option<String>,
     limit: Option<RateLimit>,
     retry_status: Option<u16>,
+    /// The wait that the last line announced.
+    announced: Duration,
     settled: bool,
     events: u64,
     unreadable: Option<String>,
@@ -108,6 +116,7 @@ impl Listener {
 
     /// Takes one line.
     pub fn hear(&mut self, line: &Line) {
+        self.announced = Duration::ZERO;
         match &line.content {
             Content::Event(event) => {
                 self.events += 1;
@@ -159,6 +168,7 @@ impl Listener {
             }
             Event::Retry(retry) => {
                 self.retry_status = retry.status;
+                self.announced = Duration::from_millis(retry.delay_ms).min(LONGEST_WAIT);
                 self.doing = retry.line();
             }
             Event::RateLimit(limit) => self.limit = Some(limit.clone()),
@@ -237,6 +247,11 @@ impl Listener {
             subagents: self.agents.values().take(20).cloned().collect(),
             spend: self.spend(),
         }
+    }
+
+    /// How long it will be silent by its own word: it waits before it asks the model again.
+    pub fn announced(&self) -> Duration {
+        self.announced
     }
 
     /// Why waiting is pointless, where it is: the engine would ask for minutes with a key that is refused.

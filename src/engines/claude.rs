@@ -155,6 +155,10 @@ impl Reader for Stream {
         self.listener.hopeless()
     }
 
+    fn announced(&self) -> Duration {
+        self.listener.announced()
+    }
+
     fn progress(&self) -> Progress {
         self.listener.progress()
     }

@@ -3,7 +3,7 @@
 //! Owns how it is started and how plain text becomes an answer. Its one surprise: with text output the whole output is
 //! the answer; of a very long one the beginning and the end are kept.
 
-use std::{collections::VecDeque, ffi::OsString};
+use std::{collections::VecDeque, ffi::OsString, time::Duration};
 
 use super::{Engine, Exit, Finding, Job, Launch, Progress, Reader, claude::Stream, prepare_home};
 use crate::{
@@ -100,6 +100,10 @@ impl Reader for Text {
 
     fn hopeless(&self) -> Option<Ending> {
         None
+    }
+
+    fn announced(&self) -> Duration {
+        Duration::ZERO
     }
 
     fn progress(&self) -> Progress {

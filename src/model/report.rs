@@ -20,6 +20,9 @@ pub struct Activity {
     pub cpu_percent: f32,
     /// Bytes in the attempt's log.
     pub log_bytes: u64,
+    /// When it will be ended for its silence unless it stirs; told once half of the time allowed has passed.
+    #[serde(default)]
+    pub stalls_at: Option<Timestamp>,
 }
 
 /// A worker's word to its room.

@@ -171,6 +171,7 @@ impl Link {
                 Order::Assign { task }
             }
             WorkerTell::Cancel(attempt) => Order::Cancel { attempt },
+            WorkerTell::Extend { attempt, by } => Order::Extend { attempt, by },
             WorkerTell::Leave { drain: true } => Order::Drain,
             WorkerTell::Leave { drain: false } => Order::Stop,
             WorkerTell::Bye(why) => {

@@ -23,12 +23,13 @@ use tokio::{
 use super::{
     Farewell, Order, Settings, Word, Worker,
     artifacts::{self, Moment},
+    stall::Silence,
     tail::{AT_ONCE, Tail, end_of},
 };
 use crate::{
     engines::{
         self, Exit, Finding, Job, Launch, Reader, Session, exec,
-        tree::{self, Grace, Tree},
+        tree::{self, Grace, Load, Tree},
     },
     ledger::Prices,
     model::{
@@ -167,9 +168,14 @@ async fn start<Q: Queue>(
             tail,
             reader: engine.reader(),
             err,
+            errors: 0,
             since,
             feeding,
             activity: Activity::default(),
+            silence: Silence::new(spec.stall.or(settings.stall), Instant::now()),
+            load: Load::default(),
+            log_bytes: offset,
+            look: Instant::now(),
         },
         Err(error) => {
             let _status = tree.end_leader(&mut child, Grace::short()).await;
@@ -220,9 +226,16 @@ struct Running {
     tail: Tail,
     reader: Box<dyn Reader>,
     err: PathBuf,
+    /// Bytes in `err`.
+    errors: u64,
     since: Moment,
     feeding: JoinSet<()>,
     activity: Activity,
+    silence: Silence,
+    /// What was last seen of the tree and the log's size, and when both are looked at again.
+    load: Load,
+    log_bytes: u64,
+    look: Instant,
 }
 
 impl Running {
@@ -230,8 +243,7 @@ impl Running {
     async fn watch<Q: Queue>(&mut self, worker: &mut Worker<Q>, spec: &TaskSpec) -> Cause {
         let deadline = Instant::now() + allowed(&worker.settings, spec);
         let mut poll = POLL.0;
-        let mut pace = Pace::new();
-        let mut heard = Instant::now();
+        let mut told = Instant::now();
         let mut settled_since: Option<Instant> = None;
         loop {
             let word = tokio::select! {
@@ -256,7 +268,7 @@ impl Running {
             let now = Instant::now();
             if read > 0 {
                 poll = if read >= AT_ONCE { Duration::ZERO } else { POLL.0 };
-                heard = now;
+                self.silence.heard(now, self.reader.announced());
                 if let Some(ending) = self.reader.hopeless() {
                     return Cause::Hopeless(ending);
                 }
@@ -271,28 +283,55 @@ impl Running {
             } else {
                 settled_since = None;
             }
-            if let Some(stall) = worker.settings.stall
-                && now.duration_since(heard) >= stall
-            {
-                return Cause::Stalled(stall);
+            if now >= self.look {
+                self.look = now + LOAD_PACE;
+                self.look_around(now);
             }
-            self.report(worker, &mut pace, now);
+            if self.is_stalled(now) {
+                return Cause::Stalled(self.silence.allowed());
+            }
+            if now >= told + REPORT_PACE && self.report(worker, now, deadline) {
+                told = now;
+            }
         }
     }
 
-    fn obey<Q: Queue>(&self, worker: &mut Worker<Q>, order: Order) -> Option<Cause> {
+    /// Looks at the processes and the other log.
+    fn look_around(&mut self, now: Instant) {
+        self.load = self.tree.load();
+        self.silence.saw(&self.load, now);
+        self.log_bytes = self.tail.offset();
+        let errors = fs::metadata(&self.err).map_or(self.errors, |m| m.len());
+        if errors != self.errors {
+            self.errors = errors;
+            self.silence.heard(now, Duration::ZERO);
+        }
+    }
+
+    /// Whether it has been silent for too long; judged by what is there now, however late this is asked.
+    fn is_stalled(&mut self, now: Instant) -> bool {
+        let over = |silence: &Silence| silence.ends().is_some_and(|end| now >= end);
+        if over(&self.silence) {
+            self.look_around(now);
+        }
+        over(&self.silence)
+    }
+
+    /// Whether an order speaks of this attempt. 0: it was given before anybody knew the attempt's number.
+    fn is_meant(&self, attempt: &AttemptRef) -> bool {
+        attempt.task == self.attempt.task && [0, self.attempt.n].contains(&attempt.n)
+    }
+
+    fn obey<Q: Queue>(&mut self, worker: &mut Worker<Q>, order: Order) -> Option<Cause> {
         match order {
             Order::Assign { task } => {
                 let reason = format!("this worker is busy with {}", self.attempt);
                 worker.post.send(Report::NotStarted { task, reason });
             }
-            // 0: the order was given before anybody knew the attempt's number.
-            Order::Cancel { attempt }
-                if attempt.task == self.attempt.task && [0, self.attempt.n].contains(&attempt.n) =>
-            {
-                return Some(Cause::Cancelled);
-            }
-            Order::Cancel { .. } => {}
+            Order::Cancel { attempt } if self.is_meant(&attempt) => return Some(Cause::Cancelled),
+            Order::Extend { attempt, by } if self.is_meant(&attempt) => self.silence.extend(by),
+            // Meant for an attempt that has ended.
+            Order::Cancel { .. } | Order::Extend { .. } => {}
             Order::Drain => worker.draining = true,
             Order::Stop => return Some(Cause::Stopped),
             Order::Room(there) => worker.room(there),
@@ -301,26 +340,27 @@ impl Running {
         None
     }
 
-    fn report<Q: Queue>(&mut self, worker: &mut Worker<Q>, pace: &mut Pace, now: Instant) {
-        let mut next = self.activity.clone();
-        if now >= pace.load {
-            pace.load = now + LOAD_PACE;
-            let load = self.tree.load();
-            next.rss_bytes = load.rss_bytes;
-            next.cpu_percent = load.cpu_percent;
-            next.log_bytes = self.tail.offset();
+    /// Tells the room what a person would see change; false when that is nothing.
+    fn report<Q: Queue>(&mut self, worker: &mut Worker<Q>, now: Instant, deadline: Instant) -> bool {
+        let progress = self.reader.progress();
+        // What ends at its deadline before is not ended for its silence.
+        let stalls = self.silence.ends().is_some_and(|end| end < deadline);
+        let countdown = self.silence.countdown(now, worker.settings.clock.now());
+        let next = Activity {
+            doing: progress.doing,
+            subagents: progress.subagents,
+            spend: progress.spend,
+            rss_bytes: self.load.rss_bytes,
+            cpu_percent: self.load.cpu_percent,
+            log_bytes: self.log_bytes,
+            stalls_at: countdown.filter(|_| stalls),
+        };
+        let worth = worth_telling(&self.activity, &next);
+        if worth {
+            self.activity = next.clone();
+            worker.post.send(Report::Active { attempt: self.attempt.clone(), activity: next });
         }
-        if now >= pace.report {
-            let progress = self.reader.progress();
-            next.doing = progress.doing;
-            next.subagents = progress.subagents;
-            next.spend = progress.spend;
-        }
-        if worth_telling(&self.activity, &next) && now >= pace.report {
-            pace.report = now + REPORT_PACE;
-            self.activity = next;
-            worker.post.send(Report::Active { attempt: self.attempt.clone(), activity: self.activity.clone() });
-        }
+        worth
     }
 
     /// Ends what still runs, sees it gone, reads the rest, and judges.
@@ -382,19 +422,6 @@ impl Running {
     }
 }
 
-/// When the next look is due.
-struct Pace {
-    report: Instant,
-    load: Instant,
-}
-
-impl Pace {
-    fn new() -> Self {
-        let now = Instant::now();
-        Self { report: now, load: now }
-    }
-}
-
 /// Whether a person would see the difference.
 fn worth_telling(told: &Activity, now: &Activity) -> bool {
     let more = |a: u64, b: u64| a.abs_diff(b) > a / 20;
@@ -402,6 +429,7 @@ fn worth_telling(told: &Activity, now: &Activity) -> bool {
         || told.subagents != now.subagents
         || told.spend != now.spend
         || told.log_bytes != now.log_bytes
+        || told.stalls_at != now.stalls_at
         || more(told.rss_bytes, now.rss_bytes)
         || (told.cpu_percent - now.cpu_percent).abs() > 5.0
 }
