@@ -11,7 +11,7 @@ use rustix::{
 
 use super::{
     attempts::{self, Attempts, Exit},
-    disk::{self, Opened, failed},
+    disk::{self, Opened, Stamp, failed},
     spec,
     store::Store,
 };
@@ -74,6 +74,7 @@ impl Store {
             return Ok(true);
         }
         let claimed = self.layout.claimed(task);
+        self.one_name(task, &claimed)?;
         let Some((spec, _)) = self.spec_at(&claimed, task)? else { return Ok(false) };
         let known = attempts::load(&self.layout, task)?;
         if !known.current().is_some_and(|current| current.held)
@@ -142,6 +143,19 @@ impl Store {
         let ending = Ending::Malformed { message: why.to_owned() };
         let outcome = self.outcome_without_attempt(task, known, ending, EndState::Failed)?;
         self.publish(&outcome).map(drop)
+    }
+
+    /// Takes the inbox's name from a taken file that has both: a rename that the power cut in half.
+    fn one_name(&self, task: &TaskRef, claimed: &Path) -> Result<(), QueueError> {
+        let waiting = self.layout.waiting(task);
+        let stamp = |path: &Path| Stamp::at(path).map_err(failed("look at", path));
+        if let (Some(taken), Some(left)) = (stamp(claimed)?, stamp(&waiting)?)
+            && taken.inode == left.inode
+        {
+            tracing::warn!(%task, "its file had two names");
+            disk::absent_as_none(fs::remove_file(&waiting)).map_err(failed("remove", &waiting))?;
+        }
+        Ok(())
     }
 
     /// Removes what a dead process left half-written.

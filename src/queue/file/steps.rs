@@ -483,7 +483,9 @@ impl Store {
     pub(super) fn give_back(&self, task: &TaskRef) -> Result<(), QueueError> {
         let from = self.layout.claimed(task);
         disk::rename_new(&from, &self.layout.waiting(task)).map_err(failed("move", &from))?;
-        disk::sync_folder(&self.layout.inbox(&task.agent))
+        disk::sync_folder(&self.layout.inbox(&task.agent))?;
+        // Without this a file system may keep the old name beside the new one when the power goes (btrfs does).
+        disk::sync_folder(&self.layout.within(&task.agent, ".claimed"))
     }
 }
 
