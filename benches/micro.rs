@@ -93,6 +93,7 @@ impl Story {
             rehearsal: false,
             version: "0.1.0".into(),
             pid: 1,
+            core: 2,
             agents: AGENTS.map(agent).into(),
             orchestrator: Orchestrator { model: "opus".into(), trouble: None },
             max_running: 6,

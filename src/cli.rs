@@ -12,6 +12,7 @@ pub mod link;
 mod logs;
 mod orders;
 mod out;
+mod parent;
 mod rehearse;
 mod room;
 mod run;
@@ -20,13 +21,14 @@ mod status;
 mod submit;
 mod wait;
 
-use std::{path::PathBuf, time::Duration};
+use std::{ffi::OsString, io::IsTerminal as _, path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::{
     attach::AttachError,
     config::{Config, ConfigError, Env, Flags, parse_wait},
+    guardian,
     model::{EngineKind, Priority},
 };
 use out::Out;
@@ -49,6 +51,14 @@ pub enum Exit {
     TimedOut = 124,
     /// Ctrl+C.
     Interrupted = 130,
+}
+
+impl Exit {
+    /// The exit of a process of ours that this one stands for.
+    fn passed_on(code: u8) -> Self {
+        let all = [Self::Done, Self::Wrong, Self::Refused, Self::NoRoom, Self::TimedOut, Self::Interrupted];
+        all.into_iter().find(|exit| *exit as u8 == code).unwrap_or(Self::Failed)
+    }
 }
 
 /// What a verb tells the operator when it cannot do as asked.
@@ -233,15 +243,46 @@ impl Call {
 
 /// Parses the arguments of this process, does what they say, and tells how it ended.
 pub fn main() -> u8 {
-    let cli = match Cli::try_parse() {
-        Ok(cli) => cli,
-        Err(error) => {
-            // Help and version arrive here too; clap knows which goes where.
-            let _printed = error.print();
-            return u8::try_from(error.exit_code()).unwrap_or(Exit::Wrong as u8);
-        }
-    };
-    run(cli) as u8
+    match parsed(std::env::args_os()) {
+        // The screen is a child, so that somebody is left to give the terminal back.
+        Ok(cli) if cli.takes_the_terminal() => parent::main(),
+        Ok(cli) => run(cli) as u8,
+        Err(code) => code,
+    }
+}
+
+/// The hidden verb `podium __screen PID ARG…`: what [`main`] is without a parent, for the child of process PID.
+pub fn screen(mut args: impl Iterator<Item = OsString>) -> u8 {
+    let parent = args.next().and_then(|word| word.to_str()?.parse().ok());
+    // Nothing else runs in this process yet, and its parent has one thread: only then does the death signal mean this.
+    if let Err(error) = guardian::end_with(parent.unwrap_or_default()) {
+        return fail(&Out::new(false, false), &anyhow::Error::from(error).context("could not open the screen")) as u8;
+    }
+    match parsed(std::iter::once(OsString::from("podium")).chain(args)) {
+        Ok(cli) => run(cli) as u8,
+        Err(code) => code,
+    }
+}
+
+/// What these words say; otherwise it was said what is wrong with them, and this is the exit code.
+fn parsed(words: impl Iterator<Item = OsString>) -> Result<Cli, u8> {
+    Cli::try_parse_from(words).map_err(|error| {
+        // Help and version arrive here too; clap knows which goes where.
+        let _printed = error.print();
+        u8::try_from(error.exit_code()).unwrap_or(Exit::Wrong as u8)
+    })
+}
+
+impl Cli {
+    /// Whether these arguments open the control room, here.
+    fn takes_the_terminal(&self) -> bool {
+        let opens = match &self.verb {
+            None => true,
+            Some(Verb::Rehearse(args)) => args.has_screen(),
+            Some(_) => false,
+        };
+        opens && std::io::stdin().is_terminal() && std::io::stdout().is_terminal()
+    }
 }
 
 /// Does what the arguments say.

@@ -22,6 +22,7 @@
 //! | [`attach`] | the socket: what room, screens and workers say to each other | `model`, `room` |
 //! | [`worker`] | the worker process: claim, attempt, tree, result | `model`, `orchestrator`, doors, `attach`, `config` |
 //! | [`supervisor`] | worker processes as the room sees them | `model` |
+//! | [`guardian`] | the parent of the room's core and of the screen | `engines` (the process table) |
 //! | [`tui`] | the screen: eyes and hands | `model`, `room`, `claude` |
 //! | [`runtime`] | the loops: room and screen | everything above |
 //! | [`cli`] | one file per verb | everything above |
@@ -33,6 +34,7 @@ pub mod cli;
 pub mod config;
 pub mod engines;
 pub mod gateway;
+pub mod guardian;
 pub mod journal;
 pub mod ledger;
 pub mod limiter;

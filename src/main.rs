@@ -12,6 +12,7 @@ fn main() -> ExitCode {
         Some("__exec") => engines::exec::main(args),
         Some("__script") => engines::script::main(args),
         Some("__messages") => engines::messages::main(args, podium::runtime::clock::system()),
+        Some("__screen") => ExitCode::from(cli::screen(args)),
         Some(_) | None => ExitCode::from(cli::main()),
     }
 }

@@ -9,4 +9,5 @@ pub mod logs;
 pub mod open;
 pub mod screen;
 pub mod serve;
+pub mod sweep;
 pub mod worker;

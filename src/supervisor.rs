@@ -100,28 +100,51 @@ impl SlotLock {
 
 /// The worker that serves a slot right now, if any.
 pub fn find(stage: &Path, slot: &SlotId) -> io::Result<Option<Record>> {
-    let file = lock_file(stage, slot)?;
-    match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+    holder(&lock_file(stage, slot)?, &folder(stage).join(format!("{slot}.json")))
+}
+
+/// Who holds this lock, as the record beside it says.
+fn holder(lock: &File, record: &Path) -> io::Result<Option<Record>> {
+    match rustix::fs::flock(lock, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => Ok(None),
-        Err(rustix::io::Errno::WOULDBLOCK) => {
-            let bytes = fs::read(folder(stage).join(format!("{slot}.json")))?;
-            Ok(serde_json::from_slice(&bytes).ok())
-        }
+        Err(rustix::io::Errno::WOULDBLOCK) => Ok(serde_json::from_slice(&fs::read(record)?).ok()),
         Err(error) => Err(error.into()),
     }
 }
 
-/// The workers that this room has started and whose end it has not seen.
-///
-/// The room is also where the orphans of a dead worker end up, so whoever ends those must know who is none.
-#[derive(Debug, Default)]
-pub struct Children(Mutex<BTreeSet<i32>>);
+/// Every worker that holds a slot of this stage right now, also of agents that are no longer configured.
+pub fn holders(stage: &Path) -> io::Result<BTreeSet<i32>> {
+    let entries = match fs::read_dir(folder(stage)) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(BTreeSet::new()),
+        Err(error) => return Err(error),
+    };
+    let mut pids = BTreeSet::new();
+    for path in entries.filter_map(|e| Some(e.ok()?.path())).filter(|p| p.extension().is_some_and(|e| e == "lock")) {
+        if let Some(record) = holder(&OpenOptions::new().write(true).open(&path)?, &path.with_extension("json"))? {
+            pids.extend(i32::try_from(record.pid));
+        }
+    }
+    Ok(pids)
+}
 
-impl Children {
-    /// Takes over what dead workers leave behind: the kernel hands their orphans to this process.
-    pub fn adopt() -> io::Result<Self> {
-        rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
-        Ok(Self::default())
+/// The workers that are known to live, started by this room or adopted, and strangers among the guardian's children.
+///
+/// Everything below them is theirs to end. What hangs from the guardian, is none of them and not the core, is nobody's.
+#[derive(Debug, Default)]
+pub struct Workers(Mutex<BTreeSet<i32>>);
+
+impl Workers {
+    /// These live.
+    pub fn known(&self, pids: impl IntoIterator<Item = i32>) {
+        self.lock().extend(pids);
+    }
+
+    /// Its end was seen.
+    pub fn ended(&self, pid: u32) {
+        if let Ok(pid) = i32::try_from(pid) {
+            self.lock().remove(&pid);
+        }
     }
 
     /// Starts a worker; nobody sees its process before it is known as one.
@@ -133,16 +156,9 @@ impl Children {
         Ok(child)
     }
 
-    /// Its end was seen.
-    pub fn ended(&self, pid: u32) {
-        if let Ok(pid) = i32::try_from(pid) {
-            self.lock().remove(&pid);
-        }
-    }
-
-    /// Looks at the process table while no worker can be started.
-    pub fn look<T>(&self, look: impl FnOnce(&BTreeSet<i32>) -> T) -> T {
-        look(&self.lock())
+    /// All of them.
+    pub fn all(&self) -> BTreeSet<i32> {
+        self.lock().clone()
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeSet<i32>> {
@@ -189,31 +205,38 @@ fn start(program: &Path, stage: &Path, slot: &SlotId, part: Part) -> io::Result<
     command.spawn()
 }
 
-/// Waits until a process that is not our child has ended. One thread waits per process: there are as many as slots,
-/// and only after a room was replaced.
+/// Waits until a process that is not our child has ended.
 pub async fn gone(pid: u32) -> io::Result<()> {
-    let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) else { return Ok(()) };
-    let descriptor = match rustix::process::pidfd_open(pid, PidfdFlags::empty()) {
-        Ok(descriptor) => descriptor,
-        Err(rustix::io::Errno::SRCH) => return Ok(()),
-        Err(error) => return Err(error.into()),
-    };
+    watch(pid)?.await
+}
+
+/// Looks at a process now; what comes back waits until that very process has ended. One thread waits per process: the
+/// guardian, and as many as there are slots after a core was replaced.
+pub fn watch(pid: u32) -> io::Result<impl Future<Output = io::Result<()>> + Send + 'static> {
     let (ended, seen) = oneshot::channel();
-    std::thread::Builder::new().name(format!("pid-{}", pid.as_raw_nonzero())).stack_size(64 * 1024).spawn(
-        move || {
-            let mut watched = [PollFd::new(&descriptor, PollFlags::IN)];
-            let waited = loop {
-                match rustix::event::poll(&mut watched, None) {
-                    Err(rustix::io::Errno::INTR) => {}
-                    Err(error) => break Err(io::Error::from(error)),
-                    Ok(_) => break Ok(()),
-                }
-            };
-            // The room may have left meanwhile.
-            let _room_gone = ended.send(waited);
-        },
-    )?;
-    seen.await.unwrap_or(Ok(()))
+    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
+    let descriptor = pid.map(|pid| rustix::process::pidfd_open(pid, PidfdFlags::empty()));
+    match (pid, descriptor) {
+        (Some(pid), Some(Ok(descriptor))) => {
+            let name = format!("pid-{}", pid.as_raw_nonzero());
+            std::thread::Builder::new().name(name).stack_size(64 * 1024).spawn(move || {
+                let mut watched = [PollFd::new(&descriptor, PollFlags::IN)];
+                let waited = loop {
+                    match rustix::event::poll(&mut watched, None) {
+                        Err(rustix::io::Errno::INTR) => {}
+                        Err(error) => break Err(io::Error::from(error)),
+                        Ok(_) => break Ok(()),
+                    }
+                };
+                // The room may have left meanwhile.
+                let _room_gone = ended.send(waited);
+            })?;
+        }
+        // Nobody sends: that counts as gone.
+        (None, _) | (_, None | Some(Err(rustix::io::Errno::SRCH))) => drop(ended),
+        (_, Some(Err(error))) => return Err(error.into()),
+    }
+    Ok(async move { seen.await.unwrap_or(Ok(())) })
 }
 
 /// Ends a worker that does not answer on its socket: asks with TERM, or insists with KILL.

@@ -8,7 +8,7 @@ use std::{
     num::NonZeroU16,
     os::{
         fd::{AsFd as _, OwnedFd},
-        unix::ffi::OsStrExt as _,
+        unix::{ffi::OsStrExt as _, process::ExitStatusExt as _},
     },
     path::{Path, PathBuf},
     process::{ExitStatus, Output, Stdio},
@@ -19,7 +19,7 @@ use std::{
 use pty_process::OwnedWritePty;
 use rustix::{
     process::{Pid, Signal, kill_process},
-    termios::{Termios, tcgetattr},
+    termios::{LocalModes, Termios, tcgetattr},
 };
 use serde_json::{Value, json};
 use tokio::{
@@ -180,6 +180,22 @@ impl Stage {
     async fn room(&self) -> Pid {
         let status = self.json(&["status", "--json"]).await;
         pid(status["pid"].as_i64().unwrap())
+    }
+
+    /// Kills the whole room at once: its guardian, which would start its core again, and its core, which would leave.
+    async fn crash(&self) {
+        let status = self.json(&["status", "--json"]).await;
+        let [guardian, core] = ["pid", "core_pid"].map(|name| pid(status[name].as_i64().unwrap()));
+        kill_process(guardian, Signal::STOP).unwrap();
+        kill_process(core, Signal::KILL).unwrap();
+        kill_process(guardian, Signal::KILL).unwrap();
+        let wait = async {
+            // The guardian's corpse waits for whoever started it; the core's is nobody's.
+            while podium::engines::tree::process(core.as_raw_nonzero().get()).is_some() {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        timeout(PATIENCE, wait).await.expect("the room is gone");
     }
 
     /// Drops a task as an outsider would: under another name, then renamed.
@@ -345,7 +361,19 @@ impl Terminal {
     }
 
     fn signal(&self, signal: Signal) {
-        kill_process(pid(i64::from(self.child.id().unwrap())), signal).unwrap();
+        kill_process(self.pid(), signal).unwrap();
+    }
+
+    /// What was started in the terminal: the screen's parent.
+    fn pid(&self) -> Pid {
+        pid(i64::from(self.child.id().unwrap()))
+    }
+
+    /// The process that draws.
+    fn screen(&self) -> Pid {
+        let parent = self.pid().as_raw_nonzero().get();
+        let screen = podium::engines::tree::table().into_iter().find(|p| p.parent == parent && !p.zombie);
+        pid(i64::from(screen.expect("the screen runs").pid))
     }
 
     /// Waits until podium has ended, and checks that the terminal is as it was; returns what is left on it.
@@ -465,7 +493,7 @@ async fn a_lost_room_is_said_and_a_new_one_is_found_by_itself() {
     screen.press(ENTER).await;
     screen.see("1 running").await;
     let former = stage.room().await;
-    kill_process(former, Signal::KILL).unwrap();
+    stage.crash().await;
     screen.see("no word from the room").await;
     screen.see("hold-the-long-note").await;
     // Looking goes on without a room; an order is not lost silently.
@@ -508,6 +536,48 @@ async fn the_terminal_is_given_back_after_term_and_hup_and_the_room_stays() {
     timeout(PATIENCE, child.wait()).await.expect("it ends with its window").unwrap();
     assert_eq!(stage.json(&["status", "--json"]).await["counts"]["failed"], 0);
     stage.assert_nobody_panicked();
+}
+
+#[tokio::test]
+async fn the_terminal_is_given_back_after_kill_9_of_the_screen_and_the_room_stays() {
+    let stage = Stage::new(REHEARSAL);
+    for (signal, code) in [(Signal::KILL, 137), (Signal::ABORT, 134)] {
+        let mut screen = stage.open(WIDE, &[]);
+        screen.see("@marie").await;
+        screen.press("m").await;
+        screen.see("the mouse moves focus").await;
+        let modes = tcgetattr(&screen.line).unwrap().local_modes;
+        assert!(!modes.contains(LocalModes::ICANON), "the screen has taken the terminal");
+        kill_process(screen.screen(), signal).unwrap();
+        let (status, left) = screen.ended().await;
+        assert_eq!(status.code(), Some(code), "{left}");
+        assert!(left.contains("was ended by signal") && left.contains("go on"), "{left}");
+    }
+    // What comes next in the same stage is as ever, its exit code included.
+    let mut screen = stage.open(WIDE, &[]);
+    screen.see("@marie").await;
+    screen.press("qs").await;
+    assert_eq!(screen.ended().await.0.code(), Some(0));
+    stage.nothing_left().await;
+    let wrong = stage.open(WIDE, &["--seed", "1", "--rehearse", "--pace", "x"]).ended().await;
+    assert_eq!(wrong.0.code(), Some(2), "{}", wrong.1);
+    let wrong = stage.open(WIDE, &["rehearse", " "]).ended().await;
+    assert_eq!(wrong.0.code(), Some(2), "{}", wrong.1);
+    assert!(wrong.1.contains("the goal is empty"), "{}", wrong.1);
+}
+
+#[tokio::test]
+async fn a_screen_ends_with_its_parent_and_gives_the_terminal_back_itself() {
+    let stage = Stage::new(REHEARSAL);
+    let mut screen = stage.open(WIDE, &[]);
+    screen.see("@marie").await;
+    let drawing = screen.screen();
+    screen.signal(Signal::KILL);
+    let (status, _) = screen.ended().await;
+    assert_eq!(status.signal(), Some(9));
+    let gone = || !stage.processes().iter().any(|(pid, _)| *pid == drawing);
+    assert!(gone(), "the terminal was closed by the last who had it");
+    assert_eq!(stage.json(&["status", "--json"]).await["counts"]["failed"], 0);
 }
 
 // Files.

@@ -728,7 +728,11 @@ async fn nothing_that_was_dropped_vanishes() {
         let name = match change {
             Change::Task(record) => record.file.unwrap(),
             Change::Rejected(rejected) => rejected.path.rsplit('/').next().unwrap().to_owned(),
-            Change::Gone(_) | Change::RejectedGone(_) | Change::Polling(_) => continue,
+            Change::Gone(_)
+            | Change::Requested { .. }
+            | Change::Trash(_)
+            | Change::RejectedGone(_)
+            | Change::Polling(_) => continue,
         };
         open.retain(|other| *other != name);
     }
@@ -752,6 +756,21 @@ async fn folders_that_are_removed_come_back_and_are_watched_again() {
     let claim = won(&stage.queue, "marie/a").await;
     fs::remove_dir_all(stage.path("results/marie")).unwrap();
     assert_eq!(stage.queue.finish(claim.lease, done(&task("marie/a"))).await.unwrap(), Finished::Committed);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_canary_of_a_killed_watch_is_gone_with_the_next_one() {
+    let stage = Stage::new();
+    let folders = ["tasks", "tasks/marie", "tasks/anga/.attempts", "tasks/fabien/rejected", "results/marie"];
+    for folder in folders {
+        stage.drop_file(&format!("{folder}/.canary"), "");
+    }
+    let watch = stage.watch().await;
+    for folder in folders {
+        let left: Vec<_> = fs::read_dir(stage.path(folder)).unwrap().map(|e| e.unwrap().file_name()).collect();
+        assert!(!left.iter().any(|name| name.to_string_lossy().contains("canary")), "{folder}: {left:?}");
+    }
+    drop(watch);
 }
 
 #[tokio::test(flavor = "multi_thread")]

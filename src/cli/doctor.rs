@@ -337,7 +337,10 @@ fn home(settings: &AgentSettings) -> Option<Check> {
 
 async fn room(config: &Config) -> Check {
     match Link::connect(&config.stage).await {
-        Ok(link) => check(Level::Ok, "room", format!("open, process {}", link.state().pid), None),
+        Ok(link) => {
+            let found = format!("open, process {} with its core {}", link.state().pid, link.state().core);
+            check(Level::Ok, "room", found, None)
+        }
         Err(AttachError::NoRoom) => check(Level::Ok, "room", "none running; `podium` starts one", None),
         Err(error) => check(
             Level::Fail,

@@ -91,6 +91,7 @@ pub struct Status<'a> {
     rehearsal: bool,
     version: &'a str,
     pid: u32,
+    core_pid: u32,
     opened_at: Option<Timestamp>,
     now: Timestamp,
     leaving: crate::room::Leaving,
@@ -98,6 +99,7 @@ pub struct Status<'a> {
     agents: Vec<AgentJson<'a>>,
     tasks: Vec<TaskJson<'a>>,
     goals: Vec<GoalJson<'a>>,
+    dead: Vec<String>,
     rejected: Vec<&'a Rejected>,
     needs_you: Vec<NeedJson>,
     limits: Vec<LimitJson<'a>>,
@@ -110,6 +112,7 @@ pub struct Status<'a> {
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "snake_case", tag = "kind", content = "id")]
 enum NeedJson {
+    Asks(String),
     Plan(String),
     Failed(String),
 }
@@ -213,7 +216,7 @@ pub struct TaskJson<'a> {
     task_id: &'a str,
     agent: &'a str,
     title: &'a str,
-    /// `running ready retrying waiting`, or how it ended.
+    /// `asking running ready retrying waiting`, or how it ended.
     state: String,
     why: String,
     attempt: u32,
@@ -229,6 +232,10 @@ pub struct TaskJson<'a> {
     spent: Spent,
     cost_source: Option<CostSource>,
     file: Option<&'a str>,
+    /// The task on another agent that it is another try of.
+    retry_of: Option<String>,
+    /// The task on another agent that was made of it.
+    retried_as: Option<String>,
     needs_attention: bool,
 }
 
@@ -237,6 +244,7 @@ pub fn task_state(state: &State, task: &Task) -> String {
     match &task.record.outcome {
         Some(outcome) => outcome.state.word().replace(' ', "_"),
         None => match state.tasks.phase(task) {
+            Phase::Asking => "asking",
             Phase::Failed => "failed",
             Phase::Running => "running",
             Phase::Ready => "ready",
@@ -292,6 +300,8 @@ impl<'a> TaskJson<'a> {
             spent: task_spend(state, task).into(),
             cost_source: record.outcome.as_ref().map(|o| o.cost_source),
             file: record.file.as_deref(),
+            retry_of: spec.retry_of.as_ref().map(ToString::to_string),
+            retried_as: state.tasks.retried_as(&spec.task).map(ToString::to_string),
             needs_attention: task.needs_attention(),
         }
     }
@@ -346,6 +356,7 @@ impl<'a> Status<'a> {
             rehearsal: state.rehearsal,
             version: &state.version,
             pid: state.pid,
+            core_pid: state.core,
             opened_at: state.opened_at,
             now,
             leaving: state.leaving,
@@ -353,11 +364,13 @@ impl<'a> Status<'a> {
             agents: state.agents.iter().map(agent).collect(),
             tasks: state.tasks.iter().map(|task| TaskJson::new(state, task, now)).collect(),
             goals: state.goals.iter().map(|goal| GoalJson::new(state, goal)).collect(),
+            dead: state.tasks.dead().map(ToString::to_string).collect(),
             rejected: state.tasks.rejected.values().collect(),
             needs_you: state
                 .needs_you()
                 .into_iter()
                 .map(|need| match need {
+                    Need::Asks(task) => NeedJson::Asks(task.to_string()),
                     Need::Plan(goal) => NeedJson::Plan(goal.to_string()),
                     Need::Failed(task) => NeedJson::Failed(task.to_string()),
                 })

@@ -2,7 +2,7 @@
 //!
 //! Owns the runtime and the log of each role, and nothing else: the roles themselves are `runtime`'s.
 
-use std::io::IsTerminal;
+use std::{collections::BTreeSet, io::IsTerminal, process::Command};
 
 use anyhow::Context;
 use jiff::tz::TimeZone;
@@ -11,9 +11,13 @@ use tracing_subscriber::EnvFilter;
 
 use crate::{
     config::{Config, Env},
+    guardian,
     model::{AgentName, Clock, EngineKind, SlotId},
-    runtime::{self, serve::StageTaken},
-    supervisor::SlotLock,
+    runtime::{
+        self,
+        serve::{Guardian, StageTaken},
+    },
+    supervisor::{self, SlotLock},
     tui::{self, Leave},
     worker::Farewell,
 };
@@ -42,13 +46,33 @@ pub struct SlotTaken {
     index: u32,
 }
 
-/// Runs the room in the foreground until it is stopped.
-pub fn serve(config: &Config, env: &Env) -> anyhow::Result<()> {
+/// Is the room's guardian in the foreground until the room has ended; tells the core's exit code. The core is this very
+/// command line once more, and [`core`].
+pub fn serve(config: &Config) -> anyhow::Result<u8> {
+    log(config)?;
+    let lock = runtime::serve::take_lock(&config.stage)?;
+    let program = runtime::open::program()?;
+    let command = |strangers: &BTreeSet<i32>| {
+        let mut command = Command::new(&program);
+        command.args(std::env::args_os().skip(1)).arg("--core").arg(std::process::id().to_string());
+        for stranger in strangers {
+            command.arg("--stranger").arg(stranger.to_string());
+        }
+        // The stage stays taken as long as one of the two lives.
+        command.stdin(lock.try_clone()?);
+        Ok(command)
+    };
+    let workers = || supervisor::holders(&config.stage).unwrap_or_default();
+    guardian::keep(command, workers).context("could not keep the room")
+}
+
+/// Is the room's core until it is told to leave.
+pub fn core(config: &Config, env: &Env, guardian: Guardian) -> anyhow::Result<()> {
     log(config)?;
     let settings = runtime::open::room(config, env)?;
     // The loop has a thread of its own beside these; a thread per core would only cost memory on a large machine.
     let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    runtime.block_on(runtime::serve::serve(settings, clock()))
+    runtime.block_on(runtime::serve::serve(settings, guardian, clock()))
 }
 
 /// Whether this error says that another process does the same already.

@@ -39,6 +39,13 @@ pub(super) struct RehearseArgs {
     ascii: bool,
 }
 
+impl RehearseArgs {
+    /// Whether it is watched, on a screen.
+    pub(super) fn has_screen(&self) -> bool {
+        !self.headless
+    }
+}
+
 /// The stage's file: a rehearsal for as long as it exists.
 const FILE: &str = "# A rehearsal: every model call goes to the built-in stand-in. Nothing here costs anything.\n\
     [upstream]\nurl = \"rehearsal:\"\n";

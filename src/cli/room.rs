@@ -23,6 +23,7 @@ use crate::{
     config::{Config, Flags},
     model::EngineKind,
     room::{Answer, Order},
+    runtime::serve::Guardian,
     supervisor,
     tui::Leave,
 };
@@ -38,6 +39,12 @@ pub(super) struct ServeArgs {
     /// Leave the caller's session; what `--detach` starts
     #[arg(long, hide = true, conflicts_with = "detach")]
     background: bool,
+    /// Be the core of the room whose guardian this is; what the guardian starts
+    #[arg(long, hide = true, conflicts_with = "detach", value_name = "PID")]
+    core: Option<u32>,
+    /// A child of the guardian that is none of the room's
+    #[arg(long, hide = true, requires = "core", value_name = "PID")]
+    stranger: Vec<i32>,
 }
 
 /// How the control room is opened.
@@ -85,12 +92,19 @@ pub(super) fn serve(call: &mut Call, args: &ServeArgs) -> anyhow::Result<Exit> {
     args.room.apply(&mut call.flags);
     let config = call.config()?;
     config.prepare().context("could not prepare the stage")?;
+    if let Some(pid) = args.core {
+        let guardian = Guardian { pid, strangers: args.stranger.clone() };
+        return role(link::core(&config, &call.env, guardian));
+    }
     if !args.detach {
         if args.background {
             // A group leader cannot leave its session, and then has one of its own already.
             let _left = rustix::process::setsid();
         }
-        return role(link::serve(&config, &call.env));
+        return match link::serve(&config) {
+            Ok(code) => Ok(Exit::passed_on(code)),
+            Err(error) => role(Err::<(), _>(error)),
+        };
     }
     let out = call.out.clone();
     let flags = call.flags.clone();

@@ -154,26 +154,14 @@ impl Tree {
     fn members(&self, marked: bool) -> Vec<Process> {
         let table = table();
         let own = own_pid();
-        let mut inside: HashSet<i32> = HashSet::new();
-        let mut roots: Vec<i32> = self.owner.into_iter().collect();
+        let mut roots: Vec<i32> = table.iter().filter(|p| Some(p.parent) == self.owner).map(|p| p.pid).collect();
         if table.iter().any(|p| p.pid == self.leader && p.start == self.leader_start) {
-            inside.insert(self.leader);
             roots.push(self.leader);
         }
         if marked {
-            for process in &table {
-                if process.pid != own && self.carries_cookie(process.pid) && inside.insert(process.pid) {
-                    roots.push(process.pid);
-                }
-            }
+            roots.extend(table.iter().map(|p| p.pid).filter(|pid| *pid != own && self.carries_cookie(*pid)));
         }
-        while let Some(root) = roots.pop() {
-            for child in table.iter().filter(|p| p.parent == root && p.pid != own) {
-                if inside.insert(child.pid) {
-                    roots.push(child.pid);
-                }
-            }
-        }
+        let inside = with_descendants(&table, roots, &BTreeSet::from([own]));
         table.into_iter().filter(|p| inside.contains(&p.pid)).collect()
     }
 
@@ -284,20 +272,32 @@ pub async fn sweep_cookie(cookie: &str, patience: Duration) -> Result<(), Vec<i3
     Tree::new(0, cookie, false).sweep(patience).await
 }
 
-/// One look at the children of this process that are none of `known`: the dead are reaped, the living killed. Gives the
-/// numbers of the living; once they are dead, what they started hangs from this process in turn, if it is a subreaper.
-pub fn end_orphans(known: &BTreeSet<i32>) -> Vec<i32> {
-    let own = own_pid();
-    let mut alive = Vec::new();
-    for orphan in table().into_iter().filter(|p| p.parent == own && !known.contains(&p.pid)) {
-        if !orphan.zombie {
-            signal(&orphan, Signal::KILL);
-            alive.push(orphan.pid);
-        } else if let Some(pid) = Pid::from_raw(orphan.pid) {
-            let _taken = waitpid(Some(pid), WaitOptions::NOHANG);
+/// The attempts of a stage that a process claims to belong to, by its cookie: every process with one, and what follows
+/// the stage's id in it.
+pub fn marked(stage_id: &str) -> Vec<(Process, String)> {
+    let mark = format!("{COOKIE}={stage_id}:").into_bytes();
+    let attempt_of = |process: &Process| {
+        let environment = fs::read(format!("/proc/{}/environ", process.pid)).ok()?;
+        let rest = environment.split(|b| *b == 0).find_map(|variable| variable.strip_prefix(&*mark))?;
+        String::from_utf8(rest.to_vec()).ok()
+    };
+    table().into_iter().filter(|p| !p.zombie).filter_map(|p| attempt_of(&p).map(|attempt| (p, attempt))).collect()
+}
+
+/// These processes and everything below them, by parent links; the spared ones and what is below those only are left out.
+pub fn with_descendants(
+    table: &[Process],
+    roots: impl IntoIterator<Item = i32>,
+    spared: &BTreeSet<i32>,
+) -> HashSet<i32> {
+    let mut inside = HashSet::new();
+    let mut open: Vec<i32> = roots.into_iter().collect();
+    while let Some(pid) = open.pop() {
+        if !spared.contains(&pid) && inside.insert(pid) {
+            open.extend(table.iter().filter(|p| p.parent == pid).map(|p| p.pid));
         }
     }
-    alive
+    inside
 }
 
 fn own_pid() -> i32 {
@@ -312,7 +312,7 @@ fn resident(pid: i32) -> u64 {
 }
 
 /// Signals a process, if it is still the one that was seen.
-fn signal(seen: &Process, signal: Signal) {
+pub fn signal(seen: &Process, signal: Signal) {
     let Some(pid) = Pid::from_raw(seen.pid) else { return };
     let still_it = || process(seen.pid).is_some_and(|p| p.start == seen.start);
     match pidfd_open(pid, PidfdFlags::empty()) {

@@ -8,6 +8,8 @@ use proptest::prelude::*;
 use super::{event::*, tasks::Phase, *};
 use crate::model::*;
 
+mod retry;
+
 /// A room with marie, anga and fabien, one slot each, and a clock that a story moves.
 struct Story {
     room: State,
@@ -54,6 +56,7 @@ impl Story {
             rehearsal: true,
             version: "1".into(),
             pid: 1,
+            core: 2,
             agents: ["marie", "anga", "fabien"].map(settings).into(),
             orchestrator: Orchestrator { model: "opus".into(), trouble: None },
             max_running: 6,
@@ -365,6 +368,19 @@ fn an_assignment_that_a_worker_never_heard_is_looked_up_when_it_connects_again()
 }
 
 #[test]
+fn an_assignment_that_finds_nobody_goes_to_whoever_comes_next_and_not_round_in_circles() {
+    let mut story = Story::staffed();
+    assert_eq!(story.dropped("marie/a", &[]), [assign("marie/a")]);
+    // What the loop says when the worker's connection turns out to be gone, in this order.
+    assert_eq!(story.worker(WorkerEvent::Disconnected { slot: slot("marie"), pid: 100 }), []);
+    let report = Report::NotStarted { task: task("marie/a"), reason: "the worker is not connected".into() };
+    assert_eq!(story.report("marie", report), []);
+    assert_eq!(story.why("marie/a"), "the worker is not connected");
+    let back = WorkerEvent::Connected { slot: slot("marie"), pid: 100, running: None };
+    assert_eq!(story.worker(back), [assign("marie/a")]);
+}
+
+#[test]
 fn cancel_reaches_the_worker_and_waits_for_its_word() {
     let mut story = Story::staffed();
     story.dropped("marie/a", &[]);
@@ -596,6 +612,7 @@ fn goals_are_replayed_from_facts_alone_and_asked_for_again() {
         rehearsal: true,
         version: "1".into(),
         pid: 1,
+        core: 2,
         agents: ["marie", "anga", "fabien"].map(settings).into(),
         orchestrator: Orchestrator::default(),
         max_running: 6,

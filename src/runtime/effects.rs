@@ -1,27 +1,36 @@
 //! How the room's effects are carried out: each a future that ends in at most one event.
 
 use std::{
-    fs, io::Write as _, os::unix::process::ExitStatusExt as _, path::Path, process::ExitStatus, sync::Arc,
+    fmt::Write as _,
+    fs,
+    io::{ErrorKind, Write as _},
+    os::unix::process::ExitStatusExt as _,
+    path::Path,
+    process::ExitStatus,
+    sync::Arc,
     time::Duration,
 };
 
-use anyhow::Context as _;
 use futures_util::future::BoxFuture;
 
 use secrecy::{ExposeSecret as _, SecretString};
 
-use super::serve::Settings;
+use super::{
+    serve::Settings,
+    sweep::{self, Kin},
+};
 use crate::{
     api::{self, StopReason},
     attach::wire::{Door, WorkerTell},
-    engines,
     gateway::{Gateway, Identity, Purpose, TokenHash},
     ledger::Prices,
-    model::{AgentName, Clock, EndState, Ending, Fault, GoalId, Plan, SlotId, Spend, TaskRef, id::stage_id, text},
+    model::{
+        AgentName, Changes, Clock, EndState, Ending, Fault, GoalId, Plan, SlotId, Spend, TaskRef, id::stage_id, text,
+    },
     orchestrator::{Prompt, plan, synthesis},
     queue::{Queue as _, QueueError, Submitted, file::FileQueue},
-    room::{Answer, Effect, Event, GoalEvent, OrderId, TaskEvent},
-    supervisor::Children,
+    room::{Answer, Effect, Event, GoalEvent, OrderId, Retry, TaskEvent, WorkerEvent},
+    supervisor::Workers,
 };
 
 /// The doors, and what they are used with.
@@ -34,7 +43,8 @@ pub struct World {
     /// Model calls.
     pub gateway: Gateway,
     /// Worker processes.
-    pub children: Children,
+    pub workers: Workers,
+    guardian: u32,
     clock: Clock,
     prices: Prices,
     /// The orchestrator's own token.
@@ -51,8 +61,8 @@ pub fn queue_settings(
     crate::queue::file::Settings { attempts, ..crate::queue::file::Settings::new(stage, agents, clock) }
 }
 
-/// How long the rest of a dead worker's attempt may take to end.
-const SWEEP: Duration = Duration::from_secs(10);
+/// The wait after a disk that would not let the queue be mended.
+const CHANGE_OF_MIND: Duration = Duration::from_secs(10);
 
 /// `exit 0`, `signal 9`.
 pub fn how(status: ExitStatus) -> String {
@@ -65,10 +75,35 @@ pub fn how(status: ExitStatus) -> String {
 
 impl World {
     /// Gathers the doors and gets the orchestrator its token.
-    pub fn new(settings: Settings, queue: FileQueue, gateway: Gateway, clock: Clock) -> anyhow::Result<Self> {
+    pub fn new(
+        settings: Settings,
+        guardian: u32,
+        queue: FileQueue,
+        gateway: Gateway,
+        clock: Clock,
+    ) -> anyhow::Result<Self> {
         let token = gateway.issue_token(Identity::Orchestrator)?;
-        let children = Children::adopt().context("could not become the parent of orphans")?;
-        Ok(Self { settings, queue, gateway, children, clock, prices: Prices::embedded(), token })
+        let (workers, prices) = (Workers::default(), Prices::embedded());
+        Ok(Self { settings, queue, gateway, workers, guardian, clock, prices, token })
+    }
+
+    /// Ends whatever belongs to no living worker; also the numbers of what would not go, as the end of a sentence.
+    pub async fn sweep(&self) -> Option<String> {
+        let stage_id = stage_id(&self.settings.stage);
+        let kin = Kin { stage_id, guardian: self.guardian, workers: self.workers.all() };
+        let left = sweep::end_strays(&self.queue, &kin).await.err()?;
+        tracing::error!(?left, "processes that belong to no worker do not end");
+        Some(format!("processes {left:?} do not end"))
+    }
+
+    /// A worker has ended: the room hears of it once everything that it left behind has been seen gone.
+    pub async fn worker_ended(&self, slot: SlotId, pid: u32, how: String) -> Event {
+        self.workers.ended(pid);
+        let how = match self.sweep().await {
+            None => how,
+            Some(left) => format!("{how}; {left}"),
+        };
+        Event::Worker(WorkerEvent::Exited { slot, pid, how })
     }
 
     /// Where a worker's model calls go; a token that it has already stays good.
@@ -112,6 +147,7 @@ impl World {
             | Effect::CancelAttempt { .. }
             | Effect::StopWorker { .. }
             | Effect::Recover { .. }
+            | Effect::Keep { .. }
             | Effect::Shutdown => None,
         }
     }
@@ -147,13 +183,7 @@ impl World {
                 };
                 id.map(|id| answered(id, answer))
             }
-            Effect::RetryTask { id, task, changes } => {
-                let answer = match self.queue.retry(&task, *changes).await {
-                    Ok(()) => done(format!("{task} starts again"), &task),
-                    Err(error) => could_not(&error),
-                };
-                Some(answered(id, answer))
-            }
+            Effect::RetryTask { id, retry } => Some(answered(id, self.retry(*retry).await)),
             Effect::Plan { goal, text, round, repair } => {
                 let repair = repair.as_ref().map(|(answer, faults)| (answer.as_str(), faults.as_slice()));
                 Some(Event::Goal(self.plan(goal, &text, round, repair).await))
@@ -168,23 +198,65 @@ impl World {
             | Effect::Assign { .. }
             | Effect::CancelAttempt { .. }
             | Effect::StopWorker { .. }
+            | Effect::Keep { .. }
             | Effect::Shutdown => None,
         }
     }
 
-    async fn recover(&self, task: TaskRef, cancel: bool) -> Option<Event> {
-        // What the dead worker's attempt left running must be gone before anybody may start another.
-        if let Ok(record) = self.queue.get(&task).await {
-            let cookie = engines::cookie(&stage_id(&self.settings.stage), &task.attempt(record.last_attempt()));
-            if let Err(left) = engines::tree::sweep_cookie(&cookie, SWEEP).await {
-                tracing::error!(%task, ?left, "processes of a dead worker's attempt do not end");
-            }
-            self.end_orphans(&task).await;
+    /// Brings a task back, or makes another agent's of it, and what was skipped because of it.
+    async fn retry(&self, retry: Retry) -> Answer {
+        let Retry { task, instead, changes, followers } = retry;
+        let mut text = match &instead {
+            Some(new) => format!("{new} starts instead of {task}"),
+            None => format!("{task} starts again"),
+        };
+        let head = instead.as_ref().unwrap_or(&task).to_string();
+        if let Some(new) = instead
+            && let Err(reason) = self.submit_instead(&task, new, &changes).await
+        {
+            return refused(reason);
         }
+        let mut ids = Vec::new();
+        let mut left = Vec::new();
+        // What was skipped comes first: should we end here, it is skipped again, and the order can be given again.
+        for (follower, changes) in followers {
+            match self.queue.retry(&follower, changes).await {
+                Ok(()) => ids.push(follower.to_string()),
+                Err(error) => left.push(format!("{follower} stays as it is: {error}")),
+            }
+        }
+        if head == task.to_string()
+            && let Err(error) = self.queue.retry(&task, changes).await
+        {
+            return could_not(&error);
+        }
+        if !ids.is_empty() {
+            // Writing into a string cannot fail.
+            let _ok = write!(text, ", and {} that were skipped because of it", ids.len());
+        }
+        for why in left {
+            let _ok = write!(text, "; {why}");
+        }
+        ids.insert(0, head);
+        Answer::Done { text, ids }
+    }
+
+    /// Puts a task into the queue again, as another agent's.
+    async fn submit_instead(&self, task: &TaskRef, new: TaskRef, changes: &Changes) -> Result<(), String> {
+        let mut spec = self.queue.spec(task).await.map_err(|error| error.to_string())?;
+        spec.task = new;
+        spec.retry_of = Some(task.clone());
+        changes.apply(&mut spec, None);
+        self.publish(vec![spec]).await
+    }
+
+    async fn recover(&self, task: TaskRef, cancel: bool) -> Option<Event> {
+        // What a lost attempt left running must be gone before anybody may start another.
+        let _said = self.sweep().await;
         if let Err(error) = self.queue.recover().await {
             tracing::error!(%error, "the queue could not be mended");
             // The room asks again as long as the task is lost: not faster than a disk can change its mind.
-            tokio::time::sleep(SWEEP).await;
+            tokio::time::sleep(CHANGE_OF_MIND).await;
         }
         if cancel && let Err(error) = self.queue.end(&task, Ending::Cancelled).await {
             tracing::warn!(%error, %task, "a cancelled task could not be ended");
@@ -196,22 +268,6 @@ impl World {
                 tracing::error!(%error, %task, "a task could not be read");
                 None
             }
-        }
-    }
-
-    /// Ends what a dead worker left to this process, whatever it did to its environment.
-    async fn end_orphans(&self, task: &TaskRef) {
-        let ended = tokio::time::timeout(SWEEP, async {
-            // What forks and ends while the table is read can slip through one look, not two.
-            let mut empty = 0;
-            while empty < 2 {
-                let alive = self.children.look(engines::tree::end_orphans);
-                empty = if alive.is_empty() { empty + 1 } else { 0 };
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
-        });
-        if ended.await.is_err() {
-            tracing::error!(%task, "orphans of a dead worker do not end");
         }
     }
 
@@ -308,7 +364,9 @@ impl World {
         let opening = text::first_line(words.as_deref().unwrap_or(&report), 160);
         let path = format!("results/goals/{id}.md");
         let target = self.settings.stage.join(&path);
-        match tokio::task::spawn_blocking(move || write_whole(&target, &report)).await {
+        match tokio::task::spawn_blocking(move || keep_former(&target).and_then(|()| write_whole(&target, &report)))
+            .await
+        {
             Ok(Ok(())) => GoalEvent::Reported { id, path, opening, end, done, plain: alone, spend },
             Ok(Err(error)) => GoalEvent::ReportFailed { id, message: format!("could not write {path}: {error}") },
             Err(error) => GoalEvent::ReportFailed { id, message: error.to_string() },
@@ -318,6 +376,18 @@ impl World {
 
 /// The orchestrator's answers are read whole.
 fn ignore(_heard: api::Heard<'_>) {}
+
+/// Keeps a former report of the same goal beside the new one: `g1.1.md`, the oldest first.
+fn keep_former(path: &Path) -> std::io::Result<()> {
+    for k in 1_u32.. {
+        match fs::hard_link(path, path.with_extension(format!("{k}.md"))) {
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+            other => return other,
+        }
+    }
+    Ok(())
+}
 
 /// Writes a file so that nobody ever reads a half of it.
 fn write_whole(path: &Path, content: &str) -> std::io::Result<()> {

@@ -1,12 +1,14 @@
 //! The room's loop: everything that happens becomes an event, one after the other, and is applied by `room::State`.
 //!
-//! Opening: lock, journal, queue mended, gateway on its former address, socket, workers of a former room found. Then the
-//! loop waits, drains what is pending, applies, and carries out. Nothing in it waits but the `select!`.
+//! Opening: journal, gateway on its former address, workers of a former core found, what belongs to nobody ended, queue
+//! mended, socket. Then the loop waits, drains what is pending, applies, and carries out. Nothing in it waits but the
+//! `select!`. Its one surprise: the stage's lock is standard input, which the guardian holds too.
 
 use std::{
     collections::HashMap,
     fs::{self, File, OpenOptions},
     net::SocketAddr,
+    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -29,13 +31,15 @@ use crate::{
         wire::{self, Tell, WorkerTell},
     },
     gateway::{Gateway, Identity, Notice, Purpose, TokenHash},
+    guardian,
     journal::Journal,
     ledger::{Ledger, Prices},
     model::{Clock, EngineKind, MicroUsd, Report, SlotId},
     queue::{Change, Queue, file::FileQueue},
     rehearsal::{self, StandIn},
     room::{
-        Answer, Effect, Event, GatewayEvent, Money, Opened, Order, OrderId, Stamped, State, TaskEvent, WorkerEvent,
+        Answer, Effect, Event, GatewayEvent, Leaving, Money, Opened, Order, OrderId, Stamped, State, TaskEvent,
+        WorkerEvent,
         event::{AgentSetup, Orchestrator},
     },
     supervisor::{self, Part},
@@ -75,6 +79,15 @@ pub struct Rehearsal {
     pub pace: f64,
 }
 
+/// The process that starts cores, as its core knows it.
+#[derive(Debug, Clone)]
+pub struct Guardian {
+    /// This process's parent.
+    pub pid: u32,
+    /// Children that it had before it was a guardian: none of the room's.
+    pub strangers: Vec<i32>,
+}
+
 /// Another room holds the stage.
 #[derive(Debug, thiserror::Error)]
 #[error("a room is open on {stage} already{}", .pid.map(|p| format!(" (process {p})")).unwrap_or_default())]
@@ -85,10 +98,13 @@ pub struct StageTaken {
     pub pid: Option<u32>,
 }
 
-/// What a room leaves for the next one.
+/// What a core leaves for the next one, and for whoever finds the stage taken.
 #[derive(Debug, Default, Serialize, Deserialize)]
 struct Trace {
+    /// The guardian's: the process that is the room to the outside.
     pid: u32,
+    #[serde(default)]
+    core: u32,
     gateway: Option<SocketAddr>,
 }
 
@@ -107,9 +123,10 @@ const BATCH: usize = 512;
 const LEDGER_DAYS: i64 = 31;
 
 /// Opens the room and runs it until it is told to leave and everything has ended.
-pub async fn serve(settings: Settings, clock: Clock) -> anyhow::Result<()> {
+pub async fn serve(settings: Settings, guardian: Guardian, clock: Clock) -> anyhow::Result<()> {
+    let Guardian { pid: guardian, strangers } = guardian;
+    let watched = watch_guardian(&settings.stage, guardian)?;
     let control = settings.stage.join(".podium");
-    let _lock = take_lock(&settings.stage)?;
     let trace_path = control.join("room.json");
     let former: Trace = fs::read(&trace_path).ok().and_then(|b| serde_json::from_slice(&b).ok()).unwrap_or_default();
 
@@ -131,29 +148,24 @@ pub async fn serve(settings: Settings, clock: Clock) -> anyhow::Result<()> {
     };
     let (gateway, notices) = open_gateway(&settings, stand_in.as_ref(), former.gateway, &clock).await?;
     let found = find_workers(&settings, &gateway)?;
-    fs::write(&trace_path, serde_json::to_vec(&Trace { pid: std::process::id(), gateway: Some(gateway.addr()) })?)
+    let core = std::process::id();
+    let trace = Trace { pid: guardian, core, gateway: Some(gateway.addr()) };
+    // Others read it at any moment.
+    let fresh = trace_path.with_extension("tmp");
+    fs::write(&fresh, serde_json::to_vec(&trace)?)
+        .and_then(|()| fs::rename(&fresh, &trace_path))
         .with_context(|| format!("could not write {}", trace_path.display()))?;
 
     let agents = settings.agents.iter().map(|a| a.settings.name.clone()).collect();
     let queue =
         FileQueue::open(super::effects::queue_settings(&settings.stage, agents, settings.attempts, clock.clone()))?;
-    queue.recover().await?;
-
-    let (inputs, mut pending) = mpsc::unbounded_channel();
-    let mut sources = JoinSet::new();
-    sources.spawn(forward_changes(queue.watch().await?, inputs.clone()));
-    sources.spawn(forward_notices(notices, inputs.clone()));
-    let (said, heard) = mpsc::unbounded_channel();
-    sources.spawn(forward_said(heard, inputs.clone()));
-    sources.spawn(forward_signals(inputs.clone()).context("could not listen for signals")?);
-    let server = Server::bind(&settings.stage, said)?;
-
     let opened = Opened {
         name: settings.stage.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default(),
         stage: settings.stage.clone(),
         rehearsal: stand_in.is_some(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
-        pid: std::process::id(),
+        pid: guardian,
+        core,
         agents: settings.agents.clone(),
         orchestrator: settings.orchestrator.clone(),
         max_running: settings.max_running,
@@ -161,8 +173,24 @@ pub async fn serve(settings: Settings, clock: Clock) -> anyhow::Result<()> {
         day_budget: settings.day_budget,
         found: found.clone(),
     };
-    tracing::info!(stage = %settings.stage.display(), pid = opened.pid, gateway = %gateway.addr(), "the room is open");
-    let world = Arc::new(World::new(settings, queue, gateway, clock.clone())?);
+    let world = Arc::new(World::new(settings, guardian, queue, gateway, clock.clone())?);
+    world.workers.known(strangers);
+    world.workers.known(supervisor::holders(&opened.stage).context("could not look for workers")?);
+    // Before anything can be started again.
+    let _said = world.sweep().await;
+    world.queue.recover().await?;
+
+    let (inputs, mut pending) = mpsc::unbounded_channel();
+    let mut sources = JoinSet::new();
+    sources.spawn(forward_changes(world.queue.watch().await?, inputs.clone()));
+    sources.spawn(forward_notices(notices, inputs.clone()));
+    let (said, heard) = mpsc::unbounded_channel();
+    sources.spawn(forward_said(heard, inputs.clone()));
+    sources.spawn(forward_signals(inputs.clone()).context("could not listen for signals")?);
+    sources.spawn(leave_without_guardian(watched, inputs.clone()));
+    let server = Server::bind(&opened.stage, said)?;
+    let gateway = world.gateway.addr();
+    tracing::info!(stage = %opened.stage.display(), pid = guardian, core, %gateway, "the room is open");
     let mut room = Room {
         state,
         journal,
@@ -177,6 +205,7 @@ pub async fn serve(settings: Settings, clock: Clock) -> anyhow::Result<()> {
         tasks: JoinSet::new(),
         failures: HashMap::new(),
         leaving: false,
+        told: false,
     };
     room.apply(Event::Gateway(GatewayEvent::Folded { money: Box::new(money) }));
     room.apply(Event::Opened(Box::new(opened)));
@@ -213,10 +242,16 @@ fn until(at: Timestamp, now: Timestamp) -> Duration {
     Duration::try_from(at.duration_since(now)).unwrap_or_default()
 }
 
-fn take_lock(stage: &Path) -> anyhow::Result<File> {
+fn lock_path(stage: &Path) -> PathBuf {
+    stage.join(".podium").join("lock")
+}
+
+/// Takes the stage for the guardian of a room; [`StageTaken`] when another has it. The file goes to every core as its
+/// standard input, so that the stage stays taken as long as either lives.
+pub fn take_lock(stage: &Path) -> anyhow::Result<File> {
     let folder = stage.join(".podium");
     fs::create_dir_all(&folder).with_context(|| format!("could not make {}", folder.display()))?;
-    let path = folder.join("lock");
+    let path = lock_path(stage);
     let file = OpenOptions::new()
         .create(true)
         .truncate(false)
@@ -232,6 +267,28 @@ fn take_lock(stage: &Path) -> anyhow::Result<File> {
         }
         Err(error) => Err(error).with_context(|| format!("could not lock {}", path.display())),
     }
+}
+
+/// Sees that this process was started by the guardian of the stage and shares its lock; what comes back waits for the
+/// guardian's end.
+fn watch_guardian(
+    stage: &Path,
+    guardian: u32,
+) -> anyhow::Result<impl Future<Output = std::io::Result<()>> + Send + 'static> {
+    let misused = || anyhow::anyhow!("a core is started by its guardian only; use `podium serve`");
+    let path = lock_path(stage);
+    let lock = fs::metadata(&path).with_context(|| format!("could not look at {}", path.display()))?;
+    let given = rustix::fs::fstat(std::io::stdin()).context("could not look at standard input")?;
+    if (given.st_dev, given.st_ino) != (lock.dev(), lock.ino()) {
+        return Err(misused());
+    }
+    rustix::fs::flock(std::io::stdin(), FlockOperation::NonBlockingLockExclusive).map_err(|_held| misused())?;
+    let watched = supervisor::watch(guardian).context("could not watch the guardian")?;
+    // Only now is the number known to be its own.
+    if rustix::process::getppid().is_none_or(|p| p.as_raw_nonzero().get().unsigned_abs() != guardian) {
+        return Err(misused());
+    }
+    Ok(watched)
 }
 
 fn fold(ledger: &Ledger, now: Timestamp) -> anyhow::Result<Money> {
@@ -295,6 +352,7 @@ async fn forward_changes(mut changes: mpsc::Receiver<Change>, inputs: mpsc::Unbo
             Change::Rejected(rejected) => TaskEvent::Rejected { rejected },
             Change::RejectedGone(path) => TaskEvent::RejectedGone { path },
             Change::Polling(why) => TaskEvent::Polling { why },
+            Change::Requested { .. } | Change::Trash(_) => continue,
         };
         if inputs.send(Input::Event(Event::Task(event))).is_err() {
             return;
@@ -339,6 +397,19 @@ fn forward_signals(inputs: mpsc::UnboundedSender<Input>) -> std::io::Result<impl
     })
 }
 
+/// Without its guardian the room ends in order: nobody would start it again.
+async fn leave_without_guardian(
+    watched: impl Future<Output = std::io::Result<()>>,
+    inputs: mpsc::UnboundedSender<Input>,
+) {
+    match watched.await {
+        Ok(()) => tracing::error!("the guardian is gone: the room leaves"),
+        Err(error) => return tracing::error!(%error, "the guardian cannot be watched"),
+    }
+    let order = Event::Ordered { id: OrderId(0), order: Order::Stop { drain: false } };
+    let _room_gone = inputs.send(Input::Event(order));
+}
+
 /// The loop's own memory: the state, and who is connected.
 struct Room {
     state: State,
@@ -356,6 +427,8 @@ struct Room {
     /// What it means when a task panics.
     failures: HashMap<tokio::task::Id, Event>,
     leaving: bool,
+    /// The guardian knows that this core is not to come back.
+    told: bool,
 }
 
 impl Room {
@@ -407,6 +480,7 @@ impl Room {
                 if let Some(attempt) = &hello.running {
                     tracing::info!(%slot, %attempt, "a worker with a running attempt was adopted");
                 }
+                self.world.workers.known(i32::try_from(hello.pid).ok());
                 self.workers.insert(id, (slot.clone(), hello.pid));
                 self.slots.insert(slot.clone(), outlet);
                 self.apply(Event::Worker(WorkerEvent::Connected { slot, pid: hello.pid, running: hello.running }));
@@ -448,7 +522,14 @@ impl Room {
                 Err(error) => tracing::error!(%error, "an event could not be sent"),
             }
         }
-        for effect in self.state.update(stamped) {
+        let effects = self.state.update(stamped);
+        if self.state.leaving == Leaving::Stopping && !self.told {
+            self.told = true;
+            if let Err(error) = guardian::tell_leaving(self.state.pid) {
+                tracing::warn!(%error, "the guardian could not be told");
+            }
+        }
+        for effect in effects {
             self.carry_out(effect);
         }
     }
@@ -468,6 +549,10 @@ impl Room {
             Effect::Assign { slot, task } => {
                 let reason = format!("the worker of {slot} is not connected");
                 if !self.tell(&slot, &WorkerTell::Assign(task.clone())) {
+                    // First that nobody is there: a slot that still counts as free is given the next task at once.
+                    if let Some(pid) = self.pid_in(&slot) {
+                        self.apply(Event::Worker(WorkerEvent::Disconnected { slot: slot.clone(), pid }));
+                    }
                     let report = Report::NotStarted { task, reason };
                     self.apply(Event::Worker(WorkerEvent::Reported { slot, report }));
                 }
@@ -480,6 +565,7 @@ impl Room {
             Effect::StopWorker { slot, drain } => self.stop_worker(slot, drain),
             Effect::SpawnWorker { slot, epoch } => self.spawn_worker(slot, epoch),
             Effect::Shutdown => self.leaving = true,
+            Effect::Keep { fact } => self.apply(Event::Goal(fact)),
             Effect::Recover { .. }
             | Effect::Submit { .. }
             | Effect::EndTask { .. }
@@ -532,7 +618,7 @@ impl Room {
         let engine = self.state.agents.get(&slot.agent).map_or(EngineKind::Auto, |a| a.settings.engine);
         let settings = &self.world.settings;
         let part = Part { engine, rehearse: settings.rehearsal.is_some() };
-        match self.world.children.start(&settings.program, &settings.stage, &slot, part) {
+        match self.world.workers.start(&settings.program, &settings.stage, &slot, part) {
             Ok(mut child) => {
                 let pid = child.id().unwrap_or_default();
                 tracing::info!(%slot, pid, "a worker was started");
@@ -544,9 +630,8 @@ impl Room {
                         Ok(status) => super::effects::how(status),
                         Err(error) => error.to_string(),
                     };
-                    world.children.ended(pid);
                     tracing::info!(%slot, pid, how, "a worker ended");
-                    Some(Event::Worker(WorkerEvent::Exited { slot, pid, how }))
+                    Some(world.worker_ended(slot, pid, how).await)
                 });
             }
             Err(error) => {
@@ -558,17 +643,22 @@ impl Room {
 
     /// Sees the end of a worker that a former room started.
     fn watch_worker(&mut self, slot: SlotId, pid: u32) {
-        let event = Event::Worker(WorkerEvent::Exited { slot, pid, how: "ended".to_owned() });
-        self.start(Some(event.clone()), async move {
+        let event = Event::Worker(WorkerEvent::Exited { slot: slot.clone(), pid, how: "ended".to_owned() });
+        let world = Arc::clone(&self.world);
+        self.start(Some(event), async move {
             if let Err(error) = supervisor::gone(pid).await {
                 tracing::error!(%error, pid, "a worker cannot be watched");
             }
-            Some(event)
+            Some(world.worker_ended(slot, pid, "ended".to_owned()).await)
         });
     }
 
+    fn pid_in(&self, slot: &SlotId) -> Option<u32> {
+        self.state.agents.get(&slot.agent)?.slots.iter().find(|s| s.id == *slot)?.pid()
+    }
+
     fn stop_worker(&mut self, slot: SlotId, drain: bool) {
-        let pid = self.state.agents.get(&slot.agent).and_then(|a| a.slots.iter().find(|s| s.id == slot)?.pid());
+        let pid = self.pid_in(&slot);
         let told = self.tell(&slot, &WorkerTell::Leave { drain });
         let Some(pid) = pid else { return };
         if !told {

@@ -1,7 +1,8 @@
 //! The terminal's modes: taken, given back, given back also when something panics.
 //!
 //! The only part that touches the terminal itself. Its one surprise: giving back is written directly and may happen any
-//! number of times, from any thread; it is also what a panic does first, so that its message can be read.
+//! number of times, from any thread; it is also what a panic does first, so that its message can be read, and what the
+//! screen's parent does ([`Modes`]) after a screen that was killed.
 
 use std::{
     io::{self, Stdout, Write},
@@ -20,6 +21,7 @@ use crossterm::{
     terminal::{EnterAlternateScreen, LeaveAlternateScreen, disable_raw_mode, enable_raw_mode},
 };
 use ratatui::{Terminal, backend::CrosstermBackend};
+use rustix::termios::{OptionalActions, QueueSelector, Termios, tcflush, tcgetattr, tcsetattr};
 
 /// The terminal as drawing sees it.
 pub type Screen = Terminal<CrosstermBackend<Stdout>>;
@@ -52,13 +54,41 @@ pub fn restore() {
     if !TAKEN.swap(false, Ordering::SeqCst) {
         return;
     }
-    // Each on its own: a terminal that has gone must not keep the rest from being tried.
+    leave();
+    let _gone = disable_raw_mode();
+}
+
+/// Takes back what was asked of the terminal. Each on its own: a terminal that has gone must not keep the rest from
+/// being tried.
+fn leave() {
     let mut out = io::stdout();
     let _gone = execute!(out, DisableMouseCapture);
     let _gone = execute!(out, DisableBracketedPaste);
     let _gone = execute!(out, LeaveAlternateScreen, Show);
-    let _gone = disable_raw_mode();
     let _gone = out.flush();
+}
+
+/// The terminal's modes at a moment, for whoever outlives the screen.
+#[derive(Debug)]
+pub struct Modes(Termios);
+
+impl Modes {
+    /// How the terminal on standard input is now.
+    pub fn now() -> io::Result<Self> {
+        Ok(Self(tcgetattr(io::stdin())?))
+    }
+
+    /// Gives the terminal back as it was, after a screen that could not. Does nothing where nothing was taken.
+    pub fn give_back(&self) {
+        let taken = |now: &Termios| (now.local_modes, now.input_modes) != (self.0.local_modes, self.0.input_modes);
+        if !tcgetattr(io::stdin()).is_ok_and(|now| taken(&now)) {
+            return;
+        }
+        leave();
+        // Mouse reports on their way are no words for a shell.
+        let _gone = tcflush(io::stdin(), QueueSelector::IFlush);
+        let _gone = tcsetattr(io::stdin(), OptionalActions::Now, &self.0);
+    }
 }
 
 /// Lets the terminal report the mouse, or not.
@@ -85,7 +115,7 @@ impl Drop for Guard {
 mod tests {
     use std::{os::fd::AsFd, time::Duration};
 
-    use rustix::termios::{LocalModes, tcgetattr};
+    use rustix::termios::LocalModes;
     use tokio::io::AsyncReadExt;
 
     use super::*;

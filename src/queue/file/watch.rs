@@ -44,7 +44,7 @@ const POLL: Duration = Duration::from_millis(250);
 const TRY_AGAIN: u32 = 120;
 /// How long a canary may take.
 const CANARY: Duration = Duration::from_millis(200);
-/// The start of a canary's name.
+/// A canary's name.
 const CANARY_NAME: &str = ".canary";
 
 /// A folder that is watched, and what its names mean.
@@ -58,6 +58,8 @@ pub(super) enum Folder {
     Attempts(AgentName),
     /// `tasks/{agent}/rejected/`.
     Rejected(AgentName),
+    /// `tasks/{agent}/.requests/`.
+    Requests(AgentName),
     /// `results/{agent}/`.
     Results(AgentName),
 }
@@ -211,6 +213,7 @@ fn folders(store: &Store) -> HashMap<PathBuf, Folder> {
         all.insert(store.layout.inbox(agent), Folder::Inbox(agent.clone()));
         all.insert(store.layout.all_attempts(agent), Folder::Attempts(agent.clone()));
         all.insert(store.layout.rejected(agent), Folder::Rejected(agent.clone()));
+        all.insert(store.layout.requests(agent), Folder::Requests(agent.clone()));
         all.insert(store.layout.results(agent), Folder::Results(agent.clone()));
     }
     all
@@ -259,15 +262,10 @@ impl Eyes {
         for path in paths {
             watcher.watch(path, RecursiveMode::NonRecursive)?;
         }
-        let name = disk::temporary(CANARY_NAME);
-        let canaries: Vec<PathBuf> = paths.iter().map(|path| path.join(&name)).collect();
-        for canary in &canaries {
-            drop(std::fs::File::create(canary)?);
+        for path in paths {
+            sing(&path.join(CANARY_NAME))?;
         }
         signal.wait(Instant::now() + CANARY, |hints| hints.canaries.len() == paths.len());
-        for canary in &canaries {
-            disk::remove_quietly(canary);
-        }
         let hints = lock(&signal.hints);
         let deaf: Vec<String> = paths
             .iter()
@@ -288,6 +286,18 @@ impl Eyes {
         }
         !lost.is_empty()
     }
+}
+
+/// Makes a file and removes it. The next one removes what a crash in between leaves: hence one name for all, and a file
+/// that somebody else makes just now is as good.
+fn sing(canary: &Path) -> std::io::Result<()> {
+    disk::remove_quietly(canary);
+    match std::fs::File::create_new(canary) {
+        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => return Err(error),
+        made => drop(made),
+    }
+    disk::remove_quietly(canary);
+    Ok(())
 }
 
 /// Turns one message of the kernel into hints.
@@ -314,7 +324,7 @@ fn heard(signal: &Signal, folders: &HashMap<PathBuf, Folder>, event: notify::Res
             continue;
         };
         let text = name.to_string_lossy();
-        if text.starts_with(CANARY_NAME) {
+        if text == CANARY_NAME {
             signal.leave(|hints| {
                 hints.canaries.insert(folder.clone());
             });
@@ -322,7 +332,7 @@ fn heard(signal: &Signal, folders: &HashMap<PathBuf, Folder>, event: notify::Res
         }
         match folder {
             Folder::Attempts(agent) => {
-                let id = attempts::task_of_temporary(&text).filter(|_| from).and_then(|id| TaskId::new(id).ok());
+                let id = attempts::task_of_name(&text).filter(|_| from).and_then(|id| TaskId::new(id).ok());
                 if let Some(id) = id {
                     let task = TaskRef::new(agent.clone(), id);
                     signal.leave(|hints| {
@@ -330,7 +340,7 @@ fn heard(signal: &Signal, folders: &HashMap<PathBuf, Folder>, event: notify::Res
                     });
                 }
             }
-            Folder::Root | Folder::Inbox(_) | Folder::Rejected(_) | Folder::Results(_) => {
+            Folder::Root | Folder::Inbox(_) | Folder::Rejected(_) | Folder::Requests(_) | Folder::Results(_) => {
                 if text.starts_with('.') {
                     continue;
                 }
