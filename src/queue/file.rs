@@ -20,6 +20,7 @@ mod layout;
 mod needs;
 mod notice;
 mod objection;
+mod prune;
 mod recover;
 mod requests;
 mod results;
@@ -32,6 +33,7 @@ mod trash;
 mod watch;
 
 pub use attempts::FileLease;
+pub(super) use spec::write as task_file;
 use store::Store;
 
 /// What a file queue is told when it is opened.

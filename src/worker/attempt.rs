@@ -477,7 +477,7 @@ async fn commit<Q: Queue>(
             return;
         }
         Verdict::Retry if farewell.is_some() => now,
-        Verdict::Retry => retries.next(attempt, counted.saturating_add(1), now),
+        Verdict::Retry => retries.next(&spec, attempt, counted.saturating_add(1), now),
         Verdict::Park(until) => {
             let parked = attempt.n.saturating_sub(1).saturating_sub(counted);
             retries.unpark(attempt, until, parked, now)
