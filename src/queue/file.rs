@@ -26,6 +26,7 @@ mod needs;
 mod notice;
 mod objection;
 mod probe;
+mod prune;
 mod recover;
 mod requests;
 mod results;
@@ -41,6 +42,7 @@ mod watch;
 pub use attempts::FileLease;
 pub use probe::{FileSystem, Unfit};
 pub use space::Measure;
+pub(super) use spec::write as task_file;
 use store::Store;
 
 /// How often a broken disk is asked to take the end of an attempt.

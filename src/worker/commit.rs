@@ -44,7 +44,7 @@ pub(super) async fn commit<Q: Queue>(
         }
         // What cost no attempt has nothing to wait for.
         Verdict::Retry if !ending.counts() => now,
-        Verdict::Retry => retries.next(attempt, counted.saturating_add(1), now),
+        Verdict::Retry => retries.next(&spec, attempt, counted.saturating_add(1), now),
         Verdict::Park(until) => {
             let parked = attempt.n.saturating_sub(1).saturating_sub(counted);
             retries.unpark(attempt, until, parked, now)

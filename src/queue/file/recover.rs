@@ -60,6 +60,9 @@ impl Store {
                 }
             }
         }
+        if let Err(error) = self.prune() {
+            tracing::error!(%error, "could not let go of old tasks");
+        }
         match trouble {
             Some(error) => Err(error),
             None => Ok(mended),
@@ -100,10 +103,13 @@ impl Store {
             // Either its turn comes, or it was the last one it may have and nobody lived to say so.
             Some(exit) => (exit.clone(), false),
             None => {
-                let at = self.now() + self.backoff(task, known.counted());
-                (self.end_lost(&attempt, Some(at))?, true)
+                let at = self.now() + self.backoff(&spec, &attempt, known.counted());
+                (self.end_lost(&attempt, Some(at), spec.on_lost)?, true)
             }
         };
+        if exit.asks {
+            return Ok(lost);
+        }
         let known = attempts::load(&self.layout, task)?;
         match exit.ending.verdict(known.counted(), self.allowed(&spec)) {
             Verdict::End(state) => {

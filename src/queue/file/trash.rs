@@ -375,6 +375,14 @@ impl Store {
         Ok(count)
     }
 
+    /// Deletes the attempts of a task; its lock is held, and with its folder it goes.
+    pub(super) fn give_up_attempts(&self, task: &TaskRef) -> Result<(), QueueError> {
+        let (folder, name) = (self.layout.attempts(task), entry_name(&task.id, 0));
+        let away = self.layout.trash(&task.agent).join(format!("{PURGED}{name}"));
+        fs::rename(&folder, away).map_err(failed("move", &folder))?;
+        self.delete(&task.agent, &name)
+    }
+
     /// Deletes a task of the trash whose folder was given up: its results, then the folder.
     fn delete(&self, agent: &AgentName, entry: &str) -> Result<(), QueueError> {
         let both =
