@@ -10,9 +10,11 @@ pub mod effect;
 pub mod event;
 pub mod goals;
 pub mod money;
+pub mod orders;
 mod ready;
 pub mod retry;
 pub mod tasks;
+mod timing;
 pub mod why;
 
 use std::{collections::VecDeque, path::PathBuf};
@@ -25,6 +27,7 @@ pub use effect::Effect;
 pub use event::{Answer, Event, GatewayEvent, GoalEvent, Opened, Order, OrderId, Stamped, TaskEvent, WorkerEvent};
 pub use goals::{Goal, Goals};
 pub use money::Money;
+pub use orders::Requests;
 pub use retry::Retry;
 pub use tasks::{Task, Tasks};
 pub use why::Why;
@@ -110,6 +113,8 @@ pub struct State {
     pub lines: VecDeque<Line>,
     /// Whether the room is on its way out.
     pub leaving: Leaving,
+    /// What markers beside the tasks ask for.
+    pub requests: Requests,
 }
 
 impl State {
@@ -132,6 +137,8 @@ impl State {
             Event::Goal(event) => self.goal_event(event, &mut effects),
             Event::Gateway(event) => self.gateway_event(event),
         }
+        self.settle_requests(&mut effects);
+        self.settle_expired(&mut effects);
         self.settle_skipped(&mut effects);
         self.drive_goals(&mut effects);
         self.dispatch(&mut effects);
@@ -221,6 +228,9 @@ impl State {
             Order::Retry { task, changes } => self.retry(id, task, None, *changes, effects),
             Order::RetryOn { task, agent, changes } => self.retry(id, task, Some(agent), *changes, effects),
             Order::Cancel { task } => self.cancel(id, &task, effects),
+            Order::Extend { task, by } => self.extend(id, &task, by, effects),
+            Order::Remove { item } => self.remove(id, item, effects),
+            Order::Restore { item } => self.restore(id, item, effects),
             Order::CancelGoal { goal } => self.cancel_goal(id, &goal, effects),
             Order::Pause { agent } => self.pause(id, &agent, true, effects),
             Order::Resume { agent } => self.pause(id, &agent, false, effects),

@@ -13,10 +13,11 @@ use super::{
     ready::{Key, Ready, lane},
     refuse,
     retry::Underway,
+    timing::{moments, startable_at},
 };
 use crate::model::{
-    AgentName, AttemptRecord, AttemptRef, Dependency, EndState, Ending, IfFailed, Outcome, Rejected, Spend, Standing,
-    TaskId, TaskRecord, TaskRef, TaskSpec,
+    AgentName, AttemptRecord, AttemptRef, Dependency, EndState, Ending, IfFailed, Outcome, Rejected, Removed, Spend,
+    Standing, TaskId, TaskRecord, TaskRef, TaskSpec,
 };
 
 /// Every task, and what is derived from them.
@@ -26,6 +27,8 @@ pub struct Tasks {
     all: BTreeMap<TaskRef, Task>,
     /// Files that are no tasks, by path.
     pub rejected: BTreeMap<String, Rejected>,
+    /// What was thrown away, newest first.
+    pub trash: Vec<Removed>,
     /// Why changes are noticed by looking now and then; `None` = the kernel tells.
     pub polling: Option<String>,
     /// Starts allowed per task, where the task does not say.
@@ -45,6 +48,7 @@ impl PartialEq for Tasks {
     fn eq(&self, other: &Self) -> bool {
         self.all == other.all
             && self.rejected == other.rejected
+            && self.trash == other.trash
             && self.polling == other.polling
             && self.picks == other.picks
             && self.retries == other.retries
@@ -64,10 +68,12 @@ pub(super) struct Derived {
     pub(super) successors: BTreeMap<TaskRef, TaskRef>,
     /// The dead letters: their attempts are used up.
     dead: BTreeSet<TaskRef>,
-    /// When a retry is due.
+    /// When a task may start, or expires.
     due: BTreeSet<(Timestamp, TaskRef)>,
     /// Will never start: their dependency, named second, did not end well.
     hopeless: BTreeMap<TaskRef, TaskRef>,
+    /// Their time is over; what is said about it.
+    pub(super) expired: BTreeMap<TaskRef, String>,
     /// How many stand where.
     counts: Counts,
     /// Ids handed out for tasks that the queue has not shown yet.
@@ -316,14 +322,20 @@ impl Tasks {
         if entry.assigned || entry.hindrance.is_some() || entry.record.outcome.is_some() {
             return false;
         }
+        self.stop(task, why)
+    }
+
+    /// Keeps a task from ever starting; false where it is gone.
+    pub(super) fn stop(&mut self, task: &TaskRef, why: &str) -> bool {
         if let Some(mut entry) = self.all.remove(task) {
             self.forget(&entry);
             entry.hindrance = Some(why.to_owned());
             entry.given_up = true;
             let now = entry.record.seen_at;
             self.put(entry, now);
+            return true;
         }
-        true
+        false
     }
 
     /// A former room's worker runs this task.
@@ -489,8 +501,8 @@ impl Tasks {
         self.derived.counts.sub(phase_of(entry, ready));
         self.unready(task);
         self.derived.dead.remove(task);
-        if let Standing::Retrying { not_before, .. } = entry.record.standing {
-            self.derived.due.remove(&(not_before, task.clone()));
+        for at in moments(&entry.record) {
+            self.derived.due.remove(&(at, task.clone()));
         }
     }
 
@@ -506,17 +518,19 @@ impl Tasks {
     fn refresh(&mut self, task: &TaskRef, now: Timestamp) {
         let Some(entry) = self.all.get(task) else { return };
         let was = self.derived.keys.contains_key(task);
+        for at in moments(&entry.record).filter(|at| *at > now) {
+            self.derived.due.insert((at, task.clone()));
+        }
+        let expired = entry.expired(now);
         let startable = match &entry.record.standing {
+            Standing::Waiting | Standing::Claimed if startable_at(&entry.record).is_some_and(|at| at > now) => false,
             Standing::Waiting => true,
             Standing::Claimed => !entry.is_lost(),
-            Standing::Retrying { not_before, .. } if *not_before <= now => true,
-            Standing::Retrying { not_before, .. } => {
-                self.derived.due.insert((*not_before, task.clone()));
-                false
-            }
+            Standing::Retrying { not_before, .. } => *not_before <= now,
             Standing::Running { .. } | Standing::Asking { .. } | Standing::Ended => false,
         };
         let is = startable
+            && expired.is_none()
             && !entry.assigned
             && !entry.given_up
             && !entry.record.spec.description.trim().is_empty()
@@ -530,6 +544,9 @@ impl Tasks {
                     false
                 }
             };
+        if let Some(message) = expired {
+            self.derived.expired.insert(task.clone(), message);
+        }
         if was == is {
             return;
         }
@@ -617,6 +634,7 @@ impl State {
                 }
                 self.settle(&task, effects);
                 if let Some(goal) = goal {
+                    self.goals.found(&goal, &task);
                     self.goals.touch(goal);
                 }
             }
@@ -624,6 +642,8 @@ impl State {
                 self.tasks.withdrawn(&task, now);
                 self.goals.lost(&task);
             }
+            TaskEvent::Requested { task, request } => self.requested(task, request),
+            TaskEvent::Trash { removed } => self.tasks.trash = removed,
             TaskEvent::Rejected { rejected } => {
                 let text = format!("{}: {}", rejected.path, rejected.reason);
                 if self.tasks.rejected.insert(rejected.path.clone(), rejected).is_none() {

@@ -21,6 +21,7 @@ impl Store {
         let mut trouble = None;
         for agent in &self.settings.agents {
             self.layout.make(agent)?;
+            self.tidy_all(agent)?;
             self.sweep(&self.layout.within(agent, ".tmp"))?;
             self.sweep(&self.layout.results_temporary(agent))?;
             self.sweep(&self.layout.all_attempts(agent))?;
