@@ -219,6 +219,11 @@ impl Queue for FileQueue {
         self.blocking(move |store| store.with_reserve(|| store.retry(&task, &changes))).await
     }
 
+    async fn spec(&self, task: &TaskRef) -> Result<TaskSpec, QueueError> {
+        let task = task.clone();
+        self.blocking(move |store| store.spec_of(&task)).await
+    }
+
     async fn remove(&self, task: &TaskRef) -> Result<(), QueueError> {
         let task = task.clone();
         self.blocking(move |store| store.remove(&task)).await
@@ -250,11 +255,6 @@ impl Queue for FileQueue {
     async fn answered(&self, task: &TaskRef, request: Request) -> Result<(), QueueError> {
         let task = task.clone();
         self.blocking(move |store| store.answered(&task, request)).await
-    }
-
-    async fn spec(&self, task: &TaskRef) -> Result<TaskSpec, QueueError> {
-        let task = task.clone();
-        self.blocking(move |store| store.spec_of(&task)).await
     }
 
     async fn result(&self, task: &TaskRef) -> Result<Option<Outcome>, QueueError> {

@@ -124,6 +124,8 @@ const BATCH: usize = 512;
 
 /// How soon lines that the disk did not take are tried again, at the latest.
 const AGAIN: Duration = Duration::from_secs(1);
+/// How long what was thrown away can be brought back.
+const TRASH: Duration = Duration::from_hours(30 * 24);
 
 /// Days of the ledger that are folded at the start.
 const LEDGER_DAYS: i64 = 31;
@@ -190,6 +192,8 @@ pub async fn serve(settings: Settings, guardian: Guardian, clock: Clock) -> anyh
     // Before anything can be started again.
     let _said = world.sweep().await;
     world.queue.recover().await?;
+    let purged = world.queue.purge(TRASH).await?;
+    tracing::info!(purged, "what was thrown away long ago is deleted");
 
     let (inputs, mut pending) = mpsc::unbounded_channel();
     let mut sources = JoinSet::new();
@@ -385,7 +389,8 @@ async fn forward_changes(mut changes: mpsc::Receiver<Change>, inputs: mpsc::Unbo
             Change::Rejected(rejected) => TaskEvent::Rejected { rejected },
             Change::RejectedGone(path) => TaskEvent::RejectedGone { path },
             Change::Polling(why) => TaskEvent::Polling { why },
-            Change::Requested { .. } | Change::Trash(_) => continue,
+            Change::Requested { task, request } => TaskEvent::Requested { task, request },
+            Change::Trash(removed) => TaskEvent::Trash { removed },
             Change::Space(why) => TaskEvent::Space { why },
         };
         if inputs.send(Input::Event(Event::Task(event))).is_err() {
@@ -649,6 +654,11 @@ impl Room {
                     tracing::warn!(%slot, %attempt, "a cancel could not be delivered");
                 }
             }
+            Effect::Extend { slot, attempt, by } => {
+                if !self.tell(&slot, &WorkerTell::Extend { attempt: attempt.clone(), by }) {
+                    tracing::warn!(%slot, %attempt, "more time could not be given");
+                }
+            }
             Effect::StopWorker { slot, drain } => self.stop_worker(slot, drain),
             Effect::SpawnWorker { slot, epoch } => self.spawn_worker(slot, epoch),
             Effect::Shutdown => self.leaving = true,
@@ -657,6 +667,9 @@ impl Room {
             | Effect::Submit { .. }
             | Effect::EndTask { .. }
             | Effect::RetryTask { .. }
+            | Effect::Remove { .. }
+            | Effect::Restore { .. }
+            | Effect::AnswerRequest { .. }
             | Effect::Plan { .. }
             | Effect::Publish { .. }
             | Effect::Synthesise { .. } => {
