@@ -53,15 +53,15 @@ pub(super) struct RetryArgs {
 }
 
 impl RetryArgs {
-    fn changes(&self, description: Option<String>) -> Box<Changes> {
-        Box::new(Changes {
+    fn changes(&self, description: Option<String>) -> Changes {
+        Changes {
             description,
             priority: self.priority,
             timeout: self.timeout,
             model: self.model.clone(),
             dependencies: None,
             resume: self.resume,
-        })
+        }
     }
 
     /// The tasks that are meant.
@@ -95,7 +95,7 @@ pub(super) async fn retry(call: &Call, args: &RetryArgs) -> anyhow::Result<Exit>
         let description = if args.edit { Some(edited(call, link.state(), &task)?) } else { args.text.clone() };
         let ended_at = |state: &State| Some(state.tasks.get(&task)?.record.outcome.as_ref()?.completed_at);
         let before = ended_at(link.state());
-        let changes = args.changes(description);
+        let changes = Box::new(args.changes(description));
         let order = match &agent {
             Some(agent) => Order::RetryOn { task: task.clone(), agent: agent.clone(), changes },
             None => Order::Retry { task: task.clone(), changes },
