@@ -252,7 +252,8 @@ impl Stage {
         .await
     }
 
-    /// Every process that belongs to this stage: by its arguments, its environment or its folder.
+    /// Every process that belongs to this stage: by its folder or its environment. What it was called with does not
+    /// count: somebody may just be looking at the stage.
     pub(crate) fn processes(&self) -> Vec<(i32, String)> {
         let mark = self.root.path().file_name().unwrap().as_bytes();
         let own = rustix::process::getpid().as_raw_nonzero().get();
@@ -266,7 +267,7 @@ impl Stage {
             let words = fs::read(place.join("cmdline")).unwrap_or_default();
             let folder = fs::read_link(place.join("cwd")).unwrap_or_default();
             let environment = fs::read(place.join("environ")).unwrap_or_default();
-            if holds(&words) || holds(&environment) || holds(folder.as_os_str().as_bytes()) {
+            if holds(&environment) || holds(folder.as_os_str().as_bytes()) {
                 found.push((process.pid, String::from_utf8_lossy(&words).replace('\0', " ")));
             }
         }
