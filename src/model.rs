@@ -15,6 +15,7 @@ pub mod plan;
 pub mod report;
 pub mod task;
 pub mod text;
+pub mod trash;
 pub mod usage;
 
 pub use agent::{AgentSettings, EngineKind, OutputKind, Permissions};
@@ -28,4 +29,5 @@ pub use report::{Activity, Report};
 pub use task::{
     AttemptRecord, Changes, Dependency, IfFailed, OnLost, Priority, Rejected, Standing, TaskRecord, TaskSpec,
 };
+pub use trash::{Item, Removed, Request};
 pub use usage::{CostSource, MicroUsd, Spend, Usage};

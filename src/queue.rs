@@ -4,12 +4,15 @@
 //! surprise: a [`Lease`] is a kernel lock held by this process; dropping it without ending the attempt makes the
 //! attempt *lost*, and whoever recovers next will say so.
 
-use std::{fmt, path::PathBuf};
+use std::{fmt, path::PathBuf, time::Duration};
 
 use jiff::Timestamp;
 use tokio::sync::mpsc;
 
-use crate::model::{AttemptRef, Changes, Ending, IdError, Outcome, Rejected, Spend, TaskRecord, TaskRef, TaskSpec};
+use crate::model::{
+    AttemptRef, Changes, Ending, IdError, Item, Outcome, Rejected, Removed, Request, Spend, TaskRecord, TaskRef,
+    TaskSpec,
+};
 
 pub mod file;
 pub mod memory;
@@ -54,6 +57,8 @@ pub struct Claim<L> {
     pub prerequisites: Vec<Outcome>,
     /// The attempt before this one, if any: how it ended and the engine's session.
     pub previous: Option<(Ending, Option<String>)>,
+    /// The engine's session to take up again; `None` where the task names none, or an attempt since has tried it.
+    pub resume: Option<String>,
     /// Held for as long as the attempt runs.
     pub lease: L,
 }
@@ -95,8 +100,17 @@ pub enum Finished {
 pub enum Change {
     /// The task is new or stands elsewhere now.
     Task(Box<TaskRecord>),
-    /// The task was withdrawn: somebody deleted its waiting file.
+    /// The task is no longer here: somebody deleted its waiting file, or it went to the trash.
     Gone(TaskRef),
+    /// Somebody left a marker that asks for this. It stays until [`Queue::answered`].
+    Requested {
+        /// Of which task.
+        task: TaskRef,
+        /// What.
+        request: Request,
+    },
+    /// What the trash holds now, newest first.
+    Trash(Vec<Removed>),
     /// A file was set aside, or is listed with a reason.
     Rejected(Rejected),
     /// A rejected or listed file is gone again.
@@ -121,6 +135,9 @@ pub enum QueueError {
     /// There is no such task.
     #[error("there is no task {0}")]
     Unknown(TaskRef),
+    /// There is no such file among those set aside.
+    #[error("{0} is no file that was set aside")]
+    NoFile(String),
     /// There is no such agent's folder.
     #[error("there is no agent {0}")]
     UnknownAgent(String),
@@ -186,8 +203,32 @@ pub trait Queue: Clone + Send + Sync + 'static {
     /// waits for its next attempt may start at once.
     fn retry(&self, task: &TaskRef, changes: Changes) -> impl Future<Output = Result<(), QueueError>> + Send;
 
+    /// Throws away a task that does not run, with its attempts and its result, as one; [`Queue::restore`] brings it back.
+    fn remove(&self, task: &TaskRef) -> impl Future<Output = Result<(), QueueError>> + Send;
+
+    /// Throws away a file that had been set aside, and its reason; `path` is relative to the stage.
+    fn discard(&self, path: &str) -> impl Future<Output = Result<(), QueueError>> + Send;
+
+    /// Brings back what was thrown away last under this name, exactly as it was. Refused where its place is taken.
+    fn restore(&self, item: &Item) -> impl Future<Output = Result<(), QueueError>> + Send;
+
+    /// What the trash holds, newest first.
+    fn removed(&self) -> impl Future<Output = Result<Vec<Removed>, QueueError>> + Send;
+
+    /// Deletes for good what has been in the trash for longer than this; says how many.
+    fn purge(&self, older: Duration) -> impl Future<Output = Result<usize, QueueError>> + Send;
+
+    /// Leaves a marker that asks for something, for the room that runs or the next one.
+    fn request(&self, task: &TaskRef, request: Request) -> impl Future<Output = Result<(), QueueError>> + Send;
+
+    /// Takes the marker away: what it asks for was done, or is too late. No error where there is none.
+    fn answered(&self, task: &TaskRef, request: Request) -> impl Future<Output = Result<(), QueueError>> + Send;
+
     /// One task with all its attempts.
     fn get(&self, task: &TaskRef) -> impl Future<Output = Result<TaskRecord, QueueError>> + Send;
+
+    /// A task in full, as its file says it; ended ones too.
+    fn spec(&self, task: &TaskRef) -> impl Future<Output = Result<TaskSpec, QueueError>> + Send;
 
     /// A task's result in full, whoever wrote it; `None` while there is none.
     fn result(&self, task: &TaskRef) -> impl Future<Output = Result<Option<Outcome>, QueueError>> + Send;

@@ -17,8 +17,8 @@ use jiff::Timestamp;
 use podium::{
     engines::tree::{self, Grace},
     model::{
-        AgentSettings, AttemptRef, Changes, Clock, EndState, Ending, EngineKind, Outcome, OutputKind, Permissions,
-        Report, SlotId, Spend, TaskRecord, TaskRef, TaskSpec,
+        AgentSettings, AttemptRef, Changes, Clock, EndState, Ending, EngineKind, Item, Outcome, OutputKind,
+        Permissions, Removed, Report, Request, SlotId, Spend, TaskRecord, TaskRef, TaskSpec,
     },
     queue::{Change, Claim, Claimed, Finished, Lease, Queue, QueueError, Spawned, Submitted},
     worker::{self, Farewell, Order, Settings, WorkerError},
@@ -92,12 +92,13 @@ impl Queue for Shelf {
         entry.attempts += 1;
         let lease = Held { attempt: task.attempt(entry.attempts), stage: self.stage.clone() };
         let (counted, previous, n, spec) = (entry.counted, entry.previous.clone(), entry.attempts, spec.clone());
+        let resume = spec.resume.clone().filter(|_| n == 1);
         drop(tasks);
         fs::create_dir_all(lease.folder()).unwrap();
         fs::create_dir_all(self.stage.join("logs")).unwrap();
         fs::write(lease.folder().join("out.log"), "").unwrap();
         fs::hard_link(lease.folder().join("out.log"), self.stage.join(lease.log())).unwrap();
-        Ok(Claimed::Won(Box::new(Claim { spec, n, counted, prerequisites: Vec::new(), previous, lease })))
+        Ok(Claimed::Won(Box::new(Claim { spec, n, counted, prerequisites: Vec::new(), previous, resume, lease })))
     }
     async fn spawned(&self, lease: &Held, spawned: &Spawned) -> Result<(), QueueError> {
         self.entry(&lease.attempt.task, |e| e.spawned.push(spawned.clone()));
@@ -120,8 +121,32 @@ impl Queue for Shelf {
     async fn retry(&self, _: &TaskRef, _: Changes) -> Result<(), QueueError> {
         unimplemented!("not the worker's business")
     }
+    async fn remove(&self, _: &TaskRef) -> Result<(), QueueError> {
+        unimplemented!("not the worker's business")
+    }
+    async fn discard(&self, _: &str) -> Result<(), QueueError> {
+        unimplemented!("not the worker's business")
+    }
+    async fn restore(&self, _: &Item) -> Result<(), QueueError> {
+        unimplemented!("not the worker's business")
+    }
+    async fn removed(&self) -> Result<Vec<Removed>, QueueError> {
+        unimplemented!("not the worker's business")
+    }
+    async fn purge(&self, _: Duration) -> Result<usize, QueueError> {
+        unimplemented!("not the worker's business")
+    }
+    async fn request(&self, _: &TaskRef, _: Request) -> Result<(), QueueError> {
+        unimplemented!("not the worker's business")
+    }
+    async fn answered(&self, _: &TaskRef, _: Request) -> Result<(), QueueError> {
+        unimplemented!("not the worker's business")
+    }
     async fn get(&self, task: &TaskRef) -> Result<TaskRecord, QueueError> {
         Err(QueueError::Unknown(task.clone()))
+    }
+    async fn spec(&self, _: &TaskRef) -> Result<TaskSpec, QueueError> {
+        unimplemented!("not the worker's business")
     }
     async fn result(&self, _: &TaskRef) -> Result<Option<Outcome>, QueueError> {
         unimplemented!("not the worker's business")

@@ -10,8 +10,8 @@ use std::{
 use jiff::Timestamp;
 use podium::{
     model::{
-        AgentName, Changes, Clock, CostSource, EndState, Ending, MicroUsd, Outcome, Spend, Standing, TaskRecord,
-        TaskRef, TaskSpec, Usage,
+        AgentName, Changes, Clock, CostSource, EndState, Ending, Item, MicroUsd, Outcome, Request, Spend, Standing,
+        TaskRecord, TaskRef, TaskSpec, Usage,
     },
     queue::{
         Change, Claim, Claimed, Finished, Lease, Queue, QueueError, Spawned, Submitted,
@@ -102,8 +102,23 @@ async fn change<T>(changes: &mut mpsc::Receiver<Change>, fits: impl Fn(&Change) 
 fn stands<'a>(of: &'a TaskRef, standing: &'a Standing) -> impl Fn(&Change) -> Option<TaskRecord> + 'a {
     move |change| match change {
         Change::Task(record) if record.task() == of && record.standing == *standing => Some((**record).clone()),
-        Change::Task(_) | Change::Gone(_) | Change::Rejected(_) | Change::RejectedGone(_) | Change::Polling(_) => None,
+        Change::Task(_)
+        | Change::Gone(_)
+        | Change::Requested { .. }
+        | Change::Trash(_)
+        | Change::Rejected(_)
+        | Change::RejectedGone(_)
+        | Change::Polling(_) => None,
     }
+}
+
+/// The record of any task.
+fn any_task(change: &Change) -> Option<TaskRecord> {
+    if let Change::Task(record) = change { Some((**record).clone()) } else { None }
+}
+
+fn exactly(wanted: Change) -> impl Fn(&Change) -> Option<()> {
+    move |change| (*change == wanted).then_some(())
 }
 
 async fn c01_submit_get_claim_finish_result<Q: Queue>(queue: Q) {
@@ -332,6 +347,20 @@ async fn c14_a_retry_of_a_waiting_attempt_lets_it_start_at_once<Q: Queue>(queue:
     assert_eq!((claim.n, claim.counted), (2, 0));
 }
 
+async fn c14_a_task_can_be_read_in_full_while_it_waits_and_when_it_has_ended<Q: Queue>(queue: Q) {
+    let of = task("marie/a");
+    let mut whole = spec("marie/a", &"word ".repeat(2_000));
+    whole.description = whole.description.trim().to_owned();
+    whole.context = serde_json::json!({"class": "juniors"});
+    whole.retry_of = Some(task("anga/a"));
+    queue.submit(whole.clone()).await.unwrap();
+    assert_eq!(queue.spec(&of).await.unwrap(), whole);
+    let claim = won(&queue, &of).await;
+    queue.finish(claim.lease, done(&of)).await.unwrap();
+    assert_eq!(queue.spec(&of).await.unwrap(), whole);
+    assert!(matches!(queue.spec(&task("marie/nobody")).await, Err(QueueError::Unknown(_))));
+}
+
 async fn c15_a_claim_brings_the_results_of_its_dependencies_in_order<Q: Queue>(queue: Q) {
     for name in ["marie/roster", "anga/roster", "anga/code", "fabien/copy"] {
         queue.submit(spec(name, "x")).await.unwrap();
@@ -375,11 +404,7 @@ async fn c18_a_watch_tells_every_step<Q: Queue>(queue: Q) {
     let mut changes = queue.watch().await.unwrap();
     let mut told = BTreeMap::new();
     while told.len() < 2 {
-        let record = change(&mut changes, |change| match change {
-            Change::Task(record) => Some((**record).clone()),
-            Change::Gone(_) | Change::Rejected(_) | Change::RejectedGone(_) | Change::Polling(_) => None,
-        })
-        .await;
+        let record = change(&mut changes, any_task).await;
         told.insert(record.task().clone(), record);
     }
     let list: BTreeMap<TaskRef, TaskRecord> =
@@ -411,6 +436,154 @@ async fn c22_recovery_leaves_held_attempts_alone<Q: Queue>(queue: Q) {
     assert!(matches!(queue.get(&lost).await.unwrap().standing, Standing::Retrying { attempt: 1, .. }));
     assert!(queue.recover().await.unwrap().is_empty());
     assert_eq!(queue.finish(claim.lease, done(&held)).await.unwrap(), Finished::Committed);
+}
+
+/// One task of each kind that may be removed.
+async fn one_of_each<Q: Queue>(queue: &Q) -> Vec<TaskRef> {
+    let names = ["waiting", "retrying", "done", "dead", "retried", "lost"];
+    let tasks: Vec<TaskRef> = names.iter().map(|id| task(&format!("marie/{id}"))).collect();
+    for t in &tasks {
+        queue.submit(TaskSpec::new(t.clone(), format!("about {t}"))).await.unwrap();
+    }
+    let claim = won(queue, &tasks[1]).await;
+    queue.fail(claim.lease, crash(), Spend::default(), "2030-01-01T00:00:00Z".parse().unwrap()).await.unwrap();
+    let claim = won(queue, &tasks[2]).await;
+    queue.finish(claim.lease, done(&tasks[2])).await.unwrap();
+    let claim = won(queue, &tasks[3]).await;
+    queue.finish(claim.lease, outcome(&tasks[3], EndState::Dead, crash())).await.unwrap();
+    let claim = won(queue, &tasks[4]).await;
+    queue.finish(claim.lease, done(&tasks[4])).await.unwrap();
+    queue.retry(&tasks[4], Changes::default()).await.unwrap();
+    drop(won(queue, &tasks[5]).await);
+    tasks
+}
+
+async fn undo_brings_a_removed_task_back_exactly_as_it_was<Q: Queue>(queue: Q) {
+    let tasks = one_of_each(&queue).await;
+    let before = queue.list().await.unwrap();
+    for t in &tasks {
+        queue.remove(t).await.unwrap();
+        assert!(matches!(queue.get(t).await, Err(QueueError::Unknown(_))), "{t}");
+        assert_eq!(queue.result(t).await.unwrap(), None);
+        missed(&queue, t).await;
+        assert!(matches!(queue.remove(t).await, Err(QueueError::Unknown(_))), "{t}");
+    }
+    assert!(queue.recover().await.unwrap().is_empty());
+    assert_eq!(queue.list().await.unwrap(), vec![]);
+    let trash = queue.removed().await.unwrap();
+    let newest_first: Vec<Item> = tasks.iter().rev().cloned().map(Item::Task).collect();
+    assert_eq!(trash.iter().map(|removed| removed.item.clone()).collect::<Vec<_>>(), newest_first);
+    assert_eq!(trash[5].title, "about marie/waiting");
+    for t in &tasks {
+        queue.restore(&Item::Task(t.clone())).await.unwrap();
+    }
+    assert_eq!(queue.list().await.unwrap(), before);
+    assert_eq!(queue.removed().await.unwrap(), vec![]);
+    assert_eq!(queue.recover().await.unwrap(), [tasks[5].clone()], "what was lost is still lost");
+    let claim = won(&queue, &tasks[1]).await;
+    assert_eq!((claim.n, claim.counted), (2, 1), "a life goes on where it was");
+    let claim = won(&queue, &tasks[4]).await;
+    assert_eq!((claim.n, claim.counted), (2, 0));
+    assert_eq!(queue.submit(spec("marie/done", "about marie/done")).await.unwrap(), Submitted::Exists);
+}
+
+async fn undo_does_not_touch_what_runs_or_came_after<Q: Queue>(queue: Q) {
+    let t = task("marie/a");
+    let item = Item::Task(t.clone());
+    assert!(matches!(queue.remove(&t).await, Err(QueueError::Unknown(_))));
+    assert!(matches!(queue.restore(&item).await, Err(QueueError::Unknown(_))));
+    queue.submit(spec("marie/a", "first")).await.unwrap();
+    let claim = won(&queue, &t).await;
+    assert!(matches!(queue.remove(&t).await, Err(QueueError::State { .. })));
+    queue.finish(claim.lease, done(&t)).await.unwrap();
+    queue.remove(&t).await.unwrap();
+    assert_eq!(queue.submit(spec("marie/a", "second")).await.unwrap(), Submitted::New);
+    assert!(matches!(queue.restore(&item).await, Err(QueueError::State { .. })));
+    let claim = won(&queue, &t).await;
+    assert_eq!((claim.n, claim.previous, claim.spec.description.as_str()), (1, None, "second"));
+    drop(claim.lease);
+    queue.remove(&t).await.unwrap();
+    queue.restore(&item).await.unwrap();
+    assert_eq!(queue.get(&t).await.unwrap().spec.description, "second", "the newest comes back");
+    queue.remove(&t).await.unwrap();
+    assert_eq!(queue.purge(Duration::from_hours(1)).await.unwrap(), 0);
+    assert_eq!(queue.purge(Duration::ZERO).await.unwrap(), 2);
+    assert_eq!(queue.removed().await.unwrap(), vec![]);
+    assert!(matches!(queue.restore(&item).await, Err(QueueError::Unknown(_))));
+    let file = queue.discard("tasks/marie/rejected/x.json").await;
+    assert!(matches!(file, Err(QueueError::NoFile(_))), "{file:?}");
+}
+
+async fn undo_is_told_to_who_watches<Q: Queue>(queue: Q) {
+    let t = task("marie/a");
+    queue.submit(spec("marie/a", "x")).await.unwrap();
+    let mut changes = queue.watch().await.unwrap();
+    change(&mut changes, stands(&t, &Standing::Waiting)).await;
+    queue.remove(&t).await.unwrap();
+    change(&mut changes, exactly(Change::Gone(t.clone()))).await;
+    let trash = queue.removed().await.unwrap();
+    assert_eq!(trash.len(), 1);
+    change(&mut changes, exactly(Change::Trash(trash.clone()))).await;
+    let mut later = queue.watch().await.unwrap();
+    change(&mut later, exactly(Change::Trash(trash))).await;
+    queue.restore(&Item::Task(t.clone())).await.unwrap();
+    change(&mut changes, stands(&t, &Standing::Waiting)).await;
+    change(&mut changes, exactly(Change::Trash(Vec::new()))).await;
+}
+
+async fn g11_a_request_is_told_until_it_is_answered<Q: Queue>(queue: Q) {
+    let t = task("marie/a");
+    let unknown = queue.request(&t, Request::Cancel).await;
+    assert!(matches!(unknown, Err(QueueError::Unknown(_))), "{unknown:?}");
+    queue.submit(spec("marie/a", "x")).await.unwrap();
+    let asks = |request| exactly(Change::Requested { task: task("marie/a"), request });
+    let mut changes = queue.watch().await.unwrap();
+    change(&mut changes, stands(&t, &Standing::Waiting)).await;
+    queue.request(&t, Request::Cancel).await.unwrap();
+    change(&mut changes, asks(Request::Cancel)).await;
+    let mut later = queue.watch().await.unwrap();
+    change(&mut later, asks(Request::Cancel)).await;
+    queue.end(&t, Ending::Cancelled).await.unwrap();
+    queue.answered(&t, Request::Cancel).await.unwrap();
+    queue.answered(&t, Request::Cancel).await.unwrap();
+    queue.request(&t, Request::Retry).await.unwrap();
+    change(&mut changes, asks(Request::Retry)).await;
+    queue.retry(&t, Changes::default()).await.unwrap();
+    // A retry takes its marker away itself: the next room does not do it again.
+    let mut later = queue.watch().await.unwrap();
+    let mut told = Vec::new();
+    while told.last() != Some(&Change::Gone(t.clone())) {
+        if told.is_empty() {
+            change(&mut later, stands(&t, &Standing::Waiting)).await;
+            queue.remove(&t).await.unwrap();
+        }
+        told.push(change(&mut later, |change| Some(change.clone())).await);
+    }
+    assert!(!told.iter().any(|change| matches!(change, Change::Requested { .. })), "{told:?}");
+}
+
+async fn c14_a_session_is_taken_up_again_once<Q: Queue>(queue: Q) {
+    let t = task("marie/a");
+    queue.submit(spec("marie/a", "x")).await.unwrap();
+    let child = Spawned { pid: 1, start_ticks: 2, boot_id: "b".into(), session_id: Some("s1".into()) };
+    let again = Changes { resume: true, ..Changes::default() };
+    let claim = won(&queue, &t).await;
+    assert_eq!(claim.resume, None);
+    queue.spawned(&claim.lease, &child).await.unwrap();
+    queue.finish(claim.lease, outcome(&t, EndState::Dead, crash())).await.unwrap();
+    queue.retry(&t, again.clone()).await.unwrap();
+    for resume in [Some("the-session".to_owned()), None] {
+        let claim = won(&queue, &t).await;
+        assert_eq!(claim.resume, resume, "attempt {}", claim.n);
+        queue.fail(claim.lease, crash(), Spend::default(), Timestamp::UNIX_EPOCH).await.unwrap();
+    }
+    // A person may ask for the same session once more, and a retry without that asks for none.
+    queue.retry(&t, again).await.unwrap();
+    let claim = won(&queue, &t).await;
+    assert_eq!(claim.resume.as_deref(), Some("the-session"));
+    queue.fail(claim.lease, crash(), Spend::default(), Timestamp::UNIX_EPOCH).await.unwrap();
+    queue.retry(&t, Changes { description: Some("y".into()), ..Changes::default() }).await.unwrap();
+    assert_eq!(won(&queue, &t).await.resume, None);
 }
 
 macro_rules! for_every_backend {
@@ -457,10 +630,16 @@ for_every_backend! {
     c13_a_task_between_attempts_can_be_cancelled
     c14_a_retry_renews_the_budget_and_numbers_go_on
     c14_a_retry_of_a_waiting_attempt_lets_it_start_at_once
+    c14_a_task_can_be_read_in_full_while_it_waits_and_when_it_has_ended
     c15_a_claim_brings_the_results_of_its_dependencies_in_order
     c18_a_watch_tells_every_step
     c21_ids_over_the_whole_alphabet
     c22_recovery_leaves_held_attempts_alone
+    c14_a_session_is_taken_up_again_once
+    undo_brings_a_removed_task_back_exactly_as_it_was
+    undo_does_not_touch_what_runs_or_came_after
+    undo_is_told_to_who_watches
+    g11_a_request_is_told_until_it_is_answered
 }
 
 /// One step of a random life; the number picks the task.

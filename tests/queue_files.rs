@@ -759,7 +759,11 @@ async fn nothing_that_was_dropped_vanishes() {
         let name = match change {
             Change::Task(record) => record.file.unwrap(),
             Change::Rejected(rejected) => rejected.path.rsplit('/').next().unwrap().to_owned(),
-            Change::Gone(_) | Change::RejectedGone(_) | Change::Polling(_) => continue,
+            Change::Gone(_)
+            | Change::Requested { .. }
+            | Change::Trash(_)
+            | Change::RejectedGone(_)
+            | Change::Polling(_) => continue,
         };
         open.retain(|other| *other != name);
     }

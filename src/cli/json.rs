@@ -99,6 +99,7 @@ pub struct Status<'a> {
     agents: Vec<AgentJson<'a>>,
     tasks: Vec<TaskJson<'a>>,
     goals: Vec<GoalJson<'a>>,
+    dead: Vec<String>,
     rejected: Vec<&'a Rejected>,
     rejected_in_all: usize,
     needs_you: Vec<NeedJson>,
@@ -112,6 +113,7 @@ pub struct Status<'a> {
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "snake_case", tag = "kind", content = "id")]
 enum NeedJson {
+    Asks(String),
     Plan(String),
     Failed(String),
 }
@@ -215,7 +217,7 @@ pub struct TaskJson<'a> {
     task_id: &'a str,
     agent: &'a str,
     title: &'a str,
-    /// `running ready retrying waiting`, or how it ended.
+    /// `asking running ready retrying waiting`, or how it ended.
     state: String,
     why: String,
     attempt: u32,
@@ -231,6 +233,10 @@ pub struct TaskJson<'a> {
     spent: Spent,
     cost_source: Option<CostSource>,
     file: Option<&'a str>,
+    /// The task on another agent that it is another try of.
+    retry_of: Option<String>,
+    /// The task on another agent that was made of it.
+    retried_as: Option<String>,
     needs_attention: bool,
 }
 
@@ -239,6 +245,7 @@ pub fn task_state(state: &State, task: &Task) -> String {
     match &task.record.outcome {
         Some(outcome) => outcome.state.word().replace(' ', "_"),
         None => match state.tasks.phase(task) {
+            Phase::Asking => "asking",
             Phase::Failed => "failed",
             Phase::Running => "running",
             Phase::Ready => "ready",
@@ -294,6 +301,8 @@ impl<'a> TaskJson<'a> {
             spent: task_spend(state, task).into(),
             cost_source: record.outcome.as_ref().map(|o| o.cost_source),
             file: record.file.as_deref(),
+            retry_of: spec.retry_of.as_ref().map(ToString::to_string),
+            retried_as: state.tasks.retried_as(&spec.task).map(ToString::to_string),
             needs_attention: task.needs_attention(),
         }
     }
@@ -356,12 +365,14 @@ impl<'a> Status<'a> {
             agents: state.agents.iter().map(agent).collect(),
             tasks: state.tasks.iter().map(|task| TaskJson::new(state, task, now)).collect(),
             goals: state.goals.iter().map(|goal| GoalJson::new(state, goal)).collect(),
+            dead: state.tasks.dead().map(ToString::to_string).collect(),
             rejected: state.tasks.rejected.values().collect(),
             rejected_in_all: state.tasks.rejected_in_all(),
             needs_you: state
                 .needs_you()
                 .into_iter()
                 .map(|need| match need {
+                    Need::Asks(task) => NeedJson::Asks(task.to_string()),
                     Need::Plan(goal) => NeedJson::Plan(goal.to_string()),
                     Need::Failed(task) => NeedJson::Failed(task.to_string()),
                 })

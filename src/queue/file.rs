@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use tokio::sync::mpsc;
 
 use super::{Change, Changes, Claimed, Finished, Queue, QueueError, Spawned, Submitted};
-use crate::model::{AgentName, Clock, Ending, Outcome, Spend, TaskRecord, TaskRef, TaskSpec};
+use crate::model::{AgentName, Clock, Ending, Item, Outcome, Removed, Request, Spend, TaskRecord, TaskRef, TaskSpec};
 
 mod archive;
 mod attempts;
@@ -22,12 +22,14 @@ mod needs;
 mod notice;
 mod objection;
 mod recover;
+mod requests;
 mod results;
 mod spec;
 mod steps;
 mod store;
 mod strict;
 mod submit;
+mod trash;
 mod watch;
 
 pub use attempts::FileLease;
@@ -136,6 +138,44 @@ impl Queue for FileQueue {
     async fn retry(&self, task: &TaskRef, changes: Changes) -> Result<(), QueueError> {
         let task = task.clone();
         self.blocking(move |store| store.retry(&task, &changes)).await
+    }
+
+    async fn remove(&self, task: &TaskRef) -> Result<(), QueueError> {
+        let task = task.clone();
+        self.blocking(move |store| store.remove(&task)).await
+    }
+
+    async fn discard(&self, path: &str) -> Result<(), QueueError> {
+        let path = path.to_owned();
+        self.blocking(move |store| store.discard(&path)).await
+    }
+
+    async fn restore(&self, item: &Item) -> Result<(), QueueError> {
+        let item = item.clone();
+        self.blocking(move |store| store.restore(&item)).await
+    }
+
+    async fn removed(&self) -> Result<Vec<Removed>, QueueError> {
+        self.blocking(|store| store.removed()).await
+    }
+
+    async fn purge(&self, older: Duration) -> Result<usize, QueueError> {
+        self.blocking(move |store| store.purge(older)).await
+    }
+
+    async fn request(&self, task: &TaskRef, request: Request) -> Result<(), QueueError> {
+        let task = task.clone();
+        self.blocking(move |store| store.request(&task, request)).await
+    }
+
+    async fn answered(&self, task: &TaskRef, request: Request) -> Result<(), QueueError> {
+        let task = task.clone();
+        self.blocking(move |store| store.answered(&task, request)).await
+    }
+
+    async fn spec(&self, task: &TaskRef) -> Result<TaskSpec, QueueError> {
+        let task = task.clone();
+        self.blocking(move |store| store.spec_of(&task)).await
     }
 
     async fn result(&self, task: &TaskRef) -> Result<Option<Outcome>, QueueError> {

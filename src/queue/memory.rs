@@ -3,10 +3,11 @@
 //! Its one surprise: attempts do get a real folder, in a temporary place, because engines write files.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fmt, io,
     path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use jiff::Timestamp;
@@ -14,8 +15,8 @@ use tokio::sync::mpsc;
 
 use super::{Change, Claim, Claimed, Finished, Lease, Queue, QueueError, Spawned, Submitted};
 use crate::model::{
-    AgentName, AttemptRecord, AttemptRef, Changes, Clock, EndState, Ending, Outcome, Spend, Standing, TaskId,
-    TaskRecord, TaskRef, TaskSpec, Verdict,
+    AgentName, AttemptRecord, AttemptRef, Changes, Clock, EndState, Ending, Item, Outcome, Removed, Request, Spend,
+    Standing, TaskId, TaskRecord, TaskRef, TaskSpec, Verdict,
 };
 
 mod entry;
@@ -41,6 +42,9 @@ struct Shared {
 #[derive(Debug, Default)]
 struct State {
     tasks: BTreeMap<TaskRef, Entry>,
+    /// Oldest first.
+    trash: Vec<(TaskRef, Timestamp, Entry)>,
+    requests: BTreeSet<(TaskRef, Request)>,
     watches: Vec<mpsc::Sender<Change>>,
 }
 
@@ -158,14 +162,54 @@ impl State {
         answer
     }
 
+    /// Whether the id is in use, in whatever capitals.
+    fn is_taken(&self, task: &TaskRef) -> bool {
+        let twin =
+            |other: &TaskRef| other.agent == task.agent && other.id.as_str().eq_ignore_ascii_case(task.id.as_str());
+        self.tasks.keys().any(twin)
+    }
+
+    fn remove(&mut self, task: &TaskRef, now: Timestamp) -> Result<(), QueueError> {
+        let entry = self.tasks.remove(task).ok_or_else(|| QueueError::Unknown(task.clone()))?;
+        if let Standing::Running { attempt } = entry.standing() {
+            self.tasks.insert(task.clone(), entry);
+            return Err(QueueError::State { task: task.clone(), state: format!("running (attempt {attempt})") });
+        }
+        self.requests.retain(|(of, _)| of != task);
+        self.trash.push((task.clone(), now, entry));
+        self.tell(&Change::Gone(task.clone()));
+        self.tell(&Change::Trash(self.removed()));
+        Ok(())
+    }
+
+    fn restore(&mut self, task: &TaskRef) -> Result<(), QueueError> {
+        let newest = self.trash.iter().rposition(|(removed, _, _)| removed == task);
+        let newest = newest.ok_or_else(|| QueueError::Unknown(task.clone()))?;
+        if self.is_taken(task) {
+            return Err(QueueError::State { task: task.clone(), state: "there again, under the same id".into() });
+        }
+        let (task, _, entry) = self.trash.remove(newest);
+        self.tell(&Change::Task(Box::new(entry.record())));
+        self.tell(&Change::Trash(self.removed()));
+        self.tasks.insert(task, entry);
+        Ok(())
+    }
+
+    /// What the trash holds, newest first.
+    fn removed(&self) -> Vec<Removed> {
+        let one = |(task, at, entry): &(TaskRef, Timestamp, Entry)| Removed {
+            item: Item::Task(task.clone()),
+            title: entry.record().spec.title,
+            at: *at,
+        };
+        self.trash.iter().rev().map(one).collect()
+    }
+
     fn accept(&mut self, task: TaskSpec, now: Timestamp) -> Submitted {
         if let Some(entry) = self.tasks.get(&task.task) {
             return if entry.spec == task { Submitted::Exists } else { Submitted::Conflict };
         }
-        let twin = |other: &TaskRef| {
-            other.agent == task.task.agent && other.id.as_str().eq_ignore_ascii_case(task.task.id.as_str())
-        };
-        if self.tasks.keys().any(twin) {
+        if self.is_taken(&task.task) {
             return Submitted::Conflict;
         }
         let entry =
@@ -220,6 +264,7 @@ impl Queue for MemoryQueue {
             if counted >= entry.spec.max_attempts.unwrap_or(limit) {
                 return Ok(Err("has used up its attempts"));
             }
+            let resume = entry.spec.resume.clone().filter(|session| !entry.has_resumed(session));
             let last = entry.attempts.last();
             let previous = last.and_then(|a| Some((a.record.ending.clone()?, a.record.session_id.clone())));
             let n = last.map_or(1, |a| a.record.n + 1);
@@ -236,10 +281,11 @@ impl Queue for MemoryQueue {
                 },
                 held: true,
                 not_before: None,
+                resumed: resume.clone(),
             });
-            Ok(Ok((entry.spec.clone(), n, counted, previous)))
+            Ok(Ok((entry.spec.clone(), n, counted, previous, resume)))
         });
-        let (spec, n, counted, previous) = match won {
+        let (spec, n, counted, previous, resume) = match won {
             Ok(Ok(won)) => won,
             Ok(Err(why)) => return missed(why),
             Err(QueueError::Unknown(_)) => return missed("is not there"),
@@ -254,7 +300,7 @@ impl Queue for MemoryQueue {
         };
         make().map_err(|source| QueueError::Io { action: "create", path: folder, source })?;
         let prerequisites = self.prerequisites(&spec);
-        Ok(Claimed::Won(Box::new(Claim { spec, n, counted, prerequisites, previous, lease })))
+        Ok(Claimed::Won(Box::new(Claim { spec, n, counted, prerequisites, previous, resume, lease })))
     }
 
     async fn spawned(&self, lease: &MemoryLease, spawned: &Spawned) -> Result<(), QueueError> {
@@ -346,12 +392,80 @@ impl Queue for MemoryQueue {
             let session = entry.attempts.iter().rev().find_map(|a| a.record.session_id.clone());
             changes.apply(&mut entry.spec, session);
             Ok(())
-        })
+        })?;
+        let mut state = self.state();
+        for request in [Request::Retry, Request::Cancel] {
+            state.requests.remove(&(task.clone(), request));
+        }
+        drop(state);
+        Ok(())
+    }
+
+    async fn remove(&self, task: &TaskRef) -> Result<(), QueueError> {
+        self.known(&task.agent)?;
+        let now = self.0.clock.now();
+        self.state().remove(task, now)
+    }
+
+    async fn discard(&self, path: &str) -> Result<(), QueueError> {
+        Err(QueueError::NoFile(path.to_owned()))
+    }
+
+    async fn restore(&self, item: &Item) -> Result<(), QueueError> {
+        match item {
+            Item::Task(task) => {
+                self.known(&task.agent)?;
+                self.state().restore(task)
+            }
+            Item::File(path) => Err(QueueError::NoFile(path.clone())),
+        }
+    }
+
+    async fn removed(&self) -> Result<Vec<Removed>, QueueError> {
+        Ok(self.state().removed())
+    }
+
+    async fn purge(&self, older: Duration) -> Result<usize, QueueError> {
+        let limit = self.0.clock.now().checked_sub(older).unwrap_or(Timestamp::MIN);
+        let mut state = self.state();
+        let before = state.trash.len();
+        state.trash.retain(|(_, at, _)| *at > limit);
+        let count = before - state.trash.len();
+        if count > 0 {
+            let left = state.removed();
+            state.tell(&Change::Trash(left));
+        }
+        drop(state);
+        Ok(count)
+    }
+
+    async fn request(&self, task: &TaskRef, request: Request) -> Result<(), QueueError> {
+        self.known(&task.agent)?;
+        let mut state = self.state();
+        if !state.tasks.contains_key(task) {
+            return Err(QueueError::Unknown(task.clone()));
+        }
+        if state.requests.insert((task.clone(), request)) {
+            state.tell(&Change::Requested { task: task.clone(), request });
+        }
+        drop(state);
+        Ok(())
+    }
+
+    async fn answered(&self, task: &TaskRef, request: Request) -> Result<(), QueueError> {
+        self.known(&task.agent)?;
+        self.state().requests.remove(&(task.clone(), request));
+        Ok(())
     }
 
     async fn get(&self, task: &TaskRef) -> Result<TaskRecord, QueueError> {
         self.known(&task.agent)?;
         self.state().tasks.get(task).map(Entry::record).ok_or_else(|| QueueError::Unknown(task.clone()))
+    }
+
+    async fn spec(&self, task: &TaskRef) -> Result<TaskSpec, QueueError> {
+        self.known(&task.agent)?;
+        self.state().tasks.get(task).map(|entry| entry.spec.clone()).ok_or_else(|| QueueError::Unknown(task.clone()))
     }
 
     async fn result(&self, task: &TaskRef) -> Result<Option<Outcome>, QueueError> {
@@ -379,8 +493,11 @@ impl Queue for MemoryQueue {
     async fn watch(&self) -> Result<mpsc::Receiver<Change>, QueueError> {
         let (sink, receiver) = mpsc::channel(CHANNEL);
         let mut state = self.state();
-        let changes = state.tasks.values().map(|entry| Change::Task(Box::new(entry.record())));
-        for change in std::iter::once(Change::Polling(None)).chain(changes) {
+        let tasks = state.tasks.values().map(|entry| Change::Task(Box::new(entry.record())));
+        let asked = |(task, request): &(TaskRef, Request)| Change::Requested { task: task.clone(), request: *request };
+        let requests = state.requests.iter().map(asked);
+        let trash = Some(state.removed()).filter(|removed| !removed.is_empty()).map(Change::Trash);
+        for change in std::iter::once(Change::Polling(None)).chain(tasks).chain(requests).chain(trash) {
             if sink.try_send(change).is_err() {
                 break;
             }

@@ -139,6 +139,15 @@ pub enum Order {
         /// What is different.
         changes: Box<Changes>,
     },
+    /// Start this task again on another agent, as a new task of that agent.
+    RetryOn {
+        /// Which.
+        task: TaskRef,
+        /// On which agent.
+        agent: AgentName,
+        /// What is different.
+        changes: Box<Changes>,
+    },
     /// End this task.
     Cancel {
         /// Which.
@@ -316,6 +325,15 @@ pub enum GoalEvent {
         /// What it cost.
         spend: Spend,
     },
+    /// One of its tasks starts again: a goal that was over goes on, and a task that is another agent's now is followed.
+    Retried {
+        /// Which goal.
+        id: GoalId,
+        /// Which task.
+        task: TaskRef,
+        /// Another agent's task in its place.
+        instead: Option<TaskRef>,
+    },
     /// The report could not be written to disk.
     ReportFailed {
         /// Which goal.
@@ -376,7 +394,11 @@ impl Event {
                 | Order::CancelGoal { .. }
                 | Order::Pause { .. }
                 | Order::Resume { .. } => true,
-                Order::Task { .. } | Order::Retry { .. } | Order::Cancel { .. } | Order::Stop { .. } => false,
+                Order::Task { .. }
+                | Order::Retry { .. }
+                | Order::RetryOn { .. }
+                | Order::Cancel { .. }
+                | Order::Stop { .. } => false,
             },
             // What a plan is checked against: without it a replay would judge otherwise.
             Self::Opened(_) | Self::Goal(_) => true,

@@ -8,6 +8,8 @@ use proptest::prelude::*;
 use super::{event::*, tasks::Phase, *};
 use crate::model::*;
 
+mod retry;
+
 /// A room with marie, anga and fabien, one slot each, and a clock that a story moves.
 struct Story {
     room: State,

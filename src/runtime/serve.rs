@@ -142,7 +142,10 @@ pub async fn serve(settings: Settings, guardian: u32, clock: Clock) -> anyhow::R
     let found = find_workers(&settings, &gateway)?;
     let core = std::process::id();
     let trace = Trace { pid: guardian, core, gateway: Some(gateway.addr()) };
-    fs::write(&trace_path, serde_json::to_vec(&trace)?)
+    // Others read it at any moment.
+    let fresh = trace_path.with_extension("tmp");
+    fs::write(&fresh, serde_json::to_vec(&trace)?)
+        .and_then(|()| fs::rename(&fresh, &trace_path))
         .with_context(|| format!("could not write {}", trace_path.display()))?;
 
     let agents = settings.agents.iter().map(|a| a.settings.name.clone()).collect();
@@ -355,6 +358,7 @@ async fn forward_changes(mut changes: mpsc::Receiver<Change>, inputs: mpsc::Unbo
             Change::Rejected(rejected) => TaskEvent::Rejected { rejected },
             Change::RejectedGone(path) => TaskEvent::RejectedGone { path },
             Change::Polling(why) => TaskEvent::Polling { why },
+            Change::Requested { .. } | Change::Trash(_) => continue,
         };
         if inputs.send(Input::Event(Event::Task(event))).is_err() {
             return;
@@ -582,6 +586,7 @@ impl Room {
             Effect::StopWorker { slot, drain } => self.stop_worker(slot, drain),
             Effect::SpawnWorker { slot, epoch } => self.spawn_worker(slot, epoch),
             Effect::Shutdown => self.leaving = true,
+            Effect::Keep { fact } => self.apply(Event::Goal(fact)),
             Effect::Recover { .. }
             | Effect::Submit { .. }
             | Effect::EndTask { .. }

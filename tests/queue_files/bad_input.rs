@@ -318,7 +318,7 @@ async fn c30_each_row_about_one_file_has_its_fate_and_its_exact_message() {
         match watch.until(|_| true).await {
             Change::Rejected(rejected) => drop(fates.insert(rejected.path.clone(), rejected)),
             Change::Task(record) => drop(tasks.insert(record.task().to_string())),
-            Change::Gone(_) | Change::RejectedGone(_) | Change::Polling(_) => {}
+            _ => {}
         }
     }
     for Row { row, name, content, fate } in rows {
@@ -497,7 +497,7 @@ async fn c30_ten_thousand_files_in_no_folder_are_one_line_and_a_number() {
 /// G8 for many at once: what is fit does not wait for what is not.
 #[tokio::test(flavor = "multi_thread")]
 async fn g8_a_flood_of_bad_files_is_set_aside_whole_and_a_task_passes_it() {
-    const FLOOD: usize = 3_000;
+    const FLOOD: usize = 1_000;
     let stage = Stage::new();
     let bad = |i: usize| match i % 3 {
         0 => format!("[{i}]"),
@@ -514,7 +514,7 @@ async fn g8_a_flood_of_bad_files_is_set_aside_whole_and_a_task_passes_it() {
         match watch.until(|_| true).await {
             Change::Rejected(_) => before += 1,
             Change::Task(record) if record.task().id.as_str() == "good" => break,
-            Change::Task(_) | Change::Gone(_) | Change::RejectedGone(_) | Change::Polling(_) => {}
+            _ => {}
         }
     }
     assert!(before < FLOOD, "it was last of all");

@@ -36,6 +36,9 @@ pub(super) struct Start {
     /// The name the task file arrived under, where it is not its id's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) file: Option<String>,
+    /// The engine's session that this attempt was to take up again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) resumed: Option<String>,
 }
 
 /// `exit.json`: how the attempt ended. With `outcome` it ended its task too.
@@ -90,6 +93,12 @@ impl Attempts {
     pub(super) fn counted(&self) -> u32 {
         let counts = |a: &&Attempt| a.n > self.settled && a.exit.as_ref().is_none_or(|exit| exit.ending.counts());
         u32::try_from(self.each.iter().filter(counts).count()).unwrap_or(u32::MAX)
+    }
+
+    /// Whether an attempt that counts has tried to take up this session.
+    pub(super) fn has_resumed(&self, session: &str) -> bool {
+        let tried = |a: &Attempt| a.start.as_ref().and_then(|start| start.resumed.as_deref()) == Some(session);
+        self.each.iter().any(|a| a.n > self.settled && tried(a))
     }
 
     /// What the attempts before `n` used.
@@ -152,7 +161,7 @@ impl Lease for FileLease {
 }
 
 /// Reads one of our JSON files; `None` where it is absent.
-fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, QueueError> {
+pub(super) fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, QueueError> {
     let Some(bytes) = disk::absent_as_none(fs::read(path)).map_err(failed("read", path))? else { return Ok(None) };
     serde_json::from_slice(&bytes).map(Some).map_err(|error| {
         tracing::warn!(path = %path.display(), %error, "damaged");
@@ -171,6 +180,7 @@ pub(super) fn damage(error: &QueueError) -> Option<(&Path, String)> {
         }
         QueueError::Io { .. }
         | QueueError::Unknown(_)
+        | QueueError::NoFile(_)
         | QueueError::UnknownAgent(_)
         | QueueError::Id(_)
         | QueueError::State { .. }
@@ -180,7 +190,7 @@ pub(super) fn damage(error: &QueueError) -> Option<(&Path, String)> {
 }
 
 /// Writes one of our JSON files: whole, synced, and never over another. Says whether it was first.
-fn write<T: Serialize>(layout: &Layout, task: &TaskRef, path: &Path, value: &T) -> Result<bool, QueueError> {
+pub(super) fn write<T: Serialize>(layout: &Layout, task: &TaskRef, path: &Path, value: &T) -> Result<bool, QueueError> {
     let name = disk::temporary(&format!(".exit-{}", task.id));
     let temporary = layout.all_attempts(&task.agent).join(name);
     let bytes = serde_json::to_vec(value).map_err(|error| failed("write", path)(error.into()))?;
@@ -192,15 +202,17 @@ fn write<T: Serialize>(layout: &Layout, task: &TaskRef, path: &Path, value: &T) 
     Ok(first)
 }
 
-/// The task a temporary in `.attempts/` belongs to.
-pub(super) fn task_of_temporary(name: &str) -> Option<&str> {
-    let rest = name.strip_prefix(".exit-").or_else(|| name.strip_prefix(".new-"))?;
+/// The task that a name in `.attempts/` belongs to: a temporary's, or a folder's.
+pub(super) fn task_of_name(name: &str) -> Option<&str> {
+    let Some(rest) = name.strip_prefix(".exit-").or_else(|| name.strip_prefix(".new-")) else {
+        return (!name.starts_with('.')).then_some(name);
+    };
     let (rest, _) = rest.rsplit_once('.')?;
     rest.rsplit_once('.').map(|(id, _)| id)
 }
 
 /// The numbers of a task's attempts, in order.
-fn numbers(layout: &Layout, task: &TaskRef) -> Result<Vec<u32>, QueueError> {
+pub(super) fn numbers(layout: &Layout, task: &TaskRef) -> Result<Vec<u32>, QueueError> {
     let mut numbers: Vec<u32> =
         disk::text_names(&layout.attempts(task))?.iter().filter_map(|name| name.parse().ok()).collect();
     numbers.sort_unstable();
@@ -272,7 +284,7 @@ pub(super) fn begin(layout: &Layout, task: &TaskRef, start: &Start, task_file: &
 }
 
 /// Makes the attempt's output visible under `logs/`. An attempt is not refused for the lack of it.
-fn show_log(out: &Path, shown: &Path) {
+pub(super) fn show_log(out: &Path, shown: &Path) {
     disk::remove_quietly(shown);
     let answer = fs::hard_link(out, shown).or_else(|_| std::os::unix::fs::symlink(out, shown));
     if let Err(error) = answer {
@@ -313,10 +325,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_temporary_tells_its_task_also_with_dots_in_the_id() {
+    fn a_name_tells_its_task_also_with_dots_in_the_id() {
         let name = disk::temporary(".exit-a.b-1.x");
-        assert_eq!(task_of_temporary(&name), Some("a.b-1.x"));
-        assert_eq!(task_of_temporary(".new-t.12.0"), Some("t"));
-        assert_eq!(task_of_temporary("t"), None);
+        assert_eq!(task_of_name(&name), Some("a.b-1.x"));
+        assert_eq!(task_of_name(".new-t.12.0"), Some("t"));
+        assert_eq!((task_of_name("t.1"), task_of_name(".canary")), (Some("t.1"), None));
     }
 }

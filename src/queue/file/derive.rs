@@ -75,6 +75,24 @@ impl Store {
         Ok(None)
     }
 
+    /// A task in full, wherever its file lies now; else as its last attempt was given it.
+    pub(super) fn spec_of(&self, task: &TaskRef) -> Result<TaskSpec, QueueError> {
+        self.known(&task.agent)?;
+        let lock = self.lock(task)?;
+        let path = match self.place(task, true)? {
+            Place::Inbox(name) => self.layout.inbox(&task.agent).join(name),
+            Place::Claimed => self.layout.claimed(task),
+            Place::Over(path) => path,
+            Place::Nowhere => {
+                let last = attempts::load(&self.layout, task)?.last();
+                self.layout.attempt(&task.attempt(last)).join("task.json")
+            }
+        };
+        let found = self.full_spec_at(&path, task)?;
+        drop(lock);
+        found.map(|(spec, _)| spec).ok_or_else(|| QueueError::Unknown(task.clone()))
+    }
+
     /// One task as it stands; `None` where there is no trace of it.
     pub(super) fn record(&self, task: &TaskRef) -> Result<Option<TaskRecord>, QueueError> {
         if let Some(record) = self.record_once(task, false)? {

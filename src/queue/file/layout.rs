@@ -68,6 +68,21 @@ impl Layout {
         self.attempts(&attempt.task).join(attempt.n.to_string())
     }
 
+    /// `.trash/`, where a removed task's attempts folder moves with everything in it.
+    pub(super) fn trash(&self, agent: &AgentName) -> PathBuf {
+        self.within(agent, ".trash")
+    }
+
+    /// `results/{agent}/.trash/`, the results of removed tasks.
+    pub(super) fn results_trash(&self, agent: &AgentName) -> PathBuf {
+        self.results(agent).join(".trash")
+    }
+
+    /// `.requests/`, where anyone may leave markers.
+    pub(super) fn requests(&self, agent: &AgentName) -> PathBuf {
+        self.within(agent, ".requests")
+    }
+
     /// Files that could not become tasks.
     pub(super) fn rejected(&self, agent: &AgentName) -> PathBuf {
         self.within(agent, "rejected")
@@ -107,12 +122,14 @@ impl Layout {
     pub(super) fn make(&self, agent: &AgentName) -> Result<(), QueueError> {
         disk::make_folder(&self.inbox(agent), false)?;
         disk::make_folder(&self.rejected(agent), false)?;
-        for folder in [".tmp", ".claimed", ".attempts", ".done", ".dead"] {
+        disk::make_folder(&self.requests(agent), false)?;
+        for folder in [".tmp", ".claimed", ".attempts", ".done", ".dead", ".trash", ".trash/.open", ".trash/.files"] {
             disk::make_folder(&self.within(agent, folder), true)?;
         }
         disk::make_folder(&self.results(agent), false)?;
         disk::make_folder(&self.results_temporary(agent), true)?;
         disk::make_folder(&self.superseded(agent), true)?;
+        disk::make_folder(&self.results_trash(agent), true)?;
         disk::make_folder(&self.stage.join("logs").join(agent.as_str()), false)
     }
 }

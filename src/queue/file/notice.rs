@@ -20,12 +20,13 @@ use super::{
     intake::{Unfit, Why},
     needs::Needs,
     objection::Objection,
+    requests,
     results::{self, Reading},
     store::{Judged, Look, Store, is_ignored, modified},
     watch::{Folder, Hints},
 };
 use crate::{
-    model::{AgentName, Rejected, Standing, TaskRecord, TaskRef, TaskSpec, text::scrub},
+    model::{AgentName, Rejected, Removed, Standing, TaskRecord, TaskRef, TaskSpec, text::scrub},
     queue::{Change, QueueError},
 };
 
@@ -35,6 +36,8 @@ pub(super) const REST: Duration = Duration::from_secs(5);
 const SHORT_REST: Duration = Duration::from_secs(1);
 /// A file that reads well, and whose writer was not seen to close it, is taken after this long.
 const READY: Duration = Duration::from_millis(100);
+/// A marker of a task that nobody knows is removed after this long.
+const FORLORN: Duration = Duration::from_mins(1);
 
 /// So many files are set aside before anything else is looked at again.
 const BATCH: usize = 256;
@@ -64,6 +67,14 @@ struct Doomed {
     task: Option<TaskRef>,
 }
 
+/// A marker as last seen.
+#[derive(Debug)]
+struct Asked {
+    stamp: Stamp,
+    since: Instant,
+    told: bool,
+}
+
 /// The eyes' memory and the mouth.
 pub(super) struct Notice {
     pub(super) store: Arc<Store>,
@@ -84,6 +95,10 @@ pub(super) struct Notice {
     unfit: VecDeque<Doomed>,
     /// Where a file of ours was found damaged.
     damaged: HashMap<TaskRef, String>,
+    /// What was last said of the trash.
+    trash: Vec<Removed>,
+    /// Markers seen, and what became of them.
+    asked: HashMap<(AgentName, String), Asked>,
     /// Each folder's time of change at the last listing, and whether a second listing has confirmed it.
     listings: HashMap<PathBuf, (i128, bool)>,
 }
@@ -102,6 +117,8 @@ impl Notice {
             listed: HashMap::new(),
             unfit: VecDeque::new(),
             damaged: HashMap::new(),
+            trash: Vec::new(),
+            asked: HashMap::new(),
             listings: HashMap::new(),
         }
     }
@@ -149,7 +166,9 @@ impl Notice {
             }
             self.list_rejected(agent);
         }
+        self.list_requests();
         self.list_root();
+        self.trash();
     }
 
     /// Looks where somebody hinted.
@@ -161,6 +180,11 @@ impl Notice {
                 Folder::Inbox(agent) => self.inbox_name(agent, &name, Some(whole)),
                 Folder::Results(agent) => self.results_name(agent, &name, true),
                 Folder::Rejected(_) | Folder::Root => drop(listings.insert(folder)),
+                Folder::Requests(agent) => {
+                    if let Some(name) = name.to_str() {
+                        self.request(agent, name.to_owned());
+                    }
+                }
                 Folder::Attempts(_) => {}
             }
         }
@@ -168,7 +192,7 @@ impl Notice {
             match folder {
                 Folder::Rejected(agent) => self.list_rejected(&agent),
                 Folder::Root => self.list_root(),
-                Folder::Inbox(_) | Folder::Results(_) | Folder::Attempts(_) => {}
+                Folder::Inbox(_) | Folder::Results(_) | Folder::Attempts(_) | Folder::Requests(_) => {}
             }
         }
         for task in hints.tasks {
@@ -179,6 +203,8 @@ impl Notice {
             }
             self.task(&task);
         }
+        self.list_requests();
+        self.trash();
     }
 
     /// Looks at the names that are due.
@@ -189,10 +215,11 @@ impl Notice {
             match &folder {
                 Folder::Inbox(agent) => self.inbox_name(agent, &name, None),
                 Folder::Results(agent) => self.results_name(agent, &name, false),
-                Folder::Root | Folder::Attempts(_) | Folder::Rejected(_) => {}
+                Folder::Root | Folder::Attempts(_) | Folder::Rejected(_) | Folder::Requests(_) => {}
             }
         }
         self.set_some_aside();
+        self.list_requests();
     }
 
     /// Sets aside a part of what is unfit: what is fit never waits for all of it.
@@ -247,7 +274,73 @@ impl Notice {
         for task in self.open.clone() {
             self.task(&task);
         }
+        self.list_requests();
         self.list_root();
+        self.trash();
+    }
+
+    /// Tells what the trash holds, where that may have changed.
+    fn trash(&mut self) {
+        let store = Arc::clone(&self.store);
+        let folders = |agent| [store.layout.trash(agent), store.layout.trash(agent).join(".files")];
+        let folders: Vec<PathBuf> = store.settings.agents.iter().flat_map(folders).collect();
+        let changed = folders.into_iter().filter(|folder| self.has_changed(folder.clone())).count();
+        if changed > 0
+            && let Some(removed) = Self::noted(store.removed())
+            && removed != self.trash
+        {
+            self.trash.clone_from(&removed);
+            self.say(Change::Trash(removed));
+        }
+    }
+
+    /// Tells what markers ask for, each once. What nobody can be asked for is listed, and removed after a while.
+    fn list_requests(&mut self) {
+        let store = Arc::clone(&self.store);
+        for agent in &store.settings.agents {
+            let folder = store.layout.requests(agent);
+            let open = self.asked.iter().any(|((of, _), asked)| of == agent && !asked.told);
+            if !self.has_changed(folder.clone()) && !open {
+                continue;
+            }
+            let Some(names) = Self::noted(disk::text_names(&folder)) else { continue };
+            let prefix = format!("{}/", store.layout.shown(&folder));
+            self.asked.retain(|(of, name), _| of != agent || names.contains(name));
+            self.unlist(|path| path.strip_prefix(&prefix).is_some_and(|name| !names.iter().any(|known| known == name)));
+            for name in names {
+                self.request(agent, name);
+            }
+        }
+    }
+
+    /// Looks at one marker.
+    fn request(&mut self, agent: &AgentName, name: String) {
+        let path = self.store.layout.requests(agent).join(&name);
+        let Ok(Some(stamp)) = Stamp::at(&path) else { return };
+        let Some((id, request)) = requests::asked(&name) else {
+            return self.leave(&path, "A request is named ID.cancel or ID.retry.".to_owned());
+        };
+        let task = TaskRef::new(agent.clone(), id);
+        let now = Instant::now();
+        let asked = self.asked.entry((agent.clone(), name)).or_insert(Asked { stamp, since: now, told: false });
+        if asked.stamp != stamp {
+            *asked = Asked { stamp, since: now, told: false };
+        }
+        if asked.told {
+            return;
+        }
+        if self.said.contains_key(&task) {
+            asked.told = true;
+            let shown = self.store.layout.shown(&path);
+            self.unlist(|listed| listed == shown);
+            self.say(Change::Requested { task, request });
+        } else if now.duration_since(asked.since) < SHORT_REST {
+            // Its task may just be arriving.
+        } else if now.duration_since(asked.since) < FORLORN {
+            self.leave(&path, format!("Nobody knows a task {task}; the request is removed after a minute."));
+        } else {
+            Self::noted(self.store.answered(&task, request));
+        }
     }
 
     /// Whether a folder's names may have changed since it was last asked. Asked twice after a change: clocks of file

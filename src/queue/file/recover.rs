@@ -22,6 +22,7 @@ impl Store {
         let mut trouble = None;
         for agent in &self.settings.agents {
             self.layout.make(agent)?;
+            self.tidy_all(agent)?;
             self.sweep(&self.layout.within(agent, ".tmp"))?;
             self.sweep(&self.layout.results_temporary(agent))?;
             self.sweep(&self.layout.all_attempts(agent))?;
@@ -70,7 +71,7 @@ impl Store {
         let Some((spec, _)) = self.spec_at(&claimed, task)? else { return Ok(false) };
         let known = attempts::load(&self.layout, task)?;
         if !known.current().is_some_and(|current| current.held)
-            && let Some(sentence) = self.damaged(&claimed, task)?
+            && let Some(sentence) = damaged(&claimed, task)?
         {
             self.end_damaged(task, &claimed, &known, &sentence)?;
             return Ok(true);
@@ -105,17 +106,6 @@ impl Store {
             }
             Verdict::Retry | Verdict::Park(_) => Ok(lost),
         }
-    }
-
-    /// What is wrong with a taken task's file, where it says nothing that could be run.
-    fn damaged(&self, claimed: &Path, task: &TaskRef) -> Result<Option<String>, QueueError> {
-        let Opened::Whole { bytes, .. } =
-            disk::open_regular(claimed, spec::LIMIT as u64).map_err(failed("read", claimed))?
-        else {
-            return Ok(None);
-        };
-        let wrong = spec::read(&bytes, &task.agent, task.id.as_str()).is_err();
-        Ok(wrong.then(|| format!("{}.json in .claimed is damaged ({} bytes).", task.id, bytes.len())))
     }
 
     /// Ends a task whose file says nothing any more, unless the copy beside its newest attempt still does.
@@ -153,6 +143,17 @@ impl Store {
         }
         Ok(())
     }
+}
+
+/// What is wrong with a taken task's file, where it says nothing that could be run.
+fn damaged(claimed: &Path, task: &TaskRef) -> Result<Option<String>, QueueError> {
+    let Opened::Whole { bytes, .. } =
+        disk::open_regular(claimed, spec::LIMIT as u64).map_err(failed("read", claimed))?
+    else {
+        return Ok(None);
+    };
+    let wrong = spec::read(&bytes, &task.agent, task.id.as_str()).is_err();
+    Ok(wrong.then(|| format!("{}.json in .claimed is damaged ({} bytes).", task.id, bytes.len())))
 }
 
 /// Whether a process of this number exists.

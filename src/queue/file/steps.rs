@@ -16,7 +16,8 @@ use super::{
 };
 use crate::{
     model::{
-        AttemptRef, Changes, Dependency, EndState, Ending, MicroUsd, Outcome, Spend, TaskRef, TaskSpec, Usage, Verdict,
+        AttemptRef, Changes, Dependency, EndState, Ending, MicroUsd, Outcome, Request, Spend, TaskRef, TaskSpec, Usage,
+        Verdict,
     },
     queue::{Claim, Claimed, Finished, QueueError, Spawned},
 };
@@ -85,6 +86,7 @@ impl Store {
             return Ok(Claimed::Missed(format!("{task} has used up its {counted} attempts")));
         }
         let bytes = fs::read(&path).map_err(failed("read", &path))?;
+        let resume = spec.resume.clone().filter(|session| !known.has_resumed(session));
         let earlier = known.each.iter().rev().find_map(|a| a.start.as_ref()?.file.clone());
         let start = Start {
             n: known.last() + 1,
@@ -93,11 +95,12 @@ impl Store {
             boot_id: boot_id(),
             task_sha256: sha256(&bytes),
             file: file.or(earlier),
+            resumed: resume.clone(),
         };
         let lease = attempts::begin(&self.layout, task, &start, &path)?;
         let previous = known.each.last().and_then(previous);
         let prerequisites = self.prerequisites(&spec)?;
-        Ok(Claimed::Won(Box::new(Claim { spec, n: start.n, counted, prerequisites, previous, lease })))
+        Ok(Claimed::Won(Box::new(Claim { spec, n: start.n, counted, prerequisites, previous, resume, lease })))
     }
 
     /// Moves a waiting file out of the inbox, durably; its content is checked before and after.
@@ -409,6 +412,9 @@ impl Store {
         }
         disk::sync_folder(&self.layout.within(&task.agent, ".claimed"))?;
         self.supersede(task)?;
+        // Whoever asked for it has it now, and what was asked of the life before is over.
+        self.answered(task, Request::Retry)?;
+        self.answered(task, Request::Cancel)?;
         self.give_back(task)
     }
 
@@ -424,10 +430,7 @@ impl Store {
         let folder = self.layout.superseded(&task.agent);
         for name in results::names(&task.id) {
             let from = self.layout.results(&task.agent).join(&name);
-            let mine = self.reading(&task.agent, &name)?.is_some_and(
-                |(reading, _)| matches!(&*reading, results::Reading::Result(outcome) if outcome.task == *task),
-            );
-            if !mine {
+            if !self.is_result_of(task, &name)? {
                 continue;
             }
             for k in 1_u32.. {

@@ -125,8 +125,17 @@ impl Store {
     pub(super) fn lock(&self, task: &TaskRef) -> Result<File, QueueError> {
         self.known(&task.agent)?;
         let folder = self.layout.attempts(task);
-        disk::make_folder(&folder, true)?;
-        disk::lock_folder(&folder)
+        loop {
+            disk::make_folder(&folder, true)?;
+            let lock = disk::lock_folder(&folder)?;
+            let locked = lock.metadata().map_err(failed("look at", &folder))?;
+            let there = Stamp::at(&folder).map_err(failed("look at", &folder))?;
+            // It went to the trash, or came from there, while we waited.
+            let is_it = there.is_some_and(|there| there.inode == Stamp::of(&locked).inode);
+            if is_it && !self.tidy(task)? {
+                return Ok(lock);
+            }
+        }
     }
 
     /// Starts a task may have.
@@ -225,6 +234,13 @@ impl Store {
         }
         lock(&self.names).remove(task);
         None
+    }
+
+    /// Whether the file `name` of `results/` is this task's result.
+    pub(super) fn is_result_of(&self, task: &TaskRef, name: &str) -> Result<bool, QueueError> {
+        Ok(self
+            .reading(&task.agent, name)?
+            .is_some_and(|(reading, _)| matches!(&*reading, Reading::Result(outcome) if outcome.task == *task)))
     }
 
     /// Whether the file `name` holds this task.

@@ -58,6 +58,8 @@ pub(super) enum Folder {
     Attempts(AgentName),
     /// `tasks/{agent}/rejected/`.
     Rejected(AgentName),
+    /// `tasks/{agent}/.requests/`.
+    Requests(AgentName),
     /// `results/{agent}/`.
     Results(AgentName),
 }
@@ -211,6 +213,7 @@ fn folders(store: &Store) -> HashMap<PathBuf, Folder> {
         all.insert(store.layout.inbox(agent), Folder::Inbox(agent.clone()));
         all.insert(store.layout.all_attempts(agent), Folder::Attempts(agent.clone()));
         all.insert(store.layout.rejected(agent), Folder::Rejected(agent.clone()));
+        all.insert(store.layout.requests(agent), Folder::Requests(agent.clone()));
         all.insert(store.layout.results(agent), Folder::Results(agent.clone()));
     }
     all
@@ -329,7 +332,7 @@ fn heard(signal: &Signal, folders: &HashMap<PathBuf, Folder>, event: notify::Res
         }
         match folder {
             Folder::Attempts(agent) => {
-                let id = attempts::task_of_temporary(&text).filter(|_| from).and_then(|id| TaskId::new(id).ok());
+                let id = attempts::task_of_name(&text).filter(|_| from).and_then(|id| TaskId::new(id).ok());
                 if let Some(id) = id {
                     let task = TaskRef::new(agent.clone(), id);
                     signal.leave(|hints| {
@@ -337,7 +340,7 @@ fn heard(signal: &Signal, folders: &HashMap<PathBuf, Folder>, event: notify::Res
                     });
                 }
             }
-            Folder::Root | Folder::Inbox(_) | Folder::Rejected(_) | Folder::Results(_) => {
+            Folder::Root | Folder::Inbox(_) | Folder::Rejected(_) | Folder::Requests(_) | Folder::Results(_) => {
                 if text.starts_with('.') {
                     continue;
                 }

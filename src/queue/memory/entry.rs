@@ -25,6 +25,8 @@ pub(super) struct Attempt {
     pub(super) record: AttemptRecord,
     pub(super) held: bool,
     pub(super) not_before: Option<Timestamp>,
+    /// The engine's session that it was to take up again.
+    pub(super) resumed: Option<String>,
 }
 
 impl Entry {
@@ -39,6 +41,10 @@ impl Entry {
     pub(super) fn counted(&self) -> u32 {
         let counts = |a: &&Attempt| a.record.n > self.settled && a.record.ending.as_ref().is_none_or(Ending::counts);
         u32::try_from(self.attempts.iter().filter(counts).count()).unwrap_or(u32::MAX)
+    }
+
+    pub(super) fn has_resumed(&self, session: &str) -> bool {
+        self.attempts.iter().any(|a| a.record.n > self.settled && a.resumed.as_deref() == Some(session))
     }
 
     pub(super) fn standing(&self) -> Standing {
