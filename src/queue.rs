@@ -115,6 +115,8 @@ pub enum Change {
     Rejected(Rejected),
     /// A rejected or listed file is gone again.
     RejectedGone(String),
+    /// Why nothing new is started although it could be: the disk is nearly full; `None` = there is room.
+    Space(Option<String>),
     /// How changes are noticed: `None` = by the kernel, `Some(why)` = by looking now and then.
     Polling(Option<String>),
 }
@@ -160,6 +162,9 @@ pub enum QueueError {
         /// Size allowed.
         limit: usize,
     },
+    /// The disk is too full for anything new; the sentence says how full.
+    #[error("{0}")]
+    NoSpace(String),
     /// The storage cannot keep its promises here.
     #[error("{0}")]
     Unsafe(String),

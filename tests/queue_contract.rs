@@ -108,7 +108,8 @@ fn stands<'a>(of: &'a TaskRef, standing: &'a Standing) -> impl Fn(&Change) -> Op
         | Change::Trash(_)
         | Change::Rejected(_)
         | Change::RejectedGone(_)
-        | Change::Polling(_) => None,
+        | Change::Polling(_)
+        | Change::Space(_) => None,
     }
 }
 

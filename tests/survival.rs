@@ -300,6 +300,40 @@ async fn a_room_that_cannot_open_at_all_says_why_once_and_leaves() {
 }
 
 #[tokio::test]
+async fn a_core_that_is_killed_while_it_stops_everything_does_not_come_back() {
+    let mut scene = Scene::open(COMMANDS).await;
+    let mut link = scene.stage.link().await;
+    link.order(Order::Stop { drain: false }).await.unwrap();
+    // What is deaf holds the room for two seconds.
+    assert!(!scene.survivors().is_empty());
+    kill(scene.stage.core());
+    let ended = scene.stage.gone().await;
+    assert_eq!(ended.iter().map(std::process::ExitStatus::code).collect::<Vec<_>>(), [Some(1)]);
+    assert_eq!(scene.survivors(), []);
+    scene.gone_and_taken_up().await;
+}
+
+#[tokio::test]
+async fn what_the_guardian_had_started_before_it_was_one_is_left_alone() {
+    let mut stage = Stage::scripted(COMMANDS);
+    let stranger = stage.path.join("stranger");
+    // The shell becomes podium, and its child podium's.
+    let script = format!("{PODIUM} __script --note-pid {} --sleep 3600 & exec {PODIUM} serve", stranger.display());
+    stage.serve_with(Command::new("sh").args(["-c", &script])).await;
+    let pid = eventually("the stranger", || fs::read_to_string(&stranger).ok()?.trim().parse::<i32>().ok()).await;
+    let before = stage.core();
+    kill(before);
+    eventually("the next core", || (stage.core() != before && stage.answers()).then_some(())).await;
+    kill(stage.worker("marie").await);
+    stage.submit("marie/next", &[], &[]);
+    assert_ended(&stage.result("marie/next").await, "done", 1);
+    stage.run(&["stop"]).exits(0);
+    assert!(is_alive(pid));
+    kill(pid);
+    stage.left().await;
+}
+
+#[tokio::test]
 async fn a_core_is_started_by_its_guardian_only() {
     let mut stage = Stage::scripted(COMMANDS);
     let room = stage.serve().await;

@@ -108,6 +108,8 @@ pub struct Status<'a> {
     money: MoneyJson<'a>,
     /// Why files are noticed by looking now and then; `null` = the kernel tells.
     polling: Option<&'a str>,
+    /// Why nothing new is started; `null` = the disk has room.
+    space: Option<&'a str>,
 }
 
 #[derive(Debug, Serialize)]
@@ -408,6 +410,7 @@ impl<'a> Status<'a> {
                 estimated: state.money.estimated,
             },
             polling: state.tasks.polling.as_deref(),
+            space: state.tasks.space.as_deref(),
         }
     }
 }

@@ -46,7 +46,11 @@ fn print(out: &Out, state: &State, now: Timestamp) {
         state.money.today.cost,
         state.day_budget,
     ));
-    out.line(&out.paint(Paint::Dim, &format!("{} (room: process {})", state.stage.display(), state.pid)));
+    let room = format!("{} (room: process {}, core {})", state.stage.display(), state.pid, state.core);
+    out.line(&out.paint(Paint::Dim, &room));
+    for trouble in [&state.tasks.space, &state.tasks.polling].into_iter().flatten() {
+        out.line(&out.paint(Paint::Warn, &text::scrub(trouble)));
+    }
     out.line("");
     out.line(&out.paint(Paint::Bold, "Agents"));
     out.table(&state.agents.iter().map(|agent| agent_row(state, agent, now)).collect::<Vec<_>>());

@@ -199,6 +199,11 @@ pub enum TaskEvent {
         /// Its path, relative to the stage.
         path: String,
     },
+    /// How much room the disk has.
+    Space {
+        /// Why nothing new is started; `None` = there is room.
+        why: Option<String>,
+    },
     /// How changes are noticed now.
     Polling {
         /// `None` = by the kernel.
@@ -408,6 +413,7 @@ impl Event {
                 | TaskEvent::Rejected { .. }
                 | TaskEvent::RejectedGone { .. }
                 | TaskEvent::Polling { .. }
+                | TaskEvent::Space { .. }
                 | TaskEvent::Answered { .. } => false,
             },
             Self::TimeCame | Self::ClockSet { .. } | Self::Worker(_) | Self::Gateway(_) => false,

@@ -5,7 +5,7 @@ use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
 };
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -30,6 +30,8 @@ pub struct Tasks {
     pub rejected_more: usize,
     /// Why changes are noticed by looking now and then; `None` = the kernel tells.
     pub polling: Option<String>,
+    /// Why nothing new is started: the disk is nearly full; `None` = there is room.
+    pub space: Option<String>,
     /// Starts allowed per task, where the task does not say.
     pub attempts_allowed: u32,
     /// Upward rank per planned task, in minutes: the longest way from its start to the goal's end; and when that was
@@ -51,6 +53,7 @@ impl PartialEq for Tasks {
             && self.polling == other.polling
             && self.picks == other.picks
             && self.retries == other.retries
+            && self.space == other.space
     }
 }
 
@@ -111,7 +114,13 @@ pub struct Task {
     /// It must not start any more: the queue was told to end it.
     #[serde(default)]
     pub given_up: bool,
+    /// Not handed out again before: the last try came to nothing.
+    #[serde(default)]
+    pub rests_until: Option<Timestamp>,
 }
+
+/// How long a task rests after an assignment that came to nothing; a disk's trouble lasts longer than a moment.
+const REST: SignedDuration = SignedDuration::from_secs(1);
 
 /// Where a task stands for an operator.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -397,6 +406,7 @@ impl Tasks {
         self.forget(&entry);
         entry.assigned = false;
         entry.hindrance = Some(reason);
+        entry.rests_until = now.checked_add(REST).ok();
         self.put(entry, now);
     }
 
@@ -412,7 +422,7 @@ impl Tasks {
             }
             None => (held, false),
         };
-        self.put(Task { record, assigned, hindrance: None, looked_at, given_up: false }, now);
+        self.put(Task { record, assigned, hindrance: None, looked_at, given_up: false, rests_until: None }, now);
     }
 
     /// Changes what is known of a task.
@@ -505,6 +515,9 @@ impl Tasks {
         if let Standing::Retrying { not_before, .. } = entry.record.standing {
             self.derived.due.remove(&(not_before, task.clone()));
         }
+        if let Some(at) = entry.rests_until {
+            self.derived.due.remove(&(at, task.clone()));
+        }
     }
 
     fn unready(&mut self, task: &TaskRef) {
@@ -529,7 +542,12 @@ impl Tasks {
             }
             Standing::Running { .. } | Standing::Asking { .. } | Standing::Ended => false,
         };
+        let resting = entry.rests_until.filter(|at| startable && *at > now);
+        if let Some(at) = resting {
+            self.derived.due.insert((at, task.clone()));
+        }
         let is = startable
+            && resting.is_none()
             && !entry.assigned
             && !entry.given_up
             && !entry.record.spec.description.trim().is_empty()
@@ -640,6 +658,13 @@ impl State {
             TaskEvent::Rejected { rejected } => self.rejected(rejected),
             TaskEvent::RejectedGone { path } => self.rejected_gone(&path),
             TaskEvent::Polling { why } => self.tasks.polling = why,
+            TaskEvent::Space { why } => {
+                if self.tasks.space.is_some() != why.is_some() {
+                    let text = why.clone().unwrap_or_else(|| "the disk has room again; work goes on".to_owned());
+                    self.say(Voice::Room, None, text);
+                }
+                self.tasks.space = why;
+            }
             TaskEvent::Answered { id, answer } => {
                 self.retry_answered(id, &answer, effects);
                 effects.push(Effect::Answer { id, answer });

@@ -413,5 +413,6 @@ fn refused(reason: String) -> Answer {
 }
 
 fn could_not(error: &QueueError) -> Answer {
-    refused(error.to_string())
+    let cause = std::error::Error::source(error).map(|cause| format!(": {cause}")).unwrap_or_default();
+    refused(format!("{error}{cause}"))
 }

@@ -158,8 +158,14 @@ impl Stage {
 
     /// Starts a room and waits until it answers. Tells its process.
     pub(crate) async fn serve(&mut self) -> i32 {
-        let log = OpenOptions::new().create(true).append(true).open(self.root.path().join("room.log")).unwrap();
         let mut command = self.command(&["serve"]);
+        self.serve_with(&mut command).await
+    }
+
+    /// Starts a room by other means.
+    pub(crate) async fn serve_with(&mut self, command: &mut Command) -> i32 {
+        let log = OpenOptions::new().create(true).append(true).open(self.root.path().join("room.log")).unwrap();
+        command.env_clear().envs(&self.env).current_dir(&self.path).stdin(Stdio::null());
         command.stdout(log.try_clone().unwrap()).stderr(log);
         let mut room = command.spawn().unwrap();
         let pid = room.id();
@@ -263,7 +269,7 @@ impl Stage {
     }
 
     /// Takes the exit code of rooms that have ended.
-    fn reap(&mut self) -> Vec<std::process::ExitStatus> {
+    pub(crate) fn reap(&mut self) -> Vec<std::process::ExitStatus> {
         let mut ended = Vec::new();
         self.rooms.retain_mut(|room| match room.try_wait().unwrap() {
             Some(status) => {
@@ -286,8 +292,13 @@ impl Stage {
 
     /// The core's process; the room's own is its guardian's.
     pub(crate) fn core(&self) -> i32 {
-        let trace: Value = serde_json::from_slice(&fs::read(self.path.join(".podium/room.json")).unwrap()).unwrap();
-        i32::try_from(trace["core"].as_i64().unwrap()).unwrap()
+        self.last_core().unwrap()
+    }
+
+    /// The newest core that got as far as opening.
+    fn last_core(&self) -> Option<i32> {
+        let trace: Value = serde_json::from_slice(&fs::read(self.path.join(".podium/room.json")).ok()?).unwrap();
+        Some(i32::try_from(trace["core"].as_i64()?).unwrap())
     }
 
     /// Kills all of the newest room at once: its guardian, which would start its core again, and its core, which would
@@ -300,8 +311,8 @@ impl Stage {
         kill(core);
         room.kill().unwrap();
         room.wait().unwrap();
-        // The stage is free when both are gone, which a corpse with threads that still die is not.
-        while tree::process(core).is_some() {
+        // The stage is free when both are gone.
+        while is_alive(core) || is_corpse(core) {
             pause();
         }
     }
@@ -333,7 +344,9 @@ impl Stage {
         loop {
             ended.extend(self.reap());
             let left = self.processes();
-            if left.is_empty() && self.rooms.is_empty() {
+            // Only now is the stage free.
+            let free = !self.last_core().is_some_and(is_corpse);
+            if left.is_empty() && self.rooms.is_empty() && free {
                 return ended;
             }
             assert!(Instant::now() < end, "still there: {left:#?}");
@@ -356,7 +369,7 @@ impl Stage {
         assert!(self.run(&["status"]).exits(4).err.contains("no room"));
     }
 
-    fn logs(&self) -> String {
+    pub(crate) fn logs(&self) -> String {
         let mut text = String::new();
         let logs = fs::read_dir(self.path.join("logs")).into_iter().flatten().flatten().map(|e| e.path());
         for path in std::iter::once(self.root.path().join("room.log")).chain(logs) {
@@ -421,6 +434,11 @@ pub(crate) fn kill(pid: i32) {
 #[expect(clippy::disallowed_methods, reason = "a drop and a crash cannot wait in any other way")]
 pub(crate) fn pause() {
     std::thread::sleep(Duration::from_millis(20));
+}
+
+/// A process whose first thread has ended; others may still have its files open.
+fn is_corpse(pid: i32) -> bool {
+    tree::process(pid).is_some_and(|p| p.zombie)
 }
 
 pub(crate) fn is_alive(pid: i32) -> bool {

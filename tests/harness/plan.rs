@@ -127,7 +127,9 @@ pub(crate) fn graph(seed: u64, number: usize) -> Vec<Task> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Victim {
     /// The process that decides.
-    Room,
+    Core,
+    /// Its parent, which starts it again.
+    Guardian,
     Worker,
     Engine,
     /// All of them at once.
@@ -137,7 +139,8 @@ pub(crate) enum Victim {
 impl fmt::Display for Victim {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Room => "room",
+            Self::Core => "core",
+            Self::Guardian => "guardian",
             Self::Worker => "worker",
             Self::Engine => "engine",
             Self::All => "all",
@@ -160,10 +163,11 @@ pub(crate) fn kills(seed: u64) -> impl Iterator<Item = Kill> {
     let mut rng = Rng::new(seed, 0);
     std::iter::repeat_with(move || Kill {
         wait: Duration::from_millis(5 + rng.below(396) as u64),
-        victim: match rng.below(10) {
-            0..3 => Victim::Room,
-            3..6 => Victim::Worker,
-            6..9 => Victim::Engine,
+        victim: match rng.below(20) {
+            0..5 => Victim::Core,
+            5..8 => Victim::Guardian,
+            8..13 => Victim::Worker,
+            13..18 => Victim::Engine,
             _ => Victim::All,
         },
         which: rng.below(1_000),

@@ -5,7 +5,7 @@ use std::{
     ffi::OsString,
     fmt::Write as _,
     fs::{self, OpenOptions},
-    os::unix::{ffi::OsStrExt as _, process::ExitStatusExt as _},
+    os::unix::{ffi::OsStrExt as _, net::UnixStream},
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
     time::Duration,
@@ -13,7 +13,7 @@ use std::{
 
 use podium::{attach::socket_path, engines::tree};
 use rustix::process::{Pid, Signal, kill_process};
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::plan::{AGENTS, Task};
@@ -22,6 +22,12 @@ const PODIUM: &str = env!("CARGO_BIN_EXE_podium");
 
 /// How long anything may take to be gone after it was told to go.
 const GOING: Duration = Duration::from_secs(40);
+
+/// The exit code of a room that found the stage taken.
+pub(crate) const TAKEN: i32 = 3;
+
+/// How long the driver waits before it tries again.
+const REST: Duration = Duration::from_millis(200);
 
 /// Starts that a task may have; every kill that hits it costs one.
 pub(crate) const ATTEMPTS: u32 = 60;
@@ -35,7 +41,8 @@ exec "$PROGRAM" __script "$@"
 /// What a process of the stage is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Role {
-    Room,
+    Guardian,
+    Core,
     Worker,
     /// An engine, or what it has started.
     Engine,
@@ -73,6 +80,7 @@ pub(crate) struct Stage {
     pub(crate) path: PathBuf,
     env: BTreeMap<String, OsString>,
     room: Option<Child>,
+    not_before: Instant,
     /// Rooms started.
     pub(crate) rooms: usize,
 }
@@ -105,7 +113,7 @@ impl Stage {
         .map(|(name, path)| (name.to_owned(), path.into_os_string()))
         .collect();
         env.insert("PATH".to_owned(), std::env::var_os("PATH").unwrap());
-        Self { root, path, env, room: None, rooms: 0 }
+        Self { root, path, env, room: None, not_before: Instant::now(), rooms: 0 }
     }
 
     fn command(&self, args: &[&str]) -> Command {
@@ -163,27 +171,34 @@ impl Stage {
         }
     }
 
-    /// Starts a room if the one before has ended; tells how that was.
+    /// Starts a room if there was none or it has ended; tells how that was.
     pub(crate) fn keep_room(&mut self) -> Option<ExitStatus> {
         let ended = match &mut self.room {
             None => None,
-            Some(room) => match room.try_wait().unwrap() {
-                None => return None,
-                ended => ended,
-            },
+            Some(room) => Some(room.try_wait().unwrap()?),
         };
+        if ended.is_some_and(|status| status.code() == Some(TAKEN)) {
+            self.not_before = Instant::now() + REST;
+        }
+        if Instant::now() < self.not_before {
+            self.room = None;
+            return ended;
+        }
         let log = OpenOptions::new().create(true).append(true).open(self.root.path().join("room.log")).unwrap();
         let mut command = self.command(&["serve"]);
         command.stdout(log.try_clone().unwrap()).stderr(log);
         self.room = Some(command.spawn().unwrap());
         self.rooms += 1;
-        // Killed by us, or another room still had the stage: the next try finds it free.
-        ended.filter(|status| status.signal() != Some(9) && status.code() != Some(3))
+        ended
     }
 
-    /// Whether a room answers.
+    /// Whether the newest room is there and answers.
     pub(crate) fn is_open(&self) -> bool {
-        std::os::unix::net::UnixStream::connect(socket_path(&self.path)).is_ok()
+        let trace = fs::read(self.path.join(".podium/room.json")).ok();
+        let trace: Option<Value> = trace.and_then(|bytes| serde_json::from_slice(&bytes).ok());
+        let newest = self.room.as_ref().map(Child::id);
+        trace.is_some_and(|t| t["pid"].as_u64() == newest.map(u64::from))
+            && UnixStream::connect(socket_path(&self.path)).is_ok()
     }
 
     /// Stops the room as an operator does, and tells what is left of it and of all that it started.
@@ -227,7 +242,8 @@ impl Stage {
             {
                 let words = String::from_utf8_lossy(&words).trim_end_matches('\0').replace('\0', " ");
                 let role = match words.strip_prefix(PODIUM).and_then(|rest| rest.split_ascii_whitespace().next()) {
-                    Some("serve") => Role::Room,
+                    Some("serve") if words.contains(" --core ") => Role::Core,
+                    Some("serve") => Role::Guardian,
                     Some("worker") => Role::Worker,
                     Some("submit" | "stop") => Role::Verb,
                     _ => Role::Engine,
@@ -315,8 +331,8 @@ impl Drop for Stage {
             if left.is_empty() || now() >= end {
                 break;
             }
-            // Rooms first: they start workers again.
-            for process in left.iter().filter(|p| p.role == Role::Room).chain(&left) {
+            // Those first that start others again.
+            for process in left.iter().filter(|p| matches!(p.role, Role::Guardian | Role::Core)).chain(&left) {
                 process.kill();
             }
             pause(Duration::from_millis(20));

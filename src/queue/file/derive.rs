@@ -39,8 +39,8 @@ pub(super) enum Place {
 impl Store {
     /// Where a task's file lies. `search` also looks through the inbox for another name.
     pub(super) fn place(&self, task: &TaskRef, search: bool) -> Result<Place, QueueError> {
-        let inbox = match self.remembered(task) {
-            None if search => self.plain(task),
+        let inbox = match self.remembered(task)? {
+            None if search => self.plain(task)?,
             known => known,
         };
         if exists(&self.layout.claimed(task))? {
@@ -164,11 +164,19 @@ impl Store {
     pub(super) fn ids(&self, agent: &AgentName) -> Result<BTreeSet<TaskId>, QueueError> {
         let mut ids = BTreeSet::new();
         for name in disk::names(&self.layout.inbox(agent))? {
-            if !is_ignored(&name)
-                && let Look::File(_, judged) = self.look(agent, &name)
-                && let Judged::Task(spec) = &*judged
-            {
-                ids.insert(spec.task.id.clone());
+            if is_ignored(&name) {
+                continue;
+            }
+            match self.look(agent, &name) {
+                Look::File(_, judged) => {
+                    if let Judged::Task(spec) = &*judged {
+                        ids.insert(spec.task.id.clone());
+                    }
+                }
+                Look::Unread(_, error) if error.kind() != std::io::ErrorKind::PermissionDenied => {
+                    return Err(failed("read", &self.layout.inbox(agent).join(name))(error));
+                }
+                Look::Nothing | Look::Left(_) | Look::Unfit(_) | Look::Unread(..) => {}
             }
         }
         let mut take = |names: Vec<String>| {
@@ -207,7 +215,7 @@ impl Store {
 }
 
 /// Whether anything lies at `path`; an error is never taken for "no".
-fn exists(path: &Path) -> Result<bool, QueueError> {
+pub(super) fn exists(path: &Path) -> Result<bool, QueueError> {
     Ok(Stamp::at(path).map_err(failed("look at", path))?.is_some())
 }
 

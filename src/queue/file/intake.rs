@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    disk::{self, Stamp, failed},
+    disk::{self, FileSystem, Stamp, failed},
     layout::REASON,
     spec,
     store::Store,
@@ -82,6 +82,8 @@ impl Store {
         let folder = self.layout.rejected(agent);
         disk::make_folder(&folder, false)?;
         let at = self.now();
+        // Opened before anything is written, so that it reports what goes wrong meanwhile.
+        let batch = if files.len() > FEW { Some(FileSystem::of(&folder)?) } else { None };
         let mut written = Vec::with_capacity(files.len());
         for file in files {
             let name = file.name.to_str().map_or_else(|| disk::escaped(&file.name), str::to_owned);
@@ -90,8 +92,8 @@ impl Store {
             let temporary = self.reason_file(agent, &bytes, files.len() <= FEW)?;
             written.push((temporary, bytes));
         }
-        if files.len() > FEW {
-            disk::sync_file_system(&folder)?;
+        if let Some(batch) = batch {
+            batch.sync()?;
         }
         let mut answers = Vec::with_capacity(files.len());
         for (file, (temporary, bytes)) in files.iter().zip(written) {

@@ -165,7 +165,11 @@ fn hint(scene: &Scene<'_>, buffer: &mut Buffer, area: Rect, all: bool) {
         used += text::width(&text);
         spans.push(scene.span(text, Role::Ready));
     }
-    if let Some(why) = &scene.state.tasks.polling {
+    if let Some(why) = &scene.state.tasks.space {
+        let text = format!(" ! {}  ", text::fit(why, 80));
+        used += text::width(&text);
+        spans.push(scene.span(text, Role::Warn));
+    } else if let Some(why) = &scene.state.tasks.polling {
         let text = format!(" ~ looking for files now and then: {}  ", text::fit(why, 40));
         used += text::width(&text);
         spans.push(scene.span(text, Role::Warn));
