@@ -25,7 +25,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use common::{COMMANDS, PATIENCE, Stage, assert_ended, eventually, is_alive, kill};
+use common::{COMMANDS, PATIENCE, Stage, assert_ended, eventually, is_alive, kill, reason_of};
 
 fn clock() -> Clock {
     #[expect(clippy::disallowed_methods, reason = "the test is the runtime here")]
@@ -76,13 +76,6 @@ async fn a_file_that_arrives_in_any_of_the_four_ways_ends_in_results() {
         assert!(result["summary"].as_str().unwrap().contains(words), "{result:#}");
     }
     stage.close().await;
-}
-
-/// The reason with which a file was set aside, or listed where it is.
-fn reason_of(status: &Value, name: &str) -> Option<String> {
-    let rejected = status["rejected"].as_array().unwrap();
-    let found = rejected.iter().find(|r| r["path"].as_str().unwrap().contains(name))?;
-    Some(found["reason"].as_str().unwrap().to_owned())
 }
 
 #[tokio::test]

@@ -409,7 +409,10 @@ impl Tasks {
             last.ending.get_or_insert_with(|| outcome.ending.clone());
         }
         entry.record.standing = Standing::Ended;
-        entry.record.outcome = Some(outcome.clipped(TaskRecord::TEXT_LIMIT));
+        // A result that somebody else put there first is the one on disk: the attempt's own lies beside the attempt.
+        if entry.record.outcome.as_ref().is_none_or(|known| !known.foreign) {
+            entry.record.outcome = Some(outcome.clipped(TaskRecord::TEXT_LIMIT));
+        }
         self.put(entry, now);
     }
 

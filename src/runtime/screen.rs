@@ -74,8 +74,7 @@ pub async fn run(
     let mut eyes = Screen {
         stage: stage.to_owned(),
         link,
-        up: true,
-        silent: false,
+        room: Room::Up,
         app,
         clock,
         orders: HashMap::new(),
@@ -107,10 +106,10 @@ pub async fn run(
                 // What the hand did is seen at once.
                 drawn = drawn.checked_sub(FRAME).unwrap_or(drawn);
             }
-            news = eyes.link.next(), if eyes.up => eyes.news(news).await,
-            () = sleep_until(quiet), if eyes.up && !eyes.silent => eyes.falls_silent(),
+            news = eyes.link.next(), if eyes.room != Room::Lost => eyes.news(news).await,
+            () = sleep_until(quiet), if eyes.room == Room::Up => eyes.falls_silent(),
             Some(word) = heard.recv() => eyes.hear(word),
-            Some(called) = eyes.calling.join_next(), if !eyes.up => eyes.called(called.ok().flatten()).await,
+            Some(called) = eyes.calling.join_next(), if eyes.room == Room::Lost => eyes.called(called.ok().flatten()).await,
             () = sleep_until(drawn + FRAME), if eyes.dirty => {}
             () = sleep_until(second), if ticks && !eyes.dirty => eyes.dirty = true,
             _ = term.recv() => return Ok(Leave::Detach),
@@ -120,13 +119,20 @@ pub async fn run(
     }
 }
 
+/// Whether the room is heard through `link`.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Room {
+    Up,
+    /// It is connected and says nothing.
+    Silent,
+    /// The link holds the last picture.
+    Lost,
+}
+
 struct Screen {
     stage: PathBuf,
     link: Link,
-    /// Whether `link` is connected; else it holds the last picture.
-    up: bool,
-    /// It is connected and says nothing.
-    silent: bool,
+    room: Room,
     app: App,
     clock: Clock,
     orders: HashMap<u64, Order>,
@@ -218,7 +224,7 @@ impl Screen {
     }
 
     async fn order(&mut self, order: Order) {
-        if !self.up {
+        if self.room == Room::Lost {
             self.app.say("not sent: the room is not reachable", true);
             return;
         }
@@ -229,7 +235,7 @@ impl Screen {
     }
 
     fn falls_silent(&mut self) {
-        self.silent = true;
+        self.room = Room::Silent;
         self.dirty = true;
         let silent = jiff::SignedDuration::try_from(self.link.silent_for()).unwrap_or_default();
         let now = self.clock.now();
@@ -238,7 +244,8 @@ impl Screen {
     }
 
     async fn news(&mut self, news: Result<News, AttachError>) {
-        if std::mem::take(&mut self.silent) && news.is_ok() {
+        if self.room == Room::Silent && news.is_ok() {
+            self.room = Room::Up;
             self.app.connection(Connection::Connected);
             self.dirty = true;
         }
@@ -256,7 +263,7 @@ impl Screen {
     }
 
     fn lost(&mut self, error: &AttachError) {
-        self.up = false;
+        self.room = Room::Lost;
         self.dirty = true;
         self.orders.clear();
         self.app.connection(Connection::Lost { since: self.clock.now(), why: error.to_string() });
@@ -276,7 +283,7 @@ impl Screen {
             Some(link) => {
                 self.link = link;
                 self.link.be_patient();
-                self.up = true;
+                self.room = Room::Up;
                 self.dirty = true;
                 self.app.connection(Connection::Connected);
                 self.observe().await;
@@ -297,7 +304,7 @@ impl Screen {
 
     /// Leaves as asked; stopping everything waits until the room says that it has.
     async fn leave(mut self, leave: Leave, screen: &mut terminal::Screen) -> anyhow::Result<Leave> {
-        if leave == Leave::StopEverything && self.up {
+        if leave == Leave::StopEverything && self.room != Room::Lost {
             self.order(Order::Stop { drain: false }).await;
             self.app.say("ending what runs…", false);
             self.draw(screen).context("could not draw")?;

@@ -275,7 +275,7 @@ impl Stage {
     }
 
     /// Takes the exit code of rooms that have ended.
-    fn reap(&mut self) -> Vec<std::process::ExitStatus> {
+    pub(crate) fn reap(&mut self) -> Vec<std::process::ExitStatus> {
         let mut ended = Vec::new();
         self.rooms.retain_mut(|room| match room.try_wait().unwrap() {
             Some(status) => {
@@ -375,7 +375,7 @@ impl Stage {
         assert!(self.run(&["status"]).exits(4).err.contains("no room"));
     }
 
-    fn logs(&self) -> String {
+    pub(crate) fn logs(&self) -> String {
         let mut text = String::new();
         let logs = fs::read_dir(self.path.join("logs")).into_iter().flatten().flatten().map(|e| e.path());
         for path in std::iter::once(self.root.path().join("room.log")).chain(logs) {
@@ -469,4 +469,11 @@ pub(crate) fn assert_ended(result: &Value, state: &str, attempts: u64) {
     assert_eq!((&result["state"], &result["attempts"]), (&json!(state), &json!(attempts)), "{result:#}");
     let status = if state == "done" { "complete" } else { "failed" };
     assert_eq!(result["status"], status, "{result:#}");
+}
+
+/// The reason with which a file was set aside, or listed where it is.
+pub(crate) fn reason_of(status: &Value, name: &str) -> Option<String> {
+    let rejected = status["rejected"].as_array().unwrap();
+    let found = rejected.iter().find(|r| r["path"].as_str().unwrap().contains(name))?;
+    Some(found["reason"].as_str().unwrap().to_owned())
 }

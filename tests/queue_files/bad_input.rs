@@ -502,7 +502,7 @@ async fn c30_ten_thousand_files_in_no_folder_are_one_line_and_a_number() {
 /// G8 for many at once: what is fit does not wait for what is not.
 #[tokio::test(flavor = "multi_thread")]
 async fn g8_a_flood_of_bad_files_is_set_aside_whole_and_a_task_passes_it() {
-    const FLOOD: usize = 3_000;
+    const FLOOD: usize = 1_000;
     let stage = Stage::new();
     let bad = |i: usize| match i % 3 {
         0 => format!("[{i}]"),

@@ -81,6 +81,7 @@ impl Store {
     pub(super) fn reject_all(&self, agent: &AgentName, files: &[Unfit]) -> Result<Vec<Option<Rejected>>, QueueError> {
         let folder = self.layout.rejected(agent);
         disk::make_folder(&folder, false)?;
+        // Opened before anything is written, so that it reports what goes wrong meanwhile.
         let many = if files.len() > FEW { Some(FileSystem::of(&folder)?) } else { None };
         let at = self.now();
         let mut written = Vec::with_capacity(files.len());

@@ -39,11 +39,11 @@ const READY: Duration = Duration::from_millis(100);
 /// A marker of a task that nobody knows is removed after this long.
 const FORLORN: Duration = Duration::from_mins(1);
 
-/// How often it is said again how full the disk is.
-const SHORT_AGAIN: Duration = Duration::from_secs(10);
-
 /// So many files are set aside before anything else is looked at again.
 const BATCH: usize = 256;
+
+/// How often it is said again how full the disk is.
+const SHORT_AGAIN: Duration = Duration::from_secs(10);
 
 /// A name in an inbox or in `results/` as last seen.
 #[derive(Debug)]
@@ -238,8 +238,8 @@ impl Notice {
                 Folder::Root | Folder::Attempts(_) | Folder::Rejected(_) | Folder::Requests(_) => {}
             }
         }
-        self.list_requests();
         self.set_some_aside();
+        self.list_requests();
     }
 
     /// Sets aside a part of what is unfit: what is fit never waits for all of it.

@@ -81,7 +81,7 @@ impl Store {
         let Some((spec, _)) = self.spec_at(&claimed, task)? else { return Ok(false) };
         let known = attempts::load(&self.layout, task)?;
         if !known.current().is_some_and(|current| current.held)
-            && let Some(sentence) = self.damaged(&claimed, task)?
+            && let Some(sentence) = damaged(&claimed, task)?
         {
             self.end_damaged(task, &claimed, &known, &sentence)?;
             return Ok(true);
@@ -119,17 +119,6 @@ impl Store {
             }
             Verdict::Retry | Verdict::Park(_) => Ok(lost),
         }
-    }
-
-    /// What is wrong with a taken task's file, where it says nothing that could be run.
-    fn damaged(&self, claimed: &Path, task: &TaskRef) -> Result<Option<String>, QueueError> {
-        let Opened::Whole { bytes, .. } =
-            disk::open_regular(claimed, spec::LIMIT as u64).map_err(failed("read", claimed))?
-        else {
-            return Ok(None);
-        };
-        let wrong = spec::read(&bytes, &task.agent, task.id.as_str()).is_err();
-        Ok(wrong.then(|| format!("{}.json in .claimed is damaged ({} bytes).", task.id, bytes.len())))
     }
 
     /// Ends a task whose file says nothing any more, unless the copy beside its newest attempt still does.
@@ -180,6 +169,17 @@ impl Store {
         }
         Ok(())
     }
+}
+
+/// What is wrong with a taken task's file, where it says nothing that could be run.
+fn damaged(claimed: &Path, task: &TaskRef) -> Result<Option<String>, QueueError> {
+    let Opened::Whole { bytes, .. } =
+        disk::open_regular(claimed, spec::LIMIT as u64).map_err(failed("read", claimed))?
+    else {
+        return Ok(None);
+    };
+    let wrong = spec::read(&bytes, &task.agent, task.id.as_str()).is_err();
+    Ok(wrong.then(|| format!("{}.json in .claimed is damaged ({} bytes).", task.id, bytes.len())))
 }
 
 /// Whether a process of this number runs. One that was killed and that nobody has reaped yet does not.

@@ -1,12 +1,29 @@
 //! The room among programs and people that it does not know: what they drop, what they write as results, what they do
 //! to its lock and to the clock.
 
-use std::{os::unix::fs::MetadataExt as _, process::ExitStatus};
+#![expect(clippy::print_stdout, reason = "that is how a test speaks")]
+#![expect(clippy::unwrap_used, reason = "a test's own set-up may fail loudly")]
+
+#[expect(dead_code, reason = "tests/room.rs uses the rest")]
+mod common;
+
+use std::{
+    fs,
+    io::Write as _,
+    os::unix::fs::MetadataExt as _,
+    path::{Path, PathBuf},
+    process::ExitStatus,
+    time::Duration,
+};
 
 use podium::room::Tasks;
-use rustix::fs::FlockOperation;
+use rustix::{
+    fs::FlockOperation,
+    process::{Pid, Signal, kill_process},
+};
+use serde_json::{Value, json};
 
-use super::*;
+use common::{Stage, assert_ended, eventually, reason_of};
 
 /// One file dropped whole.
 fn drop_task(stage: &Stage, task: &str, content: &Value) {
