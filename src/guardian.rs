@@ -17,11 +17,11 @@ use rustix::{
     process::{Pid, Signal, WaitOptions},
 };
 use signal_hook::{
-    consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM},
+    consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM, SIGUSR1},
     iterator::{backend::SignalDelivery, exfiltrator::SignalOnly},
 };
 
-use crate::engines::tree;
+use crate::engines::tree::{self, Process};
 
 /// A core that lived shorter died quickly.
 const QUICK: Duration = Duration::from_secs(5);
@@ -61,16 +61,22 @@ impl std::fmt::Display for Ended {
 
 /// Keeps a core alive until it ends on purpose, or is given up; tells the exit code for this process.
 ///
-/// `command` makes the core's command line anew for every start, `workers` tells which children are workers in their
-/// slots: those are left to the next core, and whatever else falls to this process is ended at the latest when it goes.
-pub fn keep(command: impl Fn() -> io::Result<Command>, workers: impl Fn() -> BTreeSet<i32>) -> io::Result<u8> {
+/// `command` makes the core's command line anew for every start; it is given the children that this process had before,
+/// which are none of ours. `workers` tells which children are workers in their slots: those are left to the next core,
+/// and whatever else falls to this process is ended at the latest when it goes.
+pub fn keep(
+    command: impl Fn(&BTreeSet<i32>) -> io::Result<Command>,
+    workers: impl Fn() -> BTreeSet<i32>,
+) -> io::Result<u8> {
+    // A shell may have started something and become podium then.
+    let strangers = children().iter().map(|p| p.pid).collect();
     // Whoever loses its parent below here becomes a child of this process.
     rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
     let mut ears = Ears::open()?;
     let mut deaths = Deaths::default();
     let code = loop {
         let began = now();
-        let how = match command().and_then(|mut c| c.spawn()) {
+        let how = match command(&strangers).and_then(|mut c| c.spawn()) {
             Ok(core) => ears.until_ended(pid_of(&core)?)?,
             Err(error) if deaths.any => {
                 tracing::error!(%error, "the core cannot be started");
@@ -101,8 +107,25 @@ pub fn keep(command: impl Fn() -> io::Result<Command>, workers: impl Fn() -> BTr
             }
         }
     };
-    end_children(&mut ears, &workers)?;
+    end_children(&mut ears, &workers, &strangers)?;
     Ok(code)
+}
+
+/// The core's word to its guardian that it leaves by order: should it die over that, it is not started again.
+pub fn tell_leaving(guardian: u32) -> io::Result<()> {
+    match rustix::process::getppid() {
+        // Otherwise the number may be anybody's by now.
+        Some(parent) if parent.as_raw_nonzero().get().unsigned_abs() == guardian => {
+            Ok(rustix::process::kill_process(parent, Signal::USR1)?)
+        }
+        Some(_) | None => Ok(()),
+    }
+}
+
+/// What hangs from this process and lives.
+fn children() -> Vec<Process> {
+    let own = rustix::process::getpid().as_raw_nonzero().get();
+    tree::table().into_iter().filter(|p| p.parent == own && !p.zombie).collect()
 }
 
 /// Stays with a child that has the terminal until it ends; every signal is passed on to it.
@@ -184,7 +207,7 @@ struct Ears {
 impl Ears {
     fn open() -> io::Result<Self> {
         let (read, write) = UnixStream::pair()?;
-        let delivery = SignalDelivery::with_pipe(read, write, SignalOnly, [SIGCHLD, SIGTERM, SIGINT, SIGHUP])?;
+        let delivery = SignalDelivery::with_pipe(read, write, SignalOnly, [SIGCHLD, SIGTERM, SIGINT, SIGHUP, SIGUSR1])?;
         Ok(Self { delivery, leaving: false })
     }
 
@@ -197,7 +220,9 @@ impl Ears {
         }
         for number in self.delivery.pending().filter(|number| *number != SIGCHLD) {
             self.leaving = true;
-            if let (Some(child), Some(signal)) = (child, Signal::from_named_raw(number)) {
+            // USR1 is the child's own word.
+            let passed_on = Signal::from_named_raw(number).filter(|signal| *signal != Signal::USR1);
+            if let (Some(child), Some(signal)) = (child, passed_on) {
                 // It may have ended; that is seen next.
                 let _gone = rustix::process::kill_process(child, signal);
             }
@@ -243,13 +268,12 @@ fn reap(awaited: Option<Pid>) -> Option<Ended> {
 
 /// Ends what hangs from this process, until twice in a row nothing is seen. Workers in their slots are asked when this
 /// process was told to leave; otherwise a next room takes them over, or they leave by themselves.
-fn end_children(ears: &mut Ears, workers: &impl Fn() -> BTreeSet<i32>) -> io::Result<()> {
+fn end_children(ears: &mut Ears, workers: &impl Fn() -> BTreeSet<i32>, strangers: &BTreeSet<i32>) -> io::Result<()> {
     let begun = now();
-    let own = rustix::process::getpid().as_raw_nonzero().get();
     let (mut asked, mut empty) = (BTreeSet::new(), 0);
     while empty < 2 {
         let _nobody = reap(None);
-        let children: Vec<_> = tree::table().into_iter().filter(|p| p.parent == own && !p.zombie).collect();
+        let children: Vec<_> = children().into_iter().filter(|p| !strangers.contains(&p.pid)).collect();
         let workers = if children.is_empty() { BTreeSet::new() } else { workers() };
         let late = begun.elapsed() >= LEAVING;
         let mut left = Vec::new();

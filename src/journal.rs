@@ -1,11 +1,13 @@
 //! The journal: facts that the room decided, one JSON object per line, appended and never changed.
 //!
-//! Owns the file and its durability. Must not know what a fact means. Its one surprise: a torn last line, left by a
-//! crash in the middle of a write, is cut off at the next opening; whoever was waiting for it was never told yes.
+//! Owns the file and its durability. Must not know what a fact means. Its two surprises: a torn last line, left by a
+//! crash in the middle of a write, is cut off at the next opening; whoever was waiting for it was never told yes. And
+//! after a failed sync nothing is written to that file again: its whole lines move to a new one first.
 
 use std::{
+    collections::VecDeque,
     fs::{self, File, OpenOptions},
-    io::{self, BufRead, BufReader, Seek, SeekFrom, Write},
+    io::{self, BufRead, BufReader, Read as _, Seek, SeekFrom, Write},
     marker::PhantomData,
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
@@ -45,6 +47,10 @@ pub struct Journal<Fact> {
     path: PathBuf,
     /// Bytes that are whole lines on disk.
     whole: u64,
+    /// Lines that the disk would not take, oldest first.
+    kept: VecDeque<Vec<u8>>,
+    /// The file must not be written to again.
+    spoilt: bool,
     fact: PhantomData<fn(Fact)>,
 }
 
@@ -78,30 +84,110 @@ impl<Fact: Serialize + DeserializeOwned> Journal<Fact> {
         drop(reader);
         file.set_len(whole).map_err(fail("mend"))?;
         file.seek(SeekFrom::End(0)).map_err(fail("read"))?;
-        Ok((Self { file, path: path.to_owned(), whole, fact: PhantomData }, facts))
+        sync_folder_of(path).map_err(fail("make the name last of"))?;
+        let kept = VecDeque::new();
+        Ok((Self { file, path: path.to_owned(), whole, kept, spoilt: false, fact: PhantomData }, facts))
     }
 
-    /// Appends one fact; it is durable when this returns.
+    /// Appends one fact, behind those that were kept; it is durable when this returns `Ok`, and not in the journal
+    /// otherwise.
     pub fn append(&mut self, fact: &Fact) -> Result<(), JournalError> {
+        let line = self.line(fact)?;
+        self.write_kept()?;
+        self.write(&line)
+    }
+
+    /// Appends one fact that has happened whether the disk takes it or not: where it does not, the fact is kept in
+    /// memory and written before the next one.
+    pub fn keep(&mut self, fact: &Fact) -> Result<(), JournalError> {
+        let line = self.line(fact)?;
+        self.kept.push_back(line);
+        self.write_kept()
+    }
+
+    /// Facts that the disk has not taken yet.
+    pub fn kept(&self) -> usize {
+        self.kept.len()
+    }
+
+    /// Tries again to write what was kept.
+    pub fn write_kept(&mut self) -> Result<(), JournalError> {
+        while let Some(line) = self.kept.pop_front() {
+            if let Err(error) = self.write(&line) {
+                self.kept.push_front(line);
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
+    fn line(&self, fact: &Fact) -> Result<Vec<u8>, JournalError> {
         let mut line = serde_json::to_vec(fact).map_err(|error| JournalError::Unreadable {
             line: 0,
             path: self.path.clone(),
             message: error.to_string(),
         })?;
         line.push(b'\n');
-        let written = self.file.write_all(&line).and_then(|()| self.file.sync_data());
+        Ok(line)
+    }
+
+    fn write(&mut self, line: &[u8]) -> Result<(), JournalError> {
+        let written = self.renew().and_then(|()| {
+            let written = self.file.write_all(line);
+            if written.is_err() {
+                // Half a line would swallow the next one.
+                self.spoilt = self.file.set_len(self.whole).is_err();
+                return written;
+            }
+            let synced = self.file.sync_data();
+            // The kernel tells of lost pages once and then calls them clean.
+            self.spoilt = synced.is_err();
+            synced
+        });
         match written {
             Ok(()) => {
                 self.whole += line.len() as u64;
                 Ok(())
             }
-            Err(source) => {
-                // Half a line would swallow the next one. If even this fails, the next opening cuts it.
-                let _mended = self.file.set_len(self.whole);
-                Err(JournalError::Io { action: "append to", path: self.path.clone(), source })
+            Err(source) => Err(JournalError::Io { action: "append to", path: self.path.clone(), source }),
+        }
+    }
+
+    /// Moves the whole lines to a new file where this one is not to be trusted any more.
+    fn renew(&mut self) -> io::Result<()> {
+        if !self.spoilt {
+            return Ok(());
+        }
+        let beside = self.path.with_added_extension("new");
+        let renewed = (|| {
+            let mut options = OpenOptions::new();
+            let mut new = options.append(true).create(true).mode(0o600).open(&beside)?;
+            new.set_len(0)?;
+            let copied = io::copy(&mut File::open(&self.path)?.take(self.whole), &mut new)?;
+            if copied != self.whole {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            new.sync_all()?;
+            fs::rename(&beside, &self.path)?;
+            sync_folder_of(&self.path)?;
+            Ok(new)
+        })();
+        match renewed {
+            Ok(file) => {
+                tracing::warn!(path = %self.path.display(), "the journal was moved to a new file after a failed sync");
+                (self.file, self.spoilt) = (file, false);
+                Ok(())
+            }
+            Err(error) => {
+                let _left = fs::remove_file(&beside);
+                Err(error)
             }
         }
     }
+}
+
+fn sync_folder_of(path: &Path) -> io::Result<()> {
+    path.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all())
 }
 
 #[cfg(test)]
@@ -121,6 +207,22 @@ mod tests {
         assert_eq!(facts, [1, 2]);
         journal.append(&4).unwrap();
         assert_eq!(Journal::<u32>::open(&path).unwrap().1, [1, 2, 4]);
+    }
+
+    #[test]
+    fn after_a_failed_sync_the_lines_move_to_a_new_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("journal.jsonl");
+        let (mut journal, _) = Journal::<u32>::open(&path).unwrap();
+        journal.append(&1).unwrap();
+        // What a failed sync leaves: the line is in the file, nobody was told yes, and the file is not to be trusted.
+        journal.file.write_all(b"2\n").unwrap();
+        journal.spoilt = true;
+        let old = std::os::unix::fs::MetadataExt::ino(&fs::metadata(&path).unwrap());
+        journal.append(&3).unwrap();
+        assert_ne!(std::os::unix::fs::MetadataExt::ino(&fs::metadata(&path).unwrap()), old);
+        assert_eq!(Journal::<u32>::open(&path).unwrap().1, [1, 3]);
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
     }
 
     #[test]

@@ -2,9 +2,11 @@
 //!
 //! Owns the price table ([`Prices`]) and the rows on disk ([`Ledger`]). Must not know HTTP, buckets or rooms. Its one
 //! surprise: a row whose writer died in the middle is skipped when reading, and closed with a line end before the next
-//! row is written, so that one torn line never costs a second one.
+//! row is written, so that one torn line never costs a second one. A row that the disk does not take is kept and
+//! written before the next.
 
 use std::{
+    collections::VecDeque,
     fs::{self, File, OpenOptions},
     io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write},
     os::unix::fs::{DirBuilderExt, OpenOptionsExt},
@@ -42,6 +44,8 @@ pub struct Ledger {
     dir: PathBuf,
     /// The day being written and its file, positioned at the end.
     open: Option<(Date, File)>,
+    /// Rows that the disk would not take, oldest first.
+    kept: VecDeque<(Date, Vec<u8>)>,
 }
 
 impl Ledger {
@@ -49,20 +53,41 @@ impl Ledger {
     pub fn open(dir: impl Into<PathBuf>) -> Result<Self, LedgerError> {
         let dir = dir.into();
         fs::DirBuilder::new().recursive(true).mode(0o700).create(&dir).map_err(at(&dir))?;
-        Ok(Self { dir, open: None })
+        Ok(Self { dir, open: None, kept: VecDeque::new() })
     }
 
-    /// Appends one row with one write; it survives the end of this process, not a loss of power.
+    /// Appends one row with one write; it survives the end of this process, not a loss of power. Where the disk does not
+    /// take it, it is kept in memory and written before the next one.
     pub fn append(&mut self, call: &Call) -> Result<(), LedgerError> {
-        let day = day(call.at);
-        let path = self.path(day);
         let mut line = serde_json::to_vec(call)?;
         line.push(b'\n');
+        self.kept.push_back((day(call.at), line));
+        self.write_kept()
+    }
+
+    /// Rows that the disk has not taken yet.
+    pub fn kept(&self) -> usize {
+        self.kept.len()
+    }
+
+    /// Tries again to write what was kept.
+    pub fn write_kept(&mut self) -> Result<(), LedgerError> {
+        while let Some((day, line)) = self.kept.pop_front() {
+            if let Err(error) = self.write(day, &line) {
+                self.kept.push_front((day, line));
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
+    fn write(&mut self, day: Date, line: &[u8]) -> Result<(), LedgerError> {
+        let path = self.path(day);
         let file = match &mut self.open {
             Some((open, file)) if *open == day => file,
             other => &mut other.insert((day, open_for_append(&path).map_err(at(&path))?)).1,
         };
-        let written = file.write_all(&line).map_err(at(&path));
+        let written = file.write_all(line).map_err(at(&path));
         if written.is_err() {
             // What reached the disk is unknown: look at the end again before the next row.
             self.open = None;

@@ -115,6 +115,8 @@ pub enum Change {
     Rejected(Rejected),
     /// A rejected or listed file is gone again.
     RejectedGone(String),
+    /// Why nothing new is started although it could be: the disk is nearly full; `None` = there is room.
+    Space(Option<String>),
     /// How changes are noticed: `None` = by the kernel, `Some(why)` = by looking now and then.
     Polling(Option<String>),
 }
@@ -160,6 +162,9 @@ pub enum QueueError {
         /// Size allowed.
         limit: usize,
     },
+    /// The disk is too full for anything new; the sentence says how full.
+    #[error("{0}")]
+    NoSpace(String),
     /// The storage cannot keep its promises here.
     #[error("{0}")]
     Unsafe(String),
@@ -226,6 +231,9 @@ pub trait Queue: Clone + Send + Sync + 'static {
 
     /// One task with all its attempts.
     fn get(&self, task: &TaskRef) -> impl Future<Output = Result<TaskRecord, QueueError>> + Send;
+
+    /// A task in full, as its file says it; ended ones too.
+    fn spec(&self, task: &TaskRef) -> impl Future<Output = Result<TaskSpec, QueueError>> + Send;
 
     /// A task's result in full, whoever wrote it; `None` while there is none.
     fn result(&self, task: &TaskRef) -> impl Future<Output = Result<Option<Outcome>, QueueError>> + Send;

@@ -10,6 +10,8 @@ pub mod effect;
 pub mod event;
 pub mod goals;
 pub mod money;
+mod ready;
+pub mod retry;
 pub mod tasks;
 pub mod why;
 
@@ -23,11 +25,12 @@ pub use effect::Effect;
 pub use event::{Answer, Event, GatewayEvent, GoalEvent, Opened, Order, OrderId, Stamped, TaskEvent, WorkerEvent};
 pub use goals::{Goal, Goals};
 pub use money::Money;
+pub use retry::Retry;
 pub use tasks::{Task, Tasks};
 pub use why::Why;
 
 use crate::model::{
-    GoalId, MicroUsd, Spend, TaskRef,
+    GoalId, MicroUsd, Spend, Standing, TaskRef,
     gateway::{Caller, Levels},
 };
 
@@ -112,6 +115,8 @@ pub struct State {
 impl State {
     /// Lines kept for the orchestrator's pane.
     pub const LINES: usize = 500;
+    /// The most tries on other agents that a task's cost is followed through.
+    const FORMER: usize = 100;
 
     /// Applies one event and returns what the world is asked to do about it.
     pub fn update(&mut self, stamped: Stamped) -> Vec<Effect> {
@@ -143,18 +148,27 @@ impl State {
         self.tasks.rebuild(self.now);
     }
 
-    /// Everything that waits for a person, the most urgent first: plans to approve, then tasks that failed.
+    /// Everything that waits for a person, the most urgent first: tasks that ask, plans to approve, tasks that failed.
     pub fn needs_you(&self) -> Vec<Need> {
+        let asking = self.tasks.iter().filter(|t| matches!(t.record.standing, Standing::Asking { .. }));
+        let asking = asking.map(|t| Need::Asks(t.record.task().clone()));
         let plans = self.goals.iter().filter(|g| g.needs_approval()).map(|g| Need::Plan(g.id.clone()));
-        let failed = self.tasks.iter().filter(|t| t.needs_attention()).map(|t| Need::Failed(t.record.task().clone()));
-        plans.chain(failed).collect()
+        let left = |t: &&Task| t.needs_attention() && self.tasks.retried_as(t.record.task()).is_none();
+        let failed = self.tasks.iter().filter(left).map(|t| Need::Failed(t.record.task().clone()));
+        asking.chain(plans).chain(failed).collect()
     }
 
     /// What a goal has cost so far, planning and report included.
     pub fn spend_of(&self, goal: &Goal) -> Spend {
         let mut sum = self.money.goals.get(&goal.id).copied().unwrap_or_default();
         for task in &goal.tasks {
-            sum += self.spend_of_task(task);
+            // What was tried on another agent before has been paid for too.
+            let mut next = Some(task);
+            for _ in 0..Self::FORMER {
+                let Some(task) = next else { break };
+                sum += self.spend_of_task(task);
+                next = self.tasks.get(task).and_then(|t| t.record.spec.retry_of.as_ref());
+            }
         }
         sum
     }
@@ -204,7 +218,8 @@ impl State {
             Order::Task { spec, rename } => self.submit_task(id, spec, rename, effects),
             Order::Approve { goal } => self.approve(id, &goal, effects),
             Order::Deny { goal } => self.deny(id, &goal, effects),
-            Order::Retry { task, changes } => self.retry(id, task, changes, effects),
+            Order::Retry { task, changes } => self.retry(id, task, None, *changes, effects),
+            Order::RetryOn { task, agent, changes } => self.retry(id, task, Some(agent), *changes, effects),
             Order::Cancel { task } => self.cancel(id, &task, effects),
             Order::CancelGoal { goal } => self.cancel_goal(id, &goal, effects),
             Order::Pause { agent } => self.pause(id, &agent, true, effects),
@@ -236,6 +251,8 @@ impl State {
 /// Something that waits for a person.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Need {
+    /// A task that wants to know what next: retry or cancel.
+    Asks(TaskRef),
     /// A plan to approve.
     Plan(GoalId),
     /// A task that did not end well and has not been looked after.

@@ -128,7 +128,7 @@ pub fn holders(stage: &Path) -> io::Result<BTreeSet<i32>> {
     Ok(pids)
 }
 
-/// The workers that are known to live: started by this room, or adopted.
+/// The workers that are known to live, started by this room or adopted, and strangers among the guardian's children.
 ///
 /// Everything below them is theirs to end. What hangs from the guardian, is none of them and not the core, is nobody's.
 #[derive(Debug, Default)]

@@ -145,6 +145,9 @@ impl Queue for Shelf {
     async fn get(&self, task: &TaskRef) -> Result<TaskRecord, QueueError> {
         Err(QueueError::Unknown(task.clone()))
     }
+    async fn spec(&self, _: &TaskRef) -> Result<TaskSpec, QueueError> {
+        unimplemented!("not the worker's business")
+    }
     async fn result(&self, _: &TaskRef) -> Result<Option<Outcome>, QueueError> {
         unimplemented!("not the worker's business")
     }

@@ -190,7 +190,8 @@ impl Stage {
         kill_process(core, Signal::KILL).unwrap();
         kill_process(guardian, Signal::KILL).unwrap();
         let wait = async {
-            while self.processes().iter().any(|(pid, _)| [guardian, core].contains(pid)) {
+            // The guardian's corpse waits for whoever started it; the core's is nobody's.
+            while podium::engines::tree::process(core.as_raw_nonzero().get()).is_some() {
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
         };

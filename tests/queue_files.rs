@@ -732,7 +732,8 @@ async fn nothing_that_was_dropped_vanishes() {
             | Change::Requested { .. }
             | Change::Trash(_)
             | Change::RejectedGone(_)
-            | Change::Polling(_) => continue,
+            | Change::Polling(_)
+            | Change::Space(_) => continue,
         };
         open.retain(|other| *other != name);
     }

@@ -12,6 +12,7 @@ use crate::{
     attach::AttachError,
     config::{Config, Env, Resolved, prompts},
     model::{AgentSettings, EngineKind, Permissions, text},
+    queue::file::{FileQueue, FileSystem, Measure, Unfit},
 };
 
 /// How long the CLI may take to tell its version.
@@ -274,49 +275,38 @@ fn existing(path: &Path) -> &Path {
     path.ancestors().find(|p| p.exists()).unwrap_or(Path::new("/"))
 }
 
-/// Names the file systems on which locks, renames or events are known to be weaker.
+/// Names the file system, and what a room would not be opened on.
 fn file_system(stage: &Path) -> Option<Check> {
-    let kind = rustix::fs::statfs(existing(stage)).ok()?.f_type;
-    #[expect(
-        clippy::cast_sign_loss,
-        clippy::cast_possible_truncation,
-        reason = "a magic number of 32 bits, signed on some machines"
-    )]
-    let kind = kind as u32;
-    let (name, is_network, is_volatile) = match kind {
-        0x6969 => ("NFS", true, false),
-        0x517b | 0xff53_4d42 | 0xfe53_4d42 => ("SMB", true, false),
-        0x0102_1997 => ("9p", true, false),
-        0x00c3_6400 => ("Ceph", true, false),
-        0x5346_414f => ("AFS", true, false),
-        0x6573_5546 => ("FUSE", true, false),
-        0x0102_1994 => ("tmpfs", false, true),
-        0xef53 => ("ext4", false, false),
-        0x9123_683e => ("btrfs", false, false),
-        0x5846_5342 => ("xfs", false, false),
-        0x794c_7630 => ("overlay", false, false),
-        0x2fc1_2fc1 => ("zfs", false, false),
-        _ => ("local or unknown", false, false),
-    };
-    Some(if is_network {
-        let remedy = "keep the stage on a local disk: locks and file events over a network are not to be trusted";
-        check(Level::Warn, "file system", name, Some(remedy))
-    } else if is_volatile {
-        check(Level::Warn, "file system", name, Some("everything here is gone when the machine restarts"))
-    } else {
-        check(Level::Ok, "file system", name, None)
+    let folder = existing(stage);
+    if let Err(unfit) = FileQueue::fits(stage) {
+        let remedy = match &unfit {
+            Unfit::ReadOnly(..) => "make it writable for the user that runs podium; `podium logs` works as it is",
+            Unfit::Network(..) => {
+                "keep the stage on a local disk: locks and events over a network are not to be trusted"
+            }
+            Unfit::Weak(..) | Unfit::Unknown { .. } => "keep the stage on another disk",
+        };
+        return Some(check(Level::Fail, "file system", unfit.to_string(), Some(remedy)));
+    }
+    let kind = FileSystem::of(folder).ok()?;
+    Some(match &kind {
+        FileSystem::Volatile(name) => {
+            check(Level::Warn, "file system", *name, Some("everything here is gone when the machine restarts"))
+        }
+        FileSystem::Local(_) | FileSystem::Network(_) => check(Level::Ok, "file system", kind.to_string(), None),
     })
 }
 
 fn disk(stage: &Path) -> Option<Check> {
-    let disk = rustix::fs::statvfs(existing(stage)).ok()?;
-    let free = disk.f_bavail.saturating_mul(disk.f_frsize);
-    let mib = free / (1024 * 1024);
+    let measure = Measure::of(existing(stage)).ok()?;
+    let mib = measure.free_bytes / (1024 * 1024);
     let found = if mib >= 10 * 1024 { format!("{} GiB free", mib / 1024) } else { format!("{mib} MiB free") };
-    Some(match mib {
-        0..100 => check(Level::Fail, "disk", found, Some("make room: results could not be written")),
-        100..1024 => check(Level::Warn, "disk", found, Some("make room soon")),
-        _ => check(Level::Ok, "disk", found, None),
+    Some(if let Some(full) = measure.full {
+        check(Level::Fail, "disk", full, Some("make room; what runs is finished from a reserve"))
+    } else if let Some(tight) = measure.tight {
+        check(Level::Warn, "disk", tight, Some("make room; what runs is finished"))
+    } else {
+        check(Level::Ok, "disk", found, None)
     })
 }
 
@@ -337,7 +327,10 @@ fn home(settings: &AgentSettings) -> Option<Check> {
 
 async fn room(config: &Config) -> Check {
     match Link::connect(&config.stage).await {
-        Ok(link) => check(Level::Ok, "room", format!("open, process {}", link.state().pid), None),
+        Ok(link) => {
+            let found = format!("open, process {} with its core {}", link.state().pid, link.state().core);
+            check(Level::Ok, "room", found, None)
+        }
         Err(AttachError::NoRoom) => check(Level::Ok, "room", "none running; `podium` starts one", None),
         Err(error) => check(
             Level::Fail,

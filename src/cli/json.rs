@@ -99,6 +99,7 @@ pub struct Status<'a> {
     agents: Vec<AgentJson<'a>>,
     tasks: Vec<TaskJson<'a>>,
     goals: Vec<GoalJson<'a>>,
+    dead: Vec<String>,
     rejected: Vec<&'a Rejected>,
     needs_you: Vec<NeedJson>,
     limits: Vec<LimitJson<'a>>,
@@ -106,11 +107,14 @@ pub struct Status<'a> {
     money: MoneyJson<'a>,
     /// Why files are noticed by looking now and then; `null` = the kernel tells.
     polling: Option<&'a str>,
+    /// Why nothing new is started; `null` = the disk has room.
+    space: Option<&'a str>,
 }
 
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "snake_case", tag = "kind", content = "id")]
 enum NeedJson {
+    Asks(String),
     Plan(String),
     Failed(String),
 }
@@ -214,7 +218,7 @@ pub struct TaskJson<'a> {
     task_id: &'a str,
     agent: &'a str,
     title: &'a str,
-    /// `running ready retrying waiting`, or how it ended.
+    /// `asking running ready retrying waiting`, or how it ended.
     state: String,
     why: String,
     attempt: u32,
@@ -230,6 +234,10 @@ pub struct TaskJson<'a> {
     spent: Spent,
     cost_source: Option<CostSource>,
     file: Option<&'a str>,
+    /// The task on another agent that it is another try of.
+    retry_of: Option<String>,
+    /// The task on another agent that was made of it.
+    retried_as: Option<String>,
     needs_attention: bool,
 }
 
@@ -238,6 +246,7 @@ pub fn task_state(state: &State, task: &Task) -> String {
     match &task.record.outcome {
         Some(outcome) => outcome.state.word().replace(' ', "_"),
         None => match state.tasks.phase(task) {
+            Phase::Asking => "asking",
             Phase::Failed => "failed",
             Phase::Running => "running",
             Phase::Ready => "ready",
@@ -293,6 +302,8 @@ impl<'a> TaskJson<'a> {
             spent: task_spend(state, task).into(),
             cost_source: record.outcome.as_ref().map(|o| o.cost_source),
             file: record.file.as_deref(),
+            retry_of: spec.retry_of.as_ref().map(ToString::to_string),
+            retried_as: state.tasks.retried_as(&spec.task).map(ToString::to_string),
             needs_attention: task.needs_attention(),
         }
     }
@@ -355,11 +366,13 @@ impl<'a> Status<'a> {
             agents: state.agents.iter().map(agent).collect(),
             tasks: state.tasks.iter().map(|task| TaskJson::new(state, task, now)).collect(),
             goals: state.goals.iter().map(|goal| GoalJson::new(state, goal)).collect(),
+            dead: state.tasks.dead().map(ToString::to_string).collect(),
             rejected: state.tasks.rejected.values().collect(),
             needs_you: state
                 .needs_you()
                 .into_iter()
                 .map(|need| match need {
+                    Need::Asks(task) => NeedJson::Asks(task.to_string()),
                     Need::Plan(goal) => NeedJson::Plan(goal.to_string()),
                     Need::Failed(task) => NeedJson::Failed(task.to_string()),
                 })
@@ -395,6 +408,7 @@ impl<'a> Status<'a> {
                 estimated: state.money.estimated,
             },
             polling: state.tasks.polling.as_deref(),
+            space: state.tasks.space.as_deref(),
         }
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Owns the runtime and the log of each role, and nothing else: the roles themselves are `runtime`'s.
 
-use std::{io::IsTerminal, process::Command};
+use std::{collections::BTreeSet, io::IsTerminal, process::Command};
 
 use anyhow::Context;
 use jiff::tz::TimeZone;
@@ -13,7 +13,10 @@ use crate::{
     config::{Config, Env},
     guardian,
     model::{AgentName, Clock, EngineKind, SlotId},
-    runtime::{self, serve::StageTaken},
+    runtime::{
+        self,
+        serve::{Guardian, StageTaken},
+    },
     supervisor::{self, SlotLock},
     tui::{self, Leave},
     worker::Farewell,
@@ -49,9 +52,12 @@ pub fn serve(config: &Config) -> anyhow::Result<u8> {
     log(config)?;
     let lock = runtime::serve::take_lock(&config.stage)?;
     let program = runtime::open::program()?;
-    let command = || {
+    let command = |strangers: &BTreeSet<i32>| {
         let mut command = Command::new(&program);
         command.args(std::env::args_os().skip(1)).arg("--core").arg(std::process::id().to_string());
+        for stranger in strangers {
+            command.arg("--stranger").arg(stranger.to_string());
+        }
         // The stage stays taken as long as one of the two lives.
         command.stdin(lock.try_clone()?);
         Ok(command)
@@ -61,7 +67,7 @@ pub fn serve(config: &Config) -> anyhow::Result<u8> {
 }
 
 /// Is the room's core until it is told to leave.
-pub fn core(config: &Config, env: &Env, guardian: u32) -> anyhow::Result<()> {
+pub fn core(config: &Config, env: &Env, guardian: Guardian) -> anyhow::Result<()> {
     log(config)?;
     let settings = runtime::open::room(config, env)?;
     // The loop has a thread of its own beside these; a thread per core would only cost memory on a large machine.
@@ -121,6 +127,8 @@ fn log(config: &Config) -> anyhow::Result<()> {
         .with_env_filter(filter)
         .with_ansi(!config.no_color && std::io::stderr().is_terminal())
         .with_writer(std::io::stderr)
+        // A line that a full disk does not take is lost; telling of it on the same disk would end the process.
+        .log_internal_errors(false)
         .try_init()
         .map_err(|error| anyhow::anyhow!("could not start the log: {error}"))
 }

@@ -1,6 +1,6 @@
 //! What the keys do: retry, cancel, approve, deny, pause, resume.
 
-use std::{io::Write, path::PathBuf, process::Command};
+use std::{io::Write, path::PathBuf, process::Command, time::Duration};
 
 use anyhow::Context;
 use clap::Args;
@@ -10,10 +10,12 @@ use super::{
     ids::{self, Named},
     json,
     link::Link,
+    priority,
     wait::seen,
+    wait_text,
 };
 use crate::{
-    model::{Changes, TaskRecord},
+    model::{Changes, Priority, TaskRecord, TaskRef},
     room::{Answer, Order, State},
 };
 
@@ -21,14 +23,58 @@ use crate::{
 #[derive(Debug, Args)]
 pub(super) struct RetryArgs {
     /// Tasks
-    #[arg(required = true)]
+    #[arg(required_unless_present = "dead")]
     ids: Vec<String>,
+    /// The dead letters instead: tasks whose attempts are used up, of all agents or of this one
+    #[arg(long, value_name = "AGENT", num_args = 0..=1, conflicts_with_all = ["ids", "edit", "text", "agent", "resume"])]
+    #[expect(clippy::option_option, reason = "absent, alone, or with a value: that is how clap says it")]
+    dead: Option<Option<String>>,
     /// Change the text in $EDITOR first
     #[arg(long, conflicts_with = "text")]
     edit: bool,
     /// Give it another text
     #[arg(long, value_name = "TEXT")]
     text: Option<String>,
+    /// Do it on another agent, as a new task of that agent
+    #[arg(long, value_name = "AGENT", conflicts_with = "resume")]
+    agent: Option<String>,
+    /// Take up the last attempt's session again, once
+    #[arg(long)]
+    resume: bool,
+    /// critical, urgent, high, normal, low, or 0 (first) to 9 (last)
+    #[arg(long, value_parser = priority)]
+    priority: Option<Priority>,
+    /// Time allowed per attempt, such as 5m
+    #[arg(long, value_parser = wait_text, value_name = "TIME")]
+    timeout: Option<Duration>,
+    /// Another model
+    #[arg(long)]
+    model: Option<String>,
+}
+
+impl RetryArgs {
+    fn changes(&self, description: Option<String>) -> Box<Changes> {
+        Box::new(Changes {
+            description,
+            priority: self.priority,
+            timeout: self.timeout,
+            model: self.model.clone(),
+            dependencies: None,
+            resume: self.resume,
+        })
+    }
+
+    /// The tasks that are meant.
+    fn tasks(&self, state: &State) -> Result<Vec<TaskRef>, Trouble> {
+        let Some(agent) = &self.dead else {
+            return self.ids.iter().map(|id| ids::task(state, id)).collect();
+        };
+        let agent = agent.as_ref().map(|name| ids::agent(state, name)).transpose()?;
+        let of = |task: &&TaskRef| agent.as_ref().is_none_or(|agent| task.agent == *agent);
+        // What was retried on another agent has been looked after.
+        let left = |task: &&TaskRef| state.tasks.retried_as(task).is_none();
+        Ok(state.tasks.dead().filter(of).filter(left).cloned().collect())
+    }
 }
 
 pub(super) async fn retry(call: &Call, args: &RetryArgs) -> anyhow::Result<Exit> {
@@ -39,37 +85,42 @@ pub(super) async fn retry(call: &Call, args: &RetryArgs) -> anyhow::Result<Exit>
         return Err(Trouble::Wrong("--text is empty: the task would say nothing to do".to_owned()).into());
     }
     let mut link = connect(call).await?;
-    let tasks = args.ids.iter().map(|id| ids::task(link.state(), id)).collect::<Result<Vec<_>, _>>()?;
+    let tasks = args.tasks(link.state())?;
+    let agent = args.agent.as_ref().map(|name| ids::agent(link.state(), name)).transpose()?;
+    if tasks.is_empty() && !call.out.is_json() {
+        call.out.line("there are no dead letters");
+    }
     let mut exit = Exit::Done;
     for task in tasks {
-        let description = if args.edit {
-            let known = link.state().tasks.get(&task).map(|t| t.record.spec.description.clone()).unwrap_or_default();
-            if known.len() >= TaskRecord::TEXT_LIMIT - '…'.len_utf8() {
-                let message =
-                    format!("the text of {task} is too long to edit here; give the whole new one with --text");
-                return Err(Trouble::Wrong(message).into());
-            }
-            match edit(call, &known)? {
-                Some(text) => Some(text),
-                None => return Err(Trouble::Refused(format!("{task} is not retried: the text is empty")).into()),
-            }
-        } else {
-            args.text.clone()
-        };
+        let description = if args.edit { Some(edited(call, link.state(), &task)?) } else { args.text.clone() };
         let ended_at = |state: &State| Some(state.tasks.get(&task)?.record.outcome.as_ref()?.completed_at);
         let before = ended_at(link.state());
-        let sent = send(
-            call,
-            &mut link,
-            Order::Retry { task: task.clone(), changes: Box::new(Changes { description, ..Changes::default() }) },
-        )
-        .await?;
-        if sent == Exit::Done && before.is_some() {
+        let changes = args.changes(description);
+        let order = match &agent {
+            Some(agent) => Order::RetryOn { task: task.clone(), agent: agent.clone(), changes },
+            None => Order::Retry { task: task.clone(), changes },
+        };
+        let (sent, ids) = send(call, &mut link, order).await?;
+        let new = ids.first().and_then(|id| id.parse::<TaskRef>().ok()).filter(|new| *new != task);
+        if let Some(new) = new {
+            seen(&mut link, |state| state.tasks.get(&new).is_some()).await;
+        } else if sent == Exit::Done && before.is_some() {
             seen(&mut link, |state| ended_at(state) != before).await;
         }
         exit = worse(exit, sent);
     }
     Ok(exit)
+}
+
+/// The task's text as the operator's editor leaves it.
+fn edited(call: &Call, state: &State, task: &TaskRef) -> anyhow::Result<String> {
+    let known = state.tasks.get(task).map(|t| t.record.spec.description.clone()).unwrap_or_default();
+    if known.len() >= TaskRecord::TEXT_LIMIT - '…'.len_utf8() {
+        let message = format!("the text of {task} is too long to edit here; give the whole new one with --text");
+        return Err(Trouble::Wrong(message).into());
+    }
+    let text = edit(call, &known)?;
+    text.ok_or_else(|| Trouble::Refused(format!("{task} is not retried: the text is empty")).into())
 }
 
 pub(super) async fn cancel(call: &Call, ids: &[String]) -> anyhow::Result<Exit> {
@@ -81,7 +132,7 @@ pub(super) async fn cancel(call: &Call, ids: &[String]) -> anyhow::Result<Exit> 
             Named::Goal(goal) => Order::CancelGoal { goal },
             Named::Task(task) => Order::Cancel { task },
         };
-        exit = worse(exit, send(call, &mut link, order).await?);
+        exit = worse(exit, send(call, &mut link, order).await?.0);
     }
     Ok(exit)
 }
@@ -90,30 +141,30 @@ pub(super) async fn decide(call: &Call, name: &str, yes: bool) -> anyhow::Result
     let mut link = connect(call).await?;
     let goal = ids::goal(link.state(), name)?;
     let order = if yes { Order::Approve { goal } } else { Order::Deny { goal } };
-    send(call, &mut link, order).await
+    Ok(send(call, &mut link, order).await?.0)
 }
 
 pub(super) async fn pause(call: &Call, name: &str, yes: bool) -> anyhow::Result<Exit> {
     let mut link = connect(call).await?;
     let agent = ids::agent(link.state(), name)?;
     let order = if yes { Order::Pause { agent } } else { Order::Resume { agent } };
-    send(call, &mut link, order).await
+    Ok(send(call, &mut link, order).await?.0)
 }
 
 async fn connect(call: &Call) -> anyhow::Result<Link> {
     Ok(Link::connect(&call.config()?.stage).await?)
 }
 
-/// Sends one order and says what came of it; one line of JSON per order.
-async fn send(call: &Call, link: &mut Link, order: Order) -> anyhow::Result<Exit> {
+/// Sends one order and says what came of it, one line of JSON per order; also the ids made or touched.
+async fn send(call: &Call, link: &mut Link, order: Order) -> anyhow::Result<(Exit, Vec<String>)> {
     match link.order(order).await? {
         Answer::Done { text, ids } => {
             if call.out.is_json() {
-                call.out.json_line(&json::Done { text, ids });
+                call.out.json_line(&json::Done { text, ids: ids.clone() });
             } else {
                 call.out.line(&crate::model::text::scrub(&text));
             }
-            Ok(Exit::Done)
+            Ok((Exit::Done, ids))
         }
         Answer::Refused { reason } => {
             if call.out.is_json() {
@@ -121,7 +172,7 @@ async fn send(call: &Call, link: &mut Link, order: Order) -> anyhow::Result<Exit
             } else {
                 call.out.error(&reason);
             }
-            Ok(Exit::Refused)
+            Ok((Exit::Refused, Vec::new()))
         }
     }
 }

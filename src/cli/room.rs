@@ -22,7 +22,9 @@ use crate::{
     attach::AttachError,
     config::{Config, Flags},
     model::EngineKind,
+    queue::file::{FileQueue, Unfit},
     room::{Answer, Order},
+    runtime::serve::Guardian,
     supervisor,
     tui::Leave,
 };
@@ -41,6 +43,9 @@ pub(super) struct ServeArgs {
     /// Be the core of the room whose guardian this is; what the guardian starts
     #[arg(long, hide = true, conflicts_with = "detach", value_name = "PID")]
     core: Option<u32>,
+    /// A child of the guardian that is none of the room's
+    #[arg(long, hide = true, requires = "core", value_name = "PID")]
+    stranger: Vec<i32>,
 }
 
 /// How the control room is opened.
@@ -64,7 +69,7 @@ pub(super) fn open(call: &Call, opening: Opening) -> anyhow::Result<Exit> {
             Trouble::Wrong("the control room needs a terminal; try `podium status` or `podium --help`".into()).into()
         );
     }
-    config.prepare().context("could not prepare the stage")?;
+    prepare(&config)?;
     let connect = async {
         let (link, is_new) = ensure(&config, &call.flags).await?;
         if !is_new && call.flags.rehearse {
@@ -87,8 +92,9 @@ pub(super) fn open(call: &Call, opening: Opening) -> anyhow::Result<Exit> {
 pub(super) fn serve(call: &mut Call, args: &ServeArgs) -> anyhow::Result<Exit> {
     args.room.apply(&mut call.flags);
     let config = call.config()?;
-    config.prepare().context("could not prepare the stage")?;
-    if let Some(guardian) = args.core {
+    prepare(&config)?;
+    if let Some(pid) = args.core {
+        let guardian = Guardian { pid, strangers: args.stranger.clone() };
         return role(link::core(&config, &call.env, guardian));
     }
     if !args.detach {
@@ -173,8 +179,14 @@ pub(super) fn worker(call: &Call, agent: &str, slot: u32, engine: Option<EngineK
             Trouble::Wrong(format!("{agent} has {slots} slots, counted from 0; there is no slot {slot}")).into()
         );
     }
-    config.prepare().context("could not prepare the stage")?;
+    prepare(&config)?;
     role(link::worker(&config, &call.env, agent, slot, engine))
+}
+
+/// Makes the stage's folders, on a disk that can keep them.
+fn prepare(config: &Config) -> anyhow::Result<()> {
+    FileQueue::fits(&config.stage).map_err(|unfit| Trouble::Wrong(unfit.to_string()))?;
+    config.prepare().context("could not prepare the stage").map(drop)
 }
 
 /// Connects to the room of a stage, and starts one in the background when there is none; true when it was started.
@@ -242,6 +254,7 @@ fn role<T>(ended: anyhow::Result<T>) -> anyhow::Result<Exit> {
     match ended {
         Ok(_) => Ok(Exit::Done),
         Err(error) if link::is_taken(&error) => Err(Trouble::Refused(format!("{error:#}")).into()),
+        Err(error) if error.is::<Unfit>() => Err(Trouble::Wrong(format!("{error:#}")).into()),
         Err(error) => Err(error),
     }
 }

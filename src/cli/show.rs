@@ -64,6 +64,8 @@ fn print_task(out: &Out, state: &State, task: &Task, now: Timestamp) {
     row("why", state.why(&spec.task, now).map(|w| w.to_string()).unwrap_or_default());
     row("goal", spec.goal.as_ref().map(ToString::to_string).unwrap_or_default());
     row("after", spec.dependencies.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "));
+    row("retry of", spec.retry_of.as_ref().map(ToString::to_string).unwrap_or_default());
+    row("retried as", state.tasks.retried_as(&spec.task).map(ToString::to_string).unwrap_or_default());
     row("priority", format!("{} ({})", spec.priority.0, spec.priority.word()));
     row("time allowed", spec.timeout.map(crate::config::shown_wait).unwrap_or_default());
     row("cost", money(json::task_spend(state, task).cost));

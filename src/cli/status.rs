@@ -27,8 +27,12 @@ pub(super) async fn status(call: &Call) -> anyhow::Result<Exit> {
 fn print(out: &Out, state: &State, now: Timestamp) {
     let counts = state.tasks.counts();
     let rehearsal = if state.rehearsal { "  REHEARSAL" } else { "" };
+    let dead = match state.tasks.dead().len() {
+        0 => String::new(),
+        n => format!(" ({n} dead)"),
+    };
     out.line(&format!(
-        "{}{}  {} running, {} ready, {} waiting, {} done, {} failed  {} of {} today",
+        "{}{}  {} running, {} ready, {} waiting, {} done, {} failed{dead}  {} of {} today",
         out.paint(Paint::Bold, &state.name),
         out.paint(Paint::Warn, rehearsal),
         counts.running,
@@ -39,7 +43,11 @@ fn print(out: &Out, state: &State, now: Timestamp) {
         state.money.today.cost,
         state.day_budget,
     ));
-    out.line(&out.paint(Paint::Dim, &format!("{} (room: process {})", state.stage.display(), state.pid)));
+    let room = format!("{} (room: process {}, core {})", state.stage.display(), state.pid, state.core);
+    out.line(&out.paint(Paint::Dim, &room));
+    for trouble in [&state.tasks.space, &state.tasks.polling].into_iter().flatten() {
+        out.line(&out.paint(Paint::Warn, &text::scrub(trouble)));
+    }
     out.line("");
     out.line(&out.paint(Paint::Bold, "Agents"));
     out.table(&state.agents.iter().map(|agent| agent_row(state, agent, now)).collect::<Vec<_>>());
@@ -85,10 +93,20 @@ fn print(out: &Out, state: &State, now: Timestamp) {
         out.line(&out.paint(Paint::Bold, "Needs you"));
         for need in needs {
             out.line(&match need {
+                Need::Asks(task) => {
+                    let why = state.why(&task, now).map(|w| w.to_string()).unwrap_or_default();
+                    format!("  {task}: {}: `podium retry {task}` or `podium cancel {task}`", text::scrub(&why))
+                }
                 Need::Plan(goal) => format!("  the plan of {goal}: `podium show {goal}`, then `podium approve {goal}`"),
                 Need::Failed(task) => format!("  {task} failed: `podium show {task}`, then `podium retry {task}`"),
             });
         }
+    }
+    if state.tasks.dead().len() > 0 {
+        out.line("");
+        let many = state.tasks.dead().len();
+        out.line(&out.paint(Paint::Bold, "Dead letters"));
+        out.line(&format!("  {many} with all attempts used up: `podium retry --dead` starts them again"));
     }
     if !state.tasks.rejected.is_empty() {
         out.line("");
@@ -155,6 +173,7 @@ pub(super) fn task_row(state: &State, task: &Task, now: Timestamp) -> Vec<(Paint
 /// The colour of a phase.
 pub(super) fn phase_paint(phase: Phase) -> Paint {
     match phase {
+        Phase::Asking => Paint::Warn,
         Phase::Failed => Paint::Bad,
         Phase::Running => Paint::Good,
         Phase::Ready | Phase::Retrying => Paint::Plain,

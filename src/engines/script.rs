@@ -5,16 +5,19 @@
 
 use std::{
     ffi::OsString,
+    fs::{File, OpenOptions},
     io::{self, Read as _, Write as _},
+    path::Path,
     process::{Command, ExitCode, Stdio},
     time::Duration,
 };
 
 use serde_json::json;
 
+use super::tree;
+
 /// What it can do.
-const STEPS: &str = "\
---print TEXT        prints a line
+const STEPS: &str = r#"--print TEXT        prints a line
 --err TEXT          prints a line on standard error
 --echo-stdin        prints what comes in on standard input, to its end
 --env               prints the environment, sorted
@@ -31,10 +34,16 @@ const STEPS: &str = "\
 --setsid            opens a session of its own
 --fork-setsid       leaves a grandchild behind that has its own session, no environment, and ignores TERM
 --hold-pipe         the same, and it keeps the output open
+--leave             leaves a child behind that ignores TERM and keeps this environment
+--daemon            the same from a session of its own that ends at once, as a service does it
+--notes FILE        where the steps below, and whoever is left behind, make their notes
+--note WORD         notes a line: WORD, task, attempt, process, its start in clock ticks
+--alone FILE        locks a file until this and all that it starts are gone; notes "overlap" where it is locked already
+--after FILE        notes "early" where there is no such file
 --fail-below N      ends with exit 1 if this is an attempt before the Nth
 --signal N          ends by that signal
 --exit N            ends with that code
-";
+"#;
 
 /// Runs the verb with the words after it.
 pub fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
@@ -58,6 +67,8 @@ fn number<T: std::str::FromStr<Err: std::fmt::Display>>(text: &str) -> io::Resul
 fn run(mut args: impl Iterator<Item = String>) -> io::Result<u8> {
     // Registered handlers stay for the life of the process, so the runtime only has to be kept.
     let mut deaf = None;
+    let mut locks = Vec::new();
+    let mut notes = Notes::default();
     let mut out = io::stdout().lock();
     while let Some(step) = args.next() {
         let mut word = || args.next().ok_or_else(|| wrong(&format!("{step} needs a value")));
@@ -118,7 +129,21 @@ fn run(mut args: impl Iterator<Item = String>) -> io::Result<u8> {
             "--setsid" => {
                 let _session = rustix::process::setsid()?;
             }
-            "--fork-setsid" | "--hold-pipe" => leave_behind(step == "--hold-pipe")?,
+            "--fork-setsid" => leave_behind(&notes, true, Stdio::null)?,
+            "--hold-pipe" => leave_behind(&notes, true, Stdio::inherit)?,
+            "--leave" => leave_behind(&notes, false, Stdio::null)?,
+            "--daemon" => daemonise(&notes)?,
+            "--notes" => notes.file = Some(word()?),
+            "--note" => notes.take(&word()?)?,
+            "--alone" => match lock(Path::new(&word()?))? {
+                Some(held) => locks.push(held),
+                None => notes.take("overlap")?,
+            },
+            "--after" => {
+                if !Path::new(&word()?).exists() {
+                    notes.take("early")?;
+                }
+            }
             "--fail-below" => {
                 let least: u32 = number(&word()?)?;
                 let attempt = std::env::var("PODIUM_ATTEMPT").ok().and_then(|n| n.parse().ok()).unwrap_or(0);
@@ -142,7 +167,7 @@ fn run(mut args: impl Iterator<Item = String>) -> io::Result<u8> {
         }
         out.flush()?;
     }
-    drop(deaf);
+    drop((deaf, locks));
     Ok(0)
 }
 
@@ -163,18 +188,67 @@ fn ignore_signals() -> io::Result<tokio::runtime::Runtime> {
     Ok(runtime)
 }
 
-fn leave_behind(hold_pipe: bool) -> io::Result<()> {
-    let output = || if hold_pipe { Stdio::inherit() } else { Stdio::null() };
-    let program = std::env::current_exe()?;
-    let child = Command::new(program)
-        .args(["__script", "--setsid", "--ignore-term", "--sleep", "3600"])
-        .env_clear()
-        .stdin(Stdio::null())
-        .stdout(output())
-        .stderr(output())
-        .spawn()?;
-    drop(child);
-    Ok(())
+/// Where notes go, for whoever wants to know what ran when.
+#[derive(Debug, Default)]
+struct Notes {
+    file: Option<String>,
+}
+
+impl Notes {
+    /// Adds a line, in one piece.
+    fn take(&self, word: &str) -> io::Result<()> {
+        let path = self.file.as_ref().ok_or_else(|| wrong("--notes comes first"))?;
+        let own = |name: &str| std::env::var(name).unwrap_or_else(|_| "-".to_owned());
+        let task = format!("{}/{}", own("PODIUM_AGENT"), own("PODIUM_TASK_ID"));
+        let pid = std::process::id();
+        let start = tree::start_ticks(pid).unwrap_or_default();
+        let line = format!("{word} {task} {} {pid} {start}\n", own("PODIUM_ATTEMPT"));
+        OpenOptions::new().create(true).append(true).open(path)?.write_all(line.as_bytes())
+    }
+}
+
+/// Locks a file for this process and whatever it starts; `None` where it is locked already.
+fn lock(path: &Path) -> io::Result<Option<File>> {
+    let file = OpenOptions::new().create(true).truncate(false).write(true).open(path)?;
+    match file.try_lock() {
+        Ok(()) => {
+            rustix::io::fcntl_setfd(&file, rustix::io::FdFlags::empty())?;
+            Ok(Some(file))
+        }
+        Err(std::fs::TryLockError::WouldBlock) => Ok(None),
+        Err(std::fs::TryLockError::Error(error)) => Err(error),
+    }
+}
+
+/// This program again, with other steps.
+fn again() -> io::Result<Command> {
+    let mut command = Command::new(std::env::current_exe()?);
+    command.arg("__script").stdin(Stdio::null());
+    Ok(command)
+}
+
+/// Starts another of us that ignores TERM, notes that it was left behind, and stays; a stranger has nothing to know it
+/// by: a session of its own, no environment.
+fn leave_behind(notes: &Notes, stranger: bool, output: fn() -> Stdio) -> io::Result<()> {
+    let mut command = again()?;
+    if stranger {
+        command.arg("--setsid").env_clear();
+    }
+    command.arg("--ignore-term");
+    if let Some(file) = &notes.file {
+        command.args(["--notes", file, "--note", "left"]);
+    }
+    command.args(["--sleep", "3600"]).stdout(output()).stderr(output()).spawn().map(drop)
+}
+
+/// As a service does it: a child with a session of its own, whose child stays when it leaves.
+fn daemonise(notes: &Notes) -> io::Result<()> {
+    let mut middle = again()?;
+    middle.arg("--setsid");
+    if let Some(file) = &notes.file {
+        middle.args(["--notes", file]);
+    }
+    middle.arg("--leave").stdout(Stdio::null()).stderr(Stdio::null()).status().map(drop)
 }
 
 fn init() -> serde_json::Value {

@@ -148,6 +148,9 @@ pub struct TaskSpec {
     /// The engine's session that the next attempt takes up again, once.
     #[serde(default)]
     pub resume: Option<String>,
+    /// The task that this one is another try of, on another agent.
+    #[serde(default)]
+    pub retry_of: Option<TaskRef>,
     /// Model, where the file says so.
     pub model: Option<String>,
     /// The goal it serves.
@@ -179,6 +182,7 @@ impl TaskSpec {
             backoff: None,
             on_lost: OnLost::default(),
             resume: None,
+            retry_of: None,
             model: None,
             goal: None,
             context: serde_json::Value::Null,

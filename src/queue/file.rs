@@ -4,7 +4,11 @@
 //! surprise: it keeps no list of its own. Where a task's file lies *is* its state, so anything may be killed at any
 //! time, and whoever looks next sees the same.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use jiff::Timestamp;
 use tokio::sync::mpsc;
@@ -20,10 +24,12 @@ mod layout;
 mod needs;
 mod notice;
 mod objection;
+mod probe;
 mod prune;
 mod recover;
 mod requests;
 mod results;
+mod space;
 mod spec;
 mod steps;
 mod store;
@@ -33,8 +39,17 @@ mod trash;
 mod watch;
 
 pub use attempts::FileLease;
+pub use probe::{FileSystem, Unfit};
+pub use space::Measure;
 pub(super) use spec::write as task_file;
 use store::Store;
+
+/// How often a broken disk is asked to take the end of an attempt.
+const TRIES: u32 = 5;
+/// The first wait between two of them, and between two looks at a full disk; doubles up to [`LONGEST_WAIT`].
+const FIRST_WAIT: Duration = Duration::from_millis(100);
+/// The longest such wait.
+const LONGEST_WAIT: Duration = Duration::from_secs(1);
 
 /// What a file queue is told when it is opened.
 #[derive(Debug, Clone)]
@@ -80,6 +95,37 @@ impl FileQueue {
         Store::open(settings).map(|store| Self(Arc::new(store)))
     }
 
+    /// Tries in every folder of the queue what it relies on, so that nothing is promised that the disk does not keep.
+    /// Blocks for some tens of system calls.
+    pub fn probe(&self) -> Result<(), Unfit> {
+        let layout = &self.0.layout;
+        for agent in &self.0.settings.agents {
+            for (path, of) in [
+                (layout.within(agent, ".tmp"), layout.inbox(agent)),
+                (layout.results_temporary(agent), layout.results(agent)),
+            ] {
+                probe::folder(&path, &layout.shown(&of))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a room could be opened on this stage, found out before anything is made in it: its folder can be written
+    /// to and is of this machine. A folder that is not there yet is no trouble.
+    pub fn fits(stage: &Path) -> Result<(), Unfit> {
+        for name in ["", "tasks", "results", ".podium"] {
+            let folder = stage.join(name);
+            let shown = if name.is_empty() { stage.display().to_string() } else { name.to_owned() };
+            if folder.is_dir() {
+                if let Ok(FileSystem::Network(name)) = FileSystem::of(&folder) {
+                    return Err(Unfit::Network(shown, name));
+                }
+                probe::writable(&folder, &shown)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Does file work where it may block.
     async fn blocking<T: Send + 'static>(
         &self,
@@ -93,6 +139,37 @@ impl FileQueue {
                 Err(error) => Err(QueueError::Unsafe(format!("the file work was given up: {error}"))),
             },
         }
+    }
+}
+
+impl FileQueue {
+    /// Ends an attempt whose outcome only this process knows: the lease is held and the disk asked again until it takes
+    /// it. A full one is asked for as long as it is full, a broken one [`TRIES`] times.
+    async fn end_attempt<T: Send + 'static>(
+        &self,
+        lease: FileLease,
+        work: impl Fn(&Store, &FileLease) -> Result<T, QueueError> + Send + Sync + 'static,
+    ) -> Result<T, QueueError> {
+        let held = Arc::new((lease, work));
+        let (mut wait, mut broken) = (FIRST_WAIT, 0);
+        let answer = loop {
+            let again = Arc::clone(&held);
+            let answer = self.blocking(move |store| store.with_reserve(|| (again.1)(&store, &again.0))).await;
+            let Err(error) = &answer else { break answer };
+            let full = disk::is_full(error);
+            broken += u32::from(!full);
+            if !(full || disk::is_broken(error) && broken < TRIES) {
+                break answer;
+            }
+            let source = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
+            tracing::error!(attempt = %held.0.attempt, %error, source, "an end could not be written and is kept");
+            tokio::time::sleep(wait).await;
+            wait = (wait * 2).min(LONGEST_WAIT);
+        };
+        let task = held.0.attempt.task.clone();
+        drop(held);
+        self.0.hub.touched(&task);
+        answer
     }
 }
 
@@ -114,11 +191,11 @@ impl Queue for FileQueue {
 
     async fn spawned(&self, lease: &FileLease, spawned: &Spawned) -> Result<(), QueueError> {
         let (attempt, spawned) = (lease.attempt.clone(), spawned.clone());
-        self.blocking(move |store| store.spawned(&attempt, &spawned)).await
+        self.blocking(move |store| store.with_reserve(|| store.spawned(&attempt, &spawned))).await
     }
 
     async fn finish(&self, lease: FileLease, outcome: Outcome) -> Result<Finished, QueueError> {
-        self.blocking(move |store| store.finish(lease, outcome)).await
+        self.end_attempt(lease, move |store, lease| store.finish(lease, &outcome)).await
     }
 
     async fn fail(
@@ -128,17 +205,17 @@ impl Queue for FileQueue {
         spend: Spend,
         not_before: Timestamp,
     ) -> Result<(), QueueError> {
-        self.blocking(move |store| store.fail(lease, ending, spend, not_before)).await
+        self.end_attempt(lease, move |store, lease| store.fail(lease, ending.clone(), spend, not_before)).await
     }
 
     async fn end(&self, task: &TaskRef, ending: Ending) -> Result<Finished, QueueError> {
         let task = task.clone();
-        self.blocking(move |store| store.end(&task, ending)).await
+        self.blocking(move |store| store.with_reserve(|| store.end(&task, ending.clone()))).await
     }
 
     async fn retry(&self, task: &TaskRef, changes: Changes) -> Result<(), QueueError> {
         let task = task.clone();
-        self.blocking(move |store| store.retry(&task, &changes)).await
+        self.blocking(move |store| store.with_reserve(|| store.retry(&task, &changes))).await
     }
 
     async fn remove(&self, task: &TaskRef) -> Result<(), QueueError> {
@@ -174,6 +251,11 @@ impl Queue for FileQueue {
         self.blocking(move |store| store.answered(&task, request)).await
     }
 
+    async fn spec(&self, task: &TaskRef) -> Result<TaskSpec, QueueError> {
+        let task = task.clone();
+        self.blocking(move |store| store.spec_of(&task)).await
+    }
+
     async fn result(&self, task: &TaskRef) -> Result<Option<Outcome>, QueueError> {
         let task = task.clone();
         self.blocking(move |store| store.full_result_of(&task)).await
@@ -193,7 +275,7 @@ impl Queue for FileQueue {
     }
 
     async fn recover(&self) -> Result<Vec<TaskRef>, QueueError> {
-        self.blocking(|store| store.recover()).await
+        self.blocking(|store| store.with_reserve(|| store.recover())).await
     }
 
     async fn watch(&self) -> Result<mpsc::Receiver<Change>, QueueError> {

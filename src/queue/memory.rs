@@ -491,6 +491,11 @@ impl Queue for MemoryQueue {
         self.state().tasks.get(task).map(Entry::record).ok_or_else(|| QueueError::Unknown(task.clone()))
     }
 
+    async fn spec(&self, task: &TaskRef) -> Result<TaskSpec, QueueError> {
+        self.known(&task.agent)?;
+        self.state().tasks.get(task).map(|entry| entry.spec.clone()).ok_or_else(|| QueueError::Unknown(task.clone()))
+    }
+
     async fn result(&self, task: &TaskRef) -> Result<Option<Outcome>, QueueError> {
         self.known(&task.agent)?;
         Ok(self.state().tasks.get(task).and_then(|entry| entry.outcome.clone()))

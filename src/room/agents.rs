@@ -418,7 +418,7 @@ impl State {
 
     /// Hands ready tasks to free workers, the most urgent first.
     pub(super) fn dispatch(&mut self, effects: &mut Vec<Effect>) {
-        if self.leaving != Leaving::No {
+        if self.leaving != Leaving::No || self.tasks.space.is_some() {
             return;
         }
         let now = self.now;

@@ -1,8 +1,11 @@
 //! What the room asks of the world: orders as data. The runtime carries them out; a replica drops them.
 
-use crate::model::{AttemptRef, Changes, Ending, Fault, GoalId, Plan, SlotId, TaskRef, TaskSpec};
+use crate::model::{AttemptRef, Ending, Fault, GoalId, Plan, SlotId, TaskRef, TaskSpec};
 
-use super::event::{Answer, OrderId};
+use super::{
+    event::{Answer, GoalEvent, OrderId},
+    retry::Retry,
+};
 
 /// One thing to be done. Each that can end answers exactly once, well or badly, with an event.
 #[derive(Debug, Clone, PartialEq)]
@@ -66,14 +69,18 @@ pub enum Effect {
         /// As what.
         ending: Ending,
     },
-    /// Bring a task back; the queue's change and `Answered` follow.
+    /// Bring a task back, or make another agent's task of it, and bring back what was skipped because of it; the
+    /// queue's changes and `Answered` follow, which names those that start again.
     RetryTask {
         /// Whose order.
         id: OrderId,
-        /// Which.
-        task: TaskRef,
-        /// What is different.
-        changes: Box<Changes>,
+        /// Which, and how.
+        retry: Box<Retry>,
+    },
+    /// Keep this as a fact; it follows as an event at once.
+    Keep {
+        /// What.
+        fact: GoalEvent,
     },
     /// Ask the orchestrator's model for a plan; `goal::Answered` or `PlanFailed` follows.
     Plan {

@@ -134,6 +134,15 @@ pub enum Order {
         /// What is different.
         changes: Box<Changes>,
     },
+    /// Start this task again on another agent, as a new task of that agent.
+    RetryOn {
+        /// Which.
+        task: TaskRef,
+        /// On which agent.
+        agent: AgentName,
+        /// What is different.
+        changes: Box<Changes>,
+    },
     /// End this task.
     Cancel {
         /// Which.
@@ -184,6 +193,11 @@ pub enum TaskEvent {
     RejectedGone {
         /// Its path, relative to the stage.
         path: String,
+    },
+    /// How much room the disk has.
+    Space {
+        /// Why nothing new is started; `None` = there is room.
+        why: Option<String>,
     },
     /// How changes are noticed now.
     Polling {
@@ -311,6 +325,15 @@ pub enum GoalEvent {
         /// What it cost.
         spend: Spend,
     },
+    /// One of its tasks starts again: a goal that was over goes on, and a task that is another agent's now is followed.
+    Retried {
+        /// Which goal.
+        id: GoalId,
+        /// Which task.
+        task: TaskRef,
+        /// Another agent's task in its place.
+        instead: Option<TaskRef>,
+    },
     /// The report could not be written to disk.
     ReportFailed {
         /// Which goal.
@@ -371,7 +394,11 @@ impl Event {
                 | Order::CancelGoal { .. }
                 | Order::Pause { .. }
                 | Order::Resume { .. } => true,
-                Order::Task { .. } | Order::Retry { .. } | Order::Cancel { .. } | Order::Stop { .. } => false,
+                Order::Task { .. }
+                | Order::Retry { .. }
+                | Order::RetryOn { .. }
+                | Order::Cancel { .. }
+                | Order::Stop { .. } => false,
             },
             // What a plan is checked against: without it a replay would judge otherwise.
             Self::Opened(_) | Self::Goal(_) => true,
@@ -381,6 +408,7 @@ impl Event {
                 | TaskEvent::Rejected { .. }
                 | TaskEvent::RejectedGone { .. }
                 | TaskEvent::Polling { .. }
+                | TaskEvent::Space { .. }
                 | TaskEvent::Answered { .. } => false,
             },
             Self::TimeCame | Self::Worker(_) | Self::Gateway(_) => false,

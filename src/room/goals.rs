@@ -61,6 +61,28 @@ impl Goal {
     }
 }
 
+impl Goal {
+    /// Another agent's task takes the place of one of its own, in the plan too.
+    fn follow(&mut self, task: &TaskRef, instead: &TaskRef) {
+        for own in self.tasks.iter_mut().filter(|t| *t == task) {
+            own.clone_from(instead);
+        }
+        let Some(plan) = &mut self.plan else { return };
+        let Some(planned) = plan.tasks.iter_mut().find(|t| t.reference(&self.id).as_ref() == Some(task)) else {
+            return;
+        };
+        let former = planned.id.clone();
+        if let Some(id) = instead.id.as_str().strip_prefix(self.id.as_str()).and_then(|id| id.strip_prefix('-')) {
+            id.clone_into(&mut planned.id);
+        }
+        instead.agent.as_str().clone_into(&mut planned.worker);
+        let id = planned.id.clone();
+        for dependency in plan.tasks.iter_mut().flat_map(|t| &mut t.dependencies).filter(|d| **d == former) {
+            dependency.clone_from(&id);
+        }
+    }
+}
+
 impl Goals {
     /// Every goal, oldest first.
     pub fn iter(&self) -> impl DoubleEndedIterator<Item = &Goal> {
@@ -155,6 +177,7 @@ impl State {
                 self.say(Voice::Report, Some(id.clone()), opening);
                 self.end_goal(&id, end, &format!("{done} of {all} tasks done, report {path}{how}"));
             }
+            GoalEvent::Retried { id, task, instead } => self.goal_goes_on(id, &task, instead.as_ref()),
             GoalEvent::ReportFailed { id, message } => {
                 self.end_goal(&id, GoalEnd::Failed, &format!("no report: {message}"));
             }
@@ -303,7 +326,7 @@ impl State {
         let ranks = self.estimate(&plan).map(|e| e.ranks).unwrap_or_default();
         for (task, rank) in plan.tasks.iter().zip(ranks) {
             if let Some(task) = task.reference(id) {
-                self.tasks.set_rank(task, rank);
+                self.tasks.set_rank(task, rank, now);
             }
         }
         let Some(goal) = self.goals.get_mut(id) else { return };
@@ -311,6 +334,21 @@ impl State {
         goal.phase = GoalPhase::Running;
         goal.approved_at = Some(now);
         effects.push(Effect::Publish { goal: id.clone(), tasks });
+    }
+
+    /// A task of this goal starts again.
+    fn goal_goes_on(&mut self, id: GoalId, task: &TaskRef, instead: Option<&TaskRef>) {
+        let Some(goal) = self.goals.get_mut(&id) else { return };
+        if let Some(instead) = instead {
+            goal.follow(task, instead);
+        }
+        if goal.may_go_on() {
+            goal.phase = GoalPhase::Running;
+            goal.ended_at = None;
+            let text = format!("{id} goes on: {} starts again", instead.unwrap_or(task));
+            self.say(Voice::Room, Some(id.clone()), text);
+        }
+        self.goals.touch(id);
     }
 
     fn end_goal(&mut self, id: &GoalId, end: GoalEnd, note: &str) {
@@ -343,7 +381,7 @@ impl State {
             let Some(goal) = self.goals.get(&id) else { continue };
             let ended = goal.phase == GoalPhase::Running
                 && goal.published
-                && goal.tasks.iter().all(|t| self.tasks.get(t).is_some_and(|t| t.record.outcome.is_some()));
+                && goal.tasks.iter().all(|t| self.tasks.has_ended(t));
             if ended
                 && let Some(goal) = self.goals.get_mut(&id)
                 && let Some(plan) = goal.plan.clone()

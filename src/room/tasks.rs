@@ -5,13 +5,18 @@ use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
 };
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use super::{Effect, OrderId, State, TaskEvent, Voice, done, refuse};
+use super::{
+    Effect, OrderId, State, TaskEvent, Voice, done,
+    ready::{Key, Ready, lane},
+    refuse,
+    retry::Underway,
+};
 use crate::model::{
-    AgentName, AttemptRecord, AttemptRef, Changes, Dependency, EndState, Ending, IfFailed, Outcome, Priority, Rejected,
-    Spend, Standing, TaskId, TaskRecord, TaskRef, TaskSpec,
+    AgentName, AttemptRecord, AttemptRef, Dependency, EndState, Ending, IfFailed, Outcome, Rejected, Spend, Standing,
+    TaskId, TaskRecord, TaskRef, TaskSpec,
 };
 
 /// Every task, and what is derived from them.
@@ -23,29 +28,45 @@ pub struct Tasks {
     pub rejected: BTreeMap<String, Rejected>,
     /// Why changes are noticed by looking now and then; `None` = the kernel tells.
     pub polling: Option<String>,
+    /// Why nothing new is started: the disk is nearly full; `None` = there is room.
+    pub space: Option<String>,
     /// Starts allowed per task, where the task does not say.
     pub attempts_allowed: u32,
-    /// Upward rank per planned task, in minutes: the longest way from its start to the goal's end.
-    ranks: BTreeMap<TaskRef, f64>,
+    /// Upward rank per planned task, in minutes: the longest way from its start to the goal's end; and when that was
+    /// approved.
+    ranks: BTreeMap<TaskRef, (f64, Timestamp)>,
+    /// How many tasks each agent was given.
+    picks: BTreeMap<AgentName, u32>,
+    /// Retries that were ordered and are not in the picture yet.
+    pub(super) retries: Vec<Underway>,
     #[serde(skip)]
-    derived: Derived,
+    pub(super) derived: Derived,
 }
 
 impl PartialEq for Tasks {
     fn eq(&self, other: &Self) -> bool {
-        self.all == other.all && self.rejected == other.rejected && self.polling == other.polling
+        self.all == other.all
+            && self.rejected == other.rejected
+            && self.polling == other.polling
+            && self.picks == other.picks
+            && self.retries == other.retries
+            && self.space == other.space
     }
 }
 
 /// Found again from the rest by [`Tasks::rebuild`].
 #[derive(Debug, Clone, Default)]
-struct Derived {
-    /// What may start now, per agent, the first to start first.
-    ready: BTreeMap<AgentName, BTreeSet<Key>>,
+pub(super) struct Derived {
+    /// What may start now, per agent.
+    ready: BTreeMap<AgentName, Ready>,
     /// Where each task stands in `ready`.
     keys: HashMap<TaskRef, Key>,
     /// Who waits for a task with this id.
-    dependents: HashMap<TaskId, BTreeSet<TaskRef>>,
+    pub(super) dependents: HashMap<TaskId, BTreeSet<TaskRef>>,
+    /// What was made of a task on another agent.
+    pub(super) successors: BTreeMap<TaskRef, TaskRef>,
+    /// The dead letters: their attempts are used up.
+    dead: BTreeSet<TaskRef>,
     /// When a retry is due.
     due: BTreeSet<(Timestamp, TaskRef)>,
     /// Will never start: their dependency, named second, did not end well.
@@ -56,12 +77,12 @@ struct Derived {
     promised: BTreeSet<TaskRef>,
 }
 
-/// Order among ready tasks: priority, then the longer way to the goal's end, then first seen, then name.
-type Key = (Priority, Reverse<u64>, Timestamp, TaskRef);
-
 /// How many tasks stand where.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counts {
+    /// Wait for a person's word.
+    #[serde(default)]
+    pub asking: usize,
     /// With an attempt running.
     pub running: usize,
     /// May start now.
@@ -90,13 +111,21 @@ pub struct Task {
     /// It must not start any more: the queue was told to end it.
     #[serde(default)]
     pub given_up: bool,
+    /// Not handed out again before: the last try came to nothing.
+    #[serde(default)]
+    pub rests_until: Option<Timestamp>,
 }
+
+/// How long a task rests after an assignment that came to nothing; a disk's trouble lasts longer than a moment.
+const REST: SignedDuration = SignedDuration::from_secs(1);
 
 /// Where a task stands for an operator.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Phase {
-    /// Ended badly: first on screen.
+    /// Wants a person to say what next: first on screen.
+    Asking,
+    /// Ended badly.
     Failed,
     /// An attempt runs, or is about to.
     Running,
@@ -116,6 +145,7 @@ impl Phase {
     /// The word on screen, where the ending does not say more.
     pub fn word(self) -> &'static str {
         match self {
+            Self::Asking => "asks",
             Self::Failed => "failed",
             Self::Running => "running",
             Self::Ready => "ready",
@@ -144,7 +174,7 @@ impl Task {
         self.record.standing == Standing::Claimed && self.record.attempts.last().is_some_and(|a| a.ended_at.is_none())
     }
 
-    /// Ended badly and nobody has acted on it.
+    /// Ended badly and nobody has acted on it. One that was retried elsewhere is left out by [`State::needs_you`].
     pub fn needs_attention(&self) -> bool {
         !self.looked_at && self.record.outcome.as_ref().is_some_and(|o| State::is_bad(o.state))
     }
@@ -176,6 +206,11 @@ impl Tasks {
         self.all.values().filter(move |t| t.record.task().id == *id)
     }
 
+    /// The dead letters: tasks whose attempts are used up, by agent and id.
+    pub fn dead(&self) -> impl ExactSizeIterator<Item = &TaskRef> {
+        self.derived.dead.iter()
+    }
+
     /// How many stand where.
     pub fn counts(&self) -> Counts {
         self.derived.counts
@@ -200,14 +235,15 @@ impl Tasks {
                 Phase::Ready
             }
             (Standing::Retrying { .. }, _) => Phase::Retrying,
-            (Standing::Waiting | Standing::Claimed | Standing::Asking { .. }, _) => Phase::Waiting,
+            (Standing::Asking { .. }, _) => Phase::Asking,
+            (Standing::Waiting | Standing::Claimed, _) => Phase::Waiting,
         }
     }
 
     /// The tasks ahead of `task` on its agent, and itself not among them; `None` when it is not ready.
     pub fn ahead(&self, task: &TaskRef) -> Option<usize> {
         let key = self.derived.keys.get(task)?;
-        Some(self.derived.ready.get(&task.agent)?.range(..key.clone()).count())
+        Some(self.derived.ready.get(&task.agent)?.ahead(key))
     }
 
     /// The task a dependency means: the task's own agent first, then any.
@@ -227,6 +263,7 @@ impl Tasks {
         for dependency in &spec.dependencies {
             match self.resolve(&spec.task, dependency) {
                 None => unknown.push(dependency.clone()),
+                Some(found) if self.is_coming_back(found.record.task()) => open.push(found.record.task().clone()),
                 Some(found) => match &found.record.outcome {
                     Some(outcome) if outcome.state == EndState::Done || spec.if_failed == IfFailed::Run => {}
                     Some(_) => return Prerequisites::Failed(found.record.task().clone()),
@@ -237,8 +274,15 @@ impl Tasks {
         if open.is_empty() && unknown.is_empty() { Prerequisites::Met } else { Prerequisites::Open(open, unknown) }
     }
 
-    pub(super) fn set_rank(&mut self, task: TaskRef, minutes: f64) {
-        self.ranks.insert(task, minutes);
+    pub(super) fn set_rank(&mut self, task: TaskRef, minutes: f64, approved_at: Timestamp) {
+        self.ranks.insert(task, (minutes, approved_at));
+    }
+
+    /// Another agent's task takes a planned one's place.
+    pub(super) fn follow_rank(&mut self, task: &TaskRef, instead: &TaskRef) {
+        if let Some(rank) = self.ranks.get(task) {
+            self.ranks.insert(instead.clone(), *rank);
+        }
     }
 
     pub(super) fn next_wake(&self) -> Option<Timestamp> {
@@ -256,7 +300,9 @@ impl Tasks {
     }
 
     pub(super) fn take_ready(&mut self, agent: &AgentName) -> Option<TaskRef> {
-        let (.., task) = self.derived.ready.get(agent)?.first()?.clone();
+        let picked = self.picks.get(agent).copied().unwrap_or_default();
+        let task = self.derived.ready.get(agent)?.next(picked)?.clone();
+        self.picks.insert(agent.clone(), picked.wrapping_add(1));
         let entry = self.all.get_mut(&task)?;
         self.derived.counts.sub(phase_of(entry, true));
         entry.assigned = true;
@@ -357,6 +403,7 @@ impl Tasks {
         self.forget(&entry);
         entry.assigned = false;
         entry.hindrance = Some(reason);
+        entry.rests_until = now.checked_add(REST).ok();
         self.put(entry, now);
     }
 
@@ -366,16 +413,20 @@ impl Tasks {
         let (assigned, looked_at) = match &old {
             Some(old) => {
                 self.forget(old);
+                self.came_back(old, &record);
                 (old.assigned && held, old.looked_at && record.outcome.is_some())
             }
             None => (held, false),
         };
-        self.put(Task { record, assigned, hindrance: None, looked_at, given_up: false }, now);
+        self.put(Task { record, assigned, hindrance: None, looked_at, given_up: false, rests_until: None }, now);
     }
 
     pub(super) fn withdrawn(&mut self, task: &TaskRef, now: Timestamp) {
         if let Some(old) = self.all.remove(task) {
             self.forget(&old);
+            if let Some(former) = &old.record.spec.retry_of {
+                self.derived.successors.remove(former);
+            }
             for dependency in &old.record.spec.dependencies {
                 if let Some(waiting) = self.derived.dependents.get_mut(&dependency.id) {
                     waiting.remove(task);
@@ -396,6 +447,7 @@ impl Tasks {
         self.derived = Derived::default();
         let all = std::mem::take(&mut self.all);
         for task in all.values() {
+            self.index(task);
             for dependency in &task.record.spec.dependencies {
                 self.derived.dependents.entry(dependency.id.clone()).or_default().insert(task.record.task().clone());
             }
@@ -416,12 +468,24 @@ impl Tasks {
             self.derived.dependents.entry(dependency.id.clone()).or_default().insert(task.clone());
         }
         self.derived.counts.add(phase_of(&entry, false));
+        self.index(&entry);
         self.all.insert(task.clone(), entry);
         self.refresh(&task, now);
         self.wake_dependents(&task.id, now);
     }
 
-    fn wake_dependents(&mut self, id: &TaskId, now: Timestamp) {
+    /// Notes what is looked up by more than its name.
+    fn index(&mut self, entry: &Task) {
+        let task = entry.record.task();
+        if let Some(former) = &entry.record.spec.retry_of {
+            self.derived.successors.insert(former.clone(), task.clone());
+        }
+        if entry.record.outcome.as_ref().is_some_and(|o| o.state == EndState::Dead) {
+            self.derived.dead.insert(task.clone());
+        }
+    }
+
+    pub(super) fn wake_dependents(&mut self, id: &TaskId, now: Timestamp) {
         let waiting = self.derived.dependents.get(id).cloned().unwrap_or_default();
         for dependent in waiting {
             self.refresh(&dependent, now);
@@ -434,8 +498,12 @@ impl Tasks {
         let ready = self.derived.keys.contains_key(task);
         self.derived.counts.sub(phase_of(entry, ready));
         self.unready(task);
+        self.derived.dead.remove(task);
         if let Standing::Retrying { not_before, .. } = entry.record.standing {
             self.derived.due.remove(&(not_before, task.clone()));
+        }
+        if let Some(at) = entry.rests_until {
+            self.derived.due.remove(&(at, task.clone()));
         }
     }
 
@@ -461,7 +529,12 @@ impl Tasks {
             }
             Standing::Running { .. } | Standing::Asking { .. } | Standing::Ended => false,
         };
+        let resting = entry.rests_until.filter(|at| startable && *at > now);
+        if let Some(at) = resting {
+            self.derived.due.insert((at, task.clone()));
+        }
         let is = startable
+            && resting.is_none()
             && !entry.assigned
             && !entry.given_up
             && !entry.record.spec.description.trim().is_empty()
@@ -481,10 +554,11 @@ impl Tasks {
         self.derived.counts.sub(phase_of(entry, was));
         self.derived.counts.add(phase_of(entry, is));
         if is {
-            let rank = self.ranks.get(task).copied().unwrap_or_default();
+            let seen_at = entry.record.seen_at;
+            let (rank, since) = self.ranks.get(task).copied().unwrap_or((0.0, seen_at));
             #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "minutes, checked by the plan")]
             let rank = Reverse((rank.max(0.0) * 60.0) as u64);
-            let key = (entry.record.spec.priority, rank, entry.record.seen_at, task.clone());
+            let key = Key { lane: lane(entry.record.spec.priority), since, rank, seen_at, task: task.clone() };
             self.derived.ready.entry(task.agent.clone()).or_default().insert(key.clone());
             self.derived.keys.insert(task.clone(), key);
         } else {
@@ -503,13 +577,15 @@ fn phase_of(task: &Task, ready: bool) -> Phase {
         (Standing::Running { .. }, _) => Phase::Running,
         (Standing::Waiting | Standing::Claimed | Standing::Retrying { .. }, _) if ready => Phase::Ready,
         (Standing::Retrying { .. }, _) => Phase::Retrying,
-        (Standing::Waiting | Standing::Claimed | Standing::Asking { .. }, _) => Phase::Waiting,
+        (Standing::Asking { .. }, _) => Phase::Asking,
+        (Standing::Waiting | Standing::Claimed, _) => Phase::Waiting,
     }
 }
 
 impl Counts {
     fn of(&mut self, phase: Phase) -> &mut usize {
         match phase {
+            Phase::Asking => &mut self.asking,
             Phase::Failed => &mut self.failed,
             Phase::Running => &mut self.running,
             Phase::Ready => &mut self.ready,
@@ -576,7 +652,17 @@ impl State {
                 self.tasks.rejected.remove(&path);
             }
             TaskEvent::Polling { why } => self.tasks.polling = why,
-            TaskEvent::Answered { id, answer } => effects.push(Effect::Answer { id, answer }),
+            TaskEvent::Space { why } => {
+                if self.tasks.space.is_some() != why.is_some() {
+                    let text = why.clone().unwrap_or_else(|| "the disk has room again; work goes on".to_owned());
+                    self.say(Voice::Room, None, text);
+                }
+                self.tasks.space = why;
+            }
+            TaskEvent::Answered { id, answer } => {
+                self.retry_answered(id, &answer, effects);
+                effects.push(Effect::Answer { id, answer });
+            }
         }
     }
 
@@ -645,17 +731,6 @@ impl State {
         effects.push(Effect::Submit { id, spec });
     }
 
-    pub(super) fn retry(&mut self, id: OrderId, task: TaskRef, changes: Box<Changes>, effects: &mut Vec<Effect>) {
-        match self.tasks.get(&task) {
-            None => refuse(effects, id, format!("there is no task {task}")),
-            Some(entry) if entry.assigned => refuse(effects, id, format!("{task} is running")),
-            Some(_) => {
-                self.tasks.look_at(&task);
-                effects.push(Effect::RetryTask { id, task, changes });
-            }
-        }
-    }
-
     pub(super) fn cancel(&mut self, id: OrderId, task: &TaskRef, effects: &mut Vec<Effect>) {
         let Some(entry) = self.tasks.get(task) else {
             return refuse(effects, id, format!("there is no task {task}"));
@@ -687,7 +762,7 @@ impl Tasks {
     }
 
     /// The wished id, or the wished id with a number that nobody has.
-    fn free_id(&mut self, wish: &TaskRef) -> TaskId {
+    pub(super) fn free_id(&mut self, wish: &TaskRef) -> TaskId {
         // The same words twice in a row are two tasks, also before the queue has shown the first.
         let is_free = |id: &TaskId| {
             let task = TaskRef::new(wish.agent.clone(), id.clone());

@@ -8,6 +8,8 @@ use proptest::prelude::*;
 use super::{event::*, tasks::Phase, *};
 use crate::model::*;
 
+mod retry;
+
 /// A room with marie, anga and fabien, one slot each, and a clock that a story moves.
 struct Story {
     room: State,
@@ -330,6 +332,29 @@ fn a_cancel_is_not_lost_with_the_attempt_the_connection_or_the_worker() {
     assert_eq!(cancelled().report("marie", report), recovered);
     let died = WorkerEvent::Exited { slot: slot("marie"), pid: 100, how: "signal 9".into() };
     assert_eq!(cancelled().worker(died), recovered);
+}
+
+#[test]
+fn an_assignment_that_came_to_nothing_is_made_again_after_a_rest_not_at_once() {
+    let mut story = Story::staffed();
+    assert_eq!(story.dropped("marie/a", &[]), [assign("marie/a")]);
+    let report = || Report::NotStarted { task: task("marie/a"), reason: "the disk is broken".into() };
+    for _ in 0..3 {
+        assert_eq!(story.report("marie", report()), []);
+        assert_eq!(story.why("marie/a"), "the disk is broken");
+        assert_eq!(story.room.next_wake(), Some(story.now + SignedDuration::from_secs(1)));
+        assert_eq!(story.later(1), [assign("marie/a")]);
+    }
+}
+
+#[test]
+fn nothing_is_assigned_while_the_disk_is_nearly_full() {
+    let mut story = Story::staffed();
+    let space = |why: Option<&str>| Event::Task(TaskEvent::Space { why: why.map(str::to_owned) });
+    assert_eq!(story.tell(space(Some("the disk has 3 MiB left"))), []);
+    assert_eq!(story.dropped("marie/a", &[]), []);
+    assert_eq!(story.why("marie/a"), "the disk has 3 MiB left");
+    assert_eq!(story.tell(space(None)), [assign("marie/a")]);
 }
 
 #[test]

@@ -137,7 +137,7 @@ impl State {
             Prerequisites::Open(open, unknown) if open.is_empty() => return Some(Why::Unknown(unknown)),
             Prerequisites::Open(open, _) => return Some(Why::After(open)),
         }
-        if let Some(reason) = &entry.hindrance {
+        if let Some(reason) = entry.hindrance.as_ref().or(self.tasks.space.as_ref()) {
             return Some(Why::Hindered(reason.clone()));
         }
         let name = agent.name().clone();

@@ -1,7 +1,13 @@
 //! How the room's effects are carried out: each a future that ends in at most one event.
 
 use std::{
-    fs, io::Write as _, os::unix::process::ExitStatusExt as _, path::Path, process::ExitStatus, sync::Arc,
+    fmt::Write as _,
+    fs,
+    io::{ErrorKind, Write as _},
+    os::unix::process::ExitStatusExt as _,
+    path::Path,
+    process::ExitStatus,
+    sync::Arc,
     time::Duration,
 };
 
@@ -18,10 +24,12 @@ use crate::{
     attach::wire::{Door, WorkerTell},
     gateway::{Gateway, Identity, Purpose, TokenHash},
     ledger::Prices,
-    model::{AgentName, Clock, EndState, Ending, Fault, GoalId, Plan, SlotId, Spend, TaskRef, id::stage_id, text},
+    model::{
+        AgentName, Changes, Clock, EndState, Ending, Fault, GoalId, Plan, SlotId, Spend, TaskRef, id::stage_id, text,
+    },
     orchestrator::{Prompt, plan, synthesis},
     queue::{Queue as _, QueueError, Submitted, file::FileQueue},
-    room::{Answer, Effect, Event, GoalEvent, OrderId, TaskEvent, WorkerEvent},
+    room::{Answer, Effect, Event, GoalEvent, OrderId, Retry, TaskEvent, WorkerEvent},
     supervisor::Workers,
 };
 
@@ -139,6 +147,7 @@ impl World {
             | Effect::CancelAttempt { .. }
             | Effect::StopWorker { .. }
             | Effect::Recover { .. }
+            | Effect::Keep { .. }
             | Effect::Shutdown => None,
         }
     }
@@ -174,13 +183,7 @@ impl World {
                 };
                 id.map(|id| answered(id, answer))
             }
-            Effect::RetryTask { id, task, changes } => {
-                let answer = match self.queue.retry(&task, *changes).await {
-                    Ok(()) => done(format!("{task} starts again"), &task),
-                    Err(error) => could_not(&error),
-                };
-                Some(answered(id, answer))
-            }
+            Effect::RetryTask { id, retry } => Some(answered(id, self.retry(*retry).await)),
             Effect::Plan { goal, text, round, repair } => {
                 let repair = repair.as_ref().map(|(answer, faults)| (answer.as_str(), faults.as_slice()));
                 Some(Event::Goal(self.plan(goal, &text, round, repair).await))
@@ -195,8 +198,56 @@ impl World {
             | Effect::Assign { .. }
             | Effect::CancelAttempt { .. }
             | Effect::StopWorker { .. }
+            | Effect::Keep { .. }
             | Effect::Shutdown => None,
         }
+    }
+
+    /// Brings a task back, or makes another agent's of it, and what was skipped because of it.
+    async fn retry(&self, retry: Retry) -> Answer {
+        let Retry { task, instead, changes, followers } = retry;
+        let mut text = match &instead {
+            Some(new) => format!("{new} starts instead of {task}"),
+            None => format!("{task} starts again"),
+        };
+        let head = instead.as_ref().unwrap_or(&task).to_string();
+        if let Some(new) = instead
+            && let Err(reason) = self.submit_instead(&task, new, &changes).await
+        {
+            return refused(reason);
+        }
+        let mut ids = Vec::new();
+        let mut left = Vec::new();
+        // What was skipped comes first: should we end here, it is skipped again, and the order can be given again.
+        for (follower, changes) in followers {
+            match self.queue.retry(&follower, changes).await {
+                Ok(()) => ids.push(follower.to_string()),
+                Err(error) => left.push(format!("{follower} stays as it is: {error}")),
+            }
+        }
+        if head == task.to_string()
+            && let Err(error) = self.queue.retry(&task, changes).await
+        {
+            return could_not(&error);
+        }
+        if !ids.is_empty() {
+            // Writing into a string cannot fail.
+            let _ok = write!(text, ", and {} that were skipped because of it", ids.len());
+        }
+        for why in left {
+            let _ok = write!(text, "; {why}");
+        }
+        ids.insert(0, head);
+        Answer::Done { text, ids }
+    }
+
+    /// Puts a task into the queue again, as another agent's.
+    async fn submit_instead(&self, task: &TaskRef, new: TaskRef, changes: &Changes) -> Result<(), String> {
+        let mut spec = self.queue.spec(task).await.map_err(|error| error.to_string())?;
+        spec.task = new;
+        spec.retry_of = Some(task.clone());
+        changes.apply(&mut spec, None);
+        self.publish(vec![spec]).await
     }
 
     async fn recover(&self, task: TaskRef, cancel: bool) -> Option<Event> {
@@ -313,7 +364,9 @@ impl World {
         let opening = text::first_line(words.as_deref().unwrap_or(&report), 160);
         let path = format!("results/goals/{id}.md");
         let target = self.settings.stage.join(&path);
-        match tokio::task::spawn_blocking(move || write_whole(&target, &report)).await {
+        match tokio::task::spawn_blocking(move || keep_former(&target).and_then(|()| write_whole(&target, &report)))
+            .await
+        {
             Ok(Ok(())) => GoalEvent::Reported { id, path, opening, end, done, plain: alone, spend },
             Ok(Err(error)) => GoalEvent::ReportFailed { id, message: format!("could not write {path}: {error}") },
             Err(error) => GoalEvent::ReportFailed { id, message: error.to_string() },
@@ -323,6 +376,18 @@ impl World {
 
 /// The orchestrator's answers are read whole.
 fn ignore(_heard: api::Heard<'_>) {}
+
+/// Keeps a former report of the same goal beside the new one: `g1.1.md`, the oldest first.
+fn keep_former(path: &Path) -> std::io::Result<()> {
+    for k in 1_u32.. {
+        match fs::hard_link(path, path.with_extension(format!("{k}.md"))) {
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+            other => return other,
+        }
+    }
+    Ok(())
+}
 
 /// Writes a file so that nobody ever reads a half of it.
 fn write_whole(path: &Path, content: &str) -> std::io::Result<()> {
@@ -348,5 +413,6 @@ fn refused(reason: String) -> Answer {
 }
 
 fn could_not(error: &QueueError) -> Answer {
-    refused(error.to_string())
+    let cause = std::error::Error::source(error).map(|cause| format!(": {cause}")).unwrap_or_default();
+    refused(format!("{error}{cause}"))
 }

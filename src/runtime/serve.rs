@@ -31,13 +31,15 @@ use crate::{
         wire::{self, Tell, WorkerTell},
     },
     gateway::{Gateway, Identity, Notice, Purpose, TokenHash},
+    guardian,
     journal::Journal,
     ledger::{Ledger, Prices},
     model::{Clock, EngineKind, MicroUsd, Report, SlotId},
     queue::{Change, Queue, file::FileQueue},
     rehearsal::{self, StandIn},
     room::{
-        Answer, Effect, Event, GatewayEvent, Money, Opened, Order, OrderId, Stamped, State, TaskEvent, WorkerEvent,
+        Answer, Effect, Event, GatewayEvent, Leaving, Money, Opened, Order, OrderId, Stamped, State, TaskEvent,
+        WorkerEvent,
         event::{AgentSetup, Orchestrator},
     },
     supervisor::{self, Part},
@@ -77,6 +79,15 @@ pub struct Rehearsal {
     pub pace: f64,
 }
 
+/// The process that starts cores, as its core knows it.
+#[derive(Debug, Clone)]
+pub struct Guardian {
+    /// This process's parent.
+    pub pid: u32,
+    /// Children that it had before it was a guardian: none of the room's.
+    pub strangers: Vec<i32>,
+}
+
 /// Another room holds the stage.
 #[derive(Debug, thiserror::Error)]
 #[error("a room is open on {stage} already{}", .pid.map(|p| format!(" (process {p})")).unwrap_or_default())]
@@ -108,11 +119,15 @@ enum Input {
 /// Inputs applied before the loop looks at signals and time again.
 const BATCH: usize = 512;
 
+/// How soon lines that the disk did not take are tried again, at the latest.
+const AGAIN: Duration = Duration::from_secs(1);
+
 /// Days of the ledger that are folded at the start.
 const LEDGER_DAYS: i64 = 31;
 
-/// Opens the room and runs it until it is told to leave and everything has ended. `guardian` is this process's parent.
-pub async fn serve(settings: Settings, guardian: u32, clock: Clock) -> anyhow::Result<()> {
+/// Opens the room and runs it until it is told to leave and everything has ended.
+pub async fn serve(settings: Settings, guardian: Guardian, clock: Clock) -> anyhow::Result<()> {
+    let Guardian { pid: guardian, strangers } = guardian;
     let watched = watch_guardian(&settings.stage, guardian)?;
     let control = settings.stage.join(".podium");
     let trace_path = control.join("room.json");
@@ -138,12 +153,18 @@ pub async fn serve(settings: Settings, guardian: u32, clock: Clock) -> anyhow::R
     let found = find_workers(&settings, &gateway)?;
     let core = std::process::id();
     let trace = Trace { pid: guardian, core, gateway: Some(gateway.addr()) };
-    fs::write(&trace_path, serde_json::to_vec(&trace)?)
-        .with_context(|| format!("could not write {}", trace_path.display()))?;
+    // Others read it at any moment.
+    let fresh = trace_path.with_extension("tmp");
+    let written = fs::write(&fresh, serde_json::to_vec(&trace)?).and_then(|()| fs::rename(&fresh, &trace_path));
+    // A full disk keeps no room from opening: what has begun must be finished.
+    if let Err(error) = written {
+        tracing::error!(%error, path = %trace_path.display(), "the next room will not find this one's gateway");
+    }
 
     let agents = settings.agents.iter().map(|a| a.settings.name.clone()).collect();
     let queue =
         FileQueue::open(super::effects::queue_settings(&settings.stage, agents, settings.attempts, clock.clone()))?;
+    queue.probe()?;
     let opened = Opened {
         name: settings.stage.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default(),
         stage: settings.stage.clone(),
@@ -159,6 +180,7 @@ pub async fn serve(settings: Settings, guardian: u32, clock: Clock) -> anyhow::R
         found: found.clone(),
     };
     let world = Arc::new(World::new(settings, guardian, queue, gateway, clock.clone())?);
+    world.workers.known(strangers);
     world.workers.known(supervisor::holders(&opened.stage).context("could not look for workers")?);
     // Before anything can be started again.
     let _said = world.sweep().await;
@@ -188,7 +210,9 @@ pub async fn serve(settings: Settings, guardian: u32, clock: Clock) -> anyhow::R
         orders: 0,
         tasks: JoinSet::new(),
         failures: HashMap::new(),
+        disk: None,
         leaving: false,
+        told: false,
     };
     room.apply(Event::Gateway(GatewayEvent::Folded { money: Box::new(money) }));
     room.apply(Event::Opened(Box::new(opened)));
@@ -211,7 +235,12 @@ pub async fn serve(settings: Settings, guardian: u32, clock: Clock) -> anyhow::R
             }
             Some(ended) = room.tasks.join_next_with_id(), if !room.tasks.is_empty() => room.task_ended(ended),
             () = tokio::time::sleep(wake.unwrap_or(Duration::MAX)), if wake.is_some() => room.apply(Event::TimeCame),
+            () = tokio::time::sleep(AGAIN), if room.is_behind() => room.catch_up(),
         }
+    }
+    room.catch_up();
+    if room.is_behind() {
+        tracing::error!(facts = room.journal.kept(), calls = room.ledger.kept(), "lines that no disk took are lost");
     }
     room.farewell("the room has closed");
     server.close().await;
@@ -336,6 +365,7 @@ async fn forward_changes(mut changes: mpsc::Receiver<Change>, inputs: mpsc::Unbo
             Change::RejectedGone(path) => TaskEvent::RejectedGone { path },
             Change::Polling(why) => TaskEvent::Polling { why },
             Change::Requested { .. } | Change::Trash(_) => continue,
+            Change::Space(why) => TaskEvent::Space { why },
         };
         if inputs.send(Input::Event(Event::Task(event))).is_err() {
             return;
@@ -409,17 +439,26 @@ struct Room {
     tasks: JoinSet<Option<Event>>,
     /// What it means when a task panics.
     failures: HashMap<tokio::task::Id, Event>,
+    /// How full the disk is, where that matters.
+    disk: Option<String>,
     leaving: bool,
+    /// The guardian knows that this core is not to come back.
+    told: bool,
 }
 
 impl Room {
     fn take(&mut self, input: Input) {
         match input {
+            Input::Event(Event::Task(TaskEvent::Space { why })) => {
+                self.disk = why;
+                self.catch_up();
+            }
             Input::Event(event) => self.apply(event),
             Input::Notice(Notice::Levels(levels)) => self.apply(Event::Gateway(GatewayEvent::Levels { levels })),
             Input::Notice(Notice::Call(call)) => {
                 if let Err(error) = self.ledger.append(&call) {
-                    tracing::error!(%error, "a model call is missing in the ledger");
+                    tracing::error!(error = chain(&error), "a model call waits to be written to the ledger");
+                    self.catch_up();
                 }
                 self.apply(Event::Gateway(GatewayEvent::Called { call }));
             }
@@ -489,12 +528,14 @@ impl Room {
 
     fn apply(&mut self, event: Event) {
         let stamped = Stamped { at: self.clock.now(), event };
-        if stamped.event.is_fact()
-            && let Err(error) = self.journal.append(&stamped)
-        {
-            tracing::error!(%error, "a fact could not be kept");
+        if stamped.event.is_fact() {
+            // An order can be refused; everything else has happened.
             if let Event::Ordered { id, .. } = stamped.event {
-                return self.answer(id, Answer::Refused { reason: format!("could not: {error}") });
+                if let Err(error) = self.journal.append(&stamped) {
+                    return self.answer(id, Answer::Refused { reason: chain(&error) });
+                }
+            } else if let Err(error) = self.journal.keep(&stamped) {
+                tracing::error!(error = chain(&error), "a fact waits to be written to the journal");
             }
         }
         if !self.screens.is_empty() {
@@ -503,8 +544,32 @@ impl Room {
                 Err(error) => tracing::error!(%error, "an event could not be sent"),
             }
         }
-        for effect in self.state.update(stamped) {
+        let effects = self.state.update(stamped);
+        if self.state.leaving == Leaving::Stopping && !self.told {
+            self.told = true;
+            if let Err(error) = guardian::tell_leaving(self.state.pid) {
+                tracing::warn!(%error, "the guardian could not be told");
+            }
+        }
+        for effect in effects {
             self.carry_out(effect);
+        }
+    }
+
+    /// Whether lines wait for the disk to take them.
+    fn is_behind(&self) -> bool {
+        self.journal.kept() + self.ledger.kept() > 0
+    }
+
+    /// Tries again to write what the disk did not take, and shows how the disk is.
+    fn catch_up(&mut self) {
+        let journal = self.journal.write_kept().map_err(|error| chain(&error));
+        let ledger = self.ledger.write_kept().map_err(|error| chain(&error));
+        let lines = self.journal.kept() + self.ledger.kept();
+        let behind = journal.and(ledger).err().map(|error| format!("{lines} lines wait to be written: {error}"));
+        let why = self.disk.clone().or(behind);
+        if why != self.state.tasks.space {
+            self.apply(Event::Task(TaskEvent::Space { why }));
         }
     }
 
@@ -539,6 +604,7 @@ impl Room {
             Effect::StopWorker { slot, drain } => self.stop_worker(slot, drain),
             Effect::SpawnWorker { slot, epoch } => self.spawn_worker(slot, epoch),
             Effect::Shutdown => self.leaving = true,
+            Effect::Keep { fact } => self.apply(Event::Goal(fact)),
             Effect::Recover { .. }
             | Effect::Submit { .. }
             | Effect::EndTask { .. }
@@ -654,6 +720,11 @@ impl Room {
             let _gone = outlet.send(Arc::clone(&line));
         }
     }
+}
+
+/// An error and its causes.
+fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    std::iter::successors(Some(error), |error| error.source()).map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
 fn tell_line(tell: &impl Serialize) -> Arc<str> {

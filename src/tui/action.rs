@@ -66,6 +66,10 @@ pub enum Action {
     Report,
     /// Start the task again.
     Retry,
+    /// Start the task again, and say how.
+    RetryHow,
+    /// Show the dead letters alone.
+    Dead,
     /// End the task or the goal.
     Cancel,
     /// Pause the agent, or let it go on.
@@ -174,6 +178,22 @@ pub const VERBS: &[Verb] = &[
         "Start the task again; its result makes room for the next.",
     ),
     verb(
+        Action::RetryHow,
+        "retry how",
+        &["R"],
+        Place::Tasks,
+        false,
+        "Start the task again with another text, on another agent, or in its last session.",
+    ),
+    verb(
+        Action::Dead,
+        "dead letters",
+        &["D"],
+        Place::Tasks,
+        false,
+        "Show only the tasks whose attempts are used up; r starts one with fresh attempts. Again: all tasks.",
+    ),
+    verb(
         Action::Cancel,
         "cancel",
         &["c"],
@@ -199,7 +219,7 @@ pub const VERBS: &[Verb] = &[
         &["n"],
         Place::Everywhere,
         true,
-        "Go to the next thing that waits for a person: a plan to approve, a failed task.",
+        "Go to the next thing that waits for a person: a task that asks, a plan to approve, a failed task.",
     ),
     verb(
         Action::Pause,
@@ -215,7 +235,7 @@ pub const VERBS: &[Verb] = &[
         &["/"],
         Place::Log,
         true,
-        "Search the log by regular expression; in the tasks, show only those that hold the text.",
+        "Search the log by regular expression; in the tasks, show only those that hold the text, or stand so: `is:dead`.",
     ),
     verb(Action::Follow, "follow", &["f"], Place::Log, false, "Follow the log's end, or stand still."),
     verb(

@@ -30,7 +30,7 @@ use super::{
     },
 };
 use crate::{
-    model::{AgentName, text::scrub},
+    model::{AgentName, TaskRef, text::scrub},
     room::{Answer, Line, Need, Order, State},
 };
 
@@ -66,6 +66,8 @@ pub struct App {
     zoom: bool,
     composing: bool,
     composer: Composer,
+    /// The task whose text is in the composer, and what stood there before.
+    editing: Option<(TaskRef, String)>,
     /// The row chosen by hand, and where it was last.
     row: Option<RowKey>,
     row_at: usize,
@@ -93,6 +95,7 @@ impl App {
             zoom: false,
             composing: false,
             composer: Composer::default(),
+            editing: None,
             row: None,
             row_at: 0,
             filter: String::new(),
@@ -138,12 +141,18 @@ impl App {
             Answer::Refused { reason } => {
                 self.say(reason, true);
                 // What was written must not be lost because the room said no.
+                if let Order::Retry { task, changes } = order
+                    && let Some(text) = &changes.description
+                {
+                    return self.edit(task.clone(), text);
+                }
                 let text = match order {
                     Order::Goal { text, .. } => Some(text.clone()),
                     Order::Task { spec, .. } => Some(format!("@{} {}", spec.task.agent, spec.description)),
                     Order::Approve { .. }
                     | Order::Deny { .. }
                     | Order::Retry { .. }
+                    | Order::RetryOn { .. }
                     | Order::Cancel { .. }
                     | Order::CancelGoal { .. }
                     | Order::Pause { .. }
@@ -251,6 +260,7 @@ impl App {
                 | Popup::Plan { .. }
                 | Popup::Task { .. }
                 | Popup::Agent { .. }
+                | Popup::Retry { .. }
                 | Popup::Report { .. },
             ) => self.say("close this first: pasted text goes into the goal", true),
         }
@@ -282,6 +292,7 @@ impl App {
             }
             Some(Popup::Confirm { .. }) => return self.confirm_key(chord),
             Some(Popup::Search { .. }) => return self.search_key(chord, state),
+            Some(Popup::Retry { .. }) => return self.retry_key(chord, state),
             None if self.composing => return self.compose_key(key, state),
             Some(
                 Popup::Help { .. }
@@ -387,6 +398,8 @@ impl App {
             Action::Approve => return self.approve(state),
             Action::Deny => self.deny(state),
             Action::Retry => return self.retry(state),
+            Action::RetryHow => self.retry_how(state),
+            Action::Dead => self.show_dead(state),
             Action::Cancel => self.cancel(state),
             Action::Pause => return self.pause(state),
             Action::Copy => return self.copy(state),
@@ -485,6 +498,11 @@ impl App {
     /// The composer.
     pub fn composer(&self) -> &Composer {
         &self.composer
+    }
+
+    /// The task whose text is in the composer.
+    pub fn editing(&self) -> Option<&TaskRef> {
+        self.editing.as_ref().map(|(task, _)| task)
     }
 
     /// What lies over the stage, the top last.

@@ -61,6 +61,7 @@ fn over(scene: &Scene<'_>, buffer: &mut Buffer, popup: &Popup) {
         Popup::Palette { query, hits, selected } => palette::draw(scene, buffer, query, hits, *selected),
         Popup::Leave { stop } => leave::draw(scene, buffer, *stop),
         Popup::Confirm { question, .. } => leave::confirm(scene, buffer, question),
+        Popup::Retry { task, ways, selected } => leave::retry(scene, buffer, task, ways, *selected),
         // Typed in the hint line.
         Popup::Search { .. } => {}
     }
@@ -75,7 +76,11 @@ pub fn page(scene: &Scene<'_>, popup: &Popup, size: (u16, u16)) -> Option<Page> 
         Popup::Agent { agent: name, .. } => Some(agent::page(scene, name, columns)),
         Popup::Plan { goal, selected } => Some(plan::page(scene, goal, Some(*selected), columns)),
         Popup::Report { goal, path, text, .. } => Some(report::page(scene, goal, path, text.as_ref(), columns)),
-        Popup::Palette { .. } | Popup::Leave { .. } | Popup::Confirm { .. } | Popup::Search { .. } => None,
+        Popup::Palette { .. }
+        | Popup::Leave { .. }
+        | Popup::Confirm { .. }
+        | Popup::Retry { .. }
+        | Popup::Search { .. } => None,
     }
 }
 

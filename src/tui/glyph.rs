@@ -22,6 +22,7 @@ pub const SELECTED: &str = "▌";
 /// The mark of a task.
 pub fn phase(phase: Phase) -> &'static str {
     match phase {
+        Phase::Asking => NEEDS,
         Phase::Failed => FAILED,
         Phase::Running => "▶",
         Phase::Ready => "◇",

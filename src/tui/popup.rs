@@ -66,6 +66,15 @@ pub enum Popup {
         /// First row shown.
         scroll: usize,
     },
+    /// How a task starts again.
+    Retry {
+        /// Which.
+        task: TaskRef,
+        /// How it can.
+        ways: Vec<Way>,
+        /// Which of them is under the hand.
+        selected: usize,
+    },
     /// A search is being typed.
     Search {
         /// What was typed.
@@ -73,6 +82,19 @@ pub enum Popup {
         /// In the tasks, not in the log.
         tasks: bool,
     },
+}
+
+/// A way to start a task again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Way {
+    /// As it was.
+    Same,
+    /// With another text.
+    Edit,
+    /// Its last session is taken up again.
+    Resume,
+    /// As a new task of another agent.
+    On(AgentName),
 }
 
 impl Popup {
@@ -87,6 +109,7 @@ impl Popup {
             | Self::Leave { .. }
             | Self::Confirm { .. }
             | Self::Plan { .. }
+            | Self::Retry { .. }
             | Self::Search { .. } => None,
         }
     }

@@ -174,7 +174,7 @@ fn spend(input: u64, output: u64, cached: u64) -> Spend {
     Spend { usage, cost: MicroUsd::from_dollars(0.06), calls: 3 }
 }
 
-fn outcome(task: &TaskRef, n: u32, seconds: i64, state: EndState, ending: Ending, summary: &str) -> Outcome {
+pub(crate) fn outcome(task: &TaskRef, n: u32, seconds: i64, state: EndState, ending: Ending, summary: &str) -> Outcome {
     Outcome {
         task: task.clone(),
         state,

@@ -11,8 +11,8 @@ use super::{
     *,
 };
 use crate::{
-    model::{Approval, text::scrub},
-    room::{self, Answer, State},
+    model::{Approval, Changes, EndState, Ending, Standing, TaskRecord, TaskRef, TaskSpec, text::scrub},
+    room::{self, Answer, Event, State, TaskEvent},
 };
 
 fn fresh(size: (u16, u16)) -> App {
@@ -630,4 +630,82 @@ proptest! {
             prop_assert!(looking, "{:?}", wishes);
         }
     }
+}
+
+// Starting again.
+
+#[test]
+fn a_task_starts_again_with_the_text_that_is_edited_and_the_draft_of_a_goal_comes_back() {
+    let stage = sample::running();
+    let mut app = looking(&stage, WIDE);
+    app.compose("Announce");
+    press(&mut app, &stage.state, "esc n esc R");
+    let shown = screen(&stage.state, &app, at(120), WIDE);
+    assert!(shown.contains("Retry fabien/post-teaser") && shown.contains("on marie"), "{shown}");
+    press(&mut app, &stage.state, "e");
+    assert!(app.is_composing());
+    assert_eq!(app.composer().text(), stage.state.tasks.get(&teaser()).unwrap().record.spec.description);
+    write(&mut app, &stage.state, " Use last year's picture.");
+    let text = app.composer().text();
+    let sent = orders(press(&mut app, &stage.state, "enter"));
+    let changes = Box::new(Changes { description: Some(text.clone()), ..Changes::default() });
+    assert_eq!(sent, [Order::Retry { task: teaser(), changes }]);
+    assert_eq!(app.composer().text(), "Announce");
+    app.answered(&sent[0], &Answer::Refused { reason: "no".into() });
+    assert_eq!((app.composer().text(), app.editing()), (text, Some(&teaser())), "what was written is not lost");
+    press(&mut app, &stage.state, "esc");
+    assert_eq!((app.composer().text().as_str(), app.editing()), ("Announce", None));
+}
+
+#[test]
+fn a_task_is_given_to_another_agent_from_the_menu() {
+    let stage = sample::running();
+    let mut app = looking(&stage, WIDE);
+    press(&mut app, &stage.state, "n esc R");
+    insta::assert_snapshot!("over_retry", screen(&stage.state, &app, at(120), WIDE));
+    let sent = orders(press(&mut app, &stage.state, "down down enter"));
+    assert_eq!(sent, [Order::RetryOn { task: teaser(), agent: "marie".parse().unwrap(), changes: Box::default() }]);
+}
+
+#[test]
+fn the_dead_letters_are_shown_alone_and_one_key_starts_one_again() {
+    let mut stage = sample::running();
+    let mut app = looking(&stage, WIDE);
+    stage.tell(121, Event::Task(TaskEvent::Changed { record: Box::new(dead("marie/buried")) }));
+    press(&mut app, &stage.state, "D");
+    let shown = screen(&stage.state, &app, at(122), WIDE);
+    assert!(shown.contains("Tasks holding \"is:dead\"") && shown.contains("marie"), "{shown}");
+    let sent = orders(press(&mut app, &stage.state, "home r"));
+    assert_eq!(sent, [Order::Retry { task: "marie/buried".parse().unwrap(), changes: Box::default() }]);
+    press(&mut app, &stage.state, "D");
+    assert_eq!(app.filter(), "");
+}
+
+#[test]
+fn a_task_that_asks_comes_first_and_says_what_it_wants() {
+    let mut stage = sample::running();
+    let mut record = dead("marie/lost");
+    record.standing = Standing::Asking { attempt: 1 };
+    record.outcome = None;
+    stage.tell(121, Event::Task(TaskEvent::Changed { record: Box::new(record) }));
+    let mut app = looking(&stage, WIDE);
+    press(&mut app, &stage.state, "n");
+    let shown = screen(&stage.state, &app, at(122), WIDE);
+    assert!(shown.contains("attempt 1 was lost: retry or cancel it"), "{shown}");
+    let sent = orders(press(&mut app, &stage.state, "r"));
+    assert_eq!(sent, [Order::Retry { task: "marie/lost".parse().unwrap(), changes: Box::default() }]);
+}
+
+fn teaser() -> TaskRef {
+    "fabien/post-teaser".parse().unwrap()
+}
+
+/// A task whose attempts are used up.
+fn dead(name: &str) -> TaskRecord {
+    let task: TaskRef = name.parse().unwrap();
+    let mut record = TaskRecord::new(TaskSpec::new(task.clone(), "Bury it."), at(1));
+    record.standing = Standing::Ended;
+    let ending = Ending::Signal { signal: 9 };
+    record.outcome = Some(sample::outcome(&task, 3, 100, EndState::Dead, ending, ""));
+    record
 }

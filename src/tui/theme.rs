@@ -80,7 +80,7 @@ impl Theme {
             Phase::Failed => Role::Bad,
             Phase::Running => Role::Running,
             Phase::Ready => Role::Ready,
-            Phase::Retrying => Role::Warn,
+            Phase::Asking | Phase::Retrying => Role::Warn,
             Phase::Waiting | Phase::Dropped => Role::Dim,
             Phase::Done => Role::Good,
         })

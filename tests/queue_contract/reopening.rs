@@ -62,6 +62,9 @@ impl Queue for Reopening {
     async fn get(&self, task: &TaskRef) -> Result<TaskRecord, QueueError> {
         self.open().get(task).await
     }
+    async fn spec(&self, task: &TaskRef) -> Result<TaskSpec, QueueError> {
+        self.open().spec(task).await
+    }
     async fn result(&self, task: &TaskRef) -> Result<Option<Outcome>, QueueError> {
         self.open().result(task).await
     }

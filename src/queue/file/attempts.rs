@@ -188,6 +188,7 @@ pub(super) fn damage(error: &QueueError) -> Option<(&Path, String)> {
         | QueueError::Id(_)
         | QueueError::State { .. }
         | QueueError::TooLarge { .. }
+        | QueueError::NoSpace(_)
         | QueueError::Unsafe(_) => None,
     }
 }
@@ -199,7 +200,8 @@ pub(super) fn write<T: Serialize>(layout: &Layout, task: &TaskRef, path: &Path, 
     let bytes = serde_json::to_vec(value).map_err(|error| failed("write", path)(error.into()))?;
     disk::write_synced(&temporary, &bytes, true)?;
     let first = disk::publish(&temporary, path)?;
-    if first && let Some(folder) = path.parent() {
+    // Also where it was there: whoever wrote it may have failed to make it last.
+    if let Some(folder) = path.parent() {
         disk::sync_folder(folder)?;
     }
     Ok(first)
@@ -253,16 +255,31 @@ pub(super) fn settle(layout: &Layout, task: &TaskRef, settled: u32) -> Result<()
     let temporary = layout.all_attempts(&task.agent).join(disk::temporary(&format!(".exit-{}", task.id)));
     let bytes = serde_json::to_vec(&Budget { settled }).map_err(|error| failed("write", &path)(error.into()))?;
     disk::write_synced(&temporary, &bytes, true)?;
-    fs::rename(&temporary, &path).map_err(failed("publish", &path))?;
+    disk::replace(&temporary, &path)?;
     disk::sync_folder(&folder)
 }
 
 /// Counts a new attempt on disk and returns its lease. `task_file` is kept beside it.
 pub(super) fn begin(layout: &Layout, task: &TaskRef, start: &Start, task_file: &Path) -> Result<FileLease, QueueError> {
     let attempt = task.attempt(start.n);
-    let all = layout.all_attempts(&task.agent);
-    let new = all.join(disk::temporary(&format!(".new-{}", task.id)));
-    disk::make_folder(&new, true)?;
+    let new = layout.all_attempts(&task.agent).join(disk::temporary(&format!(".new-{}", task.id)));
+    let lock = put_together(&new, start, task_file)
+        .and_then(|lock| put_in_place(layout, &attempt, &new).map(|()| lock))
+        .inspect_err(|_| {
+            // Half an attempt counts for nothing, and a process that lives long must not leave it lying.
+            if let Err(error) = disk::absent_as_none(fs::remove_dir_all(&new)) {
+                tracing::warn!(path = %new.display(), %error, "could not remove half an attempt");
+            }
+        })?;
+    let folder = layout.attempt(&attempt);
+    let log = Layout::log(&attempt);
+    show_log(&folder.join("out.log"), &layout.stage.join(&log));
+    Ok(FileLease { attempt, folder, log, _lock: lock })
+}
+
+/// Writes all that an attempt begins with into `new`.
+fn put_together(new: &Path, start: &Start, task_file: &Path) -> Result<File, QueueError> {
+    disk::make_folder(new, true)?;
     let lock = disk::new_lease(&new.join("lease"))?;
     let copy = new.join("task.json");
     // A link costs nothing; a file of another user may not be linked, a copy always works.
@@ -272,18 +289,25 @@ pub(super) fn begin(layout: &Layout, task: &TaskRef, start: &Start, task_file: &
     }
     drop(disk::write_unsynced(&new.join("out.log"), b"", true)?);
     drop(disk::write_unsynced(&new.join("err.log"), b"", true)?);
-    let bytes = serde_json::to_vec(start).map_err(|error| failed("write", &new)(error.into()))?;
+    let bytes = serde_json::to_vec(start).map_err(|error| failed("write", new)(error.into()))?;
     disk::write_synced(&new.join("start.json"), &bytes, true)?;
-    disk::sync_folder(&new)?;
-    let folder = layout.attempt(&attempt);
-    if !disk::rename_new(&new, &folder).map_err(failed("publish", &folder))? {
+    disk::sync_folder(new)?;
+    Ok(lock)
+}
+
+/// Gives an attempt its number, durably; takes it back where that cannot be made to last.
+fn put_in_place(layout: &Layout, attempt: &AttemptRef, new: &Path) -> Result<(), QueueError> {
+    let folder = layout.attempt(attempt);
+    if !disk::rename_new(new, &folder).map_err(failed("publish", &folder))? {
         let taken = io::Error::from(io::ErrorKind::AlreadyExists);
         return Err(failed("publish", &folder)(taken));
     }
-    disk::sync_folder(&layout.attempts(task))?;
-    let log = Layout::log(&attempt);
-    show_log(&folder.join("out.log"), &layout.stage.join(&log));
-    Ok(FileLease { attempt, folder, log, _lock: lock })
+    disk::sync_folder(&layout.attempts(&attempt.task)).inspect_err(|_| {
+        // Where even this fails it is found lost.
+        if let Err(error) = fs::rename(&folder, new) {
+            tracing::warn!(%attempt, %error, "an attempt that never started stays counted");
+        }
+    })
 }
 
 /// Makes the attempt's output visible under `logs/`. An attempt is not refused for the lack of it.
@@ -303,7 +327,7 @@ pub(super) fn spawned(layout: &Layout, attempt: &AttemptRef, spawned: &Spawned) 
     let temporary = layout.all_attempts(&task.agent).join(disk::temporary(&format!(".exit-{}", task.id)));
     let bytes = serde_json::to_vec(spawned).map_err(|error| failed("write", &path)(error.into()))?;
     disk::write_synced(&temporary, &bytes, true)?;
-    fs::rename(&temporary, &path).map_err(failed("publish", &path))?;
+    disk::replace(&temporary, &path)?;
     disk::sync_folder(&folder)
 }
 
@@ -312,15 +336,17 @@ pub(super) fn end(layout: &Layout, attempt: &AttemptRef, exit: &Exit) -> Result<
     write(layout, &attempt.task, &layout.attempt(attempt).join("exit.json"), exit)
 }
 
-/// Makes what the child wrote durable before the attempt is said to have ended.
-pub(super) fn sync_logs(folder: &Path) -> Result<(), QueueError> {
+/// Makes what the child wrote durable before the attempt is said to have ended. Nobody has these bytes in memory, so a
+/// log that does not last is told of and does not hold the result up.
+pub(super) fn sync_logs(folder: &Path) {
     for name in ["out.log", "err.log"] {
         let path = folder.join(name);
-        if let Some(file) = disk::absent_as_none(File::open(&path)).map_err(failed("open", &path))? {
-            file.sync_data().map_err(failed("sync", &path))?;
+        let synced =
+            disk::absent_as_none(File::open(&path)).and_then(|file| file.map_or(Ok(()), |file| file.sync_data()));
+        if let Err(error) = synced {
+            tracing::error!(path = %path.display(), %error, "a log could not be made to last");
         }
     }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -38,8 +38,8 @@ pub(super) enum Place {
 impl Store {
     /// Where a task's file lies. `search` also looks through the inbox for another name.
     pub(super) fn place(&self, task: &TaskRef, search: bool) -> Result<Place, QueueError> {
-        let inbox = match self.remembered(task) {
-            None if search => self.plain(task),
+        let inbox = match self.remembered(task)? {
+            None if search => self.plain(task)?,
             known => known,
         };
         if exists(&self.layout.claimed(task))? {
@@ -72,6 +72,24 @@ impl Store {
             }
         }
         Ok(None)
+    }
+
+    /// A task in full, wherever its file lies now; else as its last attempt was given it.
+    pub(super) fn spec_of(&self, task: &TaskRef) -> Result<TaskSpec, QueueError> {
+        self.known(&task.agent)?;
+        let lock = self.lock(task)?;
+        let path = match self.place(task, true)? {
+            Place::Inbox(name) => self.layout.inbox(&task.agent).join(name),
+            Place::Claimed => self.layout.claimed(task),
+            Place::Over(path) => path,
+            Place::Nowhere => {
+                let last = attempts::load(&self.layout, task)?.last();
+                self.layout.attempt(&task.attempt(last)).join("task.json")
+            }
+        };
+        let found = self.full_spec_at(&path, task)?;
+        drop(lock);
+        found.map(|(spec, _)| spec).ok_or_else(|| QueueError::Unknown(task.clone()))
     }
 
     /// One task as it stands; `None` where there is no trace of it.
@@ -131,11 +149,19 @@ impl Store {
     pub(super) fn ids(&self, agent: &AgentName) -> Result<BTreeSet<TaskId>, QueueError> {
         let mut ids = BTreeSet::new();
         for name in disk::names(&self.layout.inbox(agent))? {
-            if !is_ignored(&name)
-                && let Look::File(_, judged) = self.look(agent, &name)
-                && let Judged::Task(spec) = &*judged
-            {
-                ids.insert(spec.task.id.clone());
+            if is_ignored(&name) {
+                continue;
+            }
+            match self.look(agent, &name) {
+                Look::File(_, judged) => {
+                    if let Judged::Task(spec) = &*judged {
+                        ids.insert(spec.task.id.clone());
+                    }
+                }
+                Look::Unread(_, error) if error.kind() != std::io::ErrorKind::PermissionDenied => {
+                    return Err(failed("read", &self.layout.inbox(agent).join(name))(error));
+                }
+                Look::Nothing | Look::Left(_) | Look::Unfit(_) | Look::Unread(..) => {}
             }
         }
         let mut take = |names: Vec<String>| {
@@ -173,7 +199,7 @@ impl Store {
 }
 
 /// Whether anything lies at `path`; an error is never taken for "no".
-fn exists(path: &Path) -> Result<bool, QueueError> {
+pub(super) fn exists(path: &Path) -> Result<bool, QueueError> {
     Ok(Stamp::at(path).map_err(failed("look at", path))?.is_some())
 }
 

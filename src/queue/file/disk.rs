@@ -1,7 +1,7 @@
 //! The system calls of the file queue, one function each, in the order that survives a power cut.
 //!
 //! Knows paths and bytes, no tasks. Its one surprise: a failed sync is never tried again on the same descriptor, since
-//! the kernel forgets the pages after reporting once; the file is removed and the caller hears of it.
+//! the kernel forgets the pages after reporting once; the file is removed and its bytes are written to a new one.
 
 use std::{
     ffi::OsStr,
@@ -63,6 +63,17 @@ pub(super) enum Opened {
 pub(super) fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> QueueError {
     let path = path.to_owned();
     move |source| QueueError::Io { action, path, source }
+}
+
+/// Whether the disk had no room for it.
+pub(super) fn is_full(error: &QueueError) -> bool {
+    let kinds = [io::ErrorKind::StorageFull, io::ErrorKind::QuotaExceeded];
+    matches!(error, QueueError::Io { source, .. } if kinds.contains(&source.kind()))
+}
+
+/// Whether the disk failed in a way that it may not fail again.
+pub(super) fn is_broken(error: &QueueError) -> bool {
+    matches!(error, QueueError::Io { source, .. } if Errno::from_io_error(source) == Some(Errno::IO))
 }
 
 /// Turns "there is no such file" into `None`; every other error stays one.
@@ -156,8 +167,16 @@ pub(super) fn write_unsynced(path: &Path, bytes: &[u8], private: bool) -> Result
     })
 }
 
-/// Writes a new file and syncs it.
+/// Writes a new file and syncs it. Where the sync fails the bytes go to another new file, once; a second failure is the
+/// caller's to hear.
 pub(super) fn write_synced(path: &Path, bytes: &[u8], private: bool) -> Result<(), QueueError> {
+    write_and_sync(path, bytes, private).or_else(|error| match error {
+        QueueError::Io { action: "sync", .. } => write_and_sync(path, bytes, private),
+        other => Err(other),
+    })
+}
+
+fn write_and_sync(path: &Path, bytes: &[u8], private: bool) -> Result<(), QueueError> {
     let file = write_unsynced(path, bytes, private)?;
     file.sync_all().map_err(|error| {
         remove_quietly(path);
@@ -219,15 +238,44 @@ pub(super) fn publish(temporary: &Path, name: &Path) -> Result<bool, QueueError>
     }
 }
 
-/// Makes the names in a folder durable.
+/// Renames a finished temporary over `path`; it is gone either way.
+pub(super) fn replace(temporary: &Path, path: &Path) -> Result<(), QueueError> {
+    fs::rename(temporary, path).map_err(|error| {
+        remove_quietly(temporary);
+        failed("publish", path)(error)
+    })
+}
+
+/// Makes the names in a folder durable. Unlike a file's bytes, names may be synced again after a failure: they lie in
+/// the file system's own journal, which stops the whole file system when it loses one.
 pub(super) fn sync_folder(path: &Path) -> Result<(), QueueError> {
     File::open(path).and_then(|folder| folder.sync_all()).map_err(failed("sync", path))
 }
 
-/// Makes everything written to the folder's file system durable, for batches.
-pub(super) fn sync_file_system(path: &Path) -> Result<(), QueueError> {
-    let folder = File::open(path).map_err(failed("open", path))?;
-    rustix::fs::syncfs(&folder).map_err(|errno| failed("sync", path)(errno.into()))
+/// Makes a file that somebody has put there last, and its name; one that is gone needs nothing.
+pub(super) fn make_last(path: &Path) -> Result<(), QueueError> {
+    let Some(file) = absent_as_none(File::open(path)).map_err(failed("open", path))? else { return Ok(()) };
+    file.sync_all().map_err(failed("sync", path))?;
+    path.parent().map_or(Ok(()), sync_folder)
+}
+
+/// A file system that is to be synced after much was written to it. Opened before the first write: it hears only of
+/// what fails from then on.
+pub(super) struct FileSystem<'a> {
+    path: &'a Path,
+    folder: File,
+}
+
+impl<'a> FileSystem<'a> {
+    /// The file system of a folder.
+    pub(super) fn of(path: &'a Path) -> Result<Self, QueueError> {
+        Ok(Self { path, folder: File::open(path).map_err(failed("open", path))? })
+    }
+
+    /// Makes everything written to it durable.
+    pub(super) fn sync(&self) -> Result<(), QueueError> {
+        rustix::fs::syncfs(&self.folder).map_err(|errno| failed("sync", self.path)(errno.into()))
+    }
 }
 
 /// Names in a folder; none where there is no folder.

@@ -37,6 +37,9 @@ const READY: Duration = Duration::from_millis(100);
 /// A marker of a task that nobody knows is removed after this long.
 const FORLORN: Duration = Duration::from_mins(1);
 
+/// How often it is said again how full the disk is.
+const SHORT_AGAIN: Duration = Duration::from_secs(10);
+
 /// A name in an inbox or in `results/` as last seen.
 #[derive(Debug)]
 struct Seen {
@@ -81,6 +84,8 @@ pub(super) struct Notice {
     asked: HashMap<(AgentName, String), Asked>,
     /// Each folder's time of change at the last listing, and whether a second listing has confirmed it.
     listings: HashMap<PathBuf, (i128, bool)>,
+    /// When it was last said that the disk is nearly full, while it is.
+    short: Option<Instant>,
 }
 
 impl Notice {
@@ -98,6 +103,7 @@ impl Notice {
             trash: Vec::new(),
             asked: HashMap::new(),
             listings: HashMap::new(),
+            short: None,
         }
     }
 
@@ -114,6 +120,20 @@ impl Notice {
     /// Says how changes are noticed.
     pub(super) fn polling(&mut self, why: Option<String>) {
         self.say(Change::Polling(why));
+    }
+
+    /// Looks at how much room the disk has, and says so where that is news.
+    pub(super) fn space(&mut self) {
+        let Some(why) = Self::noted(self.store.space()) else { return };
+        // The numbers change with every file; the picture only when it begins and ends, and now and then.
+        let news = match (&self.short, &why) {
+            (Some(told), Some(_)) => told.elapsed() >= SHORT_AGAIN,
+            (known, why) => known.is_some() != why.is_some(),
+        };
+        if news {
+            self.short = why.is_some().then(Instant::now);
+            self.say(Change::Space(why));
+        }
     }
 
     fn say(&mut self, change: Change) {
@@ -163,7 +183,7 @@ impl Notice {
             }
         }
         for task in hints.tasks {
-            if let Some(name) = self.store.remembered(&task) {
+            if let Some(name) = Self::noted(self.store.remembered(&task)).flatten() {
                 self.inbox_name(&task.agent, name.as_ref(), Some(true));
             } else if self.store.layout.waiting(&task).exists() {
                 self.inbox_name(&task.agent, super::layout::json(&task.id).as_ref(), Some(true));
@@ -369,7 +389,7 @@ impl Notice {
         let path = self.store.layout.inbox(agent).join(name);
         let shown = self.store.layout.shown(&path);
         let look = self.store.look(agent, name);
-        if !matches!(look, Look::Left(_)) {
+        if !matches!(look, Look::Left(_) | Look::Unread(..)) {
             self.unlist(|path| path == shown);
         }
         let (stamp, judged) = match look {
@@ -379,7 +399,7 @@ impl Notice {
                 }
                 return;
             }
-            Look::Left(reason) => return self.leave(&path, reason),
+            Look::Left(reason) | Look::Unread(reason, _) => return self.leave(&path, reason),
             Look::Unfit(reason) => return self.reject(agent, name, &reason),
             Look::File(stamp, judged) => (stamp, judged),
         };

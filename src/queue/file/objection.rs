@@ -98,7 +98,7 @@ impl Store {
 
     /// Puts a waiting file to rest whose result somebody else has written.
     pub(super) fn rest_waiting(&self, task: &TaskRef) -> Result<(), QueueError> {
-        let Some(name) = self.remembered(task) else { return Ok(()) };
+        let Some(name) = self.remembered(task)? else { return Ok(()) };
         let lock = self.lock(task)?;
         let path = self.layout.inbox(&task.agent).join(name);
         if let Some((outcome, result)) = self.result_of(task)?

@@ -53,6 +53,12 @@ pub(super) fn read(bytes: &[u8], agent: &AgentName, stem: &str) -> Result<TaskSp
         },
     };
     let resume = fields.text(&["resume_session"])?.map(|(_, session)| session);
+    let retry_of = match fields.text(&["retry_of"])? {
+        None => None,
+        Some((name, task)) => {
+            Some(task.parse().map_err(|_e| wrong(name, "a task, like marie/roster", &Value::from(task)))?)
+        }
+    };
     let model = fields.text(&["model"])?.map(|(_, model)| model);
     let goal = match fields.text(&["goal_id", "goal"])? {
         None => None,
@@ -80,6 +86,7 @@ pub(super) fn read(bytes: &[u8], agent: &AgentName, stem: &str) -> Result<TaskSp
         backoff,
         on_lost,
         resume,
+        retry_of,
         model,
         goal,
         context,
@@ -237,6 +244,9 @@ pub(in crate::queue) fn write(spec: &TaskSpec) -> Result<Vec<u8>, QueueError> {
     if let Some(session) = &spec.resume {
         put("resume_session", json!(session));
     }
+    if let Some(task) = &spec.retry_of {
+        put("retry_of", json!(task));
+    }
     if let Some(attempts) = spec.max_attempts {
         put("max_attempts", json!(attempts));
     }
@@ -286,6 +296,7 @@ mod tests {
         spec.backoff = Some(Duration::from_millis(250));
         spec.on_lost = OnLost::Ask;
         spec.resume = Some("0b7c".into());
+        spec.retry_of = Some("anga/eval".parse().unwrap());
         spec.model = Some("haiku".into());
         spec.goal = Some("g1".parse().unwrap());
         spec.context = json!({"class": "juniors"});
@@ -326,6 +337,10 @@ mod tests {
         assert_eq!(
             sentence(r#"{"deadline":"soon"}"#),
             "deadline must be a time like 2025-11-22T18:00:00Z, found \"soon\"."
+        );
+        assert_eq!(
+            sentence(r#"{"retry_of":"roster"}"#),
+            "retry_of must be a task, like marie/roster, found \"roster\"."
         );
         assert_eq!(sentence(r#"{"on_lost":"cry"}"#), "on_lost must be retry or ask, found \"cry\".");
         assert_eq!(sentence(r#"{"worker":"nobody"}"#), "The file is in tasks/marie/ but its worker says nobody.");

@@ -42,15 +42,35 @@ impl Store {
     /// Takes a task that waits or retries, and counts a new attempt.
     pub(super) fn claim(&self, task: &TaskRef) -> Result<Claimed<FileLease>, QueueError> {
         let lock = self.lock(task)?;
-        let answer = self.claim_locked(task);
+        let answer = self.claim_locked(task).inspect_err(|_| {
+            // Taken and not started: it waits again, as recovery would have it.
+            if attempts::load(&self.layout, task).is_ok_and(|known| known.current().is_none())
+                && let Err(error) = self.give_back_taken(task)
+            {
+                tracing::warn!(%task, %error, "a task that could not be started stays taken");
+            }
+        });
         drop(lock);
         self.hub.touched(task);
         answer
     }
 
+    /// Moves a task back to the inbox if it is taken.
+    fn give_back_taken(&self, task: &TaskRef) -> Result<(), QueueError> {
+        let claimed = self.layout.claimed(task);
+        if disk::Stamp::at(&claimed).map_err(failed("look at", &claimed))?.is_some() && self.result_of(task)?.is_none()
+        {
+            self.give_back(task)?;
+        }
+        Ok(())
+    }
+
     fn claim_locked(&self, task: &TaskRef) -> Result<Claimed<FileLease>, QueueError> {
         if let Some((outcome, _)) = self.result_of(task)? {
             return Ok(Claimed::Missed(format!("{task} has ended: {}", outcome.state.word())));
+        }
+        if let Some(short) = self.shortage(&task.agent)? {
+            return Ok(Claimed::Missed(short.tight_sentence()));
         }
         let mut file = None;
         match self.place(task, true)? {
@@ -131,7 +151,7 @@ impl Store {
             return Ok(Taken::No(format!("{} no longer holds {task}", self.layout.shown(&from))));
         }
         // The dropper may not have synced it.
-        file.sync_all().map_err(failed("sync", &from))?;
+        let mut synced = file.sync_all();
         match disk::rename_new(&from, &to) {
             Ok(true) => {}
             Ok(false) => return Ok(Taken::No(format!("{task} is already claimed"))),
@@ -143,12 +163,23 @@ impl Store {
         disk::sync_folder(&self.layout.within(&task.agent, ".claimed"))?;
         disk::sync_folder(&self.layout.inbox(&task.agent))?;
         let again = match disk::open_regular(&to, spec::LIMIT as u64).map_err(failed("read", &to))? {
-            Opened::Whole { bytes, .. } => bytes,
+            Opened::Whole { bytes: again, file, .. } => {
+                if again != bytes {
+                    synced = file.sync_all();
+                }
+                again
+            }
             Opened::Absent | Opened::TooLarge(_) | Opened::Folder | Opened::Special(_) => Vec::new(),
         };
         if again != bytes && !holds(&again) {
             drop(self.reject(&task.agent, &to, name.as_ref(), "The file changed while it was being read.")?);
             return Ok(Taken::No(format!("the file of {task} changed while it was being read")));
+        }
+        if let Err(error) = synced {
+            // What was read may never reach the disk from there: a copy of ours takes its place.
+            tracing::warn!(path = %to.display(), %error, "could not be synced and is written anew");
+            self.replace(task, &to, &again)?;
+            disk::sync_folder(&self.layout.within(&task.agent, ".claimed"))?;
         }
         Ok(Taken::Yes)
     }
@@ -184,12 +215,17 @@ impl Store {
         Ok(())
     }
 
-    /// Ends a held attempt and its task.
-    pub(super) fn finish(&self, lease: FileLease, mut outcome: Outcome) -> Result<Finished, QueueError> {
-        let attempt = lease.attempt.clone();
+    /// Ends a held attempt and its task. May be asked again after an error, for as long as the lease is held.
+    pub(super) fn finish(&self, lease: &FileLease, outcome: &Outcome) -> Result<Finished, QueueError> {
+        attempts::sync_logs(&lease.folder);
+        let lock = self.lock(&lease.attempt.task)?;
+        let answer = self.finish_locked(&lease.attempt, outcome.clone());
+        drop(lock);
+        answer
+    }
+
+    fn finish_locked(&self, attempt: &AttemptRef, mut outcome: Outcome) -> Result<Finished, QueueError> {
         let task = &attempt.task;
-        attempts::sync_logs(&lease.folder)?;
-        let lock = self.lock(task)?;
         let known = attempts::load(&self.layout, task)?;
         outcome.task = task.clone();
         outcome.attempt = attempt.n;
@@ -204,19 +240,22 @@ impl Store {
             outcome: Some(outcome.clone()),
         };
         // Where a newer attempt is there, or this one was said to be lost, ours is kept beside and theirs counts.
-        let first = attempts::end(&self.layout, &attempt, &exit)?;
-        let answer = if first && known.last() == attempt.n {
-            self.publish(&outcome)?
-        } else {
-            if !first {
-                attempts::write(&self.layout, task, &lease.folder.join("late.json"), &exit)?;
-            }
-            Finished::AlreadyCommitted
-        };
-        drop(lease);
-        drop(lock);
-        self.hub.touched(task);
-        Ok(answer)
+        let first = attempts::end(&self.layout, attempt, &exit)?;
+        let is_ours = first || self.recorded(attempt, &outcome)?;
+        if is_ours && known.last() == attempt.n {
+            return self.publish(&outcome);
+        }
+        if !is_ours {
+            attempts::write(&self.layout, task, &self.layout.attempt(attempt).join("late.json"), &exit)?;
+        }
+        Ok(Finished::AlreadyCommitted)
+    }
+
+    /// Whether an attempt's record is this very outcome: written by us, and cut short by an error after that.
+    fn recorded(&self, attempt: &AttemptRef, outcome: &Outcome) -> Result<bool, QueueError> {
+        let known = attempts::load(&self.layout, &attempt.task)?;
+        let exit = known.each.iter().find(|one| one.n == attempt.n).and_then(|one| one.exit.as_ref());
+        Ok(exit.and_then(|exit| exit.outcome.as_ref()) == Some(outcome))
     }
 
     /// Publishes a result and moves the task's file to where it rests.
@@ -259,27 +298,25 @@ impl Store {
         }
     }
 
-    /// Ends a held attempt but not its task.
+    /// Ends a held attempt but not its task. May be asked again, as `finish`.
     pub(super) fn fail(
         &self,
-        lease: FileLease,
+        lease: &FileLease,
         ending: Ending,
         spend: Spend,
         not_before: Timestamp,
     ) -> Result<(), QueueError> {
-        attempts::sync_logs(&lease.folder)?;
+        attempts::sync_logs(&lease.folder);
         let lock = self.lock(&lease.attempt.task)?;
-        let task = lease.attempt.task.clone();
-        let spec = self.spec_at(&self.layout.claimed(&task), &task)?;
+        let task = &lease.attempt.task;
+        let spec = self.spec_at(&self.layout.claimed(task), task)?;
         let on_lost = spec.map(|(spec, _)| spec.on_lost).unwrap_or_default();
         let asks = matches!(ending, Ending::Lost { .. }) && on_lost == OnLost::Ask;
         let not_before = Some(not_before).filter(|_| !asks);
         let exit = Exit { ending, spend, ended_at: self.now(), not_before, asks, outcome: None };
-        attempts::end(&self.layout, &lease.attempt, &exit)?;
-        drop(lease);
+        let answer = attempts::end(&self.layout, &lease.attempt, &exit);
         drop(lock);
-        self.hub.touched(&task);
-        Ok(())
+        answer.map(drop)
     }
 
     /// Ends a task that has no attempt running.
@@ -446,7 +483,7 @@ impl Store {
     fn replace(&self, task: &TaskRef, path: &Path, bytes: &[u8]) -> Result<(), QueueError> {
         let temporary = self.layout.within(&task.agent, ".tmp").join(disk::temporary(task.id.as_str()));
         disk::write_synced(&temporary, bytes, false)?;
-        fs::rename(&temporary, path).map_err(failed("publish", path))
+        disk::replace(&temporary, path)
     }
 
     /// Moves every result of the task aside.

@@ -18,6 +18,7 @@ use super::{
     disk::{self, Opened, Stamp, failed},
     layout::Layout,
     results::{self, Reading},
+    space::{self, Reserve, Shortage},
     spec,
     watch::Hub,
 };
@@ -39,6 +40,7 @@ pub(super) struct Store {
     names: Mutex<HashMap<TaskRef, String>>,
     /// How many wait per agent, as last counted.
     pub(super) waiting: Mutex<HashMap<AgentName, Count>>,
+    reserve: Reserve,
 }
 
 type Cache<T> = Mutex<HashMap<std::path::PathBuf, (Stamp, T)>>;
@@ -75,6 +77,8 @@ pub(super) enum Look {
     Left(String),
     /// Something that is set aside unread, and why.
     Unfit(String),
+    /// Something that could not be read now, and why, for people and for us.
+    Unread(String, std::io::Error),
 }
 
 /// Locks, whoever panicked before: all guarded values are caches and whole at any time.
@@ -91,6 +95,7 @@ pub(super) fn is_ignored(name: &OsStr) -> bool {
 impl Store {
     pub(super) fn open(settings: Settings) -> Result<Self, QueueError> {
         let layout = Layout { stage: settings.stage.clone() };
+        let reserve = Reserve::of(&settings.stage);
         for agent in &settings.agents {
             layout.make(agent)?;
         }
@@ -102,12 +107,37 @@ impl Store {
             outcomes: Mutex::default(),
             names: Mutex::default(),
             waiting: Mutex::default(),
+            reserve,
         })
     }
 
     /// The time now.
     pub(super) fn now(&self) -> Timestamp {
         self.settings.clock.now()
+    }
+
+    /// Does work that makes room or writes down what is over; gives up the reserve for it where the disk is full.
+    pub(super) fn with_reserve<T>(&self, work: impl Fn() -> Result<T, QueueError>) -> Result<T, QueueError> {
+        match work() {
+            Err(error) if disk::is_full(&error) && self.reserve.free() => work(),
+            answer => answer,
+        }
+    }
+
+    /// What the file systems of an agent's folders are short of.
+    pub(super) fn shortage(&self, agent: &AgentName) -> Result<Option<Shortage>, QueueError> {
+        space::shortage(&[self.layout.inbox(agent), self.layout.results(agent)])
+    }
+
+    /// Why nothing new is started, where it is not; keeps the reserve meanwhile.
+    pub(super) fn space(&self) -> Result<Option<String>, QueueError> {
+        let agents = self.settings.agents.iter();
+        let folders: Vec<_> = agents.flat_map(|agent| [self.layout.inbox(agent), self.layout.results(agent)]).collect();
+        let short = space::shortage(&folders)?;
+        if let Err(error) = self.reserve.keep() {
+            tracing::warn!(%error, "the reserve could not be kept");
+        }
+        Ok(short.map(|short| short.tight_sentence()))
     }
 
     /// Refuses an agent that is not configured.
@@ -152,7 +182,11 @@ impl Store {
             let folder = !name.to_string_lossy().starts_with('.') && name != "rejected" && path.is_dir();
             return if folder { Look::Left(folder_sentence(agent, name)) } else { Look::Nothing };
         }
-        let Ok(Some(stamp)) = Stamp::at(&path) else { return Look::Nothing };
+        let stamp = match Stamp::at(&path) {
+            Ok(Some(stamp)) => stamp,
+            Ok(None) => return Look::Nothing,
+            Err(error) => return Look::Unread(unreadable(name, &path, &error), error),
+        };
         if let Some((known, judged)) = lock(&self.specs).get(&path)
             && *known == stamp
         {
@@ -167,7 +201,7 @@ impl Store {
                 "{:.1} MB is over the 512 KiB limit. Put the data in a file and pass its path.",
                 bytes as f64 / 1e6
             )),
-            Err(error) => Look::Left(unreadable(name, &path, &error)),
+            Err(error) => Look::Unread(unreadable(name, &path, &error), error),
             Ok(Opened::Whole { bytes, stamp, .. }) => {
                 let judged = match (bad_name(name), stem) {
                     (Some(sentence), _) => Judged::Bad(sentence),
@@ -197,9 +231,9 @@ impl Store {
     }
 
     /// The obvious name of a task, if it waits under it.
-    pub(super) fn plain(&self, task: &TaskRef) -> Option<String> {
+    pub(super) fn plain(&self, task: &TaskRef) -> Result<Option<String>, QueueError> {
         let plain = super::layout::json(&task.id);
-        self.is_task(task, &plain).then_some(plain)
+        Ok(self.is_task(task, &plain)?.then_some(plain))
     }
 
     /// The name under which a task waits, looked for in the whole inbox: it may have been dropped under another one
@@ -208,7 +242,7 @@ impl Store {
         for name in disk::names(&self.layout.inbox(&task.agent))? {
             if let Some(text) = name.to_str()
                 && !is_ignored(&name)
-                && self.is_task(task, text)
+                && self.is_task(task, text)?
             {
                 return Ok(Some(text.to_owned()));
             }
@@ -217,13 +251,13 @@ impl Store {
     }
 
     /// The name a listing has shown for a task, if it is still so.
-    pub(super) fn remembered(&self, task: &TaskRef) -> Option<String> {
-        let name = lock(&self.names).get(task).cloned()?;
-        if self.is_task(task, &name) {
-            return Some(name);
+    pub(super) fn remembered(&self, task: &TaskRef) -> Result<Option<String>, QueueError> {
+        let Some(name) = lock(&self.names).get(task).cloned() else { return Ok(None) };
+        if self.is_task(task, &name)? {
+            return Ok(Some(name));
         }
         lock(&self.names).remove(task);
-        None
+        Ok(None)
     }
 
     /// Whether the file `name` of `results/` is this task's result.
@@ -233,11 +267,15 @@ impl Store {
             .is_some_and(|(reading, _)| matches!(&*reading, Reading::Result(outcome) if outcome.task == *task)))
     }
 
-    /// Whether the file `name` holds this task.
-    fn is_task(&self, task: &TaskRef, name: &str) -> bool {
+    /// Whether the file `name` holds this task. A file that is closed to us holds nobody's; one that cannot be read for
+    /// another reason may hold any.
+    fn is_task(&self, task: &TaskRef, name: &str) -> Result<bool, QueueError> {
         match self.look(&task.agent, OsStr::new(name)) {
-            Look::File(_, judged) => matches!(&*judged, Judged::Task(spec) if spec.task == *task),
-            Look::Nothing | Look::Left(_) | Look::Unfit(_) => false,
+            Look::File(_, judged) => Ok(matches!(&*judged, Judged::Task(spec) if spec.task == *task)),
+            Look::Unread(_, error) if error.kind() != std::io::ErrorKind::PermissionDenied => {
+                Err(failed("read", &self.layout.inbox(&task.agent).join(name))(error))
+            }
+            Look::Nothing | Look::Left(_) | Look::Unfit(_) | Look::Unread(..) => Ok(false),
         }
     }
 

@@ -2,11 +2,12 @@
 //!
 //! A batch costs one sync of the file system instead of one per file.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::{
-    derive::Place,
-    disk::{self, Stamp, failed},
+    derive::{self, Place},
+    disk::{self, FileSystem, Stamp, failed},
+    space::Shortage,
     spec,
     store::{Count, Store, lock},
 };
@@ -22,6 +23,17 @@ const RECOUNT: usize = 1_000;
 enum Standing {
     Free,
     Answered(Submitted),
+}
+
+/// A batch on its way in: what was written and not published is removed with it.
+struct Batch(Vec<Result<(PathBuf, Vec<u8>), Submitted>>);
+
+impl Drop for Batch {
+    fn drop(&mut self) {
+        for (temporary, _) in self.0.iter().flatten() {
+            disk::remove_quietly(temporary);
+        }
+    }
 }
 
 impl Store {
@@ -44,11 +56,19 @@ impl Store {
 
     /// Accepts several: all temporaries, one sync of the file system, all renames, one sync per folder.
     pub(super) fn submit_many(&self, tasks: &[TaskSpec]) -> Result<Vec<Submitted>, QueueError> {
-        let mut written: Vec<Result<(PathBuf, Vec<u8>), Submitted>> = Vec::with_capacity(tasks.len());
+        let mut touched: Vec<&AgentName> = Vec::new();
         for task in tasks {
             self.known(&task.task.agent)?;
+            if !touched.contains(&&task.task.agent) {
+                touched.push(&task.task.agent);
+            }
+        }
+        let inboxes: Vec<PathBuf> = touched.iter().map(|agent| self.layout.inbox(agent)).collect();
+        let disks = inboxes.iter().map(|inbox| FileSystem::of(inbox)).collect::<Result<Vec<_>, _>>()?;
+        let mut written = Batch(Vec::with_capacity(tasks.len()));
+        for task in tasks {
             let bytes = spec::write(task)?;
-            written.push(match self.weigh(&task.task, &bytes)? {
+            written.0.push(match self.weigh(&task.task, &bytes)? {
                 Standing::Answered(answer) => Err(answer),
                 Standing::Free => {
                     let temporary = self.temporary(&task.task);
@@ -57,27 +77,20 @@ impl Store {
                 }
             });
         }
-        let mut touched: Vec<&AgentName> = Vec::new();
-        for task in tasks {
-            if !touched.contains(&&task.task.agent) {
-                touched.push(&task.task.agent);
-            }
-        }
-        if written.iter().any(Result::is_ok) {
-            for agent in &touched {
-                disk::sync_file_system(&self.layout.inbox(agent))?;
-            }
+        if written.0.iter().any(Result::is_ok) {
+            disks.iter().try_for_each(FileSystem::sync)?;
         }
         let mut answers = Vec::with_capacity(tasks.len());
-        for (task, written) in tasks.iter().zip(written) {
-            answers.push(match written {
-                Err(answer) => answer,
-                Ok((temporary, bytes)) => self.put_in(&task.task, &temporary, &bytes)?,
-            });
+        for (task, written) in tasks.iter().zip(&mut written.0) {
+            let answer = match written {
+                Err(answer) => answer.clone(),
+                Ok((temporary, bytes)) => self.put_in(&task.task, temporary, bytes)?,
+            };
+            // Published or gone: either way its temporary is no more.
+            *written = Err(answer.clone());
+            answers.push(answer);
         }
-        for agent in touched {
-            disk::sync_folder(&self.layout.inbox(agent))?;
-        }
+        inboxes.iter().try_for_each(|inbox| disk::sync_folder(inbox))?;
         for task in tasks {
             self.hub.touched(&task.task);
         }
@@ -92,6 +105,9 @@ impl Store {
     fn weigh(&self, task: &TaskRef, bytes: &[u8]) -> Result<Standing, QueueError> {
         if let Some(answer) = self.compare(task, bytes)? {
             return Ok(Standing::Answered(answer));
+        }
+        if let Some(short) = self.shortage(&task.agent)?.filter(Shortage::is_full) {
+            return Err(QueueError::NoSpace(short.full_sentence()));
         }
         let limit = self.settings.waiting_limit;
         let waiting = self.count_waiting(&task.agent)?;
@@ -111,7 +127,7 @@ impl Store {
             Place::Over(path) => path,
             Place::Nowhere => {
                 let plain = self.layout.waiting(task);
-                if plain.exists() {
+                if derive::exists(&plain)? {
                     plain
                 } else if self.result_of(task)?.is_some() || self.other_case(task)? {
                     return Ok(Some(Submitted::Conflict));
@@ -123,8 +139,12 @@ impl Store {
         let Some((known, _)) = self.full_spec_at(&path, task)? else { return Ok(None) };
         // Both as a file would say it, so that what cannot be written makes no difference.
         let wanted = spec::read(bytes, &task.agent, task.id.as_str());
-        let same = wanted.is_ok_and(|wanted| wanted == known);
-        Ok(Some(if same { Submitted::Exists } else { Submitted::Conflict }))
+        if wanted.is_ok_and(|wanted| wanted == known) {
+            // "Exists" is a yes too, and whoever put it there may have been told that it could not be kept.
+            disk::make_last(&path)?;
+            return Ok(Some(Submitted::Exists));
+        }
+        Ok(Some(Submitted::Conflict))
     }
 
     /// Whether the id is known in other capitals.
@@ -133,13 +153,13 @@ impl Store {
             let lower = task.id.as_str().to_ascii_lowercase();
             lower != task.id.as_str() && {
                 let twin = TaskRef::new(task.agent.clone(), TaskId::new(lower)?);
-                self.place(&twin, false)? != Place::Nowhere || self.layout.waiting(&twin).exists()
+                self.place(&twin, false)? != Place::Nowhere || derive::exists(&self.layout.waiting(&twin))?
             }
         })
     }
 
     /// Renames a written temporary into the inbox.
-    fn put_in(&self, task: &TaskRef, temporary: &std::path::Path, bytes: &[u8]) -> Result<Submitted, QueueError> {
+    fn put_in(&self, task: &TaskRef, temporary: &Path, bytes: &[u8]) -> Result<Submitted, QueueError> {
         if disk::publish(temporary, &self.layout.waiting(task))? {
             if let Some(count) = lock(&self.waiting).get_mut(&task.agent) {
                 count.waiting += 1;

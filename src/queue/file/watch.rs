@@ -170,6 +170,7 @@ pub(super) fn start(store: &Arc<Store>) -> Result<mpsc::Receiver<Change>, QueueE
 
 fn run(mut notice: Notice, signal: &Arc<Signal>, mut eyes: Eyes) {
     notice.polling(eyes.blind.clone());
+    notice.space();
     notice.everything();
     let mut checked = Instant::now();
     let mut pruned = checked;
@@ -192,6 +193,7 @@ fn run(mut notice: Notice, signal: &Arc<Signal>, mut eyes: Eyes) {
                 tracing::error!(%error, "could not let go of old tasks");
             }
         }
+        notice.space();
         // A busy machine may have kept the canaries waiting; eyes that were asked to stay shut are not tried again.
         let try_again = eyes.blind.is_some() && !notice.store.settings.polling && rounds.is_multiple_of(TRY_AGAIN);
         if eyes.replaced(&notice.store) || try_again {

@@ -39,6 +39,7 @@ impl App {
                 | Popup::Task { .. }
                 | Popup::Agent { .. }
                 | Popup::Report { .. }
+                | Popup::Retry { .. }
                 | Popup::Search { .. },
             ) => return Vec::new(),
             None => {}

@@ -152,6 +152,7 @@ impl App {
             | Popup::Plan { .. }
             | Popup::Agent { .. }
             | Popup::Report { .. }
+            | Popup::Retry { .. }
             | Popup::Search { .. } => None,
         }) {
             return Some(task.clone());
@@ -197,7 +198,7 @@ impl App {
         self.composing = false;
         match &need {
             Need::Plan(goal) => self.open_plan(goal.clone()),
-            Need::Failed(task) => {
+            Need::Asks(task) | Need::Failed(task) => {
                 self.filter.clear();
                 self.row = Some(RowKey::Task(task.clone()));
                 self.look_at(Pane::Tasks);

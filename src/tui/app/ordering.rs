@@ -2,9 +2,14 @@
 
 use super::App;
 use crate::{
-    model::{EndState, GoalId, GoalPhase},
+    model::{Changes, EndState, EngineKind, GoalId, GoalPhase, TaskRecord, TaskRef},
     room::{Order, State, tasks::Phase},
-    tui::{Wish, layout::Pane, popup::Popup, text},
+    tui::{
+        Wish,
+        layout::Pane,
+        popup::{Popup, Way},
+        text,
+    },
 };
 
 impl App {
@@ -63,7 +68,7 @@ impl App {
         let Some(entry) = state.tasks.get(&task) else { return Vec::new() };
         let order = Order::Retry { task: task.clone(), changes: Box::default() };
         match state.tasks.phase(entry) {
-            Phase::Failed | Phase::Dropped | Phase::Retrying => return vec![Wish::Order(order)],
+            Phase::Asking | Phase::Failed | Phase::Dropped | Phase::Retrying => return vec![Wish::Order(order)],
             Phase::Done => {
                 let question = format!("Run {task} again? It is done; its result makes room for a new one.");
                 self.popups.push(Popup::Confirm { question, order });
@@ -73,6 +78,61 @@ impl App {
             }
         }
         Vec::new()
+    }
+
+    /// Asks how the task shall start again.
+    pub(super) fn retry_how(&mut self, state: &State) {
+        let Some(task) = self.subject(state) else { return self.say("no task is selected", true) };
+        let Some(entry) = state.tasks.get(&task) else { return };
+        let phase = state.tasks.phase(entry);
+        if matches!(phase, Phase::Running | Phase::Ready | Phase::Waiting) {
+            return self.say(&format!("{task} is {}: there is nothing to retry", phase.word()), true);
+        }
+        let mut ways = vec![Way::Same, Way::Edit];
+        let engine = state.agents.get(&task.agent).map(|a| a.settings.engine);
+        let session = entry.record.attempts.last().is_some_and(|a| a.session_id.is_some());
+        if session && engine == Some(EngineKind::Claude) {
+            ways.push(Way::Resume);
+        }
+        if entry.record.outcome.is_some() {
+            ways.extend(state.agents.names().into_iter().filter(|name| *name != task.agent).map(Way::On));
+        }
+        self.popups.push(Popup::Retry { task, ways, selected: 0 });
+    }
+
+    pub(super) fn retry_in(&mut self, task: TaskRef, way: Way, state: &State) -> Vec<Wish> {
+        self.popups.pop();
+        let order = match way {
+            Way::Same => Order::Retry { task, changes: Box::default() },
+            Way::Resume => Order::Retry { task, changes: Box::new(Changes { resume: true, ..Changes::default() }) },
+            Way::On(agent) => Order::RetryOn { task, agent, changes: Box::default() },
+            Way::Edit => {
+                let text = state.tasks.get(&task).map(|t| t.record.spec.description.clone()).unwrap_or_default();
+                if text.len() >= TaskRecord::TEXT_LIMIT - '…'.len_utf8() {
+                    let id = &task.id;
+                    self.say(&format!("its text is too long to edit here: podium retry {id} --text \"…\""), true);
+                } else {
+                    self.edit(task, &text);
+                }
+                return Vec::new();
+            }
+        };
+        vec![Wish::Order(order)]
+    }
+
+    /// Shows only the dead letters, or all tasks again.
+    pub(super) fn show_dead(&mut self, state: &State) {
+        const DEAD: &str = "is:dead";
+        if self.filter == DEAD {
+            return self.filter.clear();
+        }
+        if state.tasks.dead().len() == 0 {
+            return self.say("there are no dead letters", false);
+        }
+        self.popups.clear();
+        self.row = None;
+        DEAD.clone_into(&mut self.filter);
+        self.look_at(Pane::Tasks);
     }
 
     pub(super) fn cancel(&mut self, state: &State) {
@@ -99,9 +159,13 @@ impl App {
         }
         let what = match state.tasks.phase(entry) {
             Phase::Running => "Its attempt is ended with everything it started.",
-            Phase::Failed | Phase::Ready | Phase::Retrying | Phase::Waiting | Phase::Done | Phase::Dropped => {
-                "It will not start; what depends on it is skipped."
-            }
+            Phase::Asking
+            | Phase::Failed
+            | Phase::Ready
+            | Phase::Retrying
+            | Phase::Waiting
+            | Phase::Done
+            | Phase::Dropped => "It will not start; what depends on it is skipped.",
         };
         let question = format!("Cancel {task}? {what}");
         self.popups.push(Popup::Confirm { question, order: Order::Cancel { task } });

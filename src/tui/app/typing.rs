@@ -8,13 +8,14 @@ use nucleo_matcher::{
 
 use super::App;
 use crate::{
-    room::State,
+    model::{Changes, TaskRef},
+    room::{Order, State},
     tui::{
         Leave, Wish,
         action::VERBS,
         composer::{self, Typed},
         keymap::Chord,
-        popup::Popup,
+        popup::{Popup, Way},
     },
 };
 
@@ -22,11 +23,15 @@ impl App {
     pub(super) fn compose_key(&mut self, key: KeyEvent, state: &State) -> Vec<Wish> {
         match self.composer.key(key) {
             Typed::Edited => {}
-            Typed::Leave => self.composing = false,
+            Typed::Leave => {
+                self.composing = false;
+                self.edited();
+            }
             Typed::Tab(forward) => {
                 self.composing = false;
                 self.look_at(self.focus.step(forward));
             }
+            Typed::Send if self.editing.is_some() => return self.send_edited(),
             Typed::Send => match composer::order(&self.composer.text(), state) {
                 Ok(order) => {
                     self.composer.take();
@@ -38,6 +43,61 @@ impl App {
             },
         }
         Vec::new()
+    }
+
+    /// Opens a task's text; what stood in the composer comes back afterwards.
+    pub(super) fn edit(&mut self, task: TaskRef, text: &str) {
+        let draft = self.edited().unwrap_or_else(|| self.composer.text());
+        self.composer.set(text);
+        self.editing = Some((task, draft));
+        self.popups.clear();
+        self.composing = true;
+    }
+
+    /// Puts back what stood in the composer before a task's text was opened; tells it too.
+    fn edited(&mut self) -> Option<String> {
+        let (_, draft) = self.editing.take()?;
+        self.composer.set(&draft);
+        Some(draft)
+    }
+
+    fn send_edited(&mut self) -> Vec<Wish> {
+        let text = self.composer.text().trim().to_owned();
+        if text.is_empty() {
+            self.say("nothing is left of the text: esc leaves the task as it was", true);
+            return Vec::new();
+        }
+        let Some((task, _)) = self.editing.clone() else { return Vec::new() };
+        self.edited();
+        self.composing = false;
+        let changes = Box::new(Changes { description: Some(text), ..Changes::default() });
+        vec![Wish::Order(Order::Retry { task, changes })]
+    }
+
+    pub(super) fn retry_key(&mut self, chord: Chord, state: &State) -> Vec<Wish> {
+        let Some(Popup::Retry { task, ways, selected }) = self.popups.last_mut() else { return Vec::new() };
+        let last = ways.len().saturating_sub(1);
+        let way = match chord.code {
+            KeyCode::Up | KeyCode::Char('k') => {
+                *selected = selected.saturating_sub(1);
+                return Vec::new();
+            }
+            KeyCode::Down | KeyCode::Tab | KeyCode::Char('j') => {
+                *selected = (*selected + 1).min(last);
+                return Vec::new();
+            }
+            KeyCode::Esc | KeyCode::Char('q') => {
+                self.popups.pop();
+                return Vec::new();
+            }
+            KeyCode::Enter => ways.get(*selected).cloned(),
+            KeyCode::Char('r' | 'R') => Some(Way::Same),
+            KeyCode::Char('e') => Some(Way::Edit),
+            KeyCode::Char('s') => ways.iter().find(|way| **way == Way::Resume).cloned(),
+            _ => None,
+        };
+        let task = task.clone();
+        way.map(|way| self.retry_in(task, way, state)).unwrap_or_default()
     }
 
     pub(super) fn search_key(&mut self, chord: Chord, state: &State) -> Vec<Wish> {

@@ -21,6 +21,7 @@ fn meaning(phase: Phase) -> &'static str {
         Phase::Failed => "did not end well and will not be tried again: look at it, then r",
         Phase::Running => "an agent works on it",
         Phase::Ready => "may start as soon as its agent is free",
+        Phase::Asking => "wants your word: retry or cancel it",
         Phase::Retrying => "did not end well and is tried again after a wait",
         Phase::Waiting => "others must end first",
         Phase::Done => "ended well; its result is in results/",
@@ -57,9 +58,16 @@ pub fn page(scene: &Scene<'_>, columns: usize) -> Page {
         lines.push(Line::from(line));
     }
     lines.extend(heading(scene, "Tasks"));
-    for phase in
-        [Phase::Failed, Phase::Running, Phase::Ready, Phase::Retrying, Phase::Waiting, Phase::Done, Phase::Dropped]
-    {
+    for phase in [
+        Phase::Asking,
+        Phase::Failed,
+        Phase::Running,
+        Phase::Ready,
+        Phase::Retrying,
+        Phase::Waiting,
+        Phase::Done,
+        Phase::Dropped,
+    ] {
         lines.push(Line::from(vec![
             Span::styled(
                 format!("  {} {}", glyph::phase(phase), text::pad(phase.word(), 10)),

@@ -1,4 +1,4 @@
-//! Two questions: how to leave, and whether something may be destroyed.
+//! Three questions: how to leave, whether something may be destroyed, and how a task starts again.
 
 use ratatui::{
     buffer::Buffer,
@@ -7,7 +7,10 @@ use ratatui::{
 };
 
 use super::{Scene, paragraph, rows};
-use crate::tui::{layout, text, theme::Role};
+use crate::{
+    model::TaskRef,
+    tui::{layout, popup::Way, text, theme::Role},
+};
 
 /// Draws how to leave.
 pub fn draw(scene: &Scene<'_>, buffer: &mut Buffer, stop: bool) {
@@ -41,6 +44,35 @@ pub fn draw(scene: &Scene<'_>, buffer: &mut Buffer, stop: bool) {
     let area = layout::dialog((buffer.area.width, buffer.area.height), 68, 7);
     Clear.render(area, buffer);
     let inner = scene.frame(buffer, area, true, "Leave", "");
+    rows(buffer, inner, &lines);
+}
+
+/// Draws how a task can start again.
+pub fn retry(scene: &Scene<'_>, buffer: &mut Buffer, task: &TaskRef, ways: &[Way], selected: usize) {
+    let mut lines = vec![Line::default()];
+    for (n, way) in ways.iter().enumerate() {
+        let (key, name, what) = match way {
+            Way::Same => ("r", "the same".to_owned(), "once more, as it is".to_owned()),
+            Way::Edit => ("e", "another text".to_owned(), "opens it below; enter starts it".to_owned()),
+            Way::Resume => ("s", "its session".to_owned(), "taken up again once, else anew".to_owned()),
+            Way::On(agent) => ("", format!("on {agent}"), format!("a new task of {agent}; this one stays as it ended")),
+        };
+        let here = n == selected;
+        let line = Line::from(vec![
+            scene.mark(here),
+            Span::raw(" "),
+            scene.span(text::pad(key, 3), Role::Accent),
+            scene.span(text::pad(&name, 15), Role::Title),
+            scene.span(text::fit(&what, 50), Role::Text),
+        ]);
+        lines.push(if here { line.patch_style(scene.style(Role::Selected)) } else { line });
+    }
+    lines.push(Line::default());
+    lines.push(Line::from(scene.span(" enter chooses · esc back", Role::Dim)));
+    let rows_wanted = u16::try_from(lines.len() + 2).unwrap_or(u16::MAX);
+    let area = layout::dialog((buffer.area.width, buffer.area.height), 76, rows_wanted);
+    Clear.render(area, buffer);
+    let inner = scene.frame(buffer, area, true, &format!("Retry {task}"), "");
     rows(buffer, inner, &lines);
 }
 

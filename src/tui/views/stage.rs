@@ -67,7 +67,9 @@ fn header(scene: &Scene<'_>, buffer: &mut Buffer, area: Rect, glyphs: bool) {
         }
     };
     count(needs, if needs == 1 { "needs you" } else { "need you" }, Role::Warn, false);
-    count(counts.failed, "failed", Role::Bad, false);
+    let dead = state.tasks.dead().len();
+    count(counts.failed.saturating_sub(dead), "failed", Role::Bad, false);
+    count(dead, "dead", Role::Bad, false);
     count(counts.running, "running", Role::Running, true);
     count(counts.ready, "ready", Role::Ready, true);
     count(counts.waiting, "waiting", Role::Text, true);
@@ -146,19 +148,30 @@ fn hint(scene: &Scene<'_>, buffer: &mut Buffer, area: Rect, all: bool) {
     if !scene.app.popups().is_empty() {
         return;
     }
-    if scene.app.is_composing() && scene.app.composer().text().starts_with('@') {
+    if scene.app.is_composing() && scene.app.editing().is_none() && scene.app.composer().text().starts_with('@') {
         let names: Vec<_> = scene.state.agents.iter().map(|a| format!("@{}", a.name())).collect();
         let text = text::fit(&format!(" one task for one agent: {}", names.join(" ")), width);
         return rows(buffer, area, &[Line::from(scene.span(text, Role::Ready))]);
     }
     let mut spans = Vec::new();
     let mut used = 0;
-    if let Some(why) = &scene.state.tasks.polling {
+    if let Some(task) = scene.app.editing() {
+        let text = format!(" retry {}: ", text::fit(&task.to_string(), 30));
+        used += text::width(&text);
+        spans.push(scene.span(text, Role::Ready));
+    }
+    if let Some(why) = &scene.state.tasks.space {
+        let text = format!(" ! {}  ", text::fit(why, 80));
+        used += text::width(&text);
+        spans.push(scene.span(text, Role::Warn));
+    } else if let Some(why) = &scene.state.tasks.polling {
         let text = format!(" ~ looking for files now and then: {}  ", text::fit(why, 40));
         used += text::width(&text);
         spans.push(scene.span(text, Role::Warn));
     }
-    let hints: Vec<(&str, &str)> = if scene.app.is_composing() {
+    let hints: Vec<(&str, &str)> = if scene.app.is_composing() && scene.app.editing().is_some() {
+        vec![("enter", "start with this text"), ("alt-enter", "new line"), ("esc", "give it up"), ("ctrl-c", "leave")]
+    } else if scene.app.is_composing() {
         vec![
             ("enter", "send"),
             ("alt-enter", "new line"),

@@ -41,7 +41,7 @@ pub fn usage(usage: &Usage) -> String {
 
 /// The page.
 pub fn page(scene: &Scene<'_>, name: &TaskRef, columns: usize) -> Page {
-    let keys = "r retry · c cancel · 4 log · y copy the result · ↑↓ scroll · esc back";
+    let keys = "r retry · R how · c cancel · 4 log · y copy the result · ↑↓ scroll · esc back";
     let Some(task) = scene.state.tasks.get(name) else {
         let gone = paragraph("This task is gone: its file was taken away.", columns, 1, scene.style(Role::Dim));
         return Page { title: name.to_string(), lines: gone, focus: None, keys };
@@ -72,6 +72,11 @@ pub fn page(scene: &Scene<'_>, name: &TaskRef, columns: usize) -> Page {
         lines.extend(fact(scene, "now", &parts.join(" · "), columns));
         for subagent in &activity.subagents {
             lines.extend(fact(scene, "  sub-agent", subagent, columns));
+        }
+    }
+    for (name, other) in [("retry of", spec.retry_of.as_ref()), ("retried as", scene.state.tasks.retried_as(name))] {
+        if let Some(other) = other {
+            lines.extend(fact(scene, name, &other.to_string(), columns));
         }
     }
     if let Some(goal) = &spec.goal {

@@ -51,27 +51,32 @@ impl Row<'_> {
     }
 }
 
-/// Every row in order; with a filter only those that hold its text.
+/// Every row in order; with a filter only those that hold its text, or whose state it names: `is:dead`.
 pub fn all<'a>(state: &'a State, filter: &str) -> Vec<Row<'a>> {
     let filter = filter.to_lowercase();
-    let holds = |text: &str| filter.is_empty() || text.to_lowercase().contains(&filter);
+    let is = filter.strip_prefix("is:").map(str::trim);
+    let holds = |text: &str| is.is_none() && text.to_lowercase().contains(&filter);
     let mut sorted: Vec<_> = state
         .tasks
         .iter()
         .map(|task| (task, state.tasks.phase(task)))
         .filter(|(task, phase)| {
             filter.is_empty()
+                || is == Some(word(task, *phase))
                 || holds(&task.record.task().to_string())
                 || holds(&task.record.spec.title)
-                || holds(phase.word())
+                || holds(word(task, *phase))
         })
         .map(|(task, phase)| (order(task, phase), Row::Task(task, phase)))
         .collect();
     sorted.sort_by_key(|(key, _)| *key);
     let mut rows: Vec<Row<'a>> = sorted.into_iter().map(|(_, row)| row).collect();
-    let failed = rows.iter().take_while(|r| matches!(r, Row::Task(_, Phase::Failed))).count();
+    let failed = rows.iter().take_while(|r| matches!(r, Row::Task(_, Phase::Asking | Phase::Failed))).count();
     let files = state.tasks.rejected.values();
-    let files = files.filter(|f| holds(&f.path) || holds(&f.reason) || holds("rejected")).map(Row::Rejected);
+    let shown = |f: &&Rejected| {
+        filter.is_empty() || is == Some("rejected") || holds(&f.path) || holds(&f.reason) || holds("rejected")
+    };
+    let files = files.filter(shown).map(Row::Rejected);
     rows.splice(failed..failed, files);
     rows
 }
@@ -85,7 +90,7 @@ fn order(task: &Task, phase: Phase) -> (Phase, i64) {
             -record.outcome.as_ref().map_or(i64::MAX, |o| millis(o.completed_at))
         }
         Phase::Running => record.attempts.last().map_or(millis(record.seen_at), |a| millis(a.started_at)),
-        Phase::Ready | Phase::Waiting => millis(record.seen_at),
+        Phase::Asking | Phase::Ready | Phase::Waiting => millis(record.seen_at),
         Phase::Retrying => record.attempts.last().and_then(|a| a.ended_at).map_or(0, millis),
     };
     (phase, at)
@@ -269,7 +274,8 @@ fn line(scene: &Scene<'_>, row: &Row<'_>, columns: &Columns, selected: bool, foc
     };
     let quiet = match row {
         Row::Task(_, Phase::Done | Phase::Dropped | Phase::Waiting) => Role::Dim,
-        Row::Task(_, Phase::Failed | Phase::Running | Phase::Ready | Phase::Retrying) | Row::Rejected(_) => Role::Text,
+        Row::Task(_, Phase::Asking | Phase::Failed | Phase::Running | Phase::Ready | Phase::Retrying)
+        | Row::Rejected(_) => Role::Text,
     };
     let line = Line::from(vec![
         scene.mark(selected),
