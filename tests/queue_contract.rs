@@ -124,6 +124,19 @@ fn stands<'a>(of: &'a TaskRef, standing: &'a Standing) -> impl Fn(&Change) -> Op
     }
 }
 
+/// Reads changes until both have come, in whichever order: a task's news and the trash's are told apart.
+async fn both(
+    changes: &mut mpsc::Receiver<Change>,
+    one: impl Fn(&Change) -> Option<()>,
+    other: impl Fn(&Change) -> Option<()>,
+) {
+    let (mut one_came, mut other_came) = (false, false);
+    while !(one_came && other_came) {
+        let is_one = change(changes, |change| one(change).map(|()| true).or(other(change).map(|()| false))).await;
+        (one_came, other_came) = (one_came || is_one, other_came || !is_one);
+    }
+}
+
 /// The record of any task.
 fn any_task(change: &Change) -> Option<TaskRecord> {
     if let Change::Task(record) = change { Some((**record).clone()) } else { None }
@@ -756,15 +769,14 @@ async fn undo_is_told_to_who_watches<Q: Queue>(queue: Q) {
     let mut changes = queue.watch().await.unwrap();
     change(&mut changes, stands(&t, &Standing::Waiting)).await;
     queue.remove(&t).await.unwrap();
-    change(&mut changes, exactly(Change::Gone(t.clone()))).await;
     let trash = queue.removed().await.unwrap();
     assert_eq!(trash.len(), 1);
-    change(&mut changes, exactly(Change::Trash(trash.clone()))).await;
+    both(&mut changes, exactly(Change::Gone(t.clone())), exactly(Change::Trash(trash.clone()))).await;
     let mut later = queue.watch().await.unwrap();
     change(&mut later, exactly(Change::Trash(trash))).await;
     queue.restore(&Item::Task(t.clone())).await.unwrap();
-    change(&mut changes, stands(&t, &Standing::Waiting)).await;
-    change(&mut changes, exactly(Change::Trash(Vec::new()))).await;
+    let is_back = |change: &Change| stands(&t, &Standing::Waiting)(change).map(drop);
+    both(&mut changes, is_back, exactly(Change::Trash(Vec::new()))).await;
 }
 
 async fn g11_a_request_is_told_until_it_is_answered<Q: Queue>(queue: Q) {

@@ -247,11 +247,14 @@ impl Store {
         };
         // Where a newer attempt is there, or this one was said to be lost, ours is kept beside and theirs counts.
         let first = attempts::end(&self.layout, attempt, &exit)?;
-        if !first && !self.recorded(attempt, &outcome)? {
-            attempts::write(&self.layout, task, &self.layout.attempt(attempt).join("late.json"), &exit)?;
-            return Ok(Finished::AlreadyCommitted);
+        let is_ours = first || self.recorded(attempt, &outcome)?;
+        if is_ours && known.last() == attempt.n {
+            return self.publish(&outcome);
         }
-        if known.last() == attempt.n { self.publish(&outcome) } else { Ok(Finished::AlreadyCommitted) }
+        if !is_ours {
+            attempts::write(&self.layout, task, &self.layout.attempt(attempt).join("late.json"), &exit)?;
+        }
+        Ok(Finished::AlreadyCommitted)
     }
 
     /// Whether an attempt's record is this very outcome: written by us, and cut short by an error after that.
@@ -311,25 +314,15 @@ impl Store {
     ) -> Result<(), QueueError> {
         attempts::sync_logs(&lease.folder);
         let lock = self.lock(&lease.attempt.task)?;
-        let answer = self.fail_locked(&lease.attempt, ending, spend, not_before);
-        drop(lock);
-        answer
-    }
-
-    fn fail_locked(
-        &self,
-        attempt: &AttemptRef,
-        ending: Ending,
-        spend: Spend,
-        not_before: Timestamp,
-    ) -> Result<(), QueueError> {
-        let task = &attempt.task;
+        let task = &lease.attempt.task;
         let spec = self.spec_at(&self.layout.claimed(task), task)?;
         let on_lost = spec.map(|(spec, _)| spec.on_lost).unwrap_or_default();
         let asks = matches!(ending, Ending::Lost { .. }) && on_lost == OnLost::Ask;
         let not_before = Some(not_before).filter(|_| !asks);
         let exit = Exit { ending, spend, ended_at: self.now(), not_before, asks, outcome: None };
-        attempts::end(&self.layout, attempt, &exit).map(drop)
+        let answer = attempts::end(&self.layout, &lease.attempt, &exit);
+        drop(lock);
+        answer.map(drop)
     }
 
     /// Ends a task that has no attempt running.
