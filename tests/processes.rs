@@ -332,6 +332,15 @@ async fn a_plain_attempt_reads_its_prompt_and_leaves_answer_log_and_file() {
 }
 
 #[tokio::test]
+async fn an_engine_that_cannot_take_up_a_session_starts_afresh_and_says_so_in_the_log() {
+    let mut scene = scene(&["--print", "ok"], |_, spec| spec.resume = Some("the-session".into())).await;
+    let outcome = scene.ended().await;
+    assert_eq!((outcome.state, outcome.summary.as_str()), (EndState::Done, "ok"));
+    let log = fs::read_to_string(scene.path().join("logs/t.1.log")).unwrap();
+    assert_eq!(log, "podium: this engine cannot take up session the-session; a fresh one begins\nok\n");
+}
+
+#[tokio::test]
 async fn an_exit_code_is_retried_until_the_attempts_are_used_up() {
     let mut scene =
         scene(&["--print", "half", "--err", "disk on fire", "--exit", "3"], |s, _| s.retries.attempts = 2).await;

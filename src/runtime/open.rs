@@ -98,6 +98,7 @@ pub fn worker(
     engine: Option<EngineKind>,
     clock: Clock,
 ) -> anyhow::Result<(worker::Settings, FileQueue)> {
+    let stall = config.enabled().find(|a| a.name == slot.agent).and_then(|a| *a.stall);
     let mut agent = config
         .agents()
         .into_iter()
@@ -120,6 +121,7 @@ pub fn worker(
     settings.retries =
         Retries { attempts: *config.attempts, backoff: config.backoff.value.clone(), limit: Duration::from_secs(30) };
     settings.orphan_grace = *config.orphan_grace;
+    settings.stall = stall;
     Ok((settings, queue))
 }
 

@@ -5,7 +5,7 @@
 
 use std::{
     fs::{self, OpenOptions},
-    io,
+    io::{self, Write as _},
     path::Path,
     process::Stdio,
     time::Duration,
@@ -68,13 +68,14 @@ async fn start<Q: Queue>(
     let never = |what: &str, error: &io::Error| Ending::NeverStarted { message: format!("{what}: {error}") };
     let prompt = brief::compose(spec, &claim.prerequisites, claim.previous.as_ref().map(|(ending, _)| ending));
     let engine = engines::of(&settings.agent, &settings.programs);
+    let (session, word) = session(claim.resume.as_deref(), engine.resumes());
     let launch = engine.launch(&Job {
         attempt,
         agent: &settings.agent,
         model: spec.model.as_deref().unwrap_or(&settings.agent.model),
         prompt: &prompt,
         stage_id: &settings.stage_id,
-        session: Session::New(engines::new_session_id()),
+        session,
         gateway: settings.gateway.as_ref(),
         path: &settings.path,
         lang: &settings.lang,
@@ -85,7 +86,8 @@ async fn start<Q: Queue>(
     fs::create_dir_all(&launch.cwd).map_err(|error| never("the workspace cannot be made", &error))?;
     let folder = claim.lease.folder();
     let (out, err) = (folder.join("out.log"), folder.join("err.log"));
-    let spawned = spawn(settings, &launch, &out, &err).map_err(|error| never("the child cannot be started", &error))?;
+    let spawned =
+        spawn(settings, &launch, &word, &out, &err).map_err(|error| never("the child cannot be started", &error))?;
     let (mut child, since, offset) = spawned;
     let pid = child.id().unwrap_or_default();
     let tree = Tree::new(pid, &engines::cookie(&settings.stage_id, attempt), settings.sole);
@@ -146,11 +148,22 @@ async fn start<Q: Queue>(
     Ok(running)
 }
 
-/// Starts the child through our own `__exec`. Also the moment before it, on the file system's clock, and where its
+/// The session to run in, and what a person should know of it: a line of the log, or nothing.
+fn session(wanted: Option<&str>, resumes: bool) -> (Session, String) {
+    let fresh = || Session::New(engines::new_session_id());
+    match wanted {
+        Some(id) if resumes => (Session::Resume(id.to_owned()), format!("podium: session {id} is taken up again\n")),
+        Some(id) => (fresh(), format!("podium: this engine cannot take up session {id}; a fresh one begins\n")),
+        None => (fresh(), String::new()),
+    }
+}
+
+/// Starts the child through our own `__exec`, with `word` before its own in the log. Also the moment before it, on the file system's clock, and where its
 /// output begins in the log.
-fn spawn(settings: &Settings, launch: &Launch, out: &Path, err: &Path) -> io::Result<(Child, Moment, u64)> {
+fn spawn(settings: &Settings, launch: &Launch, word: &str, out: &Path, err: &Path) -> io::Result<(Child, Moment, u64)> {
     let append = |path: &Path| OpenOptions::new().create(true).append(true).open(path);
-    let out = append(out)?;
+    let mut out = append(out)?;
+    out.write_all(word.as_bytes())?;
     let err = append(err)?;
     // An attempt's folder is new, so this touches the clock without changing anything.
     err.set_len(0)?;
