@@ -125,7 +125,7 @@ pub fn screen(
             connected = connect => connected?,
             _pressed = tokio::signal::ctrl_c() => return Ok(None),
         };
-        runtime::screen::run(link, &config.stage, settings, draft, clock()).await.map(Some)
+        Box::pin(runtime::screen::run(link, &config.stage, settings, draft, clock())).await.map(Some)
     });
     // The key reader blocks on the terminal and would hold a waiting shutdown.
     runtime.shutdown_background();
