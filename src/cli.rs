@@ -165,6 +165,26 @@ enum Verb {
     },
     /// Start tasks again
     Retry(orders::RetryArgs),
+    /// Let a silent attempt live longer
+    Extend {
+        /// The task
+        id: String,
+        /// How much longer, such as 10m
+        #[arg(long, value_parser = wait_text, value_name = "TIME", default_value = "10m")]
+        by: Duration,
+    },
+    /// Throw tasks away that do not run, or files that were set aside
+    Remove {
+        /// Tasks, or paths as `podium status` shows them
+        #[arg(required = true)]
+        ids: Vec<String>,
+    },
+    /// Bring back what was thrown away
+    Restore {
+        /// Tasks, or paths as they were
+        #[arg(required = true)]
+        ids: Vec<String>,
+    },
     /// End tasks or goals
     Cancel {
         /// Tasks or goals
@@ -340,6 +360,9 @@ fn dispatch(call: &mut Call, verb: Verb) -> anyhow::Result<Exit> {
         Verb::Show { id } => client(show::show(call, &id)),
         Verb::Wait { ids, timeout } => client(wait::wait(call, &ids, timeout)),
         Verb::Retry(args) => client(orders::retry(call, &args)),
+        Verb::Extend { id, by } => client(orders::extend(call, &id, by)),
+        Verb::Remove { ids } => client(orders::remove(call, &ids)),
+        Verb::Restore { ids } => client(orders::restore(call, &ids)),
         Verb::Cancel { ids } => client(orders::cancel(call, &ids)),
         Verb::Approve { id } => client(orders::decide(call, &id, true)),
         Verb::Deny { id } => client(orders::decide(call, &id, false)),

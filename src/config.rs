@@ -30,7 +30,7 @@ pub use resolve::Facts;
 pub use stage::{Laid, Layout};
 
 use crate::model::{AgentName, AgentSettings, EngineKind, MicroUsd, OutputKind, Permissions};
-use file::{File, Layer, Wait};
+use file::{File, Layer, Patience, Wait};
 
 /// The upstream that stands for the rehearsal stand-in.
 pub const REHEARSAL_URL: &str = "rehearsal:";
@@ -132,6 +132,8 @@ pub struct Agent {
     pub slots: Setting<u32>,
     /// Time allowed per attempt.
     pub timeout: Setting<Duration>,
+    /// Time without a sign of life after which an attempt is ended; `None` = never.
+    pub stall: Setting<Option<Duration>>,
     /// What it may do unasked.
     pub permissions: Setting<Permissions>,
 }
@@ -518,6 +520,8 @@ impl Config {
             row(&format!("agents.{name}.workspace"), agent.workspace.display().to_string(), &agent.workspace.source);
             row(&format!("agents.{name}.slots"), agent.slots.to_string(), &agent.slots.source);
             row(&format!("agents.{name}.timeout"), shown_wait(*agent.timeout), &agent.timeout.source);
+            let stall = agent.stall.map_or_else(|| "off".to_owned(), shown_wait);
+            row(&format!("agents.{name}.stall"), stall, &agent.stall.source);
             let permissions = match *agent.permissions {
                 Permissions::ReadOnly => "read-only",
                 Permissions::Standard => "standard",
@@ -644,6 +648,9 @@ fn agent(layers: &Layers, name: &str, defaults: [&str; 3], timeout: Option<&Sett
             .get(|f| f.agents.get(name)?.timeout.as_ref(), Wait(Duration::from_mins(10)))
             .map(|w| w.0)
             .or(timeout.cloned()),
+        stall: layers
+            .get(|f| f.agents.get(name)?.stall.as_ref(), Patience(Some(Duration::from_mins(10))))
+            .map(|patience| patience.0),
         permissions: layers.get(|f| f.agents.get(name)?.permissions.as_ref(), Permissions::Standard),
     })
 }

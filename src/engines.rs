@@ -136,6 +136,10 @@ impl fmt::Debug for Launch {
 pub trait Engine: Send + Sync + fmt::Debug {
     /// What to start; an ending where that is known to be impossible.
     fn launch(&self, job: &Job<'_>) -> Result<Launch, Ending>;
+    /// Whether it can take up a session again.
+    fn resumes(&self) -> bool {
+        false
+    }
     /// A fresh reader for one attempt's output.
     fn reader(&self) -> Box<dyn Reader>;
 }

@@ -15,6 +15,7 @@ pub mod plan;
 pub mod report;
 pub mod task;
 pub mod text;
+pub mod timing;
 pub mod trash;
 pub mod usage;
 

@@ -11,11 +11,13 @@ pub mod effect;
 pub mod event;
 pub mod goals;
 pub mod money;
+pub mod orders;
 mod ready;
 mod rejected;
 pub mod retry;
 pub mod tasks;
 mod time;
+mod timing;
 pub mod why;
 
 use std::{collections::VecDeque, path::PathBuf};
@@ -28,6 +30,7 @@ pub use effect::Effect;
 pub use event::{Answer, Event, GatewayEvent, GoalEvent, Opened, Order, OrderId, Stamped, TaskEvent, WorkerEvent};
 pub use goals::{Goal, Goals};
 pub use money::Money;
+pub use orders::Requests;
 pub use retry::Retry;
 pub use tasks::{Task, Tasks};
 pub use why::Why;
@@ -115,6 +118,8 @@ pub struct State {
     pub leaving: Leaving,
     /// The clock was set lately: nothing expires before this.
     pub doubted_until: Option<Timestamp>,
+    /// What markers beside the tasks ask for.
+    pub requests: Requests,
 }
 
 impl State {
@@ -140,6 +145,8 @@ impl State {
             Event::Goal(event) => self.goal_event(event, &mut effects),
             Event::Gateway(event) => self.gateway_event(event),
         }
+        self.settle_requests(&mut effects);
+        self.settle_expired(&mut effects);
         self.settle_skipped(&mut effects);
         self.drive_goals(&mut effects);
         self.dispatch(&mut effects);
@@ -148,7 +155,9 @@ impl State {
 
     /// The next moment at which the room wants to hear [`Event::TimeCame`].
     pub fn next_wake(&self) -> Option<Timestamp> {
-        [self.tasks.next_wake(), self.agents.next_wake()].into_iter().flatten().min()
+        // What expired in a time of doubt is ended after it.
+        let doubt = self.doubted_until.filter(|until| *until > self.now && self.tasks.has_expired());
+        [self.tasks.next_wake(), self.agents.next_wake(), doubt].into_iter().flatten().min()
     }
 
     /// Rebuilds what is derived and not sent in a snapshot.
@@ -229,6 +238,9 @@ impl State {
             Order::Retry { task, changes } => self.retry(id, task, None, *changes, effects),
             Order::RetryOn { task, agent, changes } => self.retry(id, task, Some(agent), *changes, effects),
             Order::Cancel { task } => self.cancel(id, &task, effects),
+            Order::Extend { task, by } => self.extend(id, &task, by, effects),
+            Order::Remove { item } => self.remove(id, item, effects),
+            Order::Restore { item } => self.restore(id, item, effects),
             Order::CancelGoal { goal } => self.cancel_goal(id, &goal, effects),
             Order::Pause { agent } => self.pause(id, &agent, true, effects),
             Order::Resume { agent } => self.pause(id, &agent, false, effects),

@@ -20,9 +20,13 @@ use crate::{
 
 mod artifacts;
 mod attempt;
+mod commit;
+mod cut;
+mod end;
 mod policy;
 mod stall;
 mod tail;
+mod watch;
 
 pub use policy::Retries;
 
@@ -51,8 +55,13 @@ pub enum Order {
     },
     /// Finish what runs, then go.
     Drain,
-    /// Go now; what runs is lost.
+    /// A person stopped the room: go now; what runs starts again with the next room.
     Stop,
+    /// Go now for another reason, such as a signal; what runs is lost.
+    Quit {
+        /// Why.
+        why: String,
+    },
     /// The room is there, or is not. The worker starts as if it were not.
     Room(bool),
     /// Where model calls of the next attempts go.
@@ -101,6 +110,8 @@ pub struct Settings {
     pub settle: Duration,
     /// How long a child may give no sign of life, where its task does not say; `None` = until its deadline.
     pub stall: Option<Duration>,
+    /// The most bytes of logs that an attempt leaves on disk; the middle goes.
+    pub log_limit: u64,
     /// The most turns, for engines that count them.
     pub max_turns: Option<u32>,
     /// The most an attempt may spend, in dollars, for engines that count it.
@@ -134,6 +145,7 @@ impl Settings {
             grace: Grace::default(),
             settle: Duration::from_secs(10),
             stall: Some(Duration::from_mins(10)),
+            log_limit: 50 * 1024 * 1024,
             max_turns: None,
             max_budget_usd: None,
             sole: true,
@@ -244,7 +256,7 @@ impl<Q: Queue> Worker<Q> {
                 // It has ended meanwhile; its own report says how.
                 Order::Cancel { .. } | Order::Extend { .. } => {}
                 Order::Drain => self.draining = true,
-                Order::Stop => return Farewell::Stopped,
+                Order::Stop | Order::Quit { .. } => return Farewell::Stopped,
                 Order::Room(there) => self.room(there),
                 Order::Gateway { url, token } => self.settings.gateway = Some(Gateway { url, token }),
             }

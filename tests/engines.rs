@@ -14,8 +14,8 @@ use jiff::Timestamp;
 use podium::{
     engines::{self, Gateway},
     model::{
-        AgentSettings, Clock, EndState, Ending, EngineKind, Outcome, OutputKind, Permissions, Report, SlotId, TaskRef,
-        TaskSpec,
+        AgentSettings, Changes, Clock, EndState, Ending, EngineKind, Outcome, OutputKind, Permissions, Report, SlotId,
+        TaskRef, TaskSpec,
     },
     queue::{
         Queue,
@@ -37,8 +37,13 @@ fn clock() -> Clock {
     Clock::new(Timestamp::now)
 }
 
+fn task() -> TaskRef {
+    "marie/t".parse().unwrap()
+}
+
 struct Scene {
     stage: tempfile::TempDir,
+    queue: FileQueue,
     orders: mpsc::Sender<Order>,
     reports: mpsc::UnboundedReceiver<Report>,
     heard: Vec<Report>,
@@ -48,6 +53,10 @@ struct Scene {
 
 /// A worker of marie's with one task, on a real queue, its model calls answered by the stand-in.
 async fn scene(engine: EngineKind, claude: Option<Vec<OsString>>, description: &str) -> Scene {
+    scene_of(engine, claude, TaskSpec::new(task(), description)).await
+}
+
+async fn scene_of(engine: EngineKind, claude: Option<Vec<OsString>>, spec: TaskSpec) -> Scene {
     let one = ONE.lock().await;
     let stage = tempfile::tempdir().unwrap();
     let listen = "127.0.0.1:0".parse().unwrap();
@@ -69,8 +78,7 @@ async fn scene(engine: EngineKind, claude: Option<Vec<OsString>>, description: &
         permissions: Permissions::Standard,
     };
     let queue = FileQueue::open(file::Settings::new(stage.path(), vec![agent.name.clone()], clock())).unwrap();
-    let task: TaskRef = "marie/t".parse().unwrap();
-    queue.submit(TaskSpec::new(task.clone(), description)).await.unwrap();
+    queue.submit(spec).await.unwrap();
     let slot = SlotId { agent: agent.name.clone(), index: 0 };
     let podium = env!("CARGO_BIN_EXE_podium").into();
     let stage_id = stage.path().display().to_string();
@@ -81,10 +89,10 @@ async fn scene(engine: EngineKind, claude: Option<Vec<OsString>>, description: &
     let (orders, inbox) = mpsc::channel(16);
     let (outbox, reports) = mpsc::unbounded_channel();
     #[expect(clippy::disallowed_methods, reason = "the worker lives as long as the test's runtime")]
-    drop(tokio::spawn(worker::run(settings, queue, inbox, outbox)));
+    drop(tokio::spawn(worker::run(settings, queue.clone(), inbox, outbox)));
     orders.send(Order::Room(true)).await.unwrap();
-    orders.send(Order::Assign { task }).await.unwrap();
-    Scene { stage, orders, reports, heard: Vec::new(), _api: api, _one: one }
+    orders.send(Order::Assign { task: task() }).await.unwrap();
+    Scene { stage, queue, orders, reports, heard: Vec::new(), _api: api, _one: one }
 }
 
 impl Scene {
@@ -195,9 +203,67 @@ async fn the_real_cli_is_cancelled_in_mid_stream() {
             break;
         }
     }
-    let attempt = "marie/t".parse::<TaskRef>().unwrap().attempt(1);
+    let attempt = task().attempt(1);
     scene.orders.send(Order::Cancel { attempt }).await.unwrap();
     let outcome = scene.ended().await;
     assert_eq!((outcome.state, outcome.ending), (EndState::Cancelled, Ending::Cancelled));
     assert!(engines::tree::process(pid).is_none());
+}
+
+#[tokio::test]
+async fn the_real_cli_takes_up_the_session_of_the_attempt_before() {
+    let Some(cli) = cli() else { return };
+    let mut scene = scene(EngineKind::Claude, Some(cli), "Plan a junior class.").await;
+    let first = scene.ended().await;
+    assert_eq!(first.state, EndState::Done, "{}", scene.page());
+    let again = Changes { resume: true, ..Changes::default() };
+    scene.queue.retry(&task(), again).await.unwrap();
+    scene.orders.send(Order::Assign { task: task() }).await.unwrap();
+    // The CLI itself says in which session it works, and that it came as far as a tool.
+    let started = loop {
+        if let Report::Started { session_id, .. } = scene.next().await {
+            break session_id;
+        }
+    };
+    assert!(started.is_some() && started == first.session_id, "{started:?} {first:?}");
+    loop {
+        if let Report::Active { activity, .. } = scene.next().await
+            && activity.doing.starts_with("Write ")
+        {
+            break;
+        }
+    }
+    scene.orders.send(Order::Cancel { attempt: task().attempt(2) }).await.unwrap();
+    let second = scene.ended().await;
+    assert_eq!((second.state, &second.session_id), (EndState::Cancelled, &first.session_id));
+    let log = fs::read_to_string(scene.stage.path().join("logs/marie/t.2.log")).unwrap();
+    assert!(log.starts_with("podium: session ") && log.contains(" is taken up again\n"), "{log}");
+}
+
+#[tokio::test]
+async fn a_session_that_is_gone_costs_no_attempt_and_the_next_one_starts_afresh() {
+    let Some(cli) = cli() else { return };
+    let mut scene = scene(EngineKind::Claude, Some(cli), "Plan a junior class. [[rehearse:hang]]").await;
+    let session_id = loop {
+        if let Report::Started { session_id, .. } = scene.next().await {
+            break session_id.unwrap();
+        }
+    };
+    scene.orders.send(Order::Cancel { attempt: task().attempt(1) }).await.unwrap();
+    assert_eq!(scene.ended().await.state, EndState::Cancelled);
+    // What the CLI kept of it goes.
+    fs::remove_dir_all(scene.stage.path().join("homes/marie")).unwrap();
+    let again = Changes { resume: true, description: Some("Plan a junior class.".into()), ..Changes::default() };
+    scene.queue.retry(&task(), again).await.unwrap();
+    scene.orders.send(Order::Assign { task: task() }).await.unwrap();
+    let ending = loop {
+        if let Report::Failed { ending, .. } = scene.next().await {
+            break ending;
+        }
+    };
+    assert!(matches!(&ending, Ending::SessionGone { message } if message.contains(&session_id)), "{ending:?}");
+    scene.orders.send(Order::Assign { task: task() }).await.unwrap();
+    let outcome = scene.ended().await;
+    assert_eq!((outcome.state, outcome.attempt), (EndState::Done, 3));
+    assert_ne!(outcome.session_id, Some(session_id));
 }

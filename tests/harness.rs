@@ -9,6 +9,8 @@
 #![expect(clippy::panic, clippy::print_stderr, reason = "that is how a test speaks")]
 #![expect(clippy::unwrap_used, reason = "a test's own set-up may fail loudly")]
 
+#[expect(dead_code, reason = "tests/room.rs uses the rest")]
+mod common;
 #[path = "harness/evidence.rs"]
 mod evidence;
 #[path = "harness/plan.rs"]

@@ -6,7 +6,7 @@
 use std::{
     collections::HashMap,
     fs,
-    os::unix::process::ExitStatusExt as _,
+    os::unix::{fs::MetadataExt as _, process::ExitStatusExt as _},
     path::{Path, PathBuf},
     process::{Command, Stdio},
     sync::{Arc, Mutex},
@@ -266,6 +266,11 @@ impl Scene {
         self.until(|r| if let Report::Failed { ending, .. } = r { Some(ending) } else { None }).await
     }
 
+    /// Bytes that the attempt's log takes on disk.
+    fn log_on_disk(&self) -> u64 {
+        fs::metadata(self.path().join("logs/t.1.log")).unwrap().blocks() * 512
+    }
+
     async fn farewell(self) -> (Shelf, Farewell) {
         let farewell = timeout(PATIENCE, self.worker).await.expect("the worker goes in time").unwrap().unwrap();
         (self.queue, farewell)
@@ -327,6 +332,15 @@ async fn a_plain_attempt_reads_its_prompt_and_leaves_answer_log_and_file() {
 }
 
 #[tokio::test]
+async fn an_engine_that_cannot_take_up_a_session_starts_afresh_and_says_so_in_the_log() {
+    let mut scene = scene(&["--print", "ok"], |_, spec| spec.resume = Some("the-session".into())).await;
+    let outcome = scene.ended().await;
+    assert_eq!((outcome.state, outcome.summary.as_str()), (EndState::Done, "ok"));
+    let log = fs::read_to_string(scene.path().join("logs/t.1.log")).unwrap();
+    assert_eq!(log, "podium: this engine cannot take up session the-session; a fresh one begins\nok\n");
+}
+
+#[tokio::test]
 async fn an_exit_code_is_retried_until_the_attempts_are_used_up() {
     let mut scene =
         scene(&["--print", "half", "--err", "disk on fire", "--exit", "3"], |s, _| s.retries.attempts = 2).await;
@@ -366,15 +380,67 @@ async fn a_deadline_ends_what_ignores_term_and_what_ran_away_into_its_own_sessio
     })
     .await;
     let outcome = scene.ended().await;
-    assert_eq!((outcome.state, &outcome.ending), (EndState::TimedOut, &Ending::Deadline { seconds: 2 }));
+    assert_eq!((outcome.state, &outcome.ending), (EndState::TimedOut, &Ending::Killed { seconds: 2 }));
     assert_eq!(below(), Vec::<i32>::new(), "nothing is left when the end is reported");
+}
+
+#[tokio::test]
+async fn what_ends_when_its_time_is_over_is_not_said_to_have_been_killed() {
+    let mut scene = scene(&["--print", "ready", "--sleep", "3600"], |_, spec| {
+        spec.timeout = Some(Duration::from_secs(1));
+    })
+    .await;
+    assert_eq!(scene.failed().await, Ending::Deadline { seconds: 1 });
 }
 
 #[tokio::test]
 async fn a_child_that_ends_well_takes_what_it_left_behind_with_it() {
     let mut scene = scene(&["--fork-setsid", "--hold-pipe", "--print", "ok"], |_, _| {}).await;
-    assert_eq!(scene.ended().await.state, EndState::Done);
+    let outcome = scene.ended().await;
+    assert_eq!((outcome.state, outcome.summary.as_str()), (EndState::Done, "ok"));
+    assert_eq!(outcome.findings, ["it left 2 processes running, which were ended"]);
     assert_eq!(below(), Vec::<i32>::new());
+}
+
+#[tokio::test]
+async fn no_answer_and_processes_that_hold_the_output_are_told_from_an_empty_answer() {
+    let mut scene = scene(&["--hold-pipe"], |_, _| {}).await;
+    assert_eq!(scene.failed().await, Ending::Held { left: 1 });
+    assert_eq!(below(), Vec::<i32>::new());
+}
+
+#[tokio::test]
+async fn f11_a_flood_that_will_not_end_is_ended_and_its_log_stays_within_its_cap() {
+    let limit = 8 * 1024 * 1024;
+    let steps = ["--ignore-term", "--fork-setsid", "--flood", "1000000"];
+    let mut scene = scene(&steps, |s, _| s.log_limit = limit).await;
+    let outcome = scene.ended().await;
+    assert_eq!(outcome.state, EndState::Failed);
+    assert!(
+        matches!(&outcome.ending, Ending::Overflow { message } if message.starts_with("it printed ")),
+        "{outcome:?}"
+    );
+    assert_eq!(below(), Vec::<i32>::new());
+    assert!(scene.log_on_disk() <= limit, "{} bytes on disk", scene.log_on_disk());
+}
+
+#[tokio::test]
+async fn a_long_log_keeps_its_head_and_its_tail_and_says_what_is_cut() {
+    let limit = 8 * 1024 * 1024;
+    let steps = ["--print", "the beginning", "--flood", "60", "--print", "the end"];
+    let mut scene = scene(&steps, |s, _| s.log_limit = limit).await;
+    let outcome = scene.ended().await;
+    assert_eq!(outcome.state, EndState::Done, "{outcome:?}");
+    assert!(outcome.summary.starts_with("the beginning"));
+    let whole = scene.queue.entry(&task(), |e| e.outcome.as_ref().unwrap().summary.clone());
+    assert!(whole.ends_with("the end"));
+    assert!(scene.log_on_disk() <= limit, "{} bytes on disk", scene.log_on_disk());
+    let log = fs::read(scene.path().join("logs/t.1.log")).unwrap();
+    let mut reader = podium::claude::log::Reader::default();
+    let lines: Vec<String> = log.chunks(65_536).flat_map(|piece| reader.feed(piece)).map(|line| line.text).collect();
+    assert_eq!((lines[0].as_str(), lines.last().unwrap().as_str()), ("the beginning", "the end"));
+    let cuts: Vec<&String> = lines.iter().filter(|line| line.starts_with("[…")).collect();
+    assert!(matches!(cuts.as_slice(), [cut] if cut.ends_with(" MB cut …]")), "{cuts:?}");
 }
 
 #[tokio::test]
@@ -528,14 +594,17 @@ async fn a_flood_is_read_to_its_end() {
 }
 
 #[tokio::test]
-async fn without_a_room_the_attempt_is_lost_after_the_grace_and_the_worker_goes() {
+async fn without_a_room_the_attempt_is_ended_after_the_grace_and_the_worker_goes() {
     let steps = ["--print", "ready", "--sleep", "3600"];
     let mut scene = scene(&steps, |s, _| s.orphan_grace = Duration::from_millis(300)).await;
     scene.doing("ready").await;
     scene.order(Order::Room(false)).await;
     let (queue, farewell) = scene.farewell().await;
     assert_eq!(farewell, Farewell::Orphaned);
-    queue.entry(&task(), |e| assert!(matches!(e.previous, Some((Ending::Lost { .. }, _))), "{e:?}"));
+    queue.entry(&task(), |e| {
+        assert!(matches!(e.previous, Some((Ending::RoomLost { seconds: 0 }, _))), "{e:?}");
+        assert_eq!(e.counted, 1, "a task that takes the room down with it must not do so for ever");
+    });
     assert_eq!(below(), Vec::<i32>::new());
 }
 
@@ -563,14 +632,29 @@ async fn a_drained_worker_finishes_what_runs_and_takes_nothing_more() {
 }
 
 #[tokio::test]
-async fn a_stopped_worker_leaves_its_attempt_to_be_tried_again_at_once() {
+async fn a_person_s_stop_costs_no_attempt_and_the_task_may_start_at_once() {
     let mut scene = scene(&["--print", "ready", "--sleep", "3600"], |_, spec| spec.max_attempts = Some(1)).await;
     scene.doing("ready").await;
     scene.order(Order::Stop).await;
-    let ending = scene.failed().await;
-    assert!(matches!(ending, Ending::Lost { .. }), "{ending:?}");
-    assert_eq!(scene.farewell().await.1, Farewell::Stopped);
+    let (ending, not_before) = scene
+        .until(|r| if let Report::Failed { ending, not_before, .. } = r { Some((ending, not_before)) } else { None })
+        .await;
+    assert_eq!(ending, Ending::Stopped);
+    assert!(not_before <= now());
+    let (queue, farewell) = scene.farewell().await;
+    assert_eq!(farewell, Farewell::Stopped);
+    queue.entry(&task(), |e| assert_eq!((e.counted, e.outcome.is_none()), (0, true)));
     assert_eq!(below(), Vec::<i32>::new());
+}
+
+#[tokio::test]
+async fn g6_a_worker_that_is_told_to_go_by_anybody_else_costs_an_attempt() {
+    let mut scene = scene(&["--print", "ready", "--sleep", "3600"], |_, spec| spec.max_attempts = Some(1)).await;
+    scene.doing("ready").await;
+    scene.order(Order::Quit { why: "the worker was ended by TERM".to_owned() }).await;
+    let outcome = scene.ended().await;
+    assert_eq!((outcome.state, outcome.summary.as_str()), (EndState::Dead, "lost: the worker was ended by TERM"));
+    assert_eq!(scene.farewell().await.1, Farewell::Stopped);
 }
 
 #[tokio::test]

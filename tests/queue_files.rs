@@ -635,6 +635,30 @@ async fn recovery_finishes_what_was_cut_short() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_a_killed_process_left_half_written_is_removed_also_before_anybody_has_reaped_it() {
+    let stage = Stage::new();
+    let mut writer = std::process::Command::new("sleep").arg("600").spawn().unwrap();
+    let half = ["results/anga/.tmp/t.PID.1", "tasks/anga/.tmp/t.PID.2", "tasks/anga/.attempts/.exit-t.PID.3"];
+    let half: Vec<PathBuf> = half.map(|name| stage.path(&name.replace("PID", &writer.id().to_string()))).to_vec();
+    for path in &half {
+        fs::write(path, "{\"task_id\":").unwrap();
+    }
+    stage.queue.recover().await.unwrap();
+    assert!(half.iter().all(|path| path.exists()), "it may still be writing");
+    writer.kill().unwrap();
+    let row = format!("/proc/{}/stat", writer.id());
+    let dead = async {
+        while !fs::read_to_string(&row).unwrap().contains(") Z ") {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(PATIENCE, dead).await.unwrap();
+    stage.queue.recover().await.unwrap();
+    assert!(!half.iter().any(|path| path.exists()));
+    writer.wait().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_damaged_file_of_ours_is_shown_and_recovery_goes_on_without_it() {
     let stage = Stage::new();
     stage.queue.submit(TaskSpec::new(task("marie/a"), "x")).await.unwrap();

@@ -17,9 +17,9 @@ use std::{
 use jiff::Timestamp;
 use podium::{
     attach::socket_path,
-    model::{Clock, TaskRef, TaskSpec},
+    model::{Clock, Ending, TaskRef, TaskSpec},
     rehearsal::{self, StandIn},
-    room::{Answer, Order},
+    room::{Answer, Order, State},
 };
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
@@ -256,6 +256,31 @@ async fn a_killed_worker_takes_its_tree_with_it_and_the_task_is_done_by_the_next
 }
 
 #[tokio::test]
+async fn a_worker_that_somebody_started_by_hand_is_missed_when_it_is_killed() {
+    let stage = Stage::open().await;
+    let (mut by_hand, former) = loop {
+        let former = stage.worker("marie").await;
+        kill(former);
+        eventually("it to be gone", || (!is_alive(former)).then_some(())).await;
+        // Mostly it is quicker than the room, which waits before it starts another, longer each time.
+        let mut by_hand = stage.command(&["worker", "marie"]).spawn().unwrap();
+        let serves = stage.worker_but("marie", former).await;
+        if u32::try_from(serves).unwrap() == by_hand.id() {
+            break (by_hand, former);
+        }
+        by_hand.wait().unwrap();
+    };
+    stage.submit("marie/held", &["--wait-for", stage.gate().to_str().unwrap(), "--print", "done"], &[]);
+    stage.child("marie/held").await;
+    by_hand.kill().unwrap();
+    by_hand.wait().unwrap();
+    stage.open_gate();
+    assert_ended(&stage.result("marie/held").await, "done", 2);
+    assert_ne!(stage.worker("marie").await, former);
+    stage.close().await;
+}
+
+#[tokio::test]
 async fn a_worker_without_a_room_ends_its_child_and_itself_and_the_next_room_goes_on() {
     let mut stage = Stage::scripted(&format!("[room]\norphan_grace = \"1s\"\n{COMMANDS}"));
     stage.serve().await;
@@ -378,6 +403,77 @@ async fn a_retry_keeps_the_former_result_and_may_bring_another_text() {
     assert_eq!(kept.len(), 1, "{kept:?}");
     let kept: Value = serde_json::from_slice(&fs::read(&kept[0]).unwrap()).unwrap();
     assert_ended(&kept, "dead", 2);
+    stage.close().await;
+}
+
+#[tokio::test]
+async fn a_retry_on_another_agent_is_its_own_task_and_brings_back_what_was_skipped() {
+    let stage = Stage::open().await;
+    stage.submit("marie/moved", &["--exit", "1"], &[]);
+    stage.submit("fabien/after", &[], &["--after", "marie/moved"]);
+    assert_ended(&stage.result("fabien/after").await, "skipped", 0);
+    let refused = stage.run(&["retry", "moved", "--resume"]).exits(3);
+    assert!(refused.err.contains("marie's engine (command) cannot take up a session"), "{refused:?}");
+    fs::remove_file(stage.path.join("steps/moved")).unwrap();
+    let sent = stage.run(&["retry", "moved", "--agent", "anga", "--priority", "high"]).exits(0);
+    assert!(sent.out.contains("anga/moved starts instead of marie/moved, and 1"), "{sent:?}");
+    stage.run(&["wait", "anga/moved", "fabien/after", "--timeout", "30s"]).exits(0);
+    assert_ended(&stage.result("anga/moved").await, "done", 1);
+    assert_ended(&stage.result("marie/moved").await, "dead", 2);
+    let shown = stage.run(&["show", "marie/moved", "--json"]).exits(0).json();
+    assert_eq!(shown["retried_as"], "anga/moved");
+    let status = stage.status();
+    assert_eq!((&status["needs_you"], &status["dead"]), (&json!([]), &json!(["marie/moved"])), "{status:#}");
+    stage.close().await;
+}
+
+#[tokio::test]
+async fn dead_letters_start_again_and_what_was_removed_comes_back() {
+    let stage = Stage::open().await;
+    stage.submit("marie/one", &["--exit", "1"], &[]);
+    stage.submit("anga/two", &["--exit", "1"], &[]);
+    for task in ["marie/one", "anga/two"] {
+        assert_ended(&stage.result(task).await, "dead", 2);
+    }
+    stage.run(&["wait", "marie/one", "anga/two", "--timeout", "30s"]).exits(1);
+    stage.run(&["remove", "marie/one"]).exits(0);
+    let status = stage.status();
+    assert_eq!((&status["dead"], &status["trash"][0]["id"]), (&json!(["anga/two"]), &json!("marie/one")), "{status:#}");
+    assert!(!stage.path.join("results/marie/one.json").exists(), "its result goes with it");
+    stage.run(&["restore", "one"]).exits(0);
+    assert_ended(&stage.result("marie/one").await, "dead", 2);
+    stage.run(&["restore", "one"]).exits(2);
+
+    for id in ["one", "two"] {
+        fs::remove_file(stage.path.join("steps").join(id)).unwrap();
+    }
+    stage.run(&["retry", "--dead", "marie"]).exits(0);
+    stage.run(&["wait", "marie/one", "--timeout", "30s"]).exits(0);
+    assert_eq!(stage.status()["dead"], json!(["anga/two"]));
+    stage.run(&["retry", "--dead"]).exits(0);
+    stage.run(&["wait", "anga/two", "--timeout", "30s"]).exits(0);
+    assert!(stage.run(&["retry", "--dead"]).exits(0).out.contains("there are no dead letters"));
+    stage.close().await;
+}
+
+#[tokio::test]
+async fn a_retry_without_a_room_is_noted_and_the_next_room_does_it() {
+    let mut stage = Stage::open().await;
+    stage.submit("marie/noted", &["--exit", "1"], &[]);
+    assert_ended(&stage.result("marie/noted").await, "dead", 2);
+    stage.run(&["stop"]).exits(0);
+    stage.left().await;
+    fs::remove_file(stage.path.join("steps/noted")).unwrap();
+    assert!(stage.run(&["retry", "noted"]).exits(0).out.contains("marie/noted: noted; the next room does it"));
+    stage.run(&["retry", "nothing"]).exits(2);
+    stage.run(&["retry", "noted", "--text", "Other."]).exits(4);
+    stage.serve().await;
+    let task = "marie/noted".parse().unwrap();
+    let done =
+        |state: &State| state.tasks.get(&task)?.record.outcome.as_ref().filter(|o| o.ending == Ending::Done).map(drop);
+    stage.until("the retry to be done", done).await;
+    let markers = fs::read_dir(stage.path.join("tasks/marie/.requests")).unwrap().count();
+    assert_eq!(markers, 0, "the marker is taken away");
     stage.close().await;
 }
 

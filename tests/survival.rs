@@ -33,6 +33,11 @@ const MANNERS: [(&str, &[&str], usize); 3] = [
     ("fabien/runaway", &["--ignore-term", "--fork-setsid"], 2),
 ];
 
+/// The processes that have noted themselves: word, task, attempt, process, start.
+fn noted(text: &str) -> Vec<i32> {
+    text.lines().filter_map(|line| line.split(' ').nth(3)?.parse().ok()).collect()
+}
+
 /// A stage on which all three manners are at work.
 struct Scene {
     stage: Stage,
@@ -66,8 +71,7 @@ impl Scene {
         let notes = self.stage.path.join("notes");
         eventually("the agents to be at work", || {
             let text = fs::read_to_string(&notes).ok()?;
-            let found: Vec<Process> =
-                text.lines().filter_map(|line| tree::process(line.split(' ').nth(3)?.parse().unwrap())).collect();
+            let found: Vec<Process> = noted(&text).into_iter().filter_map(tree::process).collect();
             (text.lines().count() >= count).then_some(found)
         })
         .await
@@ -318,9 +322,10 @@ async fn what_the_guardian_had_started_before_it_was_one_is_left_alone() {
     let mut stage = Stage::scripted(COMMANDS);
     let stranger = stage.path.join("stranger");
     // The shell becomes podium, and its child podium's.
-    let script = format!("{PODIUM} __script --note-pid {} --sleep 3600 & exec {PODIUM} serve", stranger.display());
+    let script =
+        format!("{PODIUM} __script --notes {} --note here --sleep 3600 & exec {PODIUM} serve", stranger.display());
     stage.serve_with(Command::new("sh").args(["-c", &script])).await;
-    let pid = eventually("the stranger", || fs::read_to_string(&stranger).ok()?.trim().parse::<i32>().ok()).await;
+    let pid = eventually("the stranger", || noted(&fs::read_to_string(&stranger).ok()?).first().copied()).await;
     let before = stage.core();
     kill(before);
     eventually("the next core", || (stage.core() != before && stage.answers()).then_some(())).await;

@@ -1,7 +1,7 @@
 //! Bytes to lines: a bad line is an item, never the end.
 //!
 //! Owns the splitting and the limit on a line's length. Must not know what an event means. Its one surprise: a plain
-//! text log passes through it too, each line as [`Content::Plain`].
+//! text log passes through it too, each line as [`Content::Plain`], and the hole that a cut leaves in a log is an item.
 
 use serde_json::Value;
 
@@ -10,6 +10,9 @@ use crate::model::text;
 
 /// The longest line kept, in bytes; a longer one is skipped and reported.
 pub const LINE_LIMIT: usize = 64 * 1024 * 1024;
+
+/// From so many zero bytes in a row on they stand for what was cut out of a log: a block of the file system.
+pub const LEAST_CUT: u64 = 4_096;
 
 /// How much of a bad line is kept, in bytes.
 const BAD_KEPT: usize = 2_000;
@@ -37,6 +40,8 @@ pub enum Content {
         /// What is wrong with it.
         why: String,
     },
+    /// So many bytes are no longer there, and neither is the rest of the lines at both edges.
+    Cut(u64),
 }
 
 /// Splits bytes, in whatever pieces they come, into lines.
@@ -45,6 +50,8 @@ pub struct Decoder {
     held: Vec<u8>,
     scanned: usize,
     offset: u64,
+    /// Zero bytes seen last, of which nobody knows yet whether more follow.
+    zeros: u64,
     skipping: bool,
     limit: usize,
 }
@@ -58,7 +65,7 @@ impl Default for Decoder {
 impl Decoder {
     /// A decoder whose first byte lies at `offset` of its log.
     pub fn starting_at(offset: u64) -> Self {
-        Self { held: Vec::new(), scanned: 0, offset, skipping: false, limit: LINE_LIMIT }
+        Self { held: Vec::new(), scanned: 0, offset, zeros: 0, skipping: false, limit: LINE_LIMIT }
     }
 
     #[cfg(test)]
@@ -68,8 +75,45 @@ impl Decoder {
 
     /// Takes more bytes and hands out every line they complete.
     pub fn feed(&mut self, bytes: &[u8]) -> Vec<Line> {
-        self.held.extend_from_slice(bytes);
         let mut out = Vec::new();
+        let mut rest = bytes;
+        while let Some(first) = rest.first() {
+            let is_zero = *first == 0;
+            // The usual piece has no zero at all, which is found out faster than where one is.
+            let run = if is_zero || rest.contains(&0) {
+                rest.iter().position(|b| (*b == 0) != is_zero).unwrap_or(rest.len())
+            } else {
+                rest.len()
+            };
+            let (now, later) = rest.split_at(run);
+            if is_zero {
+                self.zeros += run as u64;
+            } else {
+                out.extend(self.end_zeros());
+                self.lines(now, &mut out);
+            }
+            rest = later;
+        }
+        out
+    }
+
+    /// Says what the zero bytes seen last were: a few are part of their line, many are a cut.
+    fn end_zeros(&mut self) -> Option<Line> {
+        let zeros = std::mem::take(&mut self.zeros);
+        if zeros < LEAST_CUT {
+            self.held.extend(std::iter::repeat_n(0, usize::try_from(zeros).unwrap_or(0)));
+            return None;
+        }
+        let offset = self.offset + self.held.len() as u64;
+        self.held.clear();
+        self.scanned = 0;
+        self.offset = offset + zeros;
+        self.skipping = true;
+        Some(Line { offset, content: Content::Cut(zeros) })
+    }
+
+    fn lines(&mut self, bytes: &[u8], out: &mut Vec<Line>) {
+        self.held.extend_from_slice(bytes);
         let mut start = 0;
         while let Some(found) = self.held.get(self.scanned..).and_then(|rest| rest.iter().position(|b| *b == b'\n')) {
             let end = self.scanned + found;
@@ -95,7 +139,6 @@ impl Decoder {
             self.held = Vec::new();
             self.scanned = 0;
         }
-        out
     }
 
     /// Counts bytes that are left out.
@@ -105,6 +148,9 @@ impl Decoder {
 
     /// The line that was begun and not ended, once no more bytes follow.
     pub fn finish(&mut self) -> Option<Line> {
+        if let Some(cut) = self.end_zeros() {
+            return Some(cut);
+        }
         let held = std::mem::take(&mut self.held);
         self.scanned = 0;
         let offset = self.offset;
@@ -177,6 +223,20 @@ mod tests {
         assert_eq!(lines.len(), 2, "{lines:?}");
         assert!(matches!(lines[0].content, Content::Bad { .. }));
         assert_eq!(lines[1], Line { offset: 42, content: Content::Plain("ok".to_owned()) });
+    }
+
+    #[test]
+    fn a_hole_in_a_log_is_an_item_and_takes_the_broken_lines_at_its_edges_with_it() {
+        for piece in [1, 1_000, 100_000] {
+            let mut bytes = b"one\nbegun and ne".to_vec();
+            bytes.resize(bytes.len() + 10_000, 0);
+            bytes.extend(b"ver ended\ntwo\0\0\n");
+            let mut decoder = Decoder::default();
+            let lines: Vec<Line> = bytes.chunks(piece).flat_map(|chunk| decoder.feed(chunk)).collect();
+            let plain = |text: &str| Content::Plain(text.to_owned());
+            let expected = [(0, plain("one")), (16, Content::Cut(10_000)), (10_026, plain("two\0\0"))];
+            assert_eq!(lines, expected.map(|(offset, content)| Line { offset, content }), "in pieces of {piece}");
+        }
     }
 
     proptest! {

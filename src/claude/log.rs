@@ -116,6 +116,11 @@ impl Live {
     }
 }
 
+/// `812 MB`, `64 kB`.
+fn size(bytes: u64) -> String {
+    if bytes >= 1_000_000 { format!("{} MB", bytes / 1_000_000) } else { format!("{} kB", bytes / 1_000) }
+}
+
 impl Reader {
     /// A reader whose first byte lies at `offset` of the log; a line begun before that is dropped.
     ///
@@ -150,6 +155,7 @@ impl Reader {
             Content::Event(event) => self.event(event, &mut page),
             Content::Plain(text) => page.all(Kind::Text, 0, text),
             Content::Bad { text, .. } => page.line(Kind::Raw, 0, text),
+            Content::Cut(bytes) => page.line(Kind::System, 0, &format!("[… {} cut …]", size(*bytes))),
         }
         page.lines
     }

@@ -3,7 +3,7 @@
 use super::Trouble;
 use crate::{
     config::nearest,
-    model::{AgentName, GoalId, TaskId, TaskRef, text},
+    model::{AgentName, GoalId, Item, TaskId, TaskRef, text},
     room::State,
 };
 
@@ -44,6 +44,22 @@ pub(super) fn task(state: &State, name: &str) -> Result<TaskRef, Trouble> {
             let names: Vec<String> = many.iter().map(ToString::to_string).collect();
             Err(Trouble::Wrong(format!("{shown} is more than one task: {}", names.join(", "))))
         }
+    }
+}
+
+/// Finds what is meant in the trash.
+pub(super) fn removed(state: &State, name: &str) -> Result<Item, Trouble> {
+    let means = |item: &Item| match item {
+        Item::Task(task) => task.to_string() == name || task.id.as_str() == name,
+        Item::File(path) => path == name,
+    };
+    let mut found: Vec<&Item> = state.tasks.trash.iter().map(|removed| &removed.item).filter(|i| means(i)).collect();
+    found.dedup();
+    let shown = text::first_line(name, 160);
+    match found.as_slice() {
+        [one] => Ok((*one).clone()),
+        [] => Err(Trouble::Wrong(format!("{shown} is not in the trash: `podium status --json` lists what is"))),
+        [_, ..] => Err(Trouble::Wrong(format!("{shown} is more than one thing in the trash: say which agent's"))),
     }
 }
 

@@ -7,7 +7,8 @@ use serde::Serialize;
 
 use crate::{
     model::{
-        AttemptRecord, CostSource, EngineKind, Fault, GoalPhase, Permissions, Plan, Rejected, Spend, Standing, TaskRef,
+        AttemptRecord, CostSource, EngineKind, Fault, GoalPhase, Item, Permissions, Plan, Rejected, Removed, Spend,
+        Standing, TaskRef,
     },
     room::{Agent, Goal, Need, Process, Slot, State, Task, tasks::Counts, tasks::Phase},
 };
@@ -100,6 +101,7 @@ pub struct Status<'a> {
     tasks: Vec<TaskJson<'a>>,
     goals: Vec<GoalJson<'a>>,
     dead: Vec<String>,
+    trash: Vec<TrashJson<'a>>,
     rejected: Vec<&'a Rejected>,
     rejected_in_all: usize,
     needs_you: Vec<NeedJson>,
@@ -118,6 +120,27 @@ enum NeedJson {
     Asks(String),
     Plan(String),
     Failed(String),
+}
+
+/// Something in the trash.
+#[derive(Debug, Serialize)]
+struct TrashJson<'a> {
+    /// `task` or `file`.
+    kind: &'static str,
+    /// A task's id with its agent, or where the file lay.
+    id: String,
+    title: &'a str,
+    at: Timestamp,
+}
+
+impl<'a> From<&'a Removed> for TrashJson<'a> {
+    fn from(removed: &'a Removed) -> Self {
+        let (kind, id) = match &removed.item {
+            Item::Task(task) => ("task", task.to_string()),
+            Item::File(path) => ("file", path.clone()),
+        };
+        Self { kind, id, title: &removed.title, at: removed.at }
+    }
 }
 
 #[derive(Debug, Serialize)]
@@ -180,6 +203,8 @@ struct SlotJson {
     child_pid: Option<u32>,
     cancelling: bool,
     doing: Option<String>,
+    /// When it will be ended for its silence, once that is near.
+    stalls_at: Option<Timestamp>,
     subagents: Vec<String>,
     log: Option<String>,
 }
@@ -206,6 +231,7 @@ impl From<&Slot> for SlotJson {
             child_pid: held.and_then(|h| h.pid),
             cancelling: held.is_some_and(|h| h.cancelling),
             doing: held.map(|h| h.activity.doing.clone()),
+            stalls_at: held.and_then(|h| h.activity.stalls_at),
             subagents: held.map(|h| h.activity.subagents.clone()).unwrap_or_default(),
             log: held.and_then(|h| h.log.clone()),
         }
@@ -229,6 +255,7 @@ pub struct TaskJson<'a> {
     goal_id: Option<&'a str>,
     timeout_seconds: Option<u64>,
     not_before: Option<Timestamp>,
+    deadline: Option<Timestamp>,
     seen_at: Timestamp,
     started_at: Option<Timestamp>,
     ended_at: Option<Timestamp>,
@@ -291,12 +318,10 @@ impl<'a> TaskJson<'a> {
             timeout_seconds: spec.timeout.map(|t| t.as_secs()),
             not_before: match &record.standing {
                 Standing::Retrying { not_before, .. } => Some(*not_before),
-                Standing::Waiting
-                | Standing::Claimed
-                | Standing::Running { .. }
-                | Standing::Asking { .. }
-                | Standing::Ended => None,
+                Standing::Waiting | Standing::Claimed => spec.not_before,
+                Standing::Running { .. } | Standing::Asking { .. } | Standing::Ended => None,
             },
+            deadline: spec.deadline,
             seen_at: record.seen_at,
             started_at: record.attempts.first().map(|a| a.started_at),
             ended_at: record.outcome.as_ref().map(|o| o.completed_at),
@@ -368,6 +393,7 @@ impl<'a> Status<'a> {
             tasks: state.tasks.iter().map(|task| TaskJson::new(state, task, now)).collect(),
             goals: state.goals.iter().map(|goal| GoalJson::new(state, goal)).collect(),
             dead: state.tasks.dead().map(ToString::to_string).collect(),
+            trash: state.tasks.trash.iter().map(TrashJson::from).collect(),
             rejected: state.tasks.rejected.values().collect(),
             rejected_in_all: state.tasks.rejected_in_all(),
             needs_you: state

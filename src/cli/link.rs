@@ -12,7 +12,8 @@ use tracing_subscriber::EnvFilter;
 use crate::{
     config::{Config, Env},
     guardian,
-    model::{AgentName, Clock, EngineKind, SlotId},
+    model::{AgentName, Clock, EngineKind, Request, SlotId, TaskRef, text},
+    queue::Queue as _,
     runtime::{
         self,
         serve::{Guardian, StageTaken},
@@ -73,6 +74,35 @@ pub fn core(config: &Config, env: &Env, guardian: Guardian) -> anyhow::Result<()
     // The loop has a thread of its own beside these; a thread per core would only cost memory on a large machine.
     let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     runtime.block_on(runtime::serve::serve(settings, guardian, clock()))
+}
+
+/// Leaves markers that ask for something of these tasks, where no room runs; tells which tasks were meant.
+pub async fn note(config: &Config, names: &[String], request: Request) -> anyhow::Result<Vec<TaskRef>> {
+    let queue = runtime::open::queue(config, clock())?;
+    let mut tasks = Vec::new();
+    for name in names {
+        let mut found = Vec::new();
+        for agent in config.agents() {
+            let task = match name.split_once('/') {
+                Some((of, _)) if of != agent.name.as_str() => continue,
+                Some((_, id)) => id.parse().ok(),
+                None => name.parse().ok(),
+            };
+            if let Some(id) = task {
+                let task = TaskRef::new(agent.name, id);
+                found.extend(queue.get(&task).await.ok().map(|_record| task));
+            }
+        }
+        match found.as_slice() {
+            [one] => tasks.push(one.clone()),
+            [] => anyhow::bail!("no room runs here, and there is no task {}", text::first_line(name, 60)),
+            [_, ..] => anyhow::bail!("{} is more than one task: say whose", text::first_line(name, 60)),
+        }
+    }
+    for task in &tasks {
+        queue.request(task, request).await?;
+    }
+    Ok(tasks)
 }
 
 /// Whether this error says that another process does the same already.

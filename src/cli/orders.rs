@@ -1,4 +1,4 @@
-//! What the keys do: retry, cancel, approve, deny, pause, resume.
+//! What the keys do: retry, cancel, remove, restore, extend, approve, deny, pause, resume.
 
 use std::{io::Write, path::PathBuf, process::Command, time::Duration};
 
@@ -9,13 +9,14 @@ use super::{
     Call, Exit, Trouble,
     ids::{self, Named},
     json,
-    link::Link,
+    link::{self, Link},
     priority,
     wait::seen,
     wait_text,
 };
 use crate::{
-    model::{Changes, Priority, TaskRecord, TaskRef},
+    attach::AttachError,
+    model::{Changes, Item, Priority, Request, TaskRecord, TaskRef},
     room::{Answer, Order, State},
 };
 
@@ -53,15 +54,20 @@ pub(super) struct RetryArgs {
 }
 
 impl RetryArgs {
-    fn changes(&self, description: Option<String>) -> Box<Changes> {
-        Box::new(Changes {
+    fn changes(&self, description: Option<String>) -> Changes {
+        Changes {
             description,
             priority: self.priority,
             timeout: self.timeout,
             model: self.model.clone(),
             dependencies: None,
             resume: self.resume,
-        })
+        }
+    }
+
+    /// Whether it asks for nothing but another start of tasks.
+    fn is_plain(&self) -> bool {
+        self.dead.is_none() && !self.edit && self.agent.is_none() && self.changes(self.text.clone()).is_empty()
     }
 
     /// The tasks that are meant.
@@ -84,7 +90,10 @@ pub(super) async fn retry(call: &Call, args: &RetryArgs) -> anyhow::Result<Exit>
     if args.text.as_ref().is_some_and(|text| text.trim().is_empty()) {
         return Err(Trouble::Wrong("--text is empty: the task would say nothing to do".to_owned()).into());
     }
-    let mut link = connect(call).await?;
+    let mut link = match connect(call).await {
+        Err(error) if args.is_plain() && is_no_room(&error) => return note(call, &args.ids, Request::Retry).await,
+        other => other?,
+    };
     let tasks = args.tasks(link.state())?;
     let agent = args.agent.as_ref().map(|name| ids::agent(link.state(), name)).transpose()?;
     if tasks.is_empty() && !call.out.is_json() {
@@ -95,7 +104,7 @@ pub(super) async fn retry(call: &Call, args: &RetryArgs) -> anyhow::Result<Exit>
         let description = if args.edit { Some(edited(call, link.state(), &task)?) } else { args.text.clone() };
         let ended_at = |state: &State| Some(state.tasks.get(&task)?.record.outcome.as_ref()?.completed_at);
         let before = ended_at(link.state());
-        let changes = args.changes(description);
+        let changes = Box::new(args.changes(description));
         let order = match &agent {
             Some(agent) => Order::RetryOn { task: task.clone(), agent: agent.clone(), changes },
             None => Order::Retry { task: task.clone(), changes },
@@ -124,7 +133,10 @@ fn edited(call: &Call, state: &State, task: &TaskRef) -> anyhow::Result<String> 
 }
 
 pub(super) async fn cancel(call: &Call, ids: &[String]) -> anyhow::Result<Exit> {
-    let mut link = connect(call).await?;
+    let mut link = match connect(call).await {
+        Err(error) if is_no_room(&error) => return note(call, ids, Request::Cancel).await,
+        other => other?,
+    };
     let named = ids.iter().map(|id| ids::find(link.state(), id)).collect::<Result<Vec<_>, _>>()?;
     let mut exit = Exit::Done;
     for name in named {
@@ -133,6 +145,51 @@ pub(super) async fn cancel(call: &Call, ids: &[String]) -> anyhow::Result<Exit> 
             Named::Task(task) => Order::Cancel { task },
         };
         exit = worse(exit, send(call, &mut link, order).await?.0);
+    }
+    Ok(exit)
+}
+
+pub(super) async fn extend(call: &Call, id: &str, by: Duration) -> anyhow::Result<Exit> {
+    let mut link = connect(call).await?;
+    let task = ids::task(link.state(), id)?;
+    Ok(send(call, &mut link, Order::Extend { task, by }).await?.0)
+}
+
+pub(super) async fn remove(call: &Call, ids: &[String]) -> anyhow::Result<Exit> {
+    let mut link = connect(call).await?;
+    let item = |id: &String| {
+        if link.state().tasks.rejected.contains_key(id) {
+            Ok(Item::File(id.clone()))
+        } else {
+            ids::task(link.state(), id).map(Item::Task)
+        }
+    };
+    let items = ids.iter().map(item).collect::<Result<Vec<_>, _>>()?;
+    let mut exit = Exit::Done;
+    for item in items {
+        let (sent, _) = send(call, &mut link, Order::Remove { item: item.clone() }).await?;
+        if sent == Exit::Done {
+            seen(&mut link, |state| state.tasks.trash.iter().any(|removed| removed.item == item)).await;
+        }
+        exit = worse(exit, sent);
+    }
+    Ok(exit)
+}
+
+pub(super) async fn restore(call: &Call, ids: &[String]) -> anyhow::Result<Exit> {
+    let mut link = connect(call).await?;
+    let items = ids.iter().map(|id| ids::removed(link.state(), id)).collect::<Result<Vec<_>, _>>()?;
+    let mut exit = Exit::Done;
+    for item in items {
+        let (sent, _) = send(call, &mut link, Order::Restore { item: item.clone() }).await?;
+        if sent == Exit::Done {
+            seen(&mut link, |state| match &item {
+                Item::Task(task) => state.tasks.get(task).is_some(),
+                Item::File(path) => state.tasks.rejected.contains_key(path),
+            })
+            .await;
+        }
+        exit = worse(exit, sent);
     }
     Ok(exit)
 }
@@ -149,6 +206,24 @@ pub(super) async fn pause(call: &Call, name: &str, yes: bool) -> anyhow::Result<
     let agent = ids::agent(link.state(), name)?;
     let order = if yes { Order::Pause { agent } } else { Order::Resume { agent } };
     Ok(send(call, &mut link, order).await?.0)
+}
+
+fn is_no_room(error: &anyhow::Error) -> bool {
+    matches!(error.downcast_ref(), Some(AttachError::NoRoom))
+}
+
+/// Leaves markers for the next room.
+async fn note(call: &Call, ids: &[String], request: Request) -> anyhow::Result<Exit> {
+    let noted = link::note(&call.config()?, ids, request).await;
+    for task in noted.map_err(|error| Trouble::Wrong(format!("{error:#}")))? {
+        let text = format!("{task}: noted; the next room does it");
+        if call.out.is_json() {
+            call.out.json_line(&json::Done { text, ids: vec![task.to_string()] });
+        } else {
+            call.out.line(&text);
+        }
+    }
+    Ok(Exit::Done)
 }
 
 async fn connect(call: &Call) -> anyhow::Result<Link> {

@@ -67,6 +67,7 @@ pub(super) struct Agent {
     pub(super) workspace: Key<PathBuf>,
     pub(super) slots: Key<u32>,
     pub(super) timeout: Key<Wait>,
+    pub(super) stall: Key<Patience>,
     pub(super) permissions: Key<Permissions>,
 }
 
@@ -132,6 +133,33 @@ impl<'de> Deserialize<'de> for Wait {
             }
         }
         source.deserialize_str(Visitor)
+    }
+}
+
+/// A length of time, or never: `"10m"`, `"off"`, `0`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Patience(pub(super) Option<Duration>);
+
+impl<'de> Deserialize<'de> for Patience {
+    fn deserialize<D: Deserializer<'de>>(source: D) -> Result<Self, D::Error> {
+        struct Visitor;
+        impl de::Visitor<'_> for Visitor {
+            type Value = Patience;
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("a length of time such as \"10m\", or \"off\"")
+            }
+            fn visit_i64<E: de::Error>(self, number: i64) -> Result<Patience, E> {
+                if number == 0 { Ok(Patience(None)) } else { self.visit_str(&number.to_string()) }
+            }
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Patience, E> {
+                if matches!(text.trim(), "off" | "0") {
+                    return Ok(Patience(None));
+                }
+                let wait = parse_wait(text).map_err(E::custom)?;
+                Ok(Patience(Some(wait).filter(|wait| !wait.is_zero())))
+            }
+        }
+        source.deserialize_any(Visitor)
     }
 }
 
@@ -294,6 +322,9 @@ impl Check<'_> {
         let key = |what: &str| format!("agents.{shown}.{what}");
         self.within(&key("slots"), agent.slots.as_ref(), 0, 16);
         self.wait(&key("timeout"), agent.timeout.as_ref(), 1, 24 * 3600);
+        self.with(&key("stall"), agent.stall.as_ref(), |stall| {
+            stall.0.map_or(Ok(()), |wait| check_wait(wait, 1, 24 * 3600))
+        });
         self.with(&key("model"), agent.model.as_ref(), |model| check_model(model));
         for (what, path) in [("prompt", &agent.prompt), ("workspace", &agent.workspace)] {
             self.with(&key(what), path.as_ref(), |path| {

@@ -67,6 +67,8 @@ fn what_cannot_be_is_named_with_its_place_and_its_bounds() {
         ("[room]\norphan_grace = \"90\"\n", "2:16: orphan_grace in [room]: `90` has no unit"),
         ("[room]\norphan_grace = 90\n", "2:16: orphan_grace in [room]: invalid type: integer `90`"),
         ("[room]\norphan_grace = \"2h\"\n", "2:16: room.orphan_grace: 7200 s is outside 0 s to 3600 s"),
+        ("[agents.marie]\nstall = 10\n", "2:9: stall in [agents.marie]: `10` has no unit"),
+        ("[agents.marie]\nstall = \"49h\"\n", "2:9: agents.marie.stall: 176400 s is outside 1 s to 86400 s"),
         ("[agents.marie]\ntimeout = \"-1m\"\n", "2:11: timeout in [agents.marie]: `-1m` is negative"),
         ("[agents.marie]\nslots = 99\n", "2:9: agents.marie.slots: 99 is outside 0 to 16"),
         ("[agents.Marie]\n", "1:9: [agents.Marie]: the id has M at position 0"),
@@ -88,6 +90,19 @@ fn what_cannot_be_is_named_with_its_place_and_its_bounds() {
     for (text, expected) in table {
         let found = faults(text);
         assert!(found[0].starts_with(expected), "{text:?}: {found:?}");
+    }
+}
+
+#[test]
+fn how_long_an_agent_may_be_silent_is_a_time_or_never() {
+    let minutes = |n| Some(Duration::from_mins(n));
+    for (text, expected) in
+        [("", minutes(10)), ("\"90m\"", minutes(90)), ("\"off\"", None), ("0", None), ("\"0s\"", None)]
+    {
+        let key = if text.is_empty() { String::new() } else { format!("stall = {text}\n") };
+        let (dir, stage) = stage(&format!("[agents.marie]\n{key}"));
+        let config = Config::load(&stage, &Env::at(dir.path(), &[]), &Flags::default()).unwrap();
+        assert_eq!(*config.agents[0].stall, expected, "{text}");
     }
 }
 

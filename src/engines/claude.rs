@@ -77,6 +77,10 @@ impl Engine for Claude {
         })
     }
 
+    fn resumes(&self) -> bool {
+        true
+    }
+
     fn reader(&self) -> Box<dyn Reader> {
         Box::new(Stream::default())
     }

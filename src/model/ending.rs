@@ -1,9 +1,15 @@
-//! Every way in which an attempt can end, and what follows from it: one enum, one table.
+//! Every way in which an attempt can end: one enum, and one table of what follows.
+//!
+//! Owns [`Ending`] as files and reports hold it. Must not know how an ending comes about. Its one surprise: everything
+//! that is decided by an ending is decided by its row in `ending/policy.rs`.
+
+mod policy;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::EndState;
+use policy::{Kind, Then};
 
 /// The class of a failure, as result files name it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -74,9 +80,14 @@ pub enum Ending {
         /// Seconds allowed.
         seconds: u64,
     },
+    /// The time allowed was over and the tree took no notice of INT and TERM; it was killed.
+    Killed {
+        /// Seconds allowed.
+        seconds: u64,
+    },
     /// A person cancelled it; the tree was ended and seen empty.
     Cancelled,
-    /// The engine said nothing for too long.
+    /// No sign of life for too long: no bytes, no CPU time, no process that came or went.
     Stalled {
         /// Seconds of silence.
         seconds: u64,
@@ -87,6 +98,11 @@ pub enum Ending {
     NoResult {
         /// Its exit code, where there was one.
         code: Option<i32>,
+    },
+    /// The engine ended without an answer and left processes that held its output.
+    Held {
+        /// How many.
+        left: u32,
     },
     /// The engine's output could not be read as what it was said to be.
     Unreadable {
@@ -115,12 +131,17 @@ pub enum Ending {
         /// What was said.
         message: String,
     },
+    /// The session that was to be taken up again is not there.
+    SessionGone {
+        /// What was said.
+        message: String,
+    },
     /// Network, overload or server error.
     Transient {
         /// What was said.
         message: String,
     },
-    /// The prompt or the answer was too large.
+    /// The prompt, the answer or the output was too large.
     Overflow {
         /// What was said.
         message: String,
@@ -130,7 +151,14 @@ pub enum Ending {
         /// What was said.
         message: String,
     },
-    /// The attempt's process, worker or room vanished.
+    /// A person stopped the room while it ran.
+    Stopped,
+    /// The room was gone for longer than the worker waits for it.
+    RoomLost {
+        /// Seconds it waited.
+        seconds: u64,
+    },
+    /// The attempt's process or worker vanished, or its end could not be written.
     Lost {
         /// What vanished.
         message: String,
@@ -164,98 +192,160 @@ pub enum Verdict {
 }
 
 impl Ending {
+    fn kind(&self) -> Kind {
+        match self {
+            Self::Done => Kind::Done,
+            Self::NeverStarted { .. } => Kind::NeverStarted,
+            Self::ExitCode { .. } => Kind::ExitCode,
+            Self::Signal { .. } => Kind::Signal,
+            Self::Deadline { .. } => Kind::Deadline,
+            Self::Killed { .. } => Kind::Killed,
+            Self::Cancelled => Kind::Cancelled,
+            Self::Stalled { .. } => Kind::Stalled,
+            Self::EmptyAnswer => Kind::EmptyAnswer,
+            Self::NoResult { .. } => Kind::NoResult,
+            Self::Held { .. } => Kind::Held,
+            Self::Unreadable { .. } => Kind::Unreadable,
+            Self::Reported { .. } => Kind::Reported,
+            Self::Limit { .. } => Kind::Limit,
+            Self::Auth { .. } => Kind::Auth,
+            Self::Config { .. } => Kind::Config,
+            Self::SessionGone { .. } => Kind::SessionGone,
+            Self::Transient { .. } => Kind::Transient,
+            Self::Overflow { .. } => Kind::Overflow,
+            Self::Refused { .. } => Kind::Refused,
+            Self::Stopped => Kind::Stopped,
+            Self::RoomLost { .. } => Kind::RoomLost,
+            Self::Lost { .. } => Kind::Lost,
+            Self::DependencyFailed { .. } => Kind::DependencyFailed,
+            Self::Expired { .. } => Kind::Expired,
+            Self::Malformed { .. } => Kind::Malformed,
+        }
+    }
+
+    /// The number and the words that its sentence has blanks for.
+    fn said(&self) -> (Option<i64>, &str) {
+        match self {
+            Self::Done | Self::Cancelled | Self::EmptyAnswer | Self::Stopped => (None, ""),
+            Self::ExitCode { code, message } => (Some(i64::from(*code)), message),
+            Self::Signal { signal } => (Some(i64::from(*signal)), ""),
+            Self::NoResult { code } => (code.map(i64::from), ""),
+            Self::Held { left } => (Some(i64::from(*left)), ""),
+            Self::Deadline { seconds }
+            | Self::Killed { seconds }
+            | Self::Stalled { seconds }
+            | Self::RoomLost { seconds } => (Some(i64::try_from(*seconds).unwrap_or(i64::MAX)), ""),
+            Self::DependencyFailed { dependency: message }
+            | Self::NeverStarted { message }
+            | Self::Unreadable { message }
+            | Self::Reported { message }
+            | Self::Limit { message, .. }
+            | Self::Auth { message }
+            | Self::Config { message }
+            | Self::SessionGone { message }
+            | Self::Transient { message }
+            | Self::Overflow { message }
+            | Self::Refused { message }
+            | Self::Lost { message }
+            | Self::Expired { message }
+            | Self::Malformed { message } => (None, message),
+        }
+    }
+
     /// The class of the failure; `None` for done and cancelled.
     pub fn class(&self) -> Option<FailureClass> {
-        match self {
-            Self::Done | Self::Cancelled => None,
-            Self::NeverStarted { .. } | Self::Config { .. } | Self::Malformed { .. } => Some(FailureClass::Config),
-            Self::ExitCode { .. }
-            | Self::EmptyAnswer
-            | Self::NoResult { .. }
-            | Self::Unreadable { .. }
-            | Self::Reported { .. }
-            | Self::Deadline { .. }
-            | Self::Expired { .. }
-            | Self::DependencyFailed { .. } => Some(FailureClass::Task),
-            Self::Signal { .. } | Self::Lost { .. } => Some(FailureClass::Lost),
-            Self::Stalled { .. } => Some(FailureClass::Stall),
-            Self::Limit { .. } => Some(FailureClass::Limit),
-            Self::Auth { .. } => Some(FailureClass::Auth),
-            Self::Transient { .. } => Some(FailureClass::Transient),
-            Self::Overflow { .. } => Some(FailureClass::Overflow),
-            Self::Refused { .. } => Some(FailureClass::Refused),
-        }
+        self.kind().policy().class
     }
 
     /// What follows when `counted` attempts (this one included) of `allowed` have been counted.
     pub fn verdict(&self, counted: u32, allowed: u32) -> Verdict {
-        let retry = if counted < allowed { Verdict::Retry } else { Verdict::End(EndState::Dead) };
-        match self {
-            Self::Done => Verdict::End(EndState::Done),
-            Self::Cancelled => Verdict::End(EndState::Cancelled),
-            Self::DependencyFailed { .. } => Verdict::End(EndState::Skipped),
-            Self::Expired { .. } => Verdict::End(EndState::Expired),
-            Self::Deadline { .. } => match retry {
-                Verdict::Retry => Verdict::Retry,
-                Verdict::End(_) | Verdict::Park(_) => Verdict::End(EndState::TimedOut),
-            },
-            Self::Limit { until, .. } => Verdict::Park(*until),
-            Self::Auth { .. }
-            | Self::Config { .. }
-            | Self::Malformed { .. }
-            | Self::NeverStarted { .. }
-            | Self::Overflow { .. }
-            | Self::Refused { .. } => Verdict::End(EndState::Failed),
-            Self::ExitCode { .. }
-            | Self::Signal { .. }
-            | Self::Stalled { .. }
-            | Self::EmptyAnswer
-            | Self::NoResult { .. }
-            | Self::Unreadable { .. }
-            | Self::Reported { .. }
-            | Self::Transient { .. }
-            | Self::Lost { .. } => retry,
+        match (self.kind().policy().then, self) {
+            (Then::Retry(_), _) if counted < allowed => Verdict::Retry,
+            (Then::End(state) | Then::Retry(state), _) => Verdict::End(state),
+            (Then::Again, _) => Verdict::Retry,
+            (Then::Park, Self::Limit { until, .. }) => Verdict::Park(*until),
+            (Then::Park, _) => Verdict::Park(None),
         }
     }
 
-    /// Whether this ending uses up one of the task's attempts; a limit does not.
+    /// Whether this ending uses up one of the task's attempts.
     pub fn counts(&self) -> bool {
-        !matches!(self, Self::Limit { .. })
+        self.kind().policy().counts
     }
 
-    /// One line for a person.
+    /// One line for a person: what happened.
     pub fn sentence(&self) -> String {
-        match self {
-            Self::Done => "done".to_owned(),
-            Self::Cancelled => "cancelled".to_owned(),
-            Self::NeverStarted { message } => format!("could not start: {message}"),
-            Self::ExitCode { code, message } if message.is_empty() => format!("exit {code}"),
-            Self::ExitCode { code, message } => format!("exit {code}: {message}"),
-            Self::Signal { signal } => format!("ended by signal {signal}"),
-            Self::Deadline { seconds } => format!("not finished in {seconds} s"),
-            Self::Stalled { seconds } => format!("silent for {seconds} s"),
-            Self::EmptyAnswer => "the answer is empty".to_owned(),
-            Self::NoResult { code: Some(code) } => format!("ended without a result (exit {code})"),
-            Self::NoResult { code: None } => "ended without a result".to_owned(),
-            Self::Unreadable { message } => format!("unreadable output: {message}"),
-            Self::Limit { message, .. } => format!("limit: {message}"),
-            Self::Auth { message } => format!("login: {message}"),
-            Self::Config { message } => format!("configuration: {message}"),
-            Self::DependencyFailed { dependency } => format!("{dependency} did not end well"),
-            Self::Lost { message } => format!("lost: {message}"),
-            Self::Reported { message }
-            | Self::Transient { message }
-            | Self::Overflow { message }
-            | Self::Refused { message }
-            | Self::Expired { message }
-            | Self::Malformed { message } => message.clone(),
-        }
+        let (number, message) = self.said();
+        self.kind().policy().say(number, message)
+    }
+
+    /// One line for a person: what to do about it.
+    pub fn remedy(&self) -> &'static str {
+        self.kind().policy().remedy
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// What yesterday's version wrote when it failed an attempt, and how each is read and judged then as now.
+    #[test]
+    fn exit_files_of_the_version_before_are_read_as_what_they_were() {
+        let said = || "what was said".to_owned();
+        let until = Some(Timestamp::from_second(1_795_349_598).unwrap());
+        let old = [
+            ("done", Ending::Done, "done"),
+            ("never_started", Ending::NeverStarted { message: said() }, "could not start: what was said"),
+            ("exit_code", Ending::ExitCode { code: 3, message: said() }, "exit 3: what was said"),
+            ("signal", Ending::Signal { signal: 9 }, "ended by signal 9"),
+            ("deadline", Ending::Deadline { seconds: 600 }, "not finished in 600 s"),
+            ("cancelled", Ending::Cancelled, "cancelled"),
+            ("stalled", Ending::Stalled { seconds: 600 }, "silent for 600 s"),
+            ("empty_answer", Ending::EmptyAnswer, "the answer is empty"),
+            ("no_result", Ending::NoResult { code: Some(0) }, "ended without a result (exit 0)"),
+            ("unreadable", Ending::Unreadable { message: said() }, "unreadable output: what was said"),
+            ("reported", Ending::Reported { message: said() }, "what was said"),
+            ("limit", Ending::Limit { message: said(), until }, "limit: what was said"),
+            ("auth", Ending::Auth { message: said() }, "login: what was said"),
+            ("config", Ending::Config { message: said() }, "configuration: what was said"),
+            ("transient", Ending::Transient { message: said() }, "what was said"),
+            ("overflow", Ending::Overflow { message: said() }, "what was said"),
+            ("refused", Ending::Refused { message: said() }, "what was said"),
+            ("lost", Ending::Lost { message: said() }, "lost: what was said"),
+            (
+                "dependency_failed",
+                Ending::DependencyFailed { dependency: "marie/x".into() },
+                "marie/x did not end well",
+            ),
+            ("expired", Ending::Expired { message: said() }, "what was said"),
+            ("malformed", Ending::Malformed { message: said() }, "what was said"),
+        ];
+        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/queue/old-exits");
+        assert_eq!(std::fs::read_dir(&folder).unwrap().count(), old.len());
+        for (kind, ending, sentence) in old {
+            let file = std::fs::read(folder.join(format!("{kind}.json"))).unwrap();
+            let mut exit: serde_json::Value = serde_json::from_slice(&file).unwrap();
+            let read: Ending = serde_json::from_value(exit["ending"].take()).unwrap();
+            assert_eq!((&read, read.sentence().as_str()), (&ending, sentence), "{kind}");
+        }
+    }
+
+    #[test]
+    fn a_person_s_stop_costs_no_attempt_and_a_lost_room_does() {
+        assert_eq!((Ending::Stopped.counts(), Ending::Stopped.verdict(3, 3)), (false, Verdict::Retry));
+        let lost = Ending::RoomLost { seconds: 60 };
+        assert_eq!((lost.counts(), lost.verdict(3, 3)), (true, Verdict::End(EndState::Dead)));
+        assert_eq!(lost.verdict(2, 3), Verdict::Retry);
+    }
+
+    #[test]
+    fn what_runs_out_of_time_ends_as_timed_out() {
+        for ending in [Ending::Deadline { seconds: 1 }, Ending::Killed { seconds: 1 }] {
+            assert_eq!(ending.verdict(2, 3), Verdict::Retry);
+            assert_eq!(ending.verdict(3, 3), Verdict::End(EndState::TimedOut));
+        }
+    }
 
     #[test]
     fn a_limit_costs_no_attempt_and_never_ends_a_task() {

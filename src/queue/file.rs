@@ -26,6 +26,7 @@ mod needs;
 mod notice;
 mod objection;
 mod probe;
+mod prune;
 mod recover;
 mod requests;
 mod results;
@@ -41,6 +42,7 @@ mod watch;
 pub use attempts::FileLease;
 pub use probe::{FileSystem, Unfit};
 pub use space::Measure;
+pub(super) use spec::write as task_file;
 use store::Store;
 
 /// How often a broken disk is asked to take the end of an attempt.
@@ -217,6 +219,11 @@ impl Queue for FileQueue {
         self.blocking(move |store| store.with_reserve(|| store.retry(&task, &changes))).await
     }
 
+    async fn spec(&self, task: &TaskRef) -> Result<TaskSpec, QueueError> {
+        let task = task.clone();
+        self.blocking(move |store| store.spec_of(&task)).await
+    }
+
     async fn remove(&self, task: &TaskRef) -> Result<(), QueueError> {
         let task = task.clone();
         self.blocking(move |store| store.remove(&task)).await
@@ -248,11 +255,6 @@ impl Queue for FileQueue {
     async fn answered(&self, task: &TaskRef, request: Request) -> Result<(), QueueError> {
         let task = task.clone();
         self.blocking(move |store| store.answered(&task, request)).await
-    }
-
-    async fn spec(&self, task: &TaskRef) -> Result<TaskSpec, QueueError> {
-        let task = task.clone();
-        self.blocking(move |store| store.spec_of(&task)).await
     }
 
     async fn result(&self, task: &TaskRef) -> Result<Option<Outcome>, QueueError> {

@@ -15,7 +15,7 @@ use tokio::sync::mpsc;
 
 use super::{Change, Claim, Claimed, Finished, Lease, Queue, QueueError, Spawned, Submitted};
 use crate::model::{
-    AgentName, AttemptRecord, AttemptRef, Changes, Clock, EndState, Ending, Item, Outcome, Removed, Request, Spend,
+    AgentName, AttemptRecord, AttemptRef, Changes, Clock, Ending, Item, OnLost, Outcome, Removed, Request, Spend,
     Standing, TaskId, TaskRecord, TaskRef, TaskSpec, Verdict,
 };
 
@@ -35,6 +35,7 @@ struct Shared {
     agents: Vec<AgentName>,
     clock: Clock,
     attempts: u32,
+    waiting_limit: usize,
     folder: tempfile::TempDir,
     state: Mutex<State>,
 }
@@ -89,12 +90,22 @@ fn log_of(attempt: &AttemptRef) -> String {
 impl MemoryQueue {
     /// An empty queue for these agents; `attempts` starts per task where its file says nothing.
     pub fn new(agents: Vec<AgentName>, attempts: u32, clock: Clock) -> Result<Self, QueueError> {
+        Self::with_limit(agents, attempts, clock, 100_000)
+    }
+
+    /// The same where at most this many tasks may wait per agent.
+    pub fn with_limit(
+        agents: Vec<AgentName>,
+        attempts: u32,
+        clock: Clock,
+        waiting_limit: usize,
+    ) -> Result<Self, QueueError> {
         let folder = tempfile::tempdir().map_err(|source| QueueError::Io {
             action: "create a folder in",
             path: std::env::temp_dir(),
             source,
         })?;
-        Ok(Self(Arc::new(Shared { agents, clock, attempts, folder, state: Mutex::default() })))
+        Ok(Self(Arc::new(Shared { agents, clock, attempts, waiting_limit, folder, state: Mutex::default() })))
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -120,8 +131,10 @@ impl MemoryQueue {
 
     fn accept(&self, task: TaskSpec) -> Result<Submitted, QueueError> {
         self.known(&task.task.agent)?;
+        // As a file would be refused.
+        super::file::task_file(&task)?;
         let now = self.0.clock.now();
-        Ok(self.state().accept(task, now))
+        Ok(self.state().accept(task, now, self.0.waiting_limit))
     }
 
     /// Results of what a task depends on.
@@ -205,12 +218,19 @@ impl State {
         self.trash.iter().rev().map(one).collect()
     }
 
-    fn accept(&mut self, task: TaskSpec, now: Timestamp) -> Submitted {
+    fn accept(&mut self, task: TaskSpec, now: Timestamp, limit: usize) -> Submitted {
         if let Some(entry) = self.tasks.get(&task.task) {
             return if entry.spec == task { Submitted::Exists } else { Submitted::Conflict };
         }
         if self.is_taken(&task.task) {
             return Submitted::Conflict;
+        }
+        let waits = |(other, entry): &(&TaskRef, &Entry)| {
+            other.agent == task.task.agent && entry.standing() == Standing::Waiting
+        };
+        let waiting = self.tasks.iter().filter(waits).count();
+        if waiting >= limit {
+            return Submitted::Full { waiting, limit };
         }
         let entry =
             Entry { spec: task.clone(), seen_at: now, claimed: false, attempts: Vec::new(), settled: 0, outcome: None };
@@ -260,6 +280,17 @@ impl Queue for MemoryQueue {
             if entry.outcome.is_some() {
                 return Ok(Err("has ended"));
             }
+            if matches!(entry.standing(), Standing::Asking { .. }) {
+                return Ok(Err("wants a person to decide"));
+            }
+            if !entry.claimed && entry.spec.not_before.is_some_and(|at| at > now) {
+                return Ok(Err("is not to start yet"));
+            }
+            let expiry = entry.spec.expires_at(entry.seen_at, !entry.attempts.is_empty());
+            if let Some((_, message)) = expiry.filter(|(at, _)| *at <= now) {
+                entry.end(Ending::Expired { message }, now);
+                return Ok(Err("has expired"));
+            }
             let counted = entry.counted();
             if counted >= entry.spec.max_attempts.unwrap_or(limit) {
                 return Ok(Err("has used up its attempts"));
@@ -281,6 +312,7 @@ impl Queue for MemoryQueue {
                 },
                 held: true,
                 not_before: None,
+                asks: false,
                 resumed: resume.clone(),
             });
             Ok(Ok((entry.spec.clone(), n, counted, previous, resume)))
@@ -342,8 +374,10 @@ impl Queue for MemoryQueue {
     ) -> Result<(), QueueError> {
         let now = self.0.clock.now();
         self.change(&lease.attempt.task, |entry| {
+            let asks = matches!(ending, Ending::Lost { .. }) && entry.spec.on_lost == OnLost::Ask;
             if let Some(attempt) = entry.attempt(lease.attempt.n) {
                 attempt.held = false;
+                attempt.asks = asks;
                 attempt.not_before = Some(not_before);
                 attempt.record.ended_at = Some(now);
                 attempt.record.ending = Some(ending);
@@ -365,13 +399,7 @@ impl Queue for MemoryQueue {
                 Standing::Waiting | Standing::Claimed | Standing::Retrying { .. } | Standing::Asking { .. } => {}
             }
             entry.note_loss(now);
-            let counted = entry.counted().max(1);
-            let state = match ending.verdict(counted, counted) {
-                Verdict::End(state) => state,
-                Verdict::Retry | Verdict::Park(_) => EndState::Failed,
-            };
-            let outcome = entry.outcome_without_attempt(ending, state, now);
-            entry.close(outcome, u32::MAX);
+            entry.end(ending, now);
             Ok(Finished::Committed)
         })
     }

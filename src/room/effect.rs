@@ -1,6 +1,8 @@
 //! What the room asks of the world: orders as data. The runtime carries them out; a replica drops them.
 
-use crate::model::{AttemptRef, Ending, Fault, GoalId, Plan, SlotId, TaskRef, TaskSpec};
+use std::time::Duration;
+
+use crate::model::{AttemptRef, Ending, Fault, GoalId, Item, Plan, Request, SlotId, TaskRef, TaskSpec};
 
 use super::{
     event::{Answer, GoalEvent, OrderId},
@@ -37,6 +39,36 @@ pub enum Effect {
         slot: SlotId,
         /// Which attempt.
         attempt: AttemptRef,
+    },
+    /// Tell a worker to let its attempt be silent for longer.
+    Extend {
+        /// Which worker.
+        slot: SlotId,
+        /// Which attempt; number 0 means whatever it runs of this task.
+        attempt: AttemptRef,
+        /// How much longer.
+        by: Duration,
+    },
+    /// Throw something away; the queue's changes and `Answered` follow.
+    Remove {
+        /// Whose order.
+        id: OrderId,
+        /// What.
+        item: Item,
+    },
+    /// Bring something back from the trash; the queue's changes and `Answered` follow.
+    Restore {
+        /// Whose order.
+        id: OrderId,
+        /// What.
+        item: Item,
+    },
+    /// Take a marker away: what it asks for is done, or too late. No event follows.
+    AnswerRequest {
+        /// Of which task.
+        task: TaskRef,
+        /// What it asked for.
+        request: Request,
     },
     /// Tell a worker to leave, after its attempt or at once; `Exited` follows.
     StopWorker {

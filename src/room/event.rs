@@ -1,13 +1,13 @@
 //! What happened: every event the room can hear of, in the past tense.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::model::{
-    AgentName, AgentSettings, Approval, AttemptRef, Changes, GoalEnd, GoalId, MicroUsd, Rejected, Report, SlotId,
-    Spend, TaskRecord, TaskRef, TaskSpec,
+    AgentName, AgentSettings, Approval, AttemptRef, Changes, GoalEnd, GoalId, Item, MicroUsd, Rejected, Removed,
+    Report, Request, SlotId, Spend, TaskRecord, TaskRef, TaskSpec,
     gateway::{Call, Levels},
 };
 
@@ -153,6 +153,23 @@ pub enum Order {
         /// Which.
         task: TaskRef,
     },
+    /// Let this task's attempt be silent for longer.
+    Extend {
+        /// Which.
+        task: TaskRef,
+        /// How much longer.
+        by: Duration,
+    },
+    /// Throw this away: a task that does not run, or a file that was set aside.
+    Remove {
+        /// What.
+        item: Item,
+    },
+    /// Bring this back from the trash.
+    Restore {
+        /// What.
+        item: Item,
+    },
     /// End this goal and all its tasks.
     CancelGoal {
         /// Which.
@@ -184,10 +201,22 @@ pub enum TaskEvent {
         /// The whole of it.
         record: Box<TaskRecord>,
     },
-    /// Its waiting file was deleted by somebody.
+    /// It is no longer here: its waiting file was deleted by somebody, or it went to the trash.
     Withdrawn {
         /// Which.
         task: TaskRef,
+    },
+    /// Somebody left a marker that asks for this.
+    Requested {
+        /// Of which task.
+        task: TaskRef,
+        /// What.
+        request: Request,
+    },
+    /// What the trash holds now.
+    Trash {
+        /// Newest first.
+        removed: Vec<Removed>,
     },
     /// A file was set aside or is listed with a reason.
     Rejected {
@@ -403,6 +432,9 @@ impl Event {
                 | Order::Retry { .. }
                 | Order::RetryOn { .. }
                 | Order::Cancel { .. }
+                | Order::Extend { .. }
+                | Order::Remove { .. }
+                | Order::Restore { .. }
                 | Order::Stop { .. } => false,
             },
             // What a plan is checked against: without it a replay would judge otherwise.
@@ -410,6 +442,8 @@ impl Event {
             Self::Task(task) => match task {
                 TaskEvent::Withdrawn { .. } => true,
                 TaskEvent::Changed { .. }
+                | TaskEvent::Requested { .. }
+                | TaskEvent::Trash { .. }
                 | TaskEvent::Rejected { .. }
                 | TaskEvent::RejectedGone { .. }
                 | TaskEvent::Polling { .. }

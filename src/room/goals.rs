@@ -108,6 +108,15 @@ impl Goals {
         self.touched.insert(id);
     }
 
+    /// A planned task is there: one that was thrown away and brought back belongs to its goal again.
+    pub(super) fn found(&mut self, id: &GoalId, task: &TaskRef) {
+        let Some(goal) = self.get_mut(id).filter(|g| g.published && !g.tasks.contains(task)) else { return };
+        let planned: Vec<_> = goal.plan.iter().flat_map(|p| &p.tasks).filter_map(|t| t.reference(id)).collect();
+        if planned.contains(task) {
+            goal.tasks = planned.into_iter().filter(|t| t == task || goal.tasks.contains(t)).collect();
+        }
+    }
+
     /// A task of a goal was withdrawn by somebody: the goal goes on without it.
     pub(super) fn lost(&mut self, task: &TaskRef) {
         for goal in self.all.values_mut().filter(|g| g.tasks.contains(task)) {

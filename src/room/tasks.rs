@@ -13,10 +13,11 @@ use super::{
     ready::{Key, Ready, lane},
     refuse,
     retry::Underway,
+    timing::moments,
 };
 use crate::model::{
-    AgentName, AttemptRecord, AttemptRef, Dependency, EndState, Ending, IfFailed, Outcome, Rejected, Spend, Standing,
-    TaskId, TaskRecord, TaskRef, TaskSpec,
+    AgentName, AttemptRecord, AttemptRef, Dependency, EndState, Ending, IfFailed, Outcome, Rejected, Removed, Spend,
+    Standing, TaskId, TaskRecord, TaskRef, TaskSpec,
 };
 
 /// Every task, and what is derived from them.
@@ -28,6 +29,8 @@ pub struct Tasks {
     pub rejected: BTreeMap<String, Rejected>,
     /// How many more there are than `rejected` holds.
     pub rejected_more: usize,
+    /// What was thrown away, newest first.
+    pub trash: Vec<Removed>,
     /// Why changes are noticed by looking now and then; `None` = the kernel tells.
     pub polling: Option<String>,
     /// Why nothing new is started: the disk is nearly full; `None` = there is room.
@@ -49,11 +52,12 @@ impl PartialEq for Tasks {
     fn eq(&self, other: &Self) -> bool {
         self.all == other.all
             && self.rejected == other.rejected
-            && self.rejected_more == other.rejected_more
+            && self.trash == other.trash
             && self.polling == other.polling
             && self.picks == other.picks
             && self.retries == other.retries
             && self.space == other.space
+            && self.rejected_more == other.rejected_more
     }
 }
 
@@ -70,10 +74,12 @@ pub(super) struct Derived {
     pub(super) successors: BTreeMap<TaskRef, TaskRef>,
     /// The dead letters: their attempts are used up.
     dead: BTreeSet<TaskRef>,
-    /// When a retry is due.
+    /// When a task may start, or expires.
     due: BTreeSet<(Timestamp, TaskRef)>,
     /// Will never start: their dependency, named second, did not end well.
     hopeless: BTreeMap<TaskRef, TaskRef>,
+    /// Their time is over; what is said about it.
+    pub(super) expired: BTreeMap<TaskRef, String>,
     /// How many stand where.
     counts: Counts,
     /// Ids handed out for tasks that the queue has not shown yet.
@@ -328,14 +334,20 @@ impl Tasks {
         if entry.assigned || entry.hindrance.is_some() || entry.record.outcome.is_some() {
             return false;
         }
+        self.stop(task, why)
+    }
+
+    /// Keeps a task from ever starting; false where it is gone.
+    pub(super) fn stop(&mut self, task: &TaskRef, why: &str) -> bool {
         if let Some(mut entry) = self.all.remove(task) {
             self.forget(&entry);
             entry.hindrance = Some(why.to_owned());
             entry.given_up = true;
             let now = entry.record.seen_at;
             self.put(entry, now);
+            return true;
         }
-        true
+        false
     }
 
     /// A former room's worker runs this task.
@@ -515,8 +527,8 @@ impl Tasks {
         self.derived.counts.sub(phase_of(entry, ready));
         self.unready(task);
         self.derived.dead.remove(task);
-        if let Standing::Retrying { not_before, .. } = entry.record.standing {
-            self.derived.due.remove(&(not_before, task.clone()));
+        for at in moments(&entry.record) {
+            self.derived.due.remove(&(at, task.clone()));
         }
         if let Some(at) = entry.rests_until {
             self.derived.due.remove(&(at, task.clone()));
@@ -535,14 +547,14 @@ impl Tasks {
     fn refresh(&mut self, task: &TaskRef, now: Timestamp) {
         let Some(entry) = self.all.get(task) else { return };
         let was = self.derived.keys.contains_key(task);
+        for at in moments(&entry.record).filter(|at| *at > now) {
+            self.derived.due.insert((at, task.clone()));
+        }
+        let expired = entry.expired(now);
         let startable = match &entry.record.standing {
-            Standing::Waiting => true,
+            _ if entry.record.startable_at().is_some_and(|at| at > now) => false,
+            Standing::Waiting | Standing::Retrying { .. } => true,
             Standing::Claimed => !entry.is_lost(),
-            Standing::Retrying { not_before, .. } if *not_before <= now => true,
-            Standing::Retrying { not_before, .. } => {
-                self.derived.due.insert((*not_before, task.clone()));
-                false
-            }
             Standing::Running { .. } | Standing::Asking { .. } | Standing::Ended => false,
         };
         let resting = entry.rests_until.filter(|at| startable && *at > now);
@@ -551,6 +563,7 @@ impl Tasks {
         }
         let is = startable
             && resting.is_none()
+            && expired.is_none()
             && !entry.assigned
             && !entry.given_up
             && !entry.record.spec.description.trim().is_empty()
@@ -564,6 +577,9 @@ impl Tasks {
                     false
                 }
             };
+        if let Some(message) = expired {
+            self.derived.expired.insert(task.clone(), message);
+        }
         if was == is {
             return;
         }
@@ -651,6 +667,7 @@ impl State {
                 }
                 self.settle(&task, effects);
                 if let Some(goal) = goal {
+                    self.goals.found(&goal, &task);
                     self.goals.touch(goal);
                 }
             }
@@ -658,6 +675,8 @@ impl State {
                 self.tasks.withdrawn(&task, now);
                 self.goals.lost(&task);
             }
+            TaskEvent::Requested { task, request } => self.requested(task, request),
+            TaskEvent::Trash { removed } => self.tasks.trash = removed,
             TaskEvent::Rejected { rejected } => self.rejected(rejected),
             TaskEvent::RejectedGone { path } => self.rejected_gone(&path),
             TaskEvent::Polling { why } => self.tasks.polling = why,

@@ -8,7 +8,9 @@ use proptest::prelude::*;
 use super::{event::*, tasks::Phase, *};
 use crate::model::*;
 
+mod orders;
 mod retry;
+mod timing;
 
 /// A room with marie, anga and fabien, one slot each, and a clock that a story moves.
 struct Story {

@@ -4,14 +4,16 @@ use std::fmt;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::{State, tasks::Prerequisites};
-use crate::model::{AgentName, Dependency, Standing, TaskRef};
+use super::{Held, State, tasks::Prerequisites};
+use crate::model::{Activity, AgentName, Dependency, Standing, TaskRef};
 
 /// The reason as a value; its text comes from [`fmt::Display`].
 #[derive(Debug, Clone, PartialEq)]
 pub enum Why {
     /// An attempt runs; what it does.
     Doing(String),
+    /// It runs and is silent; in so long it is ended for that.
+    Stalling(SignedDuration),
     /// A person asked to end it.
     Cancelling,
     /// Handed to a worker, not begun.
@@ -24,6 +26,8 @@ pub enum Why {
     Unknown(Vec<Dependency>),
     /// One of its dependencies did not end well.
     Hopeless(TaskRef),
+    /// Its file says not before; so much later.
+    Later(SignedDuration),
     /// The next attempt starts later; why the last one ended.
     Again(SignedDuration, String),
     /// This attempt was lost and the task asks what next.
@@ -46,11 +50,22 @@ pub enum Why {
     Hindered(String),
 }
 
+impl Why {
+    /// Whether an attempt is about to be ended for its silence.
+    pub fn is_stalling(&self) -> bool {
+        matches!(self, Self::Stalling(_))
+    }
+}
+
 impl fmt::Display for Why {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Doing(what) if what.is_empty() => f.write_str("running"),
             Self::Doing(text) | Self::Over(text) | Self::Hindered(text) => f.write_str(text),
+            Self::Stalling(left) => {
+                let seconds = left.as_secs().max(0);
+                write!(f, "silent, ended in {}:{:02}", seconds / 60, seconds % 60)
+            }
             Self::Cancelling => f.write_str("being ended"),
             Self::Starting => f.write_str("starting"),
             Self::After(tasks) => {
@@ -64,6 +79,7 @@ impl fmt::Display for Why {
                 f.write_str(", which nobody has submitted yet")
             }
             Self::Hopeless(task) => write!(f, "{task} did not end well"),
+            Self::Later(wait) => write!(f, "starts in {}", span(*wait)),
             Self::Asks(attempt) => write!(f, "attempt {attempt} was lost: retry or cancel it"),
             Self::Again(wait, ending) => write!(f, "again in {}: {ending}", span(*wait)),
             Self::Trouble(agent, what) => write!(f, "{agent} is not ready: {what}"),
@@ -116,6 +132,9 @@ impl State {
             return Some(match &slot.held {
                 Some(held) if held.cancelling => Why::Cancelling,
                 Some(held) if held.attempt.is_none() => Why::Starting,
+                Some(Held { activity: Activity { stalls_at: Some(at), .. }, .. }) => {
+                    Why::Stalling(at.duration_since(now))
+                }
                 Some(held) => Why::Doing(held.activity.doing.clone()),
                 None => Why::Starting,
             });
@@ -130,6 +149,9 @@ impl State {
             }
             Standing::Asking { attempt } => return Some(Why::Asks(*attempt)),
             Standing::Waiting | Standing::Claimed | Standing::Retrying { .. } | Standing::Ended => {}
+        }
+        if let Some(at) = entry.record.startable_at().filter(|at| *at > now) {
+            return Some(Why::Later(at.duration_since(now)));
         }
         match self.tasks.prerequisites(entry) {
             Prerequisites::Met => {}

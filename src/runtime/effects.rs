@@ -25,7 +25,8 @@ use crate::{
     gateway::{Gateway, Identity, Purpose, TokenHash},
     ledger::Prices,
     model::{
-        AgentName, Changes, Clock, EndState, Ending, Fault, GoalId, Plan, SlotId, Spend, TaskRef, id::stage_id, text,
+        AgentName, Changes, Clock, EndState, Ending, Fault, GoalId, Item, Plan, SlotId, Spend, TaskRef, id::stage_id,
+        text,
     },
     orchestrator::{Prompt, plan, synthesis},
     queue::{Queue as _, QueueError, Submitted, file::FileQueue},
@@ -130,7 +131,10 @@ impl World {
             Some(Event::Task(TaskEvent::Answered { id: *id, answer }))
         };
         match effect {
-            Effect::Submit { id, .. } | Effect::RetryTask { id, .. } => refused(id),
+            Effect::Submit { id, .. }
+            | Effect::RetryTask { id, .. }
+            | Effect::Remove { id, .. }
+            | Effect::Restore { id, .. } => refused(id),
             Effect::EndTask { id, .. } => id.as_ref().and_then(refused),
             Effect::Plan { goal, round, .. } => {
                 Some(Event::Goal(GoalEvent::PlanFailed { id: goal.clone(), round: *round, message: message() }))
@@ -147,6 +151,8 @@ impl World {
             | Effect::CancelAttempt { .. }
             | Effect::StopWorker { .. }
             | Effect::Recover { .. }
+            | Effect::Extend { .. }
+            | Effect::AnswerRequest { .. }
             | Effect::Keep { .. }
             | Effect::Shutdown => None,
         }
@@ -184,6 +190,20 @@ impl World {
                 id.map(|id| answered(id, answer))
             }
             Effect::RetryTask { id, retry } => Some(answered(id, self.retry(*retry).await)),
+            Effect::Remove { id, item } => Some(answered(id, self.remove(&item).await)),
+            Effect::Restore { id, item } => {
+                let answer = match self.queue.restore(&item).await {
+                    Ok(()) => Answer::Done { text: format!("{} is back", named(&item)), ids: vec![named(&item)] },
+                    Err(error) => could_not(&error),
+                };
+                Some(answered(id, answer))
+            }
+            Effect::AnswerRequest { task, request } => {
+                if let Err(error) = self.queue.answered(&task, request).await {
+                    tracing::warn!(%error, %task, request = request.word(), "a marker could not be taken away");
+                }
+                None
+            }
             Effect::Plan { goal, text, round, repair } => {
                 let repair = repair.as_ref().map(|(answer, faults)| (answer.as_str(), faults.as_slice()));
                 Some(Event::Goal(self.plan(goal, &text, round, repair).await))
@@ -198,6 +218,7 @@ impl World {
             | Effect::Assign { .. }
             | Effect::CancelAttempt { .. }
             | Effect::StopWorker { .. }
+            | Effect::Extend { .. }
             | Effect::Keep { .. }
             | Effect::Shutdown => None,
         }
@@ -239,6 +260,19 @@ impl World {
         }
         ids.insert(0, head);
         Answer::Done { text, ids }
+    }
+
+    /// Throws something away.
+    async fn remove(&self, item: &Item) -> Answer {
+        let removed = match item {
+            Item::Task(task) => self.queue.remove(task).await,
+            Item::File(path) => self.queue.discard(path).await,
+        };
+        let name = named(item);
+        match removed {
+            Ok(()) => Answer::Done { text: format!("removed {name}"), ids: vec![name] },
+            Err(error) => could_not(&error),
+        }
     }
 
     /// Puts a task into the queue again, as another agent's.
@@ -402,6 +436,14 @@ fn write_whole(path: &Path, content: &str) -> std::io::Result<()> {
 
 fn answered(id: OrderId, answer: Answer) -> Event {
     Event::Task(TaskEvent::Answered { id, answer })
+}
+
+/// What a thing in the trash is called.
+fn named(item: &Item) -> String {
+    match item {
+        Item::Task(task) => task.to_string(),
+        Item::File(path) => path.clone(),
+    }
 }
 
 fn done(text: String, task: &TaskRef) -> Answer {

@@ -11,7 +11,7 @@ use crate::{
     engines::Programs,
     gateway, limiter,
     model::{Clock, EngineKind, SlotId, id::stage_id},
-    queue::file::FileQueue,
+    queue::{QueueError, file::FileQueue},
     room::event::{AgentSetup, Orchestrator},
     worker::{self, Retries},
 };
@@ -84,6 +84,12 @@ fn limits(config: &Config) -> std::collections::BTreeMap<String, limiter::Limit>
     config.limits.iter().map(|(group, limits)| (group.clone(), limit(limits))).collect()
 }
 
+/// The stage's queue as it lies on disk, for whoever works on it beside the room.
+pub fn queue(config: &Config, clock: Clock) -> Result<FileQueue, QueueError> {
+    let agents = config.agents().into_iter().map(|a| a.name).collect();
+    FileQueue::open(super::effects::queue_settings(&config.stage, agents, *config.attempts, clock))
+}
+
 /// What a worker of this slot is started with, and its queue. `engine` comes from the room, which knows the keys.
 pub fn worker(
     config: &Config,
@@ -92,6 +98,7 @@ pub fn worker(
     engine: Option<EngineKind>,
     clock: Clock,
 ) -> anyhow::Result<(worker::Settings, FileQueue)> {
+    let stall = config.enabled().find(|a| a.name == slot.agent).and_then(|a| *a.stall);
     let mut agent = config
         .agents()
         .into_iter()
@@ -100,12 +107,7 @@ pub fn worker(
     if let Some(engine) = engine {
         agent.engine = engine;
     }
-    let queue = FileQueue::open(super::effects::queue_settings(
-        &config.stage,
-        config.agents().into_iter().map(|a| a.name).collect(),
-        *config.attempts,
-        clock.clone(),
-    ))?;
+    let queue = queue(config, clock.clone())?;
     let mut settings =
         worker::Settings::new(slot, agent, config.stage.clone(), stage_id(&config.stage), program()?, clock);
     settings.programs =
@@ -119,6 +121,7 @@ pub fn worker(
     settings.retries =
         Retries { attempts: *config.attempts, backoff: config.backoff.value.clone(), limit: Duration::from_secs(30) };
     settings.orphan_grace = *config.orphan_grace;
+    settings.stall = stall;
     Ok((settings, queue))
 }
 

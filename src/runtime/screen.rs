@@ -155,6 +155,7 @@ impl Screen {
         }
         self.dirty = false;
         let now = self.clock.now();
+        self.app.pass(now);
         screen.draw(|frame| tui::draw(self.link.state(), &self.app, now, frame))?;
         Ok(())
     }

@@ -5,7 +5,7 @@
 //! `select!`. Its one surprise: the stage's lock is standard input, which the guardian holds too.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     fs,
     net::SocketAddr,
     os::unix::fs::MetadataExt as _,
@@ -124,6 +124,8 @@ const BATCH: usize = 512;
 
 /// How soon lines that the disk did not take are tried again, at the latest.
 const AGAIN: Duration = Duration::from_secs(1);
+/// How long what was thrown away can be brought back.
+const TRASH: Duration = Duration::from_hours(30 * 24);
 
 /// Days of the ledger that are folded at the start.
 const LEDGER_DAYS: i64 = 31;
@@ -190,6 +192,8 @@ pub async fn serve(settings: Settings, guardian: Guardian, clock: Clock) -> anyh
     // Before anything can be started again.
     let _said = world.sweep().await;
     world.queue.recover().await?;
+    let purged = world.queue.purge(TRASH).await?;
+    tracing::info!(purged, "what was thrown away long ago is deleted");
 
     let (inputs, mut pending) = mpsc::unbounded_channel();
     let mut sources = JoinSet::new();
@@ -211,6 +215,7 @@ pub async fn serve(settings: Settings, guardian: Guardian, clock: Clock) -> anyh
         world,
         screens: HashMap::new(),
         workers: HashMap::new(),
+        watched: BTreeSet::new(),
         slots: HashMap::new(),
         askers: HashMap::new(),
         orders: 0,
@@ -243,6 +248,7 @@ pub async fn serve(settings: Settings, guardian: Guardian, clock: Clock) -> anyh
             }
             Some(ended) = room.tasks.join_next_with_id(), if !room.tasks.is_empty() => room.task_ended(ended),
             () = tokio::time::sleep(wake.unwrap_or(Duration::MAX)), if wake.is_some() => room.apply(Event::TimeCame),
+            () = tokio::time::sleep(AGAIN), if room.is_behind() => room.catch_up(),
             _ = pulse.tick() => {
                 room.beat();
                 if let Some(why) = lost(&mut lock, &folder) {
@@ -253,7 +259,6 @@ pub async fn serve(settings: Settings, guardian: Guardian, clock: Clock) -> anyh
                     return Err(anyhow::Error::from(taken).context(why));
                 }
             }
-            () = tokio::time::sleep(AGAIN), if room.is_behind() => room.catch_up(),
         }
     }
     room.catch_up();
@@ -384,7 +389,8 @@ async fn forward_changes(mut changes: mpsc::Receiver<Change>, inputs: mpsc::Unbo
             Change::Rejected(rejected) => TaskEvent::Rejected { rejected },
             Change::RejectedGone(path) => TaskEvent::RejectedGone { path },
             Change::Polling(why) => TaskEvent::Polling { why },
-            Change::Requested { .. } | Change::Trash(_) => continue,
+            Change::Requested { task, request } => TaskEvent::Requested { task, request },
+            Change::Trash(removed) => TaskEvent::Trash { removed },
             Change::Space(why) => TaskEvent::Space { why },
         };
         if inputs.send(Input::Event(Event::Task(event))).is_err() {
@@ -454,6 +460,8 @@ struct Room {
     world: Arc<World>,
     screens: HashMap<ConnectionId, Outlet>,
     workers: HashMap<ConnectionId, (SlotId, u32)>,
+    /// Worker processes whose end will be told.
+    watched: BTreeSet<u32>,
     slots: HashMap<SlotId, Outlet>,
     /// Who asked for what.
     askers: HashMap<OrderId, (ConnectionId, u64)>,
@@ -525,6 +533,7 @@ impl Room {
                 self.world.workers.known(i32::try_from(hello.pid).ok());
                 self.workers.insert(id, (slot.clone(), hello.pid));
                 self.slots.insert(slot.clone(), outlet);
+                self.watch_worker(slot.clone(), hello.pid);
                 self.apply(Event::Worker(WorkerEvent::Connected { slot, pid: hello.pid, running: hello.running }));
             }
             Said::Reported(id, report) => {
@@ -645,6 +654,11 @@ impl Room {
                     tracing::warn!(%slot, %attempt, "a cancel could not be delivered");
                 }
             }
+            Effect::Extend { slot, attempt, by } => {
+                if !self.tell(&slot, &WorkerTell::Extend { attempt: attempt.clone(), by }) {
+                    tracing::warn!(%slot, %attempt, "more time could not be given");
+                }
+            }
             Effect::StopWorker { slot, drain } => self.stop_worker(slot, drain),
             Effect::SpawnWorker { slot, epoch } => self.spawn_worker(slot, epoch),
             Effect::Shutdown => self.leaving = true,
@@ -653,6 +667,9 @@ impl Room {
             | Effect::Submit { .. }
             | Effect::EndTask { .. }
             | Effect::RetryTask { .. }
+            | Effect::Remove { .. }
+            | Effect::Restore { .. }
+            | Effect::AnswerRequest { .. }
             | Effect::Plan { .. }
             | Effect::Publish { .. }
             | Effect::Synthesise { .. } => {
@@ -682,8 +699,12 @@ impl Room {
             }
         };
         if let Some(event) = event {
-            if let Event::Worker(WorkerEvent::Exited { slot, .. }) = &event {
-                self.world.gateway.revoke(&Identity::Worker(slot.clone()));
+            if let Event::Worker(WorkerEvent::Exited { slot, pid, .. }) = &event {
+                self.watched.remove(pid);
+                // One that found its slot taken must not shut the gateway for the one that has it.
+                if self.pid_in(slot).is_none_or(|serves| serves == *pid) {
+                    self.world.gateway.revoke(&Identity::Worker(slot.clone()));
+                }
             }
             self.apply(event);
         }
@@ -705,6 +726,7 @@ impl Room {
             Ok(mut child) => {
                 let pid = child.id().unwrap_or_default();
                 tracing::info!(%slot, pid, "a worker was started");
+                self.watched.insert(pid);
                 self.apply(Event::Worker(WorkerEvent::Spawned { slot: slot.clone(), epoch, pid }));
                 let failure = Event::Worker(WorkerEvent::Exited { slot: slot.clone(), pid, how: "unseen".to_owned() });
                 let world = Arc::clone(&self.world);
@@ -724,8 +746,12 @@ impl Room {
         }
     }
 
-    /// Sees the end of a worker that a former room started.
+    /// Sees the end of a worker that this core has not started: a former core did, or a person.
     fn watch_worker(&mut self, slot: SlotId, pid: u32) {
+        // 0: it lives where this process cannot see it.
+        if pid == 0 || !self.watched.insert(pid) {
+            return;
+        }
         let event = Event::Worker(WorkerEvent::Exited { slot: slot.clone(), pid, how: "ended".to_owned() });
         let world = Arc::clone(&self.world);
         self.start(Some(event), async move {

@@ -52,19 +52,20 @@ pub async fn run<Q: Queue>(settings: worker::Settings, queue: Q, lock: SlotLock)
     Ok(farewell)
 }
 
-/// TERM, INT and HUP mean what the room's `Leave` means: end the attempt and go.
+/// TERM, INT and HUP end the attempt and the worker. It is the room that knows when a person stops it.
 fn leave_on_signals(orders: mpsc::Sender<Order>) -> anyhow::Result<impl Future<Output = ()> + Send + 'static> {
     let listen = |kind| signal(kind).context("could not listen for signals");
     let (mut term, mut int) = (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
     let mut hup = listen(SignalKind::hangup())?;
     Ok(async move {
         loop {
-            tokio::select! {
-                _ = term.recv() => {}
-                _ = int.recv() => {}
-                _ = hup.recv() => {}
-            }
-            if orders.send(Order::Stop).await.is_err() {
+            let signal = tokio::select! {
+                _ = term.recv() => "TERM",
+                _ = int.recv() => "INT",
+                _ = hup.recv() => "HUP",
+            };
+            let why = format!("the worker was ended by {signal}");
+            if orders.send(Order::Quit { why }).await.is_err() {
                 return;
             }
         }
@@ -176,7 +177,7 @@ impl Link {
             WorkerTell::Leave { drain: false } => Order::Stop,
             WorkerTell::Bye(why) => {
                 tracing::error!(why, "the room does not want this worker");
-                Order::Stop
+                Order::Quit { why: format!("the room did not want the worker: {why}") }
             }
         };
         self.orders.send(order).await.is_ok()

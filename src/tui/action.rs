@@ -68,6 +68,12 @@ pub enum Action {
     Retry,
     /// Start the task again, and say how.
     RetryHow,
+    /// Let a silent attempt live longer.
+    Extend,
+    /// Throw what is selected away.
+    Remove,
+    /// Take back what was done last.
+    Undo,
     /// Show the dead letters alone.
     Dead,
     /// End the task or the goal.
@@ -184,6 +190,30 @@ pub const VERBS: &[Verb] = &[
         Place::Tasks,
         false,
         "Start the task again with another text, on another agent, or in its last session.",
+    ),
+    verb(
+        Action::Extend,
+        "extend",
+        &["e"],
+        Place::Tasks,
+        false,
+        "Let the running task be silent for 10 minutes longer before it is ended for that.",
+    ),
+    verb(
+        Action::Remove,
+        "remove",
+        &["x", "delete"],
+        Place::Tasks,
+        false,
+        "Throw the task away, or a file that was set aside; asks once. It stays in the trash for 30 days.",
+    ),
+    verb(
+        Action::Undo,
+        "undo",
+        &["u"],
+        Place::Everywhere,
+        false,
+        "For 30 seconds: take back a removal, or the cancel of a task that did not run.",
     ),
     verb(
         Action::Dead,

@@ -48,6 +48,20 @@ pub struct Message {
     since: Option<Timestamp>,
 }
 
+/// Something just done that one key takes back.
+#[derive(Debug)]
+struct Undo {
+    /// What was done.
+    done: String,
+    /// The order that takes it back.
+    order: Order,
+    /// When the room was first seen with it done.
+    since: Option<Timestamp>,
+}
+
+/// How long something can be taken back by a key; longer by `podium restore`.
+const UNDO: SignedDuration = SignedDuration::from_secs(30);
+
 /// How long a message stays when nobody presses a key.
 const MESSAGE: SignedDuration = SignedDuration::from_secs(8);
 
@@ -66,6 +80,10 @@ pub struct App {
     zoom: bool,
     composing: bool,
     composer: Composer,
+    /// What `u` takes back.
+    undo: Option<Undo>,
+    /// The task that was to be cancelled while it did not run: that can be taken back.
+    idle: Option<TaskRef>,
     /// The task whose text is in the composer, and what stood there before.
     editing: Option<(TaskRef, String)>,
     /// The row chosen by hand, and where it was last.
@@ -95,6 +113,8 @@ impl App {
             zoom: false,
             composing: false,
             composer: Composer::default(),
+            undo: None,
+            idle: None,
             editing: None,
             row: None,
             row_at: 0,
@@ -137,7 +157,14 @@ impl App {
     /// The room has answered an order.
     pub fn answered(&mut self, order: &Order, answer: &Answer) {
         match answer {
-            Answer::Done { text, .. } => self.say(text, false),
+            Answer::Done { text, .. } => {
+                if let Some(order) = self.opposite(order) {
+                    self.undo = Some(Undo { done: one_line(text).into_owned(), order, since: None });
+                    self.message = None;
+                } else {
+                    self.say(text, false);
+                }
+            }
             Answer::Refused { reason } => {
                 self.say(reason, true);
                 // What was written must not be lost because the room said no.
@@ -154,6 +181,9 @@ impl App {
                     | Order::Retry { .. }
                     | Order::RetryOn { .. }
                     | Order::Cancel { .. }
+                    | Order::Extend { .. }
+                    | Order::Remove { .. }
+                    | Order::Restore { .. }
                     | Order::CancelGoal { .. }
                     | Order::Pause { .. }
                     | Order::Resume { .. }
@@ -176,6 +206,10 @@ impl App {
                 self.message = None;
             }
         }
+        if let Some(undo) = &mut self.undo {
+            undo.since.get_or_insert(state.now);
+        }
+        self.pass(state.now);
         let wanted = self.wanted_log(state);
         if wanted.as_ref() == self.log.target() {
             return Vec::new();
@@ -189,6 +223,18 @@ impl App {
         }
         self.log.turn_to(wanted.clone());
         vec![Wish::ReadLog(wanted)]
+    }
+
+    /// Time passes: what could be taken back no longer can.
+    pub fn pass(&mut self, now: Timestamp) {
+        self.undo.take_if(|undo| undo.since.is_some_and(|since| now.duration_since(since) > UNDO));
+    }
+
+    /// What was done that `u` takes back, and the seconds left for that.
+    pub fn undo(&self, now: Timestamp) -> Option<(&str, i64)> {
+        let undo = self.undo.as_ref()?;
+        let left = UNDO - now.duration_since(undo.since?);
+        Some((undo.done.as_str(), left.as_secs())).filter(|(_, left)| *left > 0)
     }
 
     /// The log of what is selected: its running attempt, else its last.
@@ -399,6 +445,9 @@ impl App {
             Action::Deny => self.deny(state),
             Action::Retry => return self.retry(state),
             Action::RetryHow => self.retry_how(state),
+            Action::Extend => return self.extend(state),
+            Action::Remove => self.remove(state),
+            Action::Undo => return self.take_back(),
             Action::Dead => self.show_dead(state),
             Action::Cancel => self.cancel(state),
             Action::Pause => return self.pause(state),
@@ -588,7 +637,8 @@ impl App {
     /// Whether something on screen counts seconds, so that it should be drawn again each second; otherwise the clock
     /// alone moves, once a minute.
     pub fn ticks(&self, state: &State) -> bool {
-        state.agents.running() > 0
+        self.undo.is_some()
+            || state.agents.running() > 0
             || state.next_wake().is_some()
             || state.goals.current().is_some_and(|g| !g.phase.is_over())
             || matches!(self.link, Connection::Silent { .. })

@@ -11,8 +11,11 @@ use super::{
     *,
 };
 use crate::{
-    model::{Approval, Changes, EndState, Ending, Standing, TaskRecord, TaskRef, TaskSpec, text::scrub},
-    room::{self, Answer, Event, State, TaskEvent},
+    model::{
+        Activity, Approval, Changes, EndState, Ending, Item, Report, Standing, TaskRecord, TaskRef, TaskSpec,
+        text::scrub,
+    },
+    room::{self, Answer, Event, State, TaskEvent, WorkerEvent},
 };
 
 fn fresh(size: (u16, u16)) -> App {
@@ -720,4 +723,65 @@ fn dead(name: &str) -> TaskRecord {
     let ending = Ending::Signal { signal: 9 };
     record.outcome = Some(sample::outcome(&task, 3, 100, EndState::Dead, ending, ""));
     record
+}
+
+// Throwing away and taking back.
+
+#[test]
+fn what_was_removed_can_be_taken_back_by_one_key_for_thirty_seconds() {
+    let stage = sample::running();
+    let mut app = looking(&stage, WIDE);
+    press(&mut app, &stage.state, "n esc x");
+    assert!(screen(&stage.state, &app, at(120), WIDE).contains("Remove fabien/post-teaser?"));
+    let sent = orders(press(&mut app, &stage.state, "y"));
+    let item = Item::Task(teaser());
+    assert_eq!(sent, [Order::Remove { item: item.clone() }]);
+    let done = Answer::Done { text: "removed fabien/post-teaser".into(), ids: Vec::new() };
+    app.answered(&sent[0], &done);
+    app.observe(&stage.state);
+    let now = stage.state.now;
+    let shown = screen(&stage.state, &app, now + jiff::SignedDuration::from_secs(6), WIDE);
+    assert!(shown.contains("✓ removed fabien/post-teaser · u undoes (24 s)"), "{shown}");
+    assert_eq!(orders(press(&mut app, &stage.state, "u")), [Order::Restore { item }]);
+    assert_eq!(orders(press(&mut app, &stage.state, "u")), [], "once");
+
+    app.answered(&sent[0], &done);
+    app.observe(&stage.state);
+    app.pass(now + jiff::SignedDuration::from_secs(31));
+    assert_eq!(orders(press(&mut app, &stage.state, "u")), []);
+    assert_eq!(app.message().unwrap().text, "there is nothing to undo");
+}
+
+#[test]
+fn a_cancel_can_be_taken_back_where_nothing_ran_and_not_where_an_attempt_was_ended() {
+    let stage = sample::running();
+    let done = Answer::Done { text: "is ended".into(), ids: Vec::new() };
+    for (name, expected) in [("marie/eval-senior", 1), ("marie/eval-junior", 0)] {
+        let mut app = looking(&stage, WIDE);
+        press(&mut app, &stage.state, "/");
+        write(&mut app, &stage.state, name);
+        press(&mut app, &stage.state, "enter home c");
+        let sent = orders(press(&mut app, &stage.state, "y"));
+        assert_eq!(sent, [Order::Cancel { task: name.parse().unwrap() }]);
+        app.answered(&sent[0], &done);
+        app.observe(&stage.state);
+        let back = orders(press(&mut app, &stage.state, "u"));
+        assert_eq!(back.len(), expected, "{name}");
+        assert!(back.iter().all(|order| matches!(order, Order::Retry { .. })), "{back:?}");
+    }
+}
+
+#[test]
+fn silence_counts_down_on_screen_and_one_key_gives_it_more_time() {
+    let mut stage = sample::running();
+    let task: TaskRef = "marie/eval-junior".parse().unwrap();
+    let slot = stage.state.agents.holder(&task).unwrap().id.clone();
+    let activity = Activity { stalls_at: Some(at(419)), ..Activity::default() };
+    let report = Report::Active { attempt: task.attempt(1), activity };
+    stage.tell(119, Event::Worker(WorkerEvent::Reported { slot, report }));
+    let mut app = looking(&stage, WIDE);
+    let shown = screen(&stage.state, &app, at(120), WIDE);
+    assert_eq!(shown.matches("silent, ended in 4:59").count(), 3, "agent, task and border: {shown}");
+    let sent = orders(press(&mut app, &stage.state, "e"));
+    assert_eq!(sent, [Order::Extend { task, by: std::time::Duration::from_mins(10) }]);
 }

@@ -1,13 +1,13 @@
 //! When a task is tried again.
 //!
-//! Owns waits and their jitter. Its one surprise: the jitter is seeded by task and attempt, so that a run can be
-//! repeated and two tasks that failed together do not return together.
+//! Owns the settings; how a wait is computed is the model's ([`timing`]), because the queue does it too for attempts that
+//! were lost. Its one surprise: a limit that says when it clears is believed, with a second more.
 
 use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::model::{AttemptRef, Ending, TaskSpec, Verdict};
+use crate::model::{AttemptRef, Ending, TaskSpec, Verdict, timing};
 
 /// How often and after what wait a task is tried again.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,10 +37,8 @@ impl Retries {
     }
 
     /// When the next attempt may start after attempt `attempt` failed as the `counted`th that counts.
-    pub(super) fn next(&self, attempt: &AttemptRef, counted: u32, now: Timestamp) -> Timestamp {
-        let at = usize::try_from(counted.saturating_sub(1)).unwrap_or(usize::MAX);
-        let base = self.backoff.get(at).or(self.backoff.last()).copied().unwrap_or_default();
-        later(now, base.mul_f64(jitter(attempt)))
+    pub(super) fn next(&self, spec: &TaskSpec, attempt: &AttemptRef, counted: u32, now: Timestamp) -> Timestamp {
+        later(now, timing::backoff(spec.backoff, &self.backoff, attempt, counted))
     }
 
     /// When an attempt may start after a limit; `parked` earlier attempts ended in one.
@@ -55,22 +53,13 @@ impl Retries {
         let until = until.filter(|u| *u > now).map(|u| later(u, Duration::from_secs(1)));
         until.unwrap_or_else(|| {
             let base = self.limit.saturating_mul(1 << parked.min(10)).min(LONGEST_PARK);
-            later(now, base.mul_f64(jitter(attempt)))
+            later(now, base.mul_f64(timing::jitter(attempt)))
         })
     }
 }
 
 fn later(from: Timestamp, wait: Duration) -> Timestamp {
     from.checked_add(wait).unwrap_or(Timestamp::MAX)
-}
-
-/// 0.8 to 1.2, by task and attempt (FNV-1a, which never changes between builds).
-fn jitter(attempt: &AttemptRef) -> f64 {
-    let mut hash = 0xcbf2_9ce4_8422_2325_u64;
-    for byte in attempt.to_string().bytes() {
-        hash = (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
-    }
-    0.8 + 0.4 * ((hash >> 40) as f64 / (1_u64 << 24) as f64)
 }
 
 #[cfg(test)]
@@ -85,16 +74,17 @@ mod tests {
     #[test]
     fn waits_grow_stay_in_bounds_and_are_the_same_each_time() {
         let retries = Retries::default();
+        let spec = TaskSpec::new("anga/a".parse().unwrap(), "x");
         let now = Timestamp::UNIX_EPOCH;
         for (counted, base) in [(1, 1.0), (2, 2.0), (3, 4.0), (9, 4.0)] {
             for id in ["a", "b", "long-name"] {
-                let found = retries.next(&attempt(id, counted), counted, now);
+                let found = retries.next(&spec, &attempt(id, counted), counted, now);
                 let wait = found.duration_since(now).as_secs_f64();
                 assert!((0.8 * base..=1.2 * base).contains(&wait), "{id} {counted}: {wait}");
-                assert_eq!(found, retries.next(&attempt(id, counted), counted, now));
+                assert_eq!(found, retries.next(&spec, &attempt(id, counted), counted, now));
             }
         }
-        let first = |id| retries.next(&attempt(id, 1), 1, now);
+        let first = |id| retries.next(&spec, &attempt(id, 1), 1, now);
         assert_ne!(first("a"), first("b"), "two tasks that failed together do not return together");
     }
 

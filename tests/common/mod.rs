@@ -236,18 +236,24 @@ impl Stage {
 
     /// The worker process of an agent.
     pub(crate) async fn worker(&self, agent: &str) -> i32 {
+        self.worker_but(agent, 0).await
+    }
+
+    /// The worker process of an agent, once it is another than this one.
+    pub(crate) async fn worker_but(&self, agent: &str, former: i32) -> i32 {
         let agent = agent.parse().unwrap();
         self.until("a worker", |state| {
             let slot = state.agents.get(&agent)?.slots.first()?;
             if !matches!(slot.process, podium::room::Process::Up { .. }) {
                 return None;
             }
-            i32::try_from(slot.pid()?).ok()
+            i32::try_from(slot.pid()?).ok().filter(|pid| *pid != former)
         })
         .await
     }
 
-    /// Every process that belongs to this stage: by its arguments, its environment or its folder.
+    /// Every process that belongs to this stage: by its folder or its environment. What it was called with does not
+    /// count: somebody may just be looking at the stage.
     pub(crate) fn processes(&self) -> Vec<(i32, String)> {
         let mark = self.root.path().file_name().unwrap().as_bytes();
         let own = rustix::process::getpid().as_raw_nonzero().get();
@@ -261,7 +267,7 @@ impl Stage {
             let words = fs::read(place.join("cmdline")).unwrap_or_default();
             let folder = fs::read_link(place.join("cwd")).unwrap_or_default();
             let environment = fs::read(place.join("environ")).unwrap_or_default();
-            if holds(&words) || holds(&environment) || holds(folder.as_os_str().as_bytes()) {
+            if holds(&environment) || holds(folder.as_os_str().as_bytes()) {
                 found.push((process.pid, String::from_utf8_lossy(&words).replace('\0', " ")));
             }
         }

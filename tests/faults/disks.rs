@@ -44,6 +44,17 @@ impl Mount {
         self.folder.path()
     }
 
+    /// What its device counts of writes: how many have ended, and how many are under way.
+    fn writes(&self) -> (u64, u64) {
+        let mounts = fs::read_to_string("/proc/mounts").unwrap();
+        let place = self.path().to_str().unwrap();
+        let device = mounts.lines().find_map(|line| line.split_once(' ').filter(|(_, rest)| rest.starts_with(place)));
+        let name = device.unwrap().0.strip_prefix("/dev/").unwrap().to_owned();
+        let counts = fs::read_to_string(format!("/sys/block/{name}/stat")).unwrap();
+        let counts: Vec<u64> = counts.split_whitespace().map(|count| count.parse().unwrap()).collect();
+        (counts[4], counts[8])
+    }
+
     /// Changes its options.
     pub(super) fn remount(&self, options: &str) {
         run("mount", &["-o", &format!("remount,{options}"), self.path().to_str().unwrap()]);
@@ -89,11 +100,18 @@ impl Image {
         Mount::new(self.kind, self.path().to_str().unwrap(), options)
     }
 
-    /// What would be found after a power cut now: only what the disk was handed.
-    pub(super) fn cut(&self) -> Self {
+    /// What would be found after a power cut now: only what the disk was handed. Nobody may be writing; what the kernel
+    /// still has under way for the last call is waited for, since a copy takes longer than a cut.
+    pub(super) fn cut(&self, mount: &Mount) -> Self {
         let folder = tempfile::Builder::new().prefix("podium-image-").tempdir().unwrap();
         let copy = Self { folder, kind: self.kind };
-        run("cp", &["--sparse=always", self.path().to_str().unwrap(), copy.path().to_str().unwrap()]);
-        copy
+        for _ in 0..1_000 {
+            let before = mount.writes();
+            run("cp", &["--sparse=always", self.path().to_str().unwrap(), copy.path().to_str().unwrap()]);
+            if before.1 == 0 && mount.writes() == before {
+                return copy;
+            }
+        }
+        panic!("the disk is never at rest");
     }
 }

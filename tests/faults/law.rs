@@ -134,9 +134,16 @@ pub(super) fn leftovers(stage: &Path, all: bool) -> Vec<PathBuf> {
         entries.map(|entry| entry.unwrap().path()).collect()
     };
     let hidden = |path: &PathBuf| path.file_name().unwrap().to_string_lossy().starts_with('.');
+    // What a living process is writing is its own business.
+    let abandoned = |path: &PathBuf| {
+        let name = path.file_name().unwrap().to_string_lossy();
+        let owner = name.rsplit('.').nth(1).and_then(|pid| pid.parse::<u32>().ok());
+        !all || owner.is_none_or(|pid| !Path::new(&format!("/proc/{pid}")).exists())
+    };
     let mut left = names("tasks/marie/.tmp");
     left.extend(names("results/marie/.tmp"));
     left.extend(names("tasks/marie/.attempts").into_iter().filter(hidden));
+    left.retain(abandoned);
     if all {
         left.extend(names("tasks/marie/.claimed"));
         left.extend(names("tasks/marie/rejected"));

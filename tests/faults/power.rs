@@ -11,7 +11,7 @@ use std::{
 
 use super::{
     calls::{all, has, holds, lines, process},
-    disks::{Image, may_mount},
+    disks::{Image, Mount, may_mount},
 };
 
 /// How long one line may take on a busy machine.
@@ -70,8 +70,8 @@ impl Drop for OnDisk {
 }
 
 /// What a cut now would leave, held against what was said before it.
-fn survives_a_cut(image: &Image, stage: &str, diary: &[String]) -> Result<(), String> {
-    let cut = image.cut();
+fn survives_a_cut(image: &Image, mount: &Mount, stage: &str, diary: &[String]) -> Result<(), String> {
+    let cut = image.cut(mount);
     let mount = cut.mount();
     holds(&mount.path().join(stage), diary)
 }
@@ -88,7 +88,7 @@ fn cuts(kind: &'static str, fault: Option<&str>) -> (usize, Vec<String>) {
     loop {
         let diary = eventually("the next line", || Some(life.diary()).filter(|diary| diary.len() > known));
         known = diary.len();
-        if let Err(why) = survives_a_cut(&image, "stage", &diary) {
+        if let Err(why) = survives_a_cut(&image, &mount, "stage", &diary) {
             broken.push(format!("after \"{}\": {why}", diary[known - 1]));
         }
         if diary[known - 1] == "the end" {
@@ -144,7 +144,7 @@ fn a_power_cut_at_any_moment_takes_no_yes_back() {
             life.signal(rustix::process::Signal::STOP);
         }
         let diaries: Vec<Vec<String>> = lives.iter().map(OnDisk::diary).collect();
-        let cut = image.cut();
+        let cut = image.cut(&mount);
         // The power is off: whoever lived is gone.
         drop(lives);
         let found = cut.mount();

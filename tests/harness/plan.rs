@@ -82,8 +82,8 @@ pub(crate) struct Task {
     /// The names of those that must have ended before.
     pub(crate) after: Vec<String>,
     pub(crate) manners: Manners,
-    /// How long its work takes, in milliseconds.
-    pub(crate) works: usize,
+    /// How long its work takes.
+    pub(crate) works: Duration,
     /// It comes through the verb and not as a file.
     pub(crate) by_verb: bool,
 }
@@ -118,6 +118,7 @@ pub(crate) fn graph(seed: u64, number: usize) -> Vec<Task> {
         let manners = Manners::ALL[rng.below(Manners::ALL.len())];
         let works = if matches!(manners, Manners::Slow) { 500 + rng.below(1_500) } else { 20 + rng.below(280) };
         let name = format!("{}/g{number}-t{n}", AGENTS[rng.below(AGENTS.len())]);
+        let works = Duration::from_millis(works as u64);
         tasks.push(Task { name, after, manners, works, by_verb: rng.below(10) == 0 });
     }
     tasks

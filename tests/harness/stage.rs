@@ -1,24 +1,22 @@
 //! A stage of its own with a real room, and the processes that belong to it.
 
 use std::{
-    collections::BTreeMap,
-    ffi::OsString,
     fmt::Write as _,
     fs::{self, OpenOptions},
-    os::unix::{ffi::OsStrExt as _, net::UnixStream},
+    os::unix::net::UnixStream,
     path::{Path, PathBuf},
-    process::{Child, Command, ExitStatus, Stdio},
+    process::{Child, ExitStatus, Stdio},
     time::Duration,
 };
 
 use podium::{attach::socket_path, engines::tree};
-use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use super::plan::{AGENTS, Task};
-
-const PODIUM: &str = env!("CARGO_BIN_EXE_podium");
+use super::{
+    common::{self, PODIUM, kill},
+    plan::{AGENTS, Task},
+};
 
 /// How long anything may take to be gone after it was told to go.
 const GOING: Duration = Duration::from_secs(40);
@@ -31,12 +29,6 @@ const REST: Duration = Duration::from_millis(200);
 
 /// Starts that a task may have; every kill that hits it costs one.
 pub(crate) const ATTEMPTS: u32 = 60;
-
-/// Carries out the steps that are laid down for the task.
-const AGENT: &str = r#"#!/bin/sh
-eval "set -- $(cat "${0%/*}/steps/$PODIUM_TASK_ID")"
-exec "$PROGRAM" __script "$@"
-"#;
 
 /// What a process of the stage is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,7 +55,7 @@ impl Process {
     /// Ends it as a crash would, if it is still there.
     pub(crate) fn kill(&self) {
         if is_alive(self.pid, self.start) {
-            let _gone = kill_process(Pid::from_raw(self.pid).unwrap(), Signal::KILL);
+            kill(self.pid);
         }
     }
 }
@@ -73,12 +65,13 @@ pub(crate) fn is_alive(pid: i32, start: u64) -> bool {
     tree::process(pid).is_some_and(|p| p.start == start && !p.zombie)
 }
 
-/// The stage and everything around it.
-#[derive(Debug)]
+/// What every agent has besides its command.
+const SLOTS: &str = "slots = 2\nengine =";
+
+/// The stage, and the room that is kept alive on it.
 pub(crate) struct Stage {
-    root: tempfile::TempDir,
+    inner: common::Stage,
     pub(crate) path: PathBuf,
-    env: BTreeMap<String, OsString>,
     room: Option<Child>,
     not_before: Instant,
     /// Rooms started.
@@ -87,44 +80,25 @@ pub(crate) struct Stage {
 
 impl Stage {
     pub(crate) fn new() -> Self {
-        let root = tempfile::Builder::new().prefix("podium-harness-").tempdir().unwrap();
-        let path = root.path().canonicalize().unwrap().join("stage");
-        let home = root.path().join("home");
-        for folder in [path.join("steps"), path.join("locks"), home.join("tmp")] {
-            fs::create_dir_all(folder).unwrap();
-        }
-        let agent = path.join("agent.sh");
-        fs::write(&agent, AGENT.replace("$PROGRAM", PODIUM)).unwrap();
-        let mut toml = "[room]\nmax_running = 6\n[retry]\nbackoff = [\"10ms\", \"20ms\", \"50ms\"]\n".to_owned();
+        let toml = "[room]\nmax_running = 6\n[retry]\nbackoff = [\"10ms\", \"20ms\", \"50ms\"]\n";
+        let inner = common::Stage::scripted(toml);
+        let path = inner.path.clone();
+        let settings = path.join("podium.toml");
+        fs::write(&settings, fs::read_to_string(&settings).unwrap().replace("engine =", SLOTS)).unwrap();
+        fs::create_dir(path.join("locks")).unwrap();
         for name in AGENTS {
-            let command = json!(["sh", agent]);
-            writeln!(toml, "[agents.{name}]\nengine = \"command\"\nslots = 2\ncommand = {command}").unwrap();
             fs::create_dir_all(path.join("tasks").join(name)).unwrap();
         }
-        fs::write(path.join("podium.toml"), toml).unwrap();
-        let mut env: BTreeMap<String, OsString> = [
-            ("HOME", home.clone()),
-            ("XDG_DATA_HOME", home.join("data")),
-            ("XDG_CONFIG_HOME", home.join("config")),
-            ("TMPDIR", home.join("tmp")),
-            ("CLAUDE_COMMAND", home.join("no-such-program")),
-        ]
-        .into_iter()
-        .map(|(name, path)| (name.to_owned(), path.into_os_string()))
-        .collect();
-        env.insert("PATH".to_owned(), std::env::var_os("PATH").unwrap());
-        Self { root, path, env, room: None, not_before: Instant::now(), rooms: 0 }
+        Self { inner, path, room: None, not_before: Instant::now(), rooms: 0 }
     }
 
-    fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(PODIUM);
-        command.args(args).env_clear().envs(&self.env).current_dir(&self.path).stdin(Stdio::null());
-        command
+    fn root(&self) -> &Path {
+        self.inner.root.path()
     }
 
     /// Where the engines make their notes.
     pub(crate) fn notes(&self) -> PathBuf {
-        self.root.path().join("notes")
+        self.root().join("notes")
     }
 
     /// Where a task's result appears.
@@ -136,18 +110,14 @@ impl Stage {
     pub(crate) fn lay_down(&self, graph: &[Task]) {
         for task in graph {
             let (notes, lock) = (self.notes().display().to_string(), self.path.join("locks").join(task.id()));
-            let mut steps = vec!["--notes".to_owned(), notes];
-            steps.extend(["--alone".to_owned(), lock.display().to_string()]);
-            steps.extend(["--note", "begin"].map(str::to_owned));
-            for name in &task.after {
-                steps.extend(["--after".to_owned(), self.result(name).display().to_string()]);
-            }
-            steps.extend(task.manners.steps().iter().map(|s| (*s).to_owned()));
-            steps.extend(["--sleep".to_owned(), format!("{:.3}", task.works as f64 / 1000.0)]);
-            steps.extend(["--print".to_owned(), task.answer()]);
-            steps.extend(["--note", "end"].map(str::to_owned));
-            let quoted: Vec<String> = steps.iter().map(|s| format!("'{s}'")).collect();
-            fs::write(self.path.join("steps").join(task.id()), quoted.join(" ")).unwrap();
+            let (lock, works, answer) =
+                (lock.display().to_string(), task.works.as_secs_f64().to_string(), task.answer());
+            let results: Vec<String> = task.after.iter().map(|name| self.result(name).display().to_string()).collect();
+            let mut steps = vec!["--notes", &notes, "--alone", &lock, "--note", "begin"];
+            steps.extend(results.iter().flat_map(|path| ["--after", path]));
+            steps.extend(task.manners.steps());
+            steps.extend(["--sleep", &works, "--print", &answer, "--note", "end"]);
+            self.inner.steps(task.id(), &steps);
         }
         // The last first: what it depends on is not there yet.
         for task in graph.iter().rev().filter(|t| !t.by_verb) {
@@ -160,9 +130,10 @@ impl Stage {
 
     /// Submits a task by the verb until it says that it has: whatever room there is may be killed meanwhile.
     pub(crate) fn submit(&self, task: &Task) -> impl Future<Output = ()> + Send + use<> {
-        let file = self.root.path().join(format!("{}.json", task.id()));
+        let file = self.root().join(format!("{}.json", task.id()));
         fs::write(&file, file_of(task)).unwrap();
-        let mut command = tokio::process::Command::from(self.command(&["submit", "--file", file.to_str().unwrap()]));
+        let mut command =
+            tokio::process::Command::from(self.inner.command(&["submit", "--file", file.to_str().unwrap()]));
         command.stdout(Stdio::null()).stderr(Stdio::null()).kill_on_drop(true);
         async move {
             while !command.status().await.unwrap().success() {
@@ -184,8 +155,8 @@ impl Stage {
             self.room = None;
             return ended;
         }
-        let log = OpenOptions::new().create(true).append(true).open(self.root.path().join("room.log")).unwrap();
-        let mut command = self.command(&["serve"]);
+        let log = OpenOptions::new().create(true).append(true).open(self.root().join("room.log")).unwrap();
+        let mut command = self.inner.command(&["serve"]);
         command.stdout(log.try_clone().unwrap()).stderr(log);
         self.room = Some(command.spawn().unwrap());
         self.rooms += 1;
@@ -203,7 +174,7 @@ impl Stage {
 
     /// Stops the room as an operator does, and tells what is left of it and of all that it started.
     pub(crate) async fn close(&mut self) -> Result<(), String> {
-        let ended = assert_cmd::Command::from_std(self.command(&["stop"])).timeout(GOING).output().unwrap();
+        let ended = assert_cmd::Command::from_std(self.inner.command(&["stop"])).timeout(GOING).output().unwrap();
         if !ended.status.success() {
             return Err(format!("the stop: {} {}", ended.status, String::from_utf8_lossy(&ended.stderr)));
         }
@@ -226,31 +197,22 @@ impl Stage {
         status.filter(|s| !s.success()).map_or(Ok(()), |s| Err(format!("the room left with {s}")))
     }
 
-    /// Every process that belongs to this stage: by its words, its environment or its folder.
+    /// Every process that belongs to this stage, the oldest first.
     pub(crate) fn processes(&self) -> Vec<Process> {
-        let mark = self.root.path().file_name().unwrap().as_bytes();
-        let own = rustix::process::getpid().as_raw_nonzero().get();
-        let holds = |bytes: &[u8]| bytes.windows(mark.len()).any(|w| w == mark);
-        let mut found = Vec::new();
-        for process in tree::table().into_iter().filter(|p| !p.zombie && p.pid != own) {
-            let place = PathBuf::from(format!("/proc/{}", process.pid));
-            let words = fs::read(place.join("cmdline")).unwrap_or_default();
-            let folder = fs::read_link(place.join("cwd")).unwrap_or_default();
-            if holds(&words)
-                || holds(folder.as_os_str().as_bytes())
-                || holds(&fs::read(place.join("environ")).unwrap_or_default())
-            {
-                let words = String::from_utf8_lossy(&words).trim_end_matches('\0').replace('\0', " ");
-                let role = match words.strip_prefix(PODIUM).and_then(|rest| rest.split_ascii_whitespace().next()) {
-                    Some("serve") if words.contains(" --core ") => Role::Core,
-                    Some("serve") => Role::Guardian,
-                    Some("worker") => Role::Worker,
-                    Some("submit" | "stop") => Role::Verb,
-                    _ => Role::Engine,
-                };
-                found.push(Process { pid: process.pid, start: process.start, role, words });
-            }
-        }
+        let role = |words: &str| match words.strip_prefix(PODIUM).and_then(|rest| rest.split_ascii_whitespace().next())
+        {
+            Some("serve") if words.contains(" --core ") => Role::Core,
+            Some("serve") => Role::Guardian,
+            Some("worker") => Role::Worker,
+            Some("submit" | "stop") => Role::Verb,
+            _ => Role::Engine,
+        };
+        let found = self.inner.processes().into_iter();
+        let known = |(pid, words): (i32, String)| {
+            let start = tree::process(pid)?.start;
+            Some(Process { pid, start, role: role(&words), words })
+        };
+        let mut found: Vec<Process> = found.filter_map(known).collect();
         found.sort_by_key(|p| (p.start, p.pid));
         found
     }
@@ -259,7 +221,7 @@ impl Stage {
     pub(crate) fn logs(&self, word: Option<&str>) -> String {
         let logs = fs::read_dir(self.path.join("logs")).into_iter().flatten().flatten().map(|e| e.path());
         let mut text = String::new();
-        for path in std::iter::once(self.root.path().join("room.log")).chain(logs) {
+        for path in std::iter::once(self.root().join("room.log")).chain(logs) {
             let Ok(words) = fs::read_to_string(&path) else { continue };
             let mut lines: Vec<&str> = words.lines().filter(|l| word.is_none_or(|w| l.contains(w))).collect();
             let skipped = lines.len().saturating_sub(40);
@@ -293,8 +255,8 @@ impl Stage {
 
     /// Keeps the folder after the test, and tells where it is.
     pub(crate) fn keep(&mut self) -> &Path {
-        self.root.disable_cleanup(true);
-        self.root.path()
+        self.inner.root.disable_cleanup(true);
+        self.root()
     }
 }
 
@@ -315,27 +277,4 @@ fn concerns(path: &Path, id: &str) -> bool {
         let rest = part.trim_start_matches('.').trim_start_matches("new-").trim_start_matches("exit-").strip_prefix(id);
         rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
     })
-}
-
-impl Drop for Stage {
-    fn drop(&mut self) {
-        if let Some(room) = &mut self.room {
-            drop(room.kill());
-            drop(room.wait());
-        }
-        #[expect(clippy::disallowed_methods, reason = "a deadline where nothing can be awaited")]
-        let (now, pause) = (std::time::Instant::now, std::thread::sleep);
-        let end = now() + GOING;
-        loop {
-            let left = self.processes();
-            if left.is_empty() || now() >= end {
-                break;
-            }
-            // Those first that start others again.
-            for process in left.iter().filter(|p| matches!(p.role, Role::Guardian | Role::Core)).chain(&left) {
-                process.kill();
-            }
-            pause(Duration::from_millis(20));
-        }
-    }
 }

@@ -318,7 +318,12 @@ async fn c30_each_row_about_one_file_has_its_fate_and_its_exact_message() {
         match watch.until(|_| true).await {
             Change::Rejected(rejected) => drop(fates.insert(rejected.path.clone(), rejected)),
             Change::Task(record) => drop(tasks.insert(record.task().to_string())),
-            _ => {}
+            Change::Gone(_)
+            | Change::RejectedGone(_)
+            | Change::Polling(_)
+            | Change::Requested { .. }
+            | Change::Trash(_)
+            | Change::Space(_) => {}
         }
     }
     for Row { about: row, name, content, fate } in rows {
@@ -514,7 +519,13 @@ async fn g8_a_flood_of_bad_files_is_set_aside_whole_and_a_task_passes_it() {
         match watch.until(|_| true).await {
             Change::Rejected(_) => before += 1,
             Change::Task(record) if record.task().id.as_str() == "good" => break,
-            _ => {}
+            Change::Task(_)
+            | Change::Gone(_)
+            | Change::RejectedGone(_)
+            | Change::Polling(_)
+            | Change::Requested { .. }
+            | Change::Trash(_)
+            | Change::Space(_) => {}
         }
     }
     assert!(before < FLOOD, "it was last of all");

@@ -49,6 +49,9 @@ pub(super) struct Exit {
     pub(super) ended_at: Timestamp,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) not_before: Option<Timestamp>,
+    /// It was lost, and a person has to say what next.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(super) asks: bool,
     /// The whole result to be published, earlier attempts added.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) outcome: Option<Outcome>,

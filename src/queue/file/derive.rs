@@ -230,6 +230,9 @@ fn standing(place: &Place, attempts: &Attempts, has_result: bool) -> Standing {
         Place::Claimed => match attempts.current() {
             None => Standing::Claimed,
             Some(attempt) if attempt.held => Standing::Running { attempt: attempt.n },
+            Some(attempt) if attempt.exit.as_ref().is_some_and(|exit| exit.asks) => {
+                Standing::Asking { attempt: attempt.n }
+            }
             Some(attempt) => match attempt.exit.as_ref().and_then(|exit| exit.not_before) {
                 Some(not_before) => Standing::Retrying { attempt: attempt.n, not_before },
                 // Lost and not yet recovered, or ended and not yet published.

@@ -81,19 +81,19 @@ impl Store {
     pub(super) fn reject_all(&self, agent: &AgentName, files: &[Unfit]) -> Result<Vec<Option<Rejected>>, QueueError> {
         let folder = self.layout.rejected(agent);
         disk::make_folder(&folder, false)?;
-        let at = self.now();
         // Opened before anything is written, so that it reports what goes wrong meanwhile.
-        let batch = if files.len() > FEW { Some(FileSystem::of(&folder)?) } else { None };
+        let many = if files.len() > FEW { Some(FileSystem::of(&folder)?) } else { None };
+        let at = self.now();
         let mut written = Vec::with_capacity(files.len());
         for file in files {
             let name = file.name.to_str().map_or_else(|| disk::escaped(&file.name), str::to_owned);
             let note = Reason { sentence: file.why.sentence.clone(), name, at, duplicate: file.why.duplicate };
             let bytes = serde_json::to_vec_pretty(&note).map_err(|error| failed("write", &folder)(error.into()))?;
-            let temporary = self.reason_file(agent, &bytes, files.len() <= FEW)?;
+            let temporary = self.reason_file(agent, &bytes, many.is_none())?;
             written.push((temporary, bytes));
         }
-        if let Some(batch) = batch {
-            batch.sync()?;
+        if let Some(file_system) = many {
+            file_system.sync()?;
         }
         let mut answers = Vec::with_capacity(files.len());
         for (file, (temporary, bytes)) in files.iter().zip(written) {

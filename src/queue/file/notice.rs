@@ -59,6 +59,14 @@ struct Seen {
     told: bool,
 }
 
+/// A marker as last seen.
+#[derive(Debug)]
+struct Asked {
+    stamp: Stamp,
+    since: Instant,
+    told: bool,
+}
+
 /// A file of an inbox that will be set aside.
 struct Doomed {
     agent: AgentName,
@@ -68,14 +76,6 @@ struct Doomed {
     why: Why,
     /// The task it says it is.
     task: Option<TaskRef>,
-}
-
-/// A marker as last seen.
-#[derive(Debug)]
-struct Asked {
-    stamp: Stamp,
-    since: Instant,
-    told: bool,
 }
 
 /// The eyes' memory and the mouth.
@@ -94,14 +94,14 @@ pub(super) struct Notice {
     due: BTreeSet<(Instant, Folder, OsString)>,
     /// Files that are listed, by path.
     listed: HashMap<String, Rejected>,
-    /// Files of an inbox that will be set aside.
-    unfit: VecDeque<Doomed>,
-    /// Where a file of ours was found damaged.
-    damaged: HashMap<TaskRef, String>,
     /// What was last said of the trash.
     trash: Vec<Removed>,
     /// Markers seen, and what became of them.
     asked: HashMap<(AgentName, String), Asked>,
+    /// Files of an inbox that will be set aside.
+    unfit: VecDeque<Doomed>,
+    /// Where a file of ours was found damaged.
+    damaged: HashMap<TaskRef, String>,
     /// Each folder's time of change at the last listing, and whether a second listing has confirmed it.
     listings: HashMap<PathBuf, (i128, bool)>,
     /// When it was last said that the disk is nearly full, while it is.
@@ -120,10 +120,10 @@ impl Notice {
             seen: HashMap::new(),
             due: BTreeSet::new(),
             listed: HashMap::new(),
-            unfit: VecDeque::new(),
-            damaged: HashMap::new(),
             trash: Vec::new(),
             asked: HashMap::new(),
+            unfit: VecDeque::new(),
+            damaged: HashMap::new(),
             listings: HashMap::new(),
             short: None,
         }

@@ -3,9 +3,15 @@
 
 use std::{fs, path::Path};
 
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    io::Errno,
+    process::{Pid, PidfdFlags, pidfd_open, test_kill_process},
+};
+
 use super::{
     attempts::{self, Attempts, Exit},
-    disk::{self, Opened, failed},
+    disk::{self, Opened, Stamp, failed},
     spec,
     store::Store,
 };
@@ -54,6 +60,9 @@ impl Store {
                 }
             }
         }
+        if let Err(error) = self.prune() {
+            tracing::error!(%error, "could not let go of old tasks");
+        }
         match trouble {
             Some(error) => Err(error),
             None => Ok(mended),
@@ -68,6 +77,7 @@ impl Store {
             return Ok(true);
         }
         let claimed = self.layout.claimed(task);
+        self.one_name(task, &claimed)?;
         let Some((spec, _)) = self.spec_at(&claimed, task)? else { return Ok(false) };
         let known = attempts::load(&self.layout, task)?;
         if !known.current().is_some_and(|current| current.held)
@@ -93,10 +103,13 @@ impl Store {
             // Either its turn comes, or it was the last one it may have and nobody lived to say so.
             Some(exit) => (exit.clone(), false),
             None => {
-                let at = self.now() + self.backoff(task, known.counted());
-                (self.end_lost(&attempt, Some(at))?, true)
+                let at = self.now() + self.backoff(&spec, &attempt, known.counted());
+                (self.end_lost(&attempt, Some(at), spec.on_lost)?, true)
             }
         };
+        if exit.asks {
+            return Ok(lost);
+        }
         let known = attempts::load(&self.layout, task)?;
         match exit.ending.verdict(known.counted(), self.allowed(&spec)) {
             Verdict::End(state) => {
@@ -125,6 +138,19 @@ impl Store {
         let ending = Ending::Malformed { message: why.to_owned() };
         let outcome = self.outcome_without_attempt(task, known, ending, EndState::Failed)?;
         self.publish(&outcome).map(drop)
+    }
+
+    /// Takes the inbox's name from a taken file that has both: a rename that the power cut in half.
+    fn one_name(&self, task: &TaskRef, claimed: &Path) -> Result<(), QueueError> {
+        let waiting = self.layout.waiting(task);
+        let stamp = |path: &Path| Stamp::at(path).map_err(failed("look at", path));
+        if let (Some(taken), Some(left)) = (stamp(claimed)?, stamp(&waiting)?)
+            && taken.inode == left.inode
+        {
+            tracing::warn!(%task, "its file had two names");
+            disk::absent_as_none(fs::remove_file(&waiting)).map_err(failed("remove", &waiting))?;
+        }
+        Ok(())
     }
 
     /// Removes what a dead process left half-written.
@@ -156,8 +182,12 @@ fn damaged(claimed: &Path, task: &TaskRef) -> Result<Option<String>, QueueError>
     Ok(wrong.then(|| format!("{}.json in .claimed is damaged ({} bytes).", task.id, bytes.len())))
 }
 
-/// Whether a process of this number exists.
+/// Whether a process of this number runs. One that was killed and that nobody has reaped yet does not.
 fn lives(pid: u32) -> bool {
-    let Some(pid) = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw) else { return false };
-    !matches!(rustix::process::test_kill_process(pid), Err(rustix::io::Errno::SRCH))
+    let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) else { return false };
+    match pidfd_open(pid, PidfdFlags::empty()) {
+        Ok(held) => !matches!(poll(&mut [PollFd::new(&held, PollFlags::IN)], Some(&Timespec::default())), Ok(1..)),
+        Err(Errno::SRCH) => false,
+        Err(_) => test_kill_process(pid) != Err(Errno::SRCH),
+    }
 }

@@ -207,7 +207,7 @@ impl Fields<'_> {
 }
 
 /// Writes a task file.
-pub(super) fn write(spec: &TaskSpec) -> Result<Vec<u8>, QueueError> {
+pub(in crate::queue) fn write(spec: &TaskSpec) -> Result<Vec<u8>, QueueError> {
     let mut map = spec.extra.clone();
     let mut put = |name: &str, value: Value| {
         map.insert(name.to_owned(), value);

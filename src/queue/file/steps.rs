@@ -12,12 +12,12 @@ use super::{
     disk::{self, Opened, failed},
     layout::json,
     results, spec,
-    store::Store,
+    store::{Store, modified},
 };
 use crate::{
     model::{
-        AttemptRef, Changes, Dependency, EndState, Ending, MicroUsd, Outcome, Request, Spend, TaskRef, TaskSpec, Usage,
-        Verdict,
+        AttemptRef, Changes, Dependency, EndState, Ending, MicroUsd, OnLost, Outcome, Request, Spend, TaskRef,
+        TaskSpec, Usage, Verdict,
     },
     queue::{Claim, Claimed, Finished, QueueError, Spawned},
 };
@@ -75,6 +75,10 @@ impl Store {
         let mut file = None;
         match self.place(task, true)? {
             Place::Inbox(name) => {
+                let waits = self.spec_at(&self.layout.inbox(&task.agent).join(&name), task)?;
+                if let Some(at) = waits.and_then(|(spec, _)| spec.not_before).filter(|at| *at > self.now()) {
+                    return Ok(Claimed::Missed(format!("{task} is not to start before {at}")));
+                }
                 if let Taken::No(why) = self.take(task, &name)? {
                     return Ok(Claimed::Missed(why));
                 }
@@ -96,11 +100,20 @@ impl Store {
                 }
                 known = attempts::load(&self.layout, task)?;
             }
+            if known.current().and_then(|a| a.exit.as_ref()).is_some_and(|exit| exit.asks) {
+                return Ok(Claimed::Missed(format!("the last attempt of {task} was lost and a person has to decide")));
+            }
         }
         let path = self.layout.claimed(task);
-        let Some((spec, _)) = self.full_spec_at(&path, task)? else {
+        let Some((spec, stamp)) = self.full_spec_at(&path, task)? else {
             return Ok(Claimed::Missed(format!("{task} is gone")));
         };
+        let expiry = spec.expires_at(modified(&stamp), !known.each.is_empty());
+        if let Some((_, message)) = expiry.filter(|(at, _)| *at <= self.now()) {
+            let missed = format!("{task} has expired: {message}");
+            self.end_locked(task, Ending::Expired { message })?;
+            return Ok(Claimed::Missed(missed));
+        }
         let counted = known.counted();
         if counted >= self.allowed(&spec) {
             return Ok(Claimed::Missed(format!("{task} has used up its {counted} attempts")));
@@ -166,12 +179,13 @@ impl Store {
             drop(self.reject(&task.agent, &to, name.as_ref(), "The file changed while it was being read.")?);
             return Ok(Taken::No(format!("the file of {task} changed while it was being read")));
         }
-        self.keep_own(task, &to, &again)?;
         if let Err(error) = synced {
             // What was read may never reach the disk from there: a copy of ours takes its place.
             tracing::warn!(path = %to.display(), %error, "could not be synced and is written anew");
             self.replace(task, &to, &again)?;
             disk::sync_folder(&self.layout.within(&task.agent, ".claimed"))?;
+        } else {
+            self.keep_own(task, &to, &again)?;
         }
         Ok(Taken::Yes)
     }
@@ -228,12 +242,19 @@ impl Store {
             spend: own,
             ended_at: outcome.completed_at,
             not_before: None,
+            asks: false,
             outcome: Some(outcome.clone()),
         };
-        // Where a newer attempt is there, or this one was recorded before, ours is kept and theirs counts.
+        // Where a newer attempt is there, or this one was said to be lost, ours is kept beside and theirs counts.
         let first = attempts::end(&self.layout, attempt, &exit)?;
         let is_ours = first || self.recorded(attempt, &outcome)?;
-        if is_ours && known.last() == attempt.n { self.publish(&outcome) } else { Ok(Finished::AlreadyCommitted) }
+        if is_ours && known.last() == attempt.n {
+            return self.publish(&outcome);
+        }
+        if !is_ours {
+            attempts::write(&self.layout, task, &self.layout.attempt(attempt).join("late.json"), &exit)?;
+        }
+        Ok(Finished::AlreadyCommitted)
     }
 
     /// Whether an attempt's record is this very outcome: written by us, and cut short by an error after that.
@@ -293,7 +314,12 @@ impl Store {
     ) -> Result<(), QueueError> {
         attempts::sync_logs(&lease.folder);
         let lock = self.lock(&lease.attempt.task)?;
-        let exit = Exit { ending, spend, ended_at: self.now(), not_before: Some(not_before), outcome: None };
+        let task = &lease.attempt.task;
+        let spec = self.spec_at(&self.layout.claimed(task), task)?;
+        let on_lost = spec.map(|(spec, _)| spec.on_lost).unwrap_or_default();
+        let asks = matches!(ending, Ending::Lost { .. }) && on_lost == OnLost::Ask;
+        let not_before = Some(not_before).filter(|_| !asks);
+        let exit = Exit { ending, spend, ended_at: self.now(), not_before, asks, outcome: None };
         let answer = attempts::end(&self.layout, &lease.attempt, &exit);
         drop(lock);
         answer.map(drop)
@@ -334,7 +360,7 @@ impl Store {
                 return Ok(Finished::AlreadyCommitted);
             }
             if current.exit.is_none() {
-                self.end_lost(&task.attempt(current.n), None)?;
+                self.end_lost(&task.attempt(current.n), None, OnLost::Retry)?;
             }
         }
         let counted = known.counted().max(1);
@@ -377,14 +403,21 @@ impl Store {
         Ok(outcome)
     }
 
-    /// Records that an attempt's holder vanished.
-    pub(super) fn end_lost(&self, attempt: &AttemptRef, not_before: Option<Timestamp>) -> Result<Exit, QueueError> {
+    /// Records that an attempt's holder vanished; the next may start at `not_before`, or a person is asked.
+    pub(super) fn end_lost(
+        &self,
+        attempt: &AttemptRef,
+        not_before: Option<Timestamp>,
+        on_lost: OnLost,
+    ) -> Result<Exit, QueueError> {
+        let asks = on_lost == OnLost::Ask;
         let message = format!("the worker of attempt {} vanished", attempt.n);
         let exit = Exit {
             ending: Ending::Lost { message },
             spend: Spend::default(),
             ended_at: self.now(),
-            not_before,
+            not_before: not_before.filter(|_| !asks),
+            asks,
             outcome: None,
         };
         attempts::end(&self.layout, attempt, &exit)?;
@@ -415,7 +448,7 @@ impl Store {
             Place::Inbox(_) | Place::Nowhere | Place::Claimed | Place::Over(_) => {}
         }
         if let Some(current) = known.current().filter(|current| current.exit.is_none()) {
-            self.end_lost(&task.attempt(current.n), None)?;
+            self.end_lost(&task.attempt(current.n), None, OnLost::Retry)?;
         }
         // History first: from here on nobody publishes the old attempts again, wherever this is cut short.
         if known.last() > known.settled {
@@ -482,7 +515,9 @@ impl Store {
     pub(super) fn give_back(&self, task: &TaskRef) -> Result<(), QueueError> {
         let from = self.layout.claimed(task);
         disk::rename_new(&from, &self.layout.waiting(task)).map_err(failed("move", &from))?;
-        disk::sync_folder(&self.layout.inbox(&task.agent))
+        disk::sync_folder(&self.layout.inbox(&task.agent))?;
+        // Without this a file system may keep the old name beside the new one when the power goes (btrfs does).
+        disk::sync_folder(&self.layout.within(&task.agent, ".claimed"))
     }
 }
 

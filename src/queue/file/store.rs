@@ -23,7 +23,7 @@ use super::{
     watch::Hub,
 };
 use crate::{
-    model::{AgentName, Outcome, TaskRecord, TaskRef, TaskSpec, text},
+    model::{AgentName, AttemptRef, Outcome, TaskRecord, TaskRef, TaskSpec, text, timing},
     queue::QueueError,
 };
 
@@ -173,15 +173,9 @@ impl Store {
         spec.max_attempts.unwrap_or(self.settings.attempts).max(1)
     }
 
-    /// How long to wait before the attempt after `counted` ones, jittered by a fifth, the same for the same task.
-    pub(super) fn backoff(&self, task: &TaskRef, counted: u32) -> Duration {
-        let steps = &self.settings.backoff;
-        let at = usize::try_from(counted.saturating_sub(1)).unwrap_or(usize::MAX);
-        let Some(base) = steps.get(at).or(steps.last()) else { return Duration::ZERO };
-        let seed = format!("{task}#{counted}")
-            .bytes()
-            .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3));
-        base.mul_f64(0.8 + 0.4 * ((seed % 1000) as f64 / 1000.0))
+    /// How long to wait after a lost attempt, the `counted`th that counts.
+    pub(super) fn backoff(&self, spec: &TaskSpec, attempt: &AttemptRef, counted: u32) -> Duration {
+        timing::backoff(spec.backoff, &self.settings.backoff, attempt, counted)
     }
 
     /// Looks at one name in an inbox without changing anything.

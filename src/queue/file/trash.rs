@@ -273,7 +273,7 @@ impl Store {
     pub(super) fn discard(&self, path: &str) -> Result<(), QueueError> {
         let (agent, name) = self.set_aside_at(path)?;
         let folder = self.layout.rejected(&agent);
-        let known = self.set_aside(&agent, |known| known != path)?.1.into_iter().find(|rejected| rejected.path == path);
+        let known = self.set_aside(&agent, |other| other != path)?.1.into_iter().next();
         let known = known.ok_or_else(|| QueueError::NoFile(path.to_owned()))?;
         let note = FileNote { path: path.to_owned(), reason: known.reason, at: self.now() };
         let bytes = serde_json::to_vec(&note).map_err(|error| failed("write", &folder)(error.into()))?;
@@ -373,6 +373,14 @@ impl Store {
             }
         }
         Ok(count)
+    }
+
+    /// Deletes the attempts of a task; its lock is held, and with its folder it goes.
+    pub(super) fn give_up_attempts(&self, task: &TaskRef) -> Result<(), QueueError> {
+        let (folder, name) = (self.layout.attempts(task), entry_name(&task.id, 0));
+        let away = self.layout.trash(&task.agent).join(format!("{PURGED}{name}"));
+        fs::rename(&folder, away).map_err(failed("move", &folder))?;
+        self.delete(&task.agent, &name)
     }
 
     /// Deletes a task of the trash whose folder was given up: its results, then the folder.

@@ -42,6 +42,8 @@ const SAFETY: Duration = Duration::from_secs(2);
 const POLL: Duration = Duration::from_millis(250);
 /// After how many rounds of polling the kernel is asked again.
 const TRY_AGAIN: u32 = 120;
+/// How often what ended long ago is let go of.
+const PRUNE: Duration = Duration::from_hours(24);
 /// How long a canary may take.
 const CANARY: Duration = Duration::from_millis(200);
 /// A canary's name.
@@ -171,6 +173,7 @@ fn run(mut notice: Notice, signal: &Arc<Signal>, mut eyes: Eyes) {
     notice.space();
     notice.everything();
     let mut checked = Instant::now();
+    let mut pruned = checked;
     let mut rounds: u32 = 0;
     while !notice.is_over() {
         let pace = if eyes.blind.is_some() { POLL } else { SAFETY };
@@ -185,6 +188,12 @@ fn run(mut notice: Notice, signal: &Arc<Signal>, mut eyes: Eyes) {
         checked = Instant::now();
         rounds += 1;
         notice.space();
+        if checked.duration_since(pruned) > PRUNE {
+            pruned = checked;
+            if let Err(error) = notice.store.prune() {
+                tracing::error!(%error, "could not let go of old tasks");
+            }
+        }
         // A busy machine may have kept the canaries waiting; eyes that were asked to stay shut are not tried again.
         let try_again = eyes.blind.is_some() && !notice.store.settings.polling && rounds.is_multiple_of(TRY_AGAIN);
         if eyes.replaced(&notice.store) || try_again {

@@ -5,9 +5,12 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use crate::model::{
-    AttemptRecord, CostSource, EndState, Ending, MicroUsd, Outcome, Standing, TaskRecord, TaskSpec, Usage, Verdict,
-    text,
+    AttemptRecord, CostSource, EndState, Ending, MicroUsd, OnLost, Outcome, Standing, TaskRecord, TaskSpec, Usage,
+    Verdict, text, timing,
 };
+
+/// Waits before the second, third, … attempt, as the file queue's settings have them.
+const BACKOFF: [Duration; 3] = [Duration::from_secs(1), Duration::from_secs(2), Duration::from_secs(4)];
 
 #[derive(Debug)]
 pub(super) struct Entry {
@@ -25,6 +28,8 @@ pub(super) struct Attempt {
     pub(super) record: AttemptRecord,
     pub(super) held: bool,
     pub(super) not_before: Option<Timestamp>,
+    /// It was lost, and a person has to say what next.
+    pub(super) asks: bool,
     /// The engine's session that it was to take up again.
     pub(super) resumed: Option<String>,
 }
@@ -56,6 +61,7 @@ impl Entry {
         }
         match self.current() {
             None => Standing::Claimed,
+            Some(attempt) if attempt.asks => Standing::Asking { attempt: attempt.record.n },
             Some(attempt) => match attempt.not_before {
                 Some(not_before) => Standing::Retrying { attempt: attempt.record.n, not_before },
                 None if attempt.held => Standing::Running { attempt: attempt.record.n },
@@ -88,13 +94,16 @@ impl Entry {
 
     /// Records that the holder of the newest attempt vanished, if so.
     pub(super) fn note_loss(&mut self, now: Timestamp) {
-        let settled = self.settled;
+        let (settled, counted) = (self.settled, self.counted());
+        let asks = self.spec.on_lost == OnLost::Ask;
         let lost = |a: &&mut Attempt| a.record.n > settled && a.record.ending.is_none() && !a.held;
         if let Some(attempt) = self.attempts.last_mut().filter(lost) {
             let message = format!("the worker of attempt {} vanished", attempt.record.n);
             attempt.record.ending = Some(Ending::Lost { message });
             attempt.record.ended_at = Some(now);
-            attempt.not_before = Some(now + Duration::from_secs(1));
+            attempt.asks = asks;
+            let wait = timing::backoff(self.spec.backoff, &BACKOFF, &self.spec.task.attempt(attempt.record.n), counted);
+            attempt.not_before = now.checked_add(wait).ok();
         }
     }
 
@@ -105,12 +114,23 @@ impl Entry {
             self.claimed = false;
             return;
         };
-        let Some(ending) = current.record.ending.clone() else { return };
+        let Some(ending) = current.record.ending.clone().filter(|_| !current.asks) else { return };
         let allowed = self.spec.max_attempts.unwrap_or(limit);
         if let Verdict::End(state) = ending.verdict(self.counted(), allowed) {
             let outcome = self.outcome_without_attempt(ending, state, now);
             self.close(outcome, u32::MAX);
         }
+    }
+
+    /// Ends it without an attempt.
+    pub(super) fn end(&mut self, ending: Ending, now: Timestamp) {
+        let counted = self.counted().max(1);
+        let state = match ending.verdict(counted, counted) {
+            Verdict::End(state) => state,
+            Verdict::Retry | Verdict::Park(_) => EndState::Failed,
+        };
+        let outcome = self.outcome_without_attempt(ending, state, now);
+        self.close(outcome, u32::MAX);
     }
 
     /// The outcome of a task that no attempt brought to its end.

@@ -8,7 +8,7 @@ fn retry(effects: &[Effect]) -> (OrderId, Retry) {
     (*id, (**retry).clone())
 }
 
-fn refusal(effects: &[Effect]) -> &str {
+pub(super) fn refusal(effects: &[Effect]) -> &str {
     let [Effect::Answer { answer: Answer::Refused { reason }, .. }] = effects else { panic!("{effects:?}") };
     reason
 }
@@ -23,14 +23,14 @@ fn on(name: &str, other: &str) -> Order {
 
 impl Story {
     /// The queue has carried out an order; these start again.
-    fn carried_out(&mut self, id: OrderId, back: &[&str]) -> Vec<Effect> {
+    pub(super) fn carried_out(&mut self, id: OrderId, back: &[&str]) -> Vec<Effect> {
         let ids = back.iter().map(ToString::to_string).collect();
         let answer = Answer::Done { text: String::new(), ids };
         self.tell(Event::Task(TaskEvent::Answered { id, answer }))
     }
 
     /// The queue shows a task that waits again; its dependencies may be others now.
-    fn waits_again(&mut self, name: &str, after: Option<&[&str]>) -> Vec<Effect> {
+    pub(super) fn waits_again(&mut self, name: &str, after: Option<&[&str]>) -> Vec<Effect> {
         let mut record = self.room.tasks.get(&task(name)).unwrap().record.clone();
         record.standing = Standing::Waiting;
         record.outcome = None;
@@ -41,7 +41,7 @@ impl Story {
     }
 
     /// The queue shows how it ended a task that was never started.
-    fn skipped(&mut self, name: &str, because: &str) -> Vec<Effect> {
+    pub(super) fn skipped(&mut self, name: &str, because: &str) -> Vec<Effect> {
         let mut record = self.room.tasks.get(&task(name)).unwrap().record.clone();
         let mut outcome = self.outcome(name, EndState::Skipped);
         outcome.ending = Ending::DependencyFailed { dependency: because.into() };
@@ -74,7 +74,7 @@ impl Story {
     }
 
     /// The goal of [`PLAN`] is over: marie's task is done, fabien's failed, the report says so.
-    fn reported(end: GoalEnd) -> Self {
+    pub(super) fn reported(end: GoalEnd) -> Self {
         let mut story = Self::staffed();
         story.published(MicroUsd(1_000_000));
         story.started("marie/g1-read", 1);

@@ -1,16 +1,22 @@
 //! What is ordered, about what, and what is asked before.
 
+use std::time::Duration;
+
 use super::App;
 use crate::{
-    model::{Changes, EndState, EngineKind, GoalId, GoalPhase, TaskRecord, TaskRef},
+    model::{Changes, EndState, EngineKind, GoalId, GoalPhase, Item, TaskRecord, TaskRef},
     room::{Order, State, tasks::Phase},
     tui::{
         Wish,
         layout::Pane,
         popup::{Popup, Way},
         text,
+        views::tasks::{self, Row},
     },
 };
+
+/// How much longer one key lets a silent attempt live.
+const LONGER: Duration = Duration::from_mins(10);
 
 impl App {
     /// The goal the verbs are about, if the operator looks at one.
@@ -168,7 +174,66 @@ impl App {
             | Phase::Dropped => "It will not start; what depends on it is skipped.",
         };
         let question = format!("Cancel {task}? {what}");
+        self.idle = (state.tasks.phase(entry) != Phase::Running).then(|| task.clone());
         self.popups.push(Popup::Confirm { question, order: Order::Cancel { task } });
+    }
+
+    /// The order that takes another back, where one does.
+    pub(super) fn opposite(&mut self, order: &Order) -> Option<Order> {
+        match order {
+            Order::Remove { item } => Some(Order::Restore { item: item.clone() }),
+            // An attempt that was ended cannot be taken back; a task that waited starts anew as it would have.
+            Order::Cancel { task } => {
+                let task = self.idle.take_if(|idle| idle == task)?;
+                Some(Order::Retry { task, changes: Box::default() })
+            }
+            Order::Goal { .. }
+            | Order::Task { .. }
+            | Order::Approve { .. }
+            | Order::Deny { .. }
+            | Order::Retry { .. }
+            | Order::RetryOn { .. }
+            | Order::Extend { .. }
+            | Order::Restore { .. }
+            | Order::CancelGoal { .. }
+            | Order::Pause { .. }
+            | Order::Resume { .. }
+            | Order::Stop { .. } => None,
+        }
+    }
+
+    /// Asks whether what is selected shall be thrown away.
+    pub(super) fn remove(&mut self, state: &State) {
+        let all = tasks::all(state, &self.filter);
+        let file = match all.get(self.selected_row(&all)) {
+            Some(Row::Rejected(file)) if self.popups.is_empty() && self.focus == Pane::Tasks => Some(file.path.clone()),
+            Some(_) | None => None,
+        };
+        let task = self.subject(state);
+        let (name, item) = match (file, task) {
+            (Some(path), _) => (path.clone(), Item::File(path)),
+            (None, Some(task)) => (task.to_string(), Item::Task(task)),
+            (None, None) => return self.say("nothing is selected", true),
+        };
+        let question = format!("Remove {name}? It goes to the trash; u brings it back.");
+        self.popups.push(Popup::Confirm { question, order: Order::Remove { item } });
+    }
+
+    /// Takes back what was done last.
+    pub(super) fn take_back(&mut self) -> Vec<Wish> {
+        let Some(undo) = self.undo.take_if(|undo| undo.since.is_some()) else {
+            self.say("there is nothing to undo", true);
+            return Vec::new();
+        };
+        vec![Wish::Order(undo.order)]
+    }
+
+    pub(super) fn extend(&mut self, state: &State) -> Vec<Wish> {
+        if let Some(task) = self.subject(state) {
+            return vec![Wish::Order(Order::Extend { task, by: LONGER })];
+        }
+        self.say("no task is selected", true);
+        Vec::new()
     }
 
     pub(super) fn pause(&mut self, state: &State) -> Vec<Wish> {

@@ -11,7 +11,7 @@ use ratatui::{
 use super::{Scene, rows, window};
 use crate::{
     model::MicroUsd,
-    room::{Agent, Process, why::span},
+    room::{Agent, Process, Why, why::span},
     tui::{glyph, layout::Pane, text, theme::Role},
 };
 
@@ -97,7 +97,12 @@ fn card(scene: &Scene<'_>, agent: &Agent, selected: bool, width: usize) -> [Line
         let name = room.saturating_sub(more.len() + lasted.len() + 1);
         let task = format!("{}{more}", text::fit(first.task.id.as_str(), name));
         let doing = format!("{} {lasted}", text::pad(&task, room.saturating_sub(lasted.len() + 1)));
-        return [head, below(&doing, Role::Text), below(&facts(scene, agent), Role::Dim)];
+        let stalling = tasks.iter().find_map(|held| scene.state.why(&held.task, scene.now).filter(Why::is_stalling));
+        let third = match stalling {
+            Some(why) => below(&format!("{why} · e extends"), Role::Warn),
+            None => below(&facts(scene, agent), Role::Dim),
+        };
+        return [head, below(&doing, Role::Text), third];
     }
     let Some((why, role)) = hindrance(scene, agent) else {
         return [head, below(&idle(scene, agent), Role::Dim), below(&facts(scene, agent), Role::Dim)];

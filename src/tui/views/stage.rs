@@ -150,6 +150,11 @@ fn hint(scene: &Scene<'_>, buffer: &mut Buffer, area: Rect, all: bool) {
             &[Line::from(scene.span(text::fit(&format!(" {mark} {}", message.text), width), role))],
         );
     }
+    if let Some((done, left)) = scene.app.undo(scene.now) {
+        let end = format!(" · u undoes ({left} s)");
+        let text = format!(" ✓ {}{end}", text::fit(done, width.saturating_sub(text::width(&end) + 3)));
+        return rows(buffer, area, &[Line::from(scene.span(text, Role::Good))]);
+    }
     if !scene.app.popups().is_empty() {
         return;
     }

@@ -41,7 +41,7 @@ pub fn usage(usage: &Usage) -> String {
 
 /// The page.
 pub fn page(scene: &Scene<'_>, name: &TaskRef, columns: usize) -> Page {
-    let keys = "r retry · R how · c cancel · 4 log · y copy the result · ↑↓ scroll · esc back";
+    let keys = "r retry · R how · c cancel · x remove · 4 log · y copy the result · ↑↓ scroll · esc back";
     let Some(task) = scene.state.tasks.get(name) else {
         let gone = paragraph("This task is gone: its file was taken away.", columns, 1, scene.style(Role::Dim));
         return Page { title: name.to_string(), lines: gone, focus: None, keys };

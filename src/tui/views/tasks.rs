@@ -124,7 +124,11 @@ pub fn lasted(state: &State, task: &Task, now: Timestamp) -> Option<jiff::Signed
 
 /// One line on why it stands where it stands.
 pub fn why(scene: &Scene<'_>, task: &Task) -> String {
-    let why = scene.state.why(task.record.task(), scene.now).map(|w| w.to_string()).unwrap_or_default();
+    let why = match scene.state.why(task.record.task(), scene.now) {
+        Some(why) if why.is_stalling() => format!("{why} · e extends"),
+        Some(why) => why.to_string(),
+        None => String::new(),
+    };
     match &task.record.outcome {
         Some(outcome) if !outcome.artifacts.is_empty() => {
             format!("{} · {why}", text::many(outcome.artifacts.len(), "file"))

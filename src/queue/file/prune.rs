@@ -1,0 +1,63 @@
+//! Letting go of what has been over for long: task files, attempts and logs. A result is never touched.
+//!
+//! Its one surprise: the task's file goes last. While it is there the id is known, and a pruning cut short goes on.
+
+use std::{fs, time::Duration};
+
+use jiff::{civil::Date, tz::TimeZone};
+
+use super::{
+    attempts,
+    disk::{self, failed},
+    layout::Layout,
+    store::Store,
+};
+use crate::{
+    model::{AgentName, TaskId, TaskRef},
+    queue::QueueError,
+};
+
+/// How long ended tasks and the trash are kept. Dead letters are kept until a person decides.
+const KEPT: Duration = Duration::from_hours(14 * 24);
+
+impl Store {
+    /// Lets go of every agent's tasks that ended more than 14 days ago, and of what was thrown away before that.
+    pub(super) fn prune(&self) -> Result<(), QueueError> {
+        let today = self.now().to_zoned(TimeZone::UTC).date();
+        for agent in &self.settings.agents {
+            for day in disk::text_names(&self.layout.all_done(agent))? {
+                let is_old = |date: Date| today.since(date).is_ok_and(|age| i64::from(age.get_days()) > days(KEPT));
+                if day.parse().is_ok_and(is_old) {
+                    self.prune_day(agent, &day)?;
+                }
+            }
+        }
+        self.purge(KEPT).map(drop)
+    }
+
+    fn prune_day(&self, agent: &AgentName, day: &str) -> Result<(), QueueError> {
+        let folder = self.layout.all_done(agent).join(day);
+        for name in disk::text_names(&folder)? {
+            let Some(id) = name.strip_suffix(".json").and_then(|stem| TaskId::new(stem).ok()) else { continue };
+            let (task, path) = (TaskRef::new(agent.clone(), id), folder.join(&name));
+            let lock = self.lock(&task)?;
+            // Brought back meanwhile.
+            if !path.exists() {
+                continue;
+            }
+            for n in attempts::numbers(&self.layout, &task)? {
+                disk::remove_quietly(&self.layout.stage.join(Layout::log(&task.attempt(n))));
+            }
+            self.give_up_attempts(&task)?;
+            drop(lock);
+            self.forget(&path);
+            disk::absent_as_none(fs::remove_file(&path)).map_err(failed("remove", &path))?;
+            self.hub.touched(&task);
+        }
+        disk::absent_as_none(fs::remove_dir(&folder)).map_err(failed("remove", &folder)).map(drop)
+    }
+}
+
+fn days(length: Duration) -> i64 {
+    i64::try_from(length.as_secs() / 86_400).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,146 @@
+//! An attempt's end, told: to the queue first, then to the room.
+//!
+//! Owns what goes into the result. Must not know processes. Its one surprise: what cannot be written is not told either;
+//! the lease is gone then, and whoever recovers next finds the attempt lost.
+
+use jiff::Timestamp;
+
+use super::{Worker, end::Judged};
+use crate::{
+    engines::Finding,
+    ledger::Prices,
+    model::{AttemptRef, CostSource, EndState, Ending, MicroUsd, Outcome, Report, Spend, TaskSpec, Verdict, text},
+    queue::{Claim, Queue},
+};
+
+/// Bytes of an answer that go into the result file.
+const SUMMARY_LIMIT: usize = 256 * 1024;
+
+/// Tells the queue, then the room.
+pub(super) async fn commit<Q: Queue>(
+    worker: &mut Worker<Q>,
+    claim: Claim<Q::Lease>,
+    attempt: &AttemptRef,
+    started_at: Timestamp,
+    result: Judged,
+) {
+    let Judged { finding, ending, artifacts, notes, farewell: _ } = result;
+    let Claim { spec, counted, lease, .. } = claim;
+    let now = worker.settings.clock.now();
+    let retries = &worker.settings.retries;
+    let spend = finding.spend;
+    let not_before = match retries.verdict(&spec, &ending, counted) {
+        Verdict::End(state) => {
+            let mut outcome = outcome(spec, attempt, state, ending, finding, (started_at, now));
+            outcome.artifacts = artifacts;
+            outcome.findings.extend(notes);
+            let clipped = Box::new(outcome.clone().clipped(crate::model::TaskRecord::TEXT_LIMIT));
+            let report = match worker.queue.finish(lease, outcome).await {
+                Ok(_) => Report::Ended { outcome: clipped },
+                Err(error) => unpublished(attempt, &error, spend, now),
+            };
+            worker.post.send(report);
+            return;
+        }
+        // What cost no attempt has nothing to wait for.
+        Verdict::Retry if !ending.counts() => now,
+        Verdict::Retry => retries.next(&spec, attempt, counted.saturating_add(1), now),
+        Verdict::Park(until) => {
+            let parked = attempt.n.saturating_sub(1).saturating_sub(counted);
+            retries.unpark(attempt, until, parked, now)
+        }
+    };
+    let report = match worker.queue.fail(lease, ending.clone(), spend, not_before).await {
+        Ok(()) => Report::Failed { attempt: attempt.clone(), ending, spend, not_before, at: now },
+        Err(error) => unpublished(attempt, &error, spend, now),
+    };
+    worker.post.send(report);
+}
+
+/// The lease is gone and nothing was written: whoever recovers next will find the attempt lost.
+fn unpublished(attempt: &AttemptRef, error: &crate::queue::QueueError, spend: Spend, at: Timestamp) -> Report {
+    tracing::error!(%attempt, %error, "the attempt's end could not be written");
+    let ending = Ending::Lost { message: format!("its end could not be written: {error}") };
+    Report::Failed { attempt: attempt.clone(), ending, spend, not_before: at, at }
+}
+
+fn outcome(
+    spec: TaskSpec,
+    attempt: &AttemptRef,
+    state: EndState,
+    ending: Ending,
+    finding: Finding,
+    (started_at, completed_at): (Timestamp, Timestamp),
+) -> Outcome {
+    let (cost, cost_source) = cost(&finding, completed_at);
+    let summary = if ending == Ending::Done { finding.summary } else { ending.sentence() };
+    let mut findings = listed_findings(&summary);
+    findings.extend(finding.permission_denials.iter().map(|tool| format!("was not allowed to use {tool}")));
+    Outcome {
+        task: spec.task,
+        state,
+        ending,
+        attempt: attempt.n,
+        summary: text::clip(&summary, SUMMARY_LIMIT).into_owned(),
+        findings,
+        artifacts: Vec::new(),
+        started_at,
+        completed_at,
+        usage: finding.spend.usage,
+        cost,
+        cost_source,
+        model: finding.model.or(spec.model),
+        session_id: finding.session_id,
+        goal: spec.goal,
+        foreign: false,
+    }
+}
+
+/// What the attempt cost: the server's counts at our own prices; the engine's word only where the model has no price.
+fn cost(finding: &Finding, at: Timestamp) -> (MicroUsd, CostSource) {
+    let priced = finding.model.as_ref().map(|model| Prices::embedded().cost(model, &finding.spend.usage, at));
+    match priced {
+        Some(priced) if !priced.estimated && finding.spend.usage.total() > 0 => (priced.cost, CostSource::Measured),
+        _ if finding.cost_reported => (finding.spend.cost, CostSource::Reported),
+        Some(priced) => (priced.cost, CostSource::Estimated),
+        None => (finding.spend.cost, CostSource::Estimated),
+    }
+}
+
+/// The points of the first list under a line that says `Findings`, however it is marked up.
+fn listed_findings(summary: &str) -> Vec<String> {
+    let mut inside = false;
+    let mut found = Vec::new();
+    for line in summary.lines().map(str::trim).filter(|l| !l.is_empty()) {
+        let point = line.strip_prefix("- ").or_else(|| line.strip_prefix("* "));
+        match point {
+            Some(point) if inside => found.push(text::clip(point.trim(), 1_000).into_owned()),
+            Some(_) => {}
+            None => {
+                let word = line.trim_matches(|c: char| !c.is_alphabetic()).to_lowercase();
+                inside = matches!(word.as_str(), "findings" | "finding" | "key findings");
+            }
+        }
+    }
+    found.truncate(50);
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn findings_are_the_points_under_their_heading_only() {
+        let summary = "All good.\n\n## Findings\n- one\n- two\n\n## Next\n- not this\n";
+        assert_eq!(listed_findings(summary), ["one", "two"]);
+        for heading in ["Findings", "Findings:", "**Findings**", "### Key findings"] {
+            assert_eq!(
+                listed_findings(&format!("{heading}\n\n- one\nNot verified: all\n- no\n")),
+                ["one"],
+                "{heading}"
+            );
+        }
+        assert!(listed_findings("- a\n- b\n").is_empty());
+    }
+}
