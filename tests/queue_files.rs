@@ -1,6 +1,11 @@
 //! What only the file queue promises: how outsiders write, what becomes of bad files, what readers see.
 
-#![expect(clippy::unwrap_used, clippy::panic, reason = "these are tests; what goes wrong must stop them")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stderr,
+    reason = "these are tests; what goes wrong must stop them"
+)]
 
 use std::{
     collections::BTreeMap,

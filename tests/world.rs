@@ -1,7 +1,7 @@
 //! The room among programs and people that it does not know: what they drop, what they write as results, what they do
 //! to its lock and to the clock.
 
-#![expect(clippy::print_stdout, reason = "that is how a test speaks")]
+#![expect(clippy::panic, clippy::print_stdout, clippy::print_stderr, reason = "that is how a test speaks")]
 #![expect(clippy::unwrap_used, reason = "a test's own set-up may fail loudly")]
 
 #[expect(dead_code, reason = "tests/room.rs uses the rest")]

@@ -15,14 +15,14 @@ use Fate::{Aside, Task};
 
 struct Row {
     /// The row of the table, as a failure names it.
-    row: &'static str,
+    about: &'static str,
     name: &'static [u8],
     content: Vec<u8>,
     fate: Fate,
 }
 
-fn row(row: &'static str, name: &'static str, content: impl Into<Vec<u8>>, fate: Fate) -> Row {
-    Row { row, name: name.as_bytes(), content: content.into(), fate }
+fn row(about: &'static str, name: &'static str, content: impl Into<Vec<u8>>, fate: Fate) -> Row {
+    Row { about, name: name.as_bytes(), content: content.into(), fate }
 }
 
 /// A task of exactly this many bytes.
@@ -222,7 +222,7 @@ fn rows() -> Vec<Row> {
             says("-rf.json", "Task ids start with a letter or digit; this name does not."),
         ),
         Row {
-            row: "bad name: non-UTF-8",
+            about: "bad name: non-UTF-8",
             name: b"caf\xe9.json",
             content: b"{}".to_vec(),
             fate: says("caf%E9.json", "Task ids use letters, digits, . _ -; this name has byte 0xE9."),
@@ -326,7 +326,7 @@ async fn c30_each_row_about_one_file_has_its_fate_and_its_exact_message() {
             | Change::Space(_) => {}
         }
     }
-    for Row { row, name, content, fate } in rows {
+    for Row { about: row, name, content, fate } in rows {
         let inbox = stage.path("tasks/marie").join(OsStr::from_bytes(name));
         match fate {
             Task(id) => {

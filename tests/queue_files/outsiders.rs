@@ -200,12 +200,12 @@ fn by_ls(stage: &Path) -> BTreeMap<String, String> {
         for id in ids(tasks.join(".claimed")) {
             let attempts = tasks.join(".attempts").join(&id);
             let newest = names(attempts.clone()).iter().filter_map(|n| n.parse::<u32>().ok()).max();
-            let state = match newest {
+            let word = match newest {
                 None => "claimed",
                 Some(n) if names(attempts.join(n.to_string())).contains(&"exit.json".to_owned()) => "retrying",
                 Some(_) => "running",
             };
-            say(id, state);
+            say(id, word);
         }
         for day in names(tasks.join(".done")) {
             for id in ids(tasks.join(".done").join(day)) {
@@ -274,6 +274,7 @@ async fn c36_what_ls_says_is_what_the_list_says_after_every_step() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn c37_whenever_a_reader_deletes_a_result_its_task_never_runs_again() {
+    const TASKS: usize = 60;
     let stage = Stage::new();
     let stop = Arc::new(AtomicBool::new(false));
     let results = stage.path("results/marie");
@@ -304,7 +305,6 @@ async fn c37_whenever_a_reader_deletes_a_result_its_task_never_runs_again() {
             }
         })
     };
-    const TASKS: usize = 60;
     for i in 0..TASKS {
         let id = format!("marie/t{i}");
         stage.queue.submit(TaskSpec::new(task(&id), "x")).await.unwrap();
@@ -328,12 +328,15 @@ async fn c37_whenever_a_reader_deletes_a_result_its_task_never_runs_again() {
     assert!(reader.join().unwrap() > 0);
 }
 
+/// What a clock says at its nth reading.
+type Jump = Box<dyn Fn(i64) -> i64 + Send + Sync>;
+
 /// F7: what every step takes for the time goes forward, back, to 1970, and back each second.
 #[tokio::test(flavor = "multi_thread")]
 async fn f7_no_clock_loses_doubles_or_hangs_a_task() {
     let begin = clock().now().as_second();
     let hours = 3 * 3600;
-    let jumps: [(&str, Box<dyn Fn(i64) -> i64 + Send + Sync>); 5] = [
+    let jumps: [(&str, Jump); 5] = [
         ("forward", Box::new(move |n| begin + hours * n)),
         ("back", Box::new(move |n| begin - hours * n)),
         ("to and fro", Box::new(move |n| begin + if n % 2 == 0 { hours } else { -hours })),
