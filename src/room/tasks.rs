@@ -441,10 +441,10 @@ impl Tasks {
     }
 
     /// Changes what is known of a task.
-    pub(super) fn amend(&mut self, task: &TaskRef, now: Timestamp, change: impl FnOnce(&mut TaskRecord)) {
+    pub(super) fn amend(&mut self, task: &TaskRef, now: Timestamp, change: impl FnOnce(&mut Task)) {
         if let Some(mut entry) = self.all.remove(task) {
             self.forget(&entry);
-            change(&mut entry.record);
+            change(&mut entry);
             self.put(entry, now);
         }
     }

@@ -33,22 +33,25 @@ impl State {
 impl Tasks {
     /// Begins the wait for a next attempt now: it was just said how long it is to be.
     pub(super) fn wait_anew(&mut self, task: &TaskRef, wait: SignedDuration, now: Timestamp) {
-        self.amend(task, now, |record| {
-            if let Standing::Retrying { not_before, .. } = &mut record.standing {
+        self.amend(task, now, |entry| {
+            if let Standing::Retrying { not_before, .. } = &mut entry.record.standing {
                 *not_before = later(now, wait);
             }
         });
     }
 
-    /// Moves every wait for a next attempt.
+    /// Moves every wait for a next attempt, and for the next try to hand a task out.
     fn shift(&mut self, by: SignedDuration, now: Timestamp) {
-        let waiting = |task: &&super::Task| matches!(task.record.standing, Standing::Retrying { .. });
-        let tasks: Vec<_> = self.iter().filter(waiting).map(|task| task.record.task().clone()).collect();
+        let waits = |task: &&super::Task| {
+            task.rests_until.is_some() || matches!(task.record.standing, Standing::Retrying { .. })
+        };
+        let tasks: Vec<_> = self.iter().filter(waits).map(|task| task.record.task().clone()).collect();
         for task in tasks {
-            self.amend(&task, now, |record| {
-                if let Standing::Retrying { not_before, .. } = &mut record.standing {
+            self.amend(&task, now, |entry| {
+                if let Standing::Retrying { not_before, .. } = &mut entry.record.standing {
                     *not_before = later(*not_before, by);
                 }
+                entry.rests_until = entry.rests_until.map(|until| later(until, by));
             });
         }
     }
@@ -150,6 +153,17 @@ mod tests {
             tell(&mut state, later(at(71), by), Event::TimeCame);
             assert!(state.may_expire());
         }
+    }
+
+    #[test]
+    fn g13_a_task_that_could_not_be_handed_out_rests_no_longer_because_the_clock_was_set() {
+        let mut state = State::default();
+        let record = TaskRecord::new(TaskSpec::new("marie/a".parse().unwrap(), "x"), at(0));
+        tell(&mut state, at(10), Event::Task(TaskEvent::Changed { record: Box::new(record) }));
+        state.tasks.not_started(&"marie/a".parse().unwrap(), "busy".into(), at(10));
+        let due = state.next_wake().unwrap();
+        tell(&mut state, later(at(10), hours(-3)), Event::ClockSet { by: hours(-3) });
+        assert_eq!(state.next_wake(), Some(later(due, hours(-3))));
     }
 
     #[test]

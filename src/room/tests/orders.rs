@@ -46,7 +46,8 @@ fn what_does_not_run_can_be_thrown_away_and_brought_back() {
 fn a_file_that_was_set_aside_can_be_thrown_away_and_no_other_file() {
     let mut story = Story::staffed();
     let path = "tasks/marie/broken.json".to_owned();
-    let rejected = Rejected { path: path.clone(), reason: "no JSON".into(), at: story.now, moved: false, duplicate: false };
+    let rejected =
+        Rejected { path: path.clone(), reason: "no JSON".into(), at: story.now, moved: false, duplicate: false };
     story.tell(Event::Task(TaskEvent::Rejected { rejected }));
     let item = Item::File(path);
     let effects = story.order(Order::Remove { item: item.clone() });
