@@ -9,7 +9,9 @@ use std::{fmt, path::PathBuf};
 use jiff::Timestamp;
 use tokio::sync::mpsc;
 
-use crate::model::{AttemptRef, Changes, Ending, IdError, Outcome, Rejected, Spend, TaskRecord, TaskRef, TaskSpec};
+use crate::model::{
+    AttemptRef, Changes, Ending, IdError, Outcome, Past, Rejected, Spend, TaskRecord, TaskRef, TaskSpec,
+};
 
 pub mod file;
 pub mod memory;
@@ -95,6 +97,9 @@ pub enum Finished {
 pub enum Change {
     /// The task is new or stands elsewhere now.
     Task(Box<TaskRecord>),
+    /// Tasks that ended a while ago, in short, and how many of them are still to be read. Only at the start of a watch;
+    /// none of them has been told of before.
+    Found(Vec<(TaskRef, Past)>, usize),
     /// The task was withdrawn: somebody deleted its waiting file.
     Gone(TaskRef),
     /// A file was set aside, or is listed with a reason.

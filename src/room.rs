@@ -10,6 +10,7 @@ pub mod effect;
 pub mod event;
 pub mod goals;
 pub mod money;
+pub mod past;
 pub mod tasks;
 pub mod why;
 
@@ -23,6 +24,7 @@ pub use effect::Effect;
 pub use event::{Answer, Event, GatewayEvent, GoalEvent, Opened, Order, OrderId, Stamped, TaskEvent, WorkerEvent};
 pub use goals::{Goal, Goals};
 pub use money::Money;
+pub use past::Piece;
 pub use tasks::{Task, Tasks};
 pub use why::Why;
 
@@ -145,7 +147,8 @@ impl State {
     pub fn needs_you(&self) -> Vec<Need> {
         let plans = self.goals.iter().filter(|g| g.needs_approval()).map(|g| Need::Plan(g.id.clone()));
         let failed = self.tasks.iter().filter(|t| t.needs_attention()).map(|t| Need::Failed(t.record.task().clone()));
-        plans.chain(failed).collect()
+        let past = self.tasks.past.needs_attention().map(|task| Need::Failed(task.clone()));
+        plans.chain(failed).chain(past).collect()
     }
 
     /// What a goal has cost so far, planning and report included.
@@ -160,7 +163,7 @@ impl State {
     /// What a task has cost so far: as the gateway counted, else as its engine reported.
     pub fn spend_of_task(&self, task: &TaskRef) -> Spend {
         let counted = self.money.tasks.get(task).copied();
-        counted.or_else(|| Some(self.tasks.get(task)?.record.spend())).unwrap_or_default()
+        counted.or_else(|| Some(self.tasks.find(task)?.record.spend())).unwrap_or_default()
     }
 
     /// Adds a line to the orchestrator's pane.
@@ -216,7 +219,7 @@ impl State {
                 self.money.add(&call);
                 let goal = match call.caller {
                     Caller::Worker { attempt, .. } => {
-                        attempt.and_then(|a| self.tasks.get(&a.task)?.record.spec.goal.clone())
+                        attempt.and_then(|a| self.tasks.find(&a.task)?.record.spec.goal.clone())
                     }
                     Caller::Orchestrator { goal } => goal,
                 };

@@ -102,7 +102,12 @@ async fn change<T>(changes: &mut mpsc::Receiver<Change>, fits: impl Fn(&Change) 
 fn stands<'a>(of: &'a TaskRef, standing: &'a Standing) -> impl Fn(&Change) -> Option<TaskRecord> + 'a {
     move |change| match change {
         Change::Task(record) if record.task() == of && record.standing == *standing => Some((**record).clone()),
-        Change::Task(_) | Change::Gone(_) | Change::Rejected(_) | Change::RejectedGone(_) | Change::Polling(_) => None,
+        Change::Task(_)
+        | Change::Found(..)
+        | Change::Gone(_)
+        | Change::Rejected(_)
+        | Change::RejectedGone(_)
+        | Change::Polling(_) => None,
     }
 }
 
@@ -377,7 +382,11 @@ async fn c18_a_watch_tells_every_step<Q: Queue>(queue: Q) {
     while told.len() < 2 {
         let record = change(&mut changes, |change| match change {
             Change::Task(record) => Some((**record).clone()),
-            Change::Gone(_) | Change::Rejected(_) | Change::RejectedGone(_) | Change::Polling(_) => None,
+            Change::Found(..)
+            | Change::Gone(_)
+            | Change::Rejected(_)
+            | Change::RejectedGone(_)
+            | Change::Polling(_) => None,
         })
         .await;
         told.insert(record.task().clone(), record);

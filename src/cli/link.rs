@@ -11,7 +11,8 @@ use tracing_subscriber::EnvFilter;
 
 use crate::{
     config::{Config, Env},
-    model::{AgentName, Clock, EngineKind, SlotId},
+    model::{AgentName, Clock, EngineKind, SlotId, TaskRecord, TaskRef},
+    queue::Queue as _,
     runtime::{self, serve::StageTaken},
     supervisor::SlotLock,
     tui::{self, Leave},
@@ -49,6 +50,11 @@ pub fn serve(config: &Config, env: &Env) -> anyhow::Result<()> {
     // The loop has a thread of its own beside these; a thread per core would only cost memory on a large machine.
     let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     runtime.block_on(runtime::serve::serve(settings, clock()))
+}
+
+/// One task as its files say.
+pub async fn record(config: &Config, task: &TaskRef) -> anyhow::Result<TaskRecord> {
+    Ok(runtime::open::queue(config, clock())?.get(task).await?)
 }
 
 /// Whether this error says that another process does the same already.

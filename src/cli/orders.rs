@@ -10,6 +10,7 @@ use super::{
     ids::{self, Named},
     json,
     link::Link,
+    show::whole,
     wait::seen,
 };
 use crate::{
@@ -43,7 +44,8 @@ pub(super) async fn retry(call: &Call, args: &RetryArgs) -> anyhow::Result<Exit>
     let mut exit = Exit::Done;
     for task in tasks {
         let description = if args.edit {
-            let known = link.state().tasks.get(&task).map(|t| t.record.spec.description.clone()).unwrap_or_default();
+            let known =
+                whole(call, link.state(), &task).await.map(|t| t.record.spec.description.clone()).unwrap_or_default();
             if known.len() >= TaskRecord::TEXT_LIMIT - '…'.len_utf8() {
                 let message =
                     format!("the text of {task} is too long to edit here; give the whole new one with --text");
@@ -56,7 +58,7 @@ pub(super) async fn retry(call: &Call, args: &RetryArgs) -> anyhow::Result<Exit>
         } else {
             args.text.clone()
         };
-        let ended_at = |state: &State| Some(state.tasks.get(&task)?.record.outcome.as_ref()?.completed_at);
+        let ended_at = |state: &State| Some(state.tasks.find(&task)?.record.outcome.as_ref()?.completed_at);
         let before = ended_at(link.state());
         let sent = send(
             call,

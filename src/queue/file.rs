@@ -15,11 +15,13 @@ use crate::model::{AgentName, Clock, Ending, Outcome, Spend, TaskRecord, TaskRef
 mod attempts;
 mod derive;
 mod disk;
+mod ears;
 mod intake;
 mod layout;
 mod needs;
 mod notice;
 mod objection;
+mod past;
 mod recover;
 mod results;
 mod spec;

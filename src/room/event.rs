@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::model::{
-    AgentName, AgentSettings, Approval, AttemptRef, Changes, GoalEnd, GoalId, MicroUsd, Rejected, Report, SlotId,
+    AgentName, AgentSettings, Approval, AttemptRef, Changes, GoalEnd, GoalId, MicroUsd, Past, Rejected, Report, SlotId,
     Spend, TaskRecord, TaskRef, TaskSpec,
     gateway::{Call, Levels},
 };
@@ -167,6 +167,13 @@ pub enum TaskEvent {
     Changed {
         /// The whole of it.
         record: Box<TaskRecord>,
+    },
+    /// Tasks that ended a while ago were read, in short.
+    Found {
+        /// Each with its name.
+        tasks: Vec<(TaskRef, Past)>,
+        /// How many are still to be read.
+        unread: usize,
     },
     /// Its waiting file was deleted by somebody.
     Withdrawn {
@@ -376,6 +383,7 @@ impl Event {
             Self::Task(task) => match task {
                 TaskEvent::Withdrawn { .. } => true,
                 TaskEvent::Changed { .. }
+                | TaskEvent::Found { .. }
                 | TaskEvent::Rejected { .. }
                 | TaskEvent::RejectedGone { .. }
                 | TaskEvent::Polling { .. }

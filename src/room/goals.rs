@@ -343,7 +343,7 @@ impl State {
             let Some(goal) = self.goals.get(&id) else { continue };
             let ended = goal.phase == GoalPhase::Running
                 && goal.published
-                && goal.tasks.iter().all(|t| self.tasks.get(t).is_some_and(|t| t.record.outcome.is_some()));
+                && goal.tasks.iter().all(|t| self.tasks.end_state(t).is_some());
             if ended
                 && let Some(goal) = self.goals.get_mut(&id)
                 && let Some(plan) = goal.plan.clone()

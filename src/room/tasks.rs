@@ -8,17 +8,24 @@ use std::{
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{Effect, OrderId, State, TaskEvent, Voice, done, refuse};
+use super::{Effect, OrderId, State, TaskEvent, Voice, done, past::Pasts, refuse};
 use crate::model::{
-    AgentName, AttemptRecord, AttemptRef, Changes, Dependency, EndState, Ending, IfFailed, Outcome, Priority, Rejected,
-    Spend, Standing, TaskId, TaskRecord, TaskRef, TaskSpec,
+    AgentName, AttemptRecord, AttemptRef, Changes, Dependency, EndState, Ending, GoalId, IfFailed, Outcome, Past,
+    Priority, Rejected, Spend, Standing, TaskId, TaskRecord, TaskRef, TaskSpec,
 };
 
 /// Every task, and what is derived from them.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Tasks {
-    all: BTreeMap<TaskRef, Task>,
+    /// Not sent with the rest, but piece by piece.
+    #[serde(skip)]
+    pub(super) all: BTreeMap<TaskRef, Task>,
+    /// Ended tasks beyond the newest [`Past::WHOLE`].
+    #[serde(skip)]
+    pub(super) past: Pasts,
+    /// Ended tasks that the queue has found and not read yet.
+    pub unread: usize,
     /// Files that are no tasks, by path.
     pub rejected: BTreeMap<String, Rejected>,
     /// Why changes are noticed by looking now and then; `None` = the kernel tells.
@@ -33,7 +40,11 @@ pub struct Tasks {
 
 impl PartialEq for Tasks {
     fn eq(&self, other: &Self) -> bool {
-        self.all == other.all && self.rejected == other.rejected && self.polling == other.polling
+        self.all == other.all
+            && self.past == other.past
+            && self.unread == other.unread
+            && self.rejected == other.rejected
+            && self.polling == other.polling
     }
 }
 
@@ -52,6 +63,10 @@ struct Derived {
     hopeless: BTreeMap<TaskRef, TaskRef>,
     /// How many stand where.
     counts: Counts,
+    /// Those that have ended and are kept whole, the oldest first.
+    ended: BTreeSet<(Timestamp, TaskRef)>,
+    /// Agents that have or had tasks.
+    agents: BTreeSet<AgentName>,
     /// Ids handed out for tasks that the queue has not shown yet.
     promised: BTreeSet<TaskRef>,
 }
@@ -163,17 +178,12 @@ impl Tasks {
 
     /// How many there are.
     pub fn len(&self) -> usize {
-        self.all.len()
+        self.all.len() + self.past.len()
     }
 
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
-        self.all.is_empty()
-    }
-
-    /// Every task with this id, whoever's it is.
-    pub fn with_id<'a>(&'a self, id: &'a TaskId) -> impl Iterator<Item = &'a Task> {
-        self.all.values().filter(move |t| t.record.task().id == *id)
+        self.len() == 0
     }
 
     /// How many stand where.
@@ -210,14 +220,20 @@ impl Tasks {
         Some(self.derived.ready.get(&task.agent)?.range(..key.clone()).count())
     }
 
+    /// Agents that have or had tasks.
+    pub(super) fn agents(&self) -> impl Iterator<Item = &AgentName> {
+        self.derived.agents.iter()
+    }
+
     /// The task a dependency means: the task's own agent first, then any.
-    pub fn resolve(&self, of: &TaskRef, dependency: &Dependency) -> Option<&Task> {
-        if let Some(agent) = &dependency.agent {
-            return self.all.get(&TaskRef::new(agent.clone(), dependency.id.clone()));
+    pub fn resolve(&self, of: &TaskRef, dependency: &Dependency) -> Option<TaskRef> {
+        let at = |agent: &AgentName| {
+            Some(TaskRef::new(agent.clone(), dependency.id.clone())).filter(|task| self.knows(task))
+        };
+        match &dependency.agent {
+            Some(agent) => at(agent),
+            None => at(&of.agent).or_else(|| self.agents().find_map(at)),
         }
-        self.all
-            .get(&TaskRef::new(of.agent.clone(), dependency.id.clone()))
-            .or_else(|| self.all.values().find(|t| t.record.task().id == dependency.id))
     }
 
     /// How a task's dependencies stand.
@@ -227,10 +243,10 @@ impl Tasks {
         for dependency in &spec.dependencies {
             match self.resolve(&spec.task, dependency) {
                 None => unknown.push(dependency.clone()),
-                Some(found) => match &found.record.outcome {
-                    Some(outcome) if outcome.state == EndState::Done || spec.if_failed == IfFailed::Run => {}
-                    Some(_) => return Prerequisites::Failed(found.record.task().clone()),
-                    None => open.push(found.record.task().clone()),
+                Some(found) => match self.end_state(&found) {
+                    Some(state) if state == EndState::Done || spec.if_failed == IfFailed::Run => {}
+                    Some(_) => return Prerequisites::Failed(found),
+                    None => open.push(found),
                 },
             }
         }
@@ -362,24 +378,72 @@ impl Tasks {
 
     pub(super) fn changed(&mut self, record: TaskRecord, held: bool, now: Timestamp) {
         let old = self.all.remove(record.task());
+        let seen = !self.past.wants_attention(record.task());
+        let past = self.past.remove(record.task());
+        if let Some(past) = &past {
+            self.derived.counts.sub(Pasts::phase(past));
+        }
         self.derived.promised.remove(record.task());
         let (assigned, looked_at) = match &old {
             Some(old) => {
                 self.forget(old);
                 (old.assigned && held, old.looked_at && record.outcome.is_some())
             }
-            None => (held, false),
+            None => (held, past.is_some() && seen && record.outcome.is_some()),
         };
         self.put(Task { record, assigned, hindrance: None, looked_at, given_up: false }, now);
     }
 
+    /// Ended tasks, read in short; `unread` more are to come. What is known whole is newer.
+    pub(super) fn found(&mut self, found: Vec<(TaskRef, Past)>, unread: usize, now: Timestamp) {
+        self.unread = unread;
+        for (task, past) in found {
+            if self.all.contains_key(&task) {
+                continue;
+            }
+            self.keep(task.clone(), past, false);
+            self.wake_dependents(&task.id, now);
+        }
+    }
+
+    /// Keeps an ended task in short.
+    fn keep(&mut self, task: TaskRef, past: Past, looked_at: bool) {
+        self.derived.promised.remove(&task);
+        self.meet(&task.agent);
+        self.derived.counts.add(Pasts::phase(&past));
+        if let Some(before) = self.past.insert(task, past, looked_at) {
+            self.derived.counts.sub(Pasts::phase(&before));
+        }
+    }
+
+    fn meet(&mut self, agent: &AgentName) {
+        if !self.derived.agents.contains(agent) {
+            self.derived.agents.insert(agent.clone());
+        }
+    }
+
+    /// Shortens the oldest of the ended tasks where there are too many whole ones.
+    fn shorten(&mut self) {
+        while self.derived.ended.len() > Past::WHOLE {
+            let Some((_, task)) = self.derived.ended.first().cloned() else { return };
+            let Some(entry) = self.all.remove(&task) else { return };
+            self.forget(&entry);
+            match Past::of(&entry.record) {
+                Some(past) => self.keep(task, past, entry.looked_at),
+                None => return,
+            }
+        }
+    }
+
     pub(super) fn withdrawn(&mut self, task: &TaskRef, now: Timestamp) {
+        if let Some(past) = self.past.remove(task) {
+            self.derived.counts.sub(Pasts::phase(&past));
+            self.wake_dependents(&task.id, now);
+        }
         if let Some(old) = self.all.remove(task) {
             self.forget(&old);
             for dependency in &old.record.spec.dependencies {
-                if let Some(waiting) = self.derived.dependents.get_mut(&dependency.id) {
-                    waiting.remove(task);
-                }
+                self.independent(task, &dependency.id);
             }
             self.wake_dependents(&task.id, now);
         }
@@ -389,6 +453,7 @@ impl Tasks {
         if let Some(entry) = self.all.get_mut(task) {
             entry.looked_at = true;
         }
+        self.past.look_at(task);
     }
 
     /// Finds everything that is derived again.
@@ -402,9 +467,18 @@ impl Tasks {
         }
         self.all = all;
         let names: Vec<_> = self.all.keys().cloned().collect();
+        let past: Vec<_> = self.past.iter().map(|(task, past)| (task.agent, Pasts::phase(past))).collect();
+        for (agent, phase) in past {
+            self.meet(&agent);
+            self.derived.counts.add(phase);
+        }
+        for task in &names {
+            self.meet(&task.agent);
+        }
         for task in names {
             if let Some(entry) = self.all.get(&task) {
                 self.derived.counts.add(phase_of(entry, false));
+                self.derived.ended.extend(ended(entry));
             }
             self.refresh(&task, now);
         }
@@ -416,9 +490,22 @@ impl Tasks {
             self.derived.dependents.entry(dependency.id.clone()).or_default().insert(task.clone());
         }
         self.derived.counts.add(phase_of(&entry, false));
+        self.derived.ended.extend(ended(&entry));
+        self.meet(&task.agent);
         self.all.insert(task.clone(), entry);
         self.refresh(&task, now);
         self.wake_dependents(&task.id, now);
+        self.shorten();
+    }
+
+    /// A task no longer cares how this one stands.
+    fn independent(&mut self, task: &TaskRef, of: &TaskId) {
+        if let Some(waiting) = self.derived.dependents.get_mut(of) {
+            waiting.remove(task);
+            if waiting.is_empty() {
+                self.derived.dependents.remove(of);
+            }
+        }
     }
 
     fn wake_dependents(&mut self, id: &TaskId, now: Timestamp) {
@@ -434,6 +521,12 @@ impl Tasks {
         let ready = self.derived.keys.contains_key(task);
         self.derived.counts.sub(phase_of(entry, ready));
         self.unready(task);
+        if let Some(key) = ended(entry) {
+            self.derived.ended.remove(&key);
+            for dependency in &entry.record.spec.dependencies {
+                self.independent(task, &dependency.id);
+            }
+        }
         if let Standing::Retrying { not_before, .. } = entry.record.standing {
             self.derived.due.remove(&(not_before, task.clone()));
         }
@@ -493,6 +586,13 @@ impl Tasks {
     }
 }
 
+/// Where an ended task that may be shortened stands among those.
+fn ended(entry: &Task) -> Option<(Timestamp, TaskRef)> {
+    let outcome =
+        entry.record.outcome.as_ref().filter(|_| entry.record.standing == Standing::Ended && !entry.assigned)?;
+    Some((outcome.completed_at, entry.record.task().clone()))
+}
+
 /// Where a task stands when it is known whether it is ready.
 fn phase_of(task: &Task, ready: bool) -> Phase {
     match (&task.record.standing, &task.record.outcome) {
@@ -537,7 +637,7 @@ impl State {
                 let task = record.task().clone();
                 let goal = record.spec.goal.clone();
                 let known = self.tasks.get(&task);
-                let news = record.outcome.is_some() && known.is_none_or(|t| t.record.outcome.is_none());
+                let news = record.outcome.is_some() && self.tasks.end_state(&task).is_none();
                 // A worker's word travels faster than the directory's: an older picture never undoes it.
                 let stale = known.is_some_and(|t| {
                     t.record.outcome.is_some()
@@ -559,6 +659,13 @@ impl State {
                 }
                 self.settle(&task, effects);
                 if let Some(goal) = goal {
+                    self.goals.touch(goal);
+                }
+            }
+            TaskEvent::Found { tasks, unread } => {
+                let goals: BTreeSet<GoalId> = tasks.iter().filter_map(|(_, past)| past.goal().cloned()).collect();
+                self.tasks.found(tasks, unread, now);
+                for goal in goals {
                     self.goals.touch(goal);
                 }
             }
@@ -646,7 +753,7 @@ impl State {
     }
 
     pub(super) fn retry(&mut self, id: OrderId, task: TaskRef, changes: Box<Changes>, effects: &mut Vec<Effect>) {
-        match self.tasks.get(&task) {
+        match self.tasks.find(&task) {
             None => refuse(effects, id, format!("there is no task {task}")),
             Some(entry) if entry.assigned => refuse(effects, id, format!("{task} is running")),
             Some(_) => {
@@ -657,7 +764,7 @@ impl State {
     }
 
     pub(super) fn cancel(&mut self, id: OrderId, task: &TaskRef, effects: &mut Vec<Effect>) {
-        let Some(entry) = self.tasks.get(task) else {
+        let Some(entry) = self.tasks.find(task) else {
             return refuse(effects, id, format!("there is no task {task}"));
         };
         if let Some(outcome) = &entry.record.outcome {
@@ -691,7 +798,7 @@ impl Tasks {
         // The same words twice in a row are two tasks, also before the queue has shown the first.
         let is_free = |id: &TaskId| {
             let task = TaskRef::new(wish.agent.clone(), id.clone());
-            !self.all.contains_key(&task) && !self.derived.promised.contains(&task)
+            !self.knows(&task) && !self.derived.promised.contains(&task)
         };
         let base: String = wish.id.as_str().chars().take(TaskId::LIMIT - 8).collect();
         let numbered = (2_u32..=u32::MAX).filter_map(|n| TaskId::new(format!("{base}-{n}")).ok());

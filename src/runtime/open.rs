@@ -100,12 +100,7 @@ pub fn worker(
     if let Some(engine) = engine {
         agent.engine = engine;
     }
-    let queue = FileQueue::open(super::effects::queue_settings(
-        &config.stage,
-        config.agents().into_iter().map(|a| a.name).collect(),
-        *config.attempts,
-        clock.clone(),
-    ))?;
+    let queue = queue(config, clock.clone())?;
     let mut settings =
         worker::Settings::new(slot, agent, config.stage.clone(), stage_id(&config.stage), program()?, clock);
     settings.programs =
@@ -120,6 +115,12 @@ pub fn worker(
         Retries { attempts: *config.attempts, backoff: config.backoff.value.clone(), limit: Duration::from_secs(30) };
     settings.orphan_grace = *config.orphan_grace;
     Ok((settings, queue))
+}
+
+/// The stage's queue.
+pub fn queue(config: &Config, clock: Clock) -> anyhow::Result<FileQueue> {
+    let agents = config.agents().into_iter().map(|a| a.name).collect();
+    Ok(FileQueue::open(super::effects::queue_settings(&config.stage, agents, *config.attempts, clock))?)
 }
 
 /// podium's own binary.

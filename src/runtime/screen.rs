@@ -11,7 +11,7 @@ use std::{
 
 use anyhow::Context as _;
 use crossterm::event::{Event as TerminalEvent, EventStream, KeyEventKind};
-use futures_util::StreamExt as _;
+use futures_util::{FutureExt as _, StreamExt as _};
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::mpsc,
@@ -35,6 +35,8 @@ use crate::{
 const FRAME: Duration = Duration::from_millis(33);
 /// How often a followed log is looked at.
 const LOOK: Duration = Duration::from_millis(60);
+/// Words of the room that are taken in before keys and the clock are looked at again.
+const NEWS: usize = 256;
 /// The part of a long log that is read when it is opened.
 const TAIL: u64 = 4 * 1024 * 1024;
 /// How often a lost room is called again.
@@ -218,9 +220,23 @@ impl Screen {
         }
     }
 
-    async fn news(&mut self, news: Result<News, AttachError>) {
+    /// Takes in what was heard and what else has come: looking once for many changes keeps up with any number of them.
+    async fn news(&mut self, first: Result<News, AttachError>) {
+        let (mut next, mut changed, mut left) = (Some(first), false, NEWS);
+        while let Some(news) = next {
+            changed |= matches!(news, Ok(News::Changed));
+            self.word(news);
+            left -= 1;
+            next = if self.up && left > 0 { self.link.next().now_or_never() } else { None };
+        }
+        if changed {
+            self.observe().await;
+        }
+    }
+
+    fn word(&mut self, news: Result<News, AttachError>) {
         match news {
-            Ok(News::Changed) => self.observe().await,
+            Ok(News::Changed) => {}
             Ok(News::Answered(ticket, answer)) => {
                 if let Some(order) = self.orders.remove(&ticket) {
                     self.app.answered(&order, &answer);

@@ -7,22 +7,21 @@
 use std::{
     collections::{HashMap, HashSet},
     ffi::OsString,
+    hash::{DefaultHasher, Hash, Hasher},
     path::{Path, PathBuf},
     sync::{Arc, Condvar, Mutex, PoisonError, Weak},
     thread,
     time::Duration,
 };
 
-use notify::{
-    Config, Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher as _,
-    event::{AccessKind, AccessMode, ModifyKind, RenameMode},
-};
 use tokio::{sync::mpsc, time::Instant};
 
 use super::{
     attempts,
     disk::{self, Stamp},
+    ears::{Ears, Heard, Message},
     notice::Notice,
+    past::Found,
     store::{Store, lock},
 };
 use crate::{
@@ -38,6 +37,8 @@ const QUIET: Duration = Duration::from_millis(5);
 const PATIENCE: Duration = Duration::from_millis(50);
 /// How often folders are checked although nothing was heard.
 const SAFETY: Duration = Duration::from_secs(2);
+/// Checking takes at most one part in this many of the time: with very many files it is done less often.
+const SHARE: u32 = 400;
 /// How often they are checked where the kernel tells nothing.
 const POLL: Duration = Duration::from_millis(250);
 /// After how many rounds of polling the kernel is asked again.
@@ -69,19 +70,21 @@ pub(super) struct Hints {
     pub(super) names: HashMap<(Folder, OsString), bool>,
     pub(super) tasks: HashSet<TaskRef>,
     pub(super) everything: bool,
+    /// What was read of ended tasks.
+    pub(super) found: Vec<Found>,
     count: u64,
     canaries: HashSet<Folder>,
 }
 
 /// Where hints are left and waited for.
 #[derive(Debug, Default)]
-struct Signal {
+pub(super) struct Signal {
     hints: Mutex<Hints>,
     bell: Condvar,
 }
 
 impl Signal {
-    fn leave(&self, change: impl FnOnce(&mut Hints)) {
+    pub(super) fn leave(&self, change: impl FnOnce(&mut Hints)) {
         let mut hints = lock(&self.hints);
         change(&mut hints);
         hints.count += 1;
@@ -117,7 +120,8 @@ impl Signal {
 #[derive(Debug, Default)]
 pub(super) struct Hub {
     signals: Mutex<Vec<Weak<Signal>>>,
-    ids: Mutex<HashMap<(AgentName, String), TaskId>>,
+    /// By agent and a hash of the id in lower case: there may be very many.
+    ids: Mutex<HashMap<AgentName, HashMap<u64, TaskId>>>,
 }
 
 impl Hub {
@@ -134,20 +138,36 @@ impl Hub {
 
     /// Notes that an id is in use.
     pub(super) fn used(&self, task: &TaskRef) {
-        let key = (task.agent.clone(), task.id.as_str().to_ascii_lowercase());
-        lock(&self.ids).entry(key).or_insert_with(|| task.id.clone());
+        let mut ids = lock(&self.ids);
+        if !ids.contains_key(&task.agent) {
+            ids.insert(task.agent.clone(), HashMap::new());
+        }
+        if let Some(of) = ids.get_mut(&task.agent) {
+            of.entry(caseless(&task.id)).or_insert_with(|| task.id.clone());
+        }
     }
 
     /// Notes that an id is free again.
     pub(super) fn unused(&self, task: &TaskRef) {
-        lock(&self.ids).remove(&(task.agent.clone(), task.id.as_str().to_ascii_lowercase()));
+        if let Some(of) = lock(&self.ids).get_mut(&task.agent) {
+            of.remove(&caseless(&task.id));
+        }
     }
 
     /// The id that differs from this one in capitals only.
     pub(super) fn twin(&self, task: &TaskRef) -> Option<TaskId> {
-        let key = (task.agent.clone(), task.id.as_str().to_ascii_lowercase());
-        lock(&self.ids).get(&key).filter(|id| **id != task.id).cloned()
+        let known = lock(&self.ids).get(&task.agent)?.get(&caseless(&task.id))?.clone();
+        // Equal hashes are no proof.
+        let twins = known != task.id && known.as_str().eq_ignore_ascii_case(task.id.as_str());
+        twins.then_some(known)
     }
+}
+
+/// The same for ids that differ in capitals only.
+fn caseless(id: &TaskId) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    id.as_str().to_ascii_lowercase().hash(&mut hasher);
+    hasher.finish()
 }
 
 /// Starts a watch; it ends when the receiver is dropped.
@@ -166,11 +186,12 @@ pub(super) fn start(store: &Arc<Store>) -> Result<mpsc::Receiver<Change>, QueueE
 
 fn run(mut notice: Notice, signal: &Arc<Signal>, mut eyes: Eyes) {
     notice.polling(eyes.blind.clone());
-    notice.everything();
+    notice.begin(signal);
     let mut checked = Instant::now();
+    let mut took = Duration::ZERO;
     let mut rounds: u32 = 0;
     while !notice.is_over() {
-        let pace = if eyes.blind.is_some() { POLL } else { SAFETY };
+        let pace = if eyes.blind.is_some() { POLL.max(took * 3) } else { SAFETY.max(took * SHARE) };
         let due = checked + pace;
         let hints = signal.take(notice.next_due().map_or(due, |at| at.min(due)));
         let all = hints.everything;
@@ -179,7 +200,7 @@ fn run(mut notice: Notice, signal: &Arc<Signal>, mut eyes: Eyes) {
         if Instant::now() < due && !all {
             continue;
         }
-        checked = Instant::now();
+        let began = Instant::now();
         rounds += 1;
         // A busy machine may have kept the canaries waiting; eyes that were asked to stay shut are not tried again.
         let try_again = eyes.blind.is_some() && !notice.store.settings.polling && rounds.is_multiple_of(TRY_AGAIN);
@@ -187,18 +208,21 @@ fn run(mut notice: Notice, signal: &Arc<Signal>, mut eyes: Eyes) {
             eyes = Eyes::open(&notice.store, signal);
             notice.polling(eyes.blind.clone());
             notice.everything();
+            checked = Instant::now();
             continue;
         }
         // Every minute by events, every two seconds by polling: also files that were edited in place.
         let deep = all || rounds.is_multiple_of(if eyes.blind.is_some() { 8 } else { 30 });
         notice.safety(deep);
+        checked = Instant::now();
+        took = checked - began;
     }
 }
 
 /// The kernel's watch on every folder, as far as it works.
 struct Eyes {
     /// Dropping it ends the watch.
-    _watcher: Option<RecommendedWatcher>,
+    _watcher: Option<Ears>,
     folders: Vec<(PathBuf, Option<u64>)>,
     /// Why folders are looked at now and then, where they are.
     blind: Option<String>,
@@ -245,20 +269,14 @@ impl Eyes {
         paths: &[PathBuf],
         map: &HashMap<PathBuf, Folder>,
         signal: &Arc<Signal>,
-    ) -> notify::Result<(RecommendedWatcher, Option<String>)> {
+    ) -> std::io::Result<(Ears, Option<String>)> {
         let ears = Arc::downgrade(signal);
-        let known = map.clone();
-        let mut watcher = RecommendedWatcher::new(
-            move |event: notify::Result<Event>| {
-                if let Some(signal) = ears.upgrade() {
-                    heard(&signal, &known, event);
-                }
-            },
-            Config::default(),
-        )?;
-        for path in paths {
-            watcher.watch(path, RecursiveMode::NonRecursive)?;
-        }
+        let known: Vec<Folder> = paths.iter().filter_map(|path| map.get(path).cloned()).collect();
+        let watcher = Ears::open(paths, move |message| {
+            if let Some(signal) = ears.upgrade() {
+                heard(&signal, &known, &message);
+            }
+        })?;
         let name = disk::temporary(CANARY_NAME);
         let canaries: Vec<PathBuf> = paths.iter().map(|path| path.join(&name)).collect();
         for canary in &canaries {
@@ -291,55 +309,37 @@ impl Eyes {
 }
 
 /// Turns one message of the kernel into hints.
-fn heard(signal: &Signal, folders: &HashMap<PathBuf, Folder>, event: notify::Result<Event>) {
-    let event = match event {
-        Ok(event) if event.need_rescan() => return signal.leave(|hints| hints.everything = true),
-        Ok(event) => event,
-        Err(error) => {
-            tracing::warn!(%error, "the kernel's watch reported an error");
-            return signal.leave(|hints| hints.everything = true);
-        }
+fn heard(signal: &Signal, folders: &[Folder], message: &Message<'_>) {
+    let (at, name, heard) = match message {
+        Message::Name(at, name, heard) => (*at, *name, *heard),
+        Message::Lost => return signal.leave(|hints| hints.everything = true),
     };
-    let from = matches!(event.kind, EventKind::Modify(ModifyKind::Name(RenameMode::From)));
-    let whole = match event.kind {
-        EventKind::Access(AccessKind::Close(AccessMode::Write))
-        | EventKind::Modify(ModifyKind::Name(RenameMode::To)) => true,
-        // Our own looking makes these; and a rename within one folder is told three times.
-        EventKind::Access(_) | EventKind::Modify(ModifyKind::Name(RenameMode::Both)) => return,
-        EventKind::Any | EventKind::Create(_) | EventKind::Modify(_) | EventKind::Remove(_) | EventKind::Other => false,
-    };
-    for path in &event.paths {
-        let (Some(folder), Some(name)) = (path.parent().and_then(|parent| folders.get(parent)), path.file_name())
-        else {
-            continue;
-        };
-        let text = name.to_string_lossy();
-        if text.starts_with(CANARY_NAME) {
-            signal.leave(|hints| {
-                hints.canaries.insert(folder.clone());
-            });
-            continue;
-        }
-        match folder {
-            Folder::Attempts(agent) => {
-                let id = attempts::task_of_temporary(&text).filter(|_| from).and_then(|id| TaskId::new(id).ok());
-                if let Some(id) = id {
-                    let task = TaskRef::new(agent.clone(), id);
-                    signal.leave(|hints| {
-                        hints.tasks.insert(task);
-                    });
-                }
-            }
-            Folder::Root | Folder::Inbox(_) | Folder::Rejected(_) | Folder::Results(_) => {
-                if text.starts_with('.') {
-                    continue;
-                }
-                let keeps = matches!(event.kind, EventKind::Modify(ModifyKind::Metadata(_)));
+    let Some(folder) = folders.get(at) else { return };
+    let text = name.to_string_lossy();
+    if text.starts_with(CANARY_NAME) {
+        return signal.leave(|hints| {
+            hints.canaries.insert(folder.clone());
+        });
+    }
+    match folder {
+        Folder::Attempts(agent) => {
+            let id = attempts::task_of_temporary(&text).filter(|_| heard == Heard::Left);
+            if let Some(id) = id.and_then(|id| TaskId::new(id).ok()) {
+                let task = TaskRef::new(agent.clone(), id);
                 signal.leave(|hints| {
-                    let known = hints.names.entry((folder.clone(), name.to_owned())).or_insert(whole);
-                    *known = whole || (keeps && *known);
+                    hints.tasks.insert(task);
                 });
             }
+        }
+        Folder::Root | Folder::Inbox(_) | Folder::Rejected(_) | Folder::Results(_) => {
+            if text.starts_with('.') {
+                return;
+            }
+            let whole = heard == Heard::Whole;
+            signal.leave(|hints| {
+                let known = hints.names.entry((folder.clone(), name.to_owned())).or_insert(whole);
+                *known = whole || (heard == Heard::Touched && *known);
+            });
         }
     }
 }

@@ -60,9 +60,9 @@ impl App {
             self.say("no task is selected", true);
             return Vec::new();
         };
-        let Some(entry) = state.tasks.get(&task) else { return Vec::new() };
+        let Some(entry) = state.tasks.find(&task) else { return Vec::new() };
         let order = Order::Retry { task: task.clone(), changes: Box::default() };
-        match state.tasks.phase(entry) {
+        match state.tasks.phase(&entry) {
             Phase::Failed | Phase::Dropped | Phase::Retrying => return vec![Wish::Order(order)],
             Phase::Done => {
                 let question = format!("Run {task} again? It is done; its result makes room for a new one.");
@@ -83,8 +83,8 @@ impl App {
                 | GoalPhase::AwaitingApproval
                 | GoalPhase::Running
                 | GoalPhase::Synthesising => {
-                    let open = goal.tasks.iter().filter_map(|t| state.tasks.get(t));
-                    let open = open.filter(|t| t.record.outcome.is_none()).count();
+                    let open = goal.tasks.iter().filter(|t| state.tasks.knows(t) && state.tasks.end_state(t).is_none());
+                    let open = open.count();
                     let tasks = text::many(open, "task");
                     let question = format!("End goal {} and {tasks} that have not ended?", goal.id);
                     self.popups.push(Popup::Confirm { question, order: Order::CancelGoal { goal: goal.id.clone() } });
@@ -92,12 +92,12 @@ impl App {
             };
         }
         let Some(task) = self.subject(state) else { return self.say("no task is selected", true) };
-        let Some(entry) = state.tasks.get(&task) else { return };
+        let Some(entry) = state.tasks.find(&task) else { return };
         if let Some(outcome) = &entry.record.outcome {
             let word = if outcome.state == EndState::Done { "done" } else { outcome.state.word() };
             return self.say(&format!("{task} has ended already: {word}"), true);
         }
-        let what = match state.tasks.phase(entry) {
+        let what = match state.tasks.phase(&entry) {
             Phase::Running => "Its attempt is ended with everything it started.",
             Phase::Failed | Phase::Ready | Phase::Retrying | Phase::Waiting | Phase::Done | Phase::Dropped => {
                 "It will not start; what depends on it is skipped."

@@ -197,7 +197,11 @@ pub fn draw(scene: &Scene<'_>, buffer: &mut Buffer, area: Rect) {
     let filter = scene.app.filter();
     let all = all(scene.state, filter);
     let title = if filter.is_empty() { "Tasks".to_owned() } else { format!("Tasks holding \"{filter}\"") };
-    let count = if all.is_empty() { String::new() } else { format!("{} · by state", all.len()) };
+    let older = match scene.state.tasks.past_len() {
+        0 => String::new(),
+        older => format!(" · {older} older: podium show ID"),
+    };
+    let count = if all.is_empty() { String::new() } else { format!("{} · by state{older}", all.len()) };
     let focused = scene.has_keys(Pane::Tasks);
     let inner = scene.frame(buffer, area, focused, &title, &count);
     if all.is_empty() {
