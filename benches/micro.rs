@@ -212,15 +212,23 @@ fn room(bench: &mut Criterion) {
 
 fn attach(bench: &mut Criterion) {
     let room = midway().room;
-    let line = wire::snapshot_line(&room).unwrap();
+    let lines = wire::snapshot_lines(&room).unwrap();
+    let bytes: usize = lines.iter().map(|line| line.len()).sum();
     let mut group = bench.benchmark_group("attach");
-    group.sample_size(30).throughput(Throughput::Bytes(line.len() as u64));
-    group.bench_function("snapshot of 1,000 tasks, written", |b| b.iter(|| wire::snapshot_line(black_box(&room))));
+    group.sample_size(30).throughput(Throughput::Bytes(bytes as u64));
+    group.bench_function("snapshot of 1,000 tasks, written", |b| b.iter(|| wire::snapshot_lines(black_box(&room))));
     group.bench_function("snapshot of 1,000 tasks, read", |b| {
         b.iter(|| {
-            let Tell::Snapshot(mut room) = serde_json::from_str::<Tell>(black_box(&line)).unwrap() else { return None };
-            room.rebuild();
-            Some(room)
+            let mut room = State::default();
+            for line in black_box(&lines) {
+                match serde_json::from_str::<Tell>(line).unwrap() {
+                    Tell::Snapshot(state) => room = *state,
+                    Tell::Tasks(piece) => room.add(piece),
+                    Tell::Whole => room.rebuild(),
+                    Tell::Event(_) | Tell::Answer(..) | Tell::Beat | Tell::Bye(_) => {}
+                }
+            }
+            room
         });
     });
     group.finish();

@@ -11,6 +11,7 @@ pub mod gateway;
 pub mod goal;
 pub mod id;
 pub mod outcome;
+pub mod past;
 pub mod plan;
 pub mod report;
 pub mod task;
@@ -25,6 +26,7 @@ pub use ending::{Ending, FailureClass, Verdict};
 pub use goal::{Approval, GoalEnd, GoalPhase};
 pub use id::{AgentName, AttemptRef, GoalId, IdError, SlotId, TaskId, TaskRef};
 pub use outcome::{Artifact, EndState, Outcome};
+pub use past::Past;
 pub use plan::{Fault, Plan, PlanTask};
 pub use report::{Activity, Report};
 pub use task::{

@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use tokio::sync::mpsc;
 
 use crate::model::{
-    AttemptRef, Changes, Ending, IdError, Item, Outcome, Rejected, Removed, Request, Spend, TaskRecord, TaskRef,
+    AttemptRef, Changes, Ending, IdError, Item, Outcome, Past, Rejected, Removed, Request, Spend, TaskRecord, TaskRef,
     TaskSpec,
 };
 
@@ -100,6 +100,9 @@ pub enum Finished {
 pub enum Change {
     /// The task is new or stands elsewhere now.
     Task(Box<TaskRecord>),
+    /// Tasks that ended a while ago, in short, and how many of them are still to be read. Only at the start of a watch;
+    /// none of them has been told of before.
+    Found(Vec<(TaskRef, Past)>, usize),
     /// The task is no longer here: somebody deleted its waiting file, or it went to the trash.
     Gone(TaskRef),
     /// Somebody left a marker that asks for this. It stays until [`Queue::answered`].

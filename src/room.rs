@@ -12,6 +12,7 @@ pub mod event;
 pub mod goals;
 pub mod money;
 pub mod orders;
+pub mod past;
 mod ready;
 mod rejected;
 pub mod retry;
@@ -31,6 +32,7 @@ pub use event::{Answer, Event, GatewayEvent, GoalEvent, Opened, Order, OrderId, 
 pub use goals::{Goal, Goals};
 pub use money::Money;
 pub use orders::Requests;
+pub use past::Piece;
 pub use retry::Retry;
 pub use tasks::{Task, Tasks};
 pub use why::Why;
@@ -170,9 +172,10 @@ impl State {
         let asking = self.tasks.iter().filter(|t| matches!(t.record.standing, Standing::Asking { .. }));
         let asking = asking.map(|t| Need::Asks(t.record.task().clone()));
         let plans = self.goals.iter().filter(|g| g.needs_approval()).map(|g| Need::Plan(g.id.clone()));
-        let left = |t: &&Task| t.needs_attention() && self.tasks.retried_as(t.record.task()).is_none();
-        let failed = self.tasks.iter().filter(left).map(|t| Need::Failed(t.record.task().clone()));
-        asking.chain(plans).chain(failed).collect()
+        let retried = |task: &TaskRef| self.tasks.retried_as(task).is_some();
+        let failed = self.tasks.iter().filter(|t| t.needs_attention()).map(|t| t.record.task());
+        let failed = failed.chain(self.tasks.past.needs_attention()).filter(|task| !retried(task));
+        asking.chain(plans).chain(failed.map(|task| Need::Failed(task.clone()))).collect()
     }
 
     /// What a goal has cost so far, planning and report included.
@@ -193,7 +196,7 @@ impl State {
     /// What a task has cost so far: as the gateway counted, else as its engine reported.
     pub fn spend_of_task(&self, task: &TaskRef) -> Spend {
         let counted = self.money.tasks.get(task).copied();
-        counted.or_else(|| Some(self.tasks.get(task)?.record.spend())).unwrap_or_default()
+        counted.or_else(|| Some(self.tasks.find(task)?.record.spend())).unwrap_or_default()
     }
 
     /// Adds a line to the orchestrator's pane.
@@ -254,7 +257,7 @@ impl State {
                 self.money.add(&call);
                 let goal = match call.caller {
                     Caller::Worker { attempt, .. } => {
-                        attempt.and_then(|a| self.tasks.get(&a.task)?.record.spec.goal.clone())
+                        attempt.and_then(|a| self.tasks.find(&a.task)?.record.spec.goal.clone())
                     }
                     Caller::Orchestrator { goal } => goal,
                 };

@@ -114,6 +114,7 @@ fn stands<'a>(of: &'a TaskRef, standing: &'a Standing) -> impl Fn(&Change) -> Op
     move |change| match change {
         Change::Task(record) if record.task() == of && record.standing == *standing => Some((**record).clone()),
         Change::Task(_)
+        | Change::Found(..)
         | Change::Gone(_)
         | Change::Requested { .. }
         | Change::Trash(_)

@@ -19,8 +19,8 @@ use std::{
 use jiff::Timestamp;
 use podium::{
     model::{
-        AgentName, Changes, Clock, CostSource, EndState, Ending, MicroUsd, Outcome, Rejected, Standing, TaskRecord,
-        TaskRef, TaskSpec, Usage,
+        AgentName, Changes, Clock, CostSource, EndState, Ending, MicroUsd, Outcome, Past, Rejected, Standing,
+        TaskRecord, TaskRef, TaskSpec, Usage,
     },
     queue::{
         Change, Claim, Claimed, Finished, Lease, Queue, Submitted,
@@ -788,7 +788,8 @@ async fn nothing_that_was_dropped_vanishes() {
         let name = match change {
             Change::Task(record) => record.file.unwrap(),
             Change::Rejected(rejected) => rejected.path.rsplit('/').next().unwrap().to_owned(),
-            Change::Gone(_)
+            Change::Found(..)
+            | Change::Gone(_)
             | Change::Requested { .. }
             | Change::Trash(_)
             | Change::RejectedGone(_)
@@ -880,4 +881,68 @@ async fn our_folders_are_closed_to_others() {
         let mode = fs::metadata(stage.path("tasks/marie").join(folder)).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o700, "{folder}");
     }
+}
+
+/// What a watch has told of ended tasks, whole or in short; each may be told once.
+#[derive(Default)]
+struct Ended(BTreeMap<TaskRef, bool>);
+
+impl Ended {
+    fn take(&mut self, change: &Change) {
+        match change {
+            Change::Task(record) if record.standing == Standing::Ended => {
+                assert_eq!(self.0.insert(record.task().clone(), true), None, "{} was told twice", record.task());
+            }
+            Change::Found(tasks, _) => {
+                for (of, past) in tasks {
+                    assert_eq!(past.state(), EndState::Done);
+                    assert_eq!(past.title(), format!("Look at {}.", of.id));
+                    assert_eq!(self.0.insert(of.clone(), false), None, "{of} was told twice");
+                }
+            }
+            Change::Task(_) | Change::Gone(_) | Change::Rejected(_) | Change::RejectedGone(_) | Change::Polling(_) => {}
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn open_work_is_told_before_what_has_ended_and_of_that_the_newest_whole_and_the_rest_in_short_each_once() {
+    let stage = Stage::new();
+    let many = Past::WHOLE + 300;
+    let finished = stage.path("tasks/marie/.done/2026-11-22");
+    fs::create_dir_all(&finished).unwrap();
+    for i in 0..many {
+        let id = format!("t{i:04}");
+        fs::write(finished.join(format!("{id}.json")), json(&id, &format!("Look at {id}.\\nThen rest."))).unwrap();
+        let path = stage.path(&format!("results/marie/{id}.json"));
+        fs::write(&path, format!("{{\"task_id\":\"{id}\",\"status\":\"complete\",\"summary\":\"fine\"}}")).unwrap();
+        let written = std::time::SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000 + u64::try_from(i).unwrap());
+        File::options().write(true).open(&path).unwrap().set_modified(written).unwrap();
+    }
+    // Its result was taken away; it is over all the same.
+    fs::write(finished.join("gone.json"), json("gone", "x")).unwrap();
+    stage.drop_file("tasks/anga/open.json", json("open", "x"));
+    // Written a while ago, so that nobody has to wait whether more comes.
+    let written = std::time::SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000);
+    File::options().write(true).open(stage.path("tasks/anga/open.json")).unwrap().set_modified(written).unwrap();
+    let mut watch = stage.watch().await;
+    let mut ended = Ended::default();
+    let mut open_after = None;
+    while ended.0.len() < many + 1 {
+        let change = watch.until(|_| true).await;
+        ended.take(&change);
+        if matches!(&change, Change::Task(record) if *record.task() == task("anga/open")) {
+            open_after = Some(ended.0.len());
+        }
+    }
+    assert_eq!(open_after, Some(0), "open work waits for nothing that has ended");
+    let short = |i: usize| ended.0.get(&task(&format!("marie/t{i:04}"))) == Some(&false);
+    assert!((0..300).all(short) && !(300..many).any(short), "the newest are whole");
+
+    // From here on an ended task is like any other.
+    fs::remove_file(stage.path("tasks/marie/.done/2026-11-22/t0007.json")).unwrap();
+    fs::remove_file(stage.path("results/marie/t0007.json")).unwrap();
+    watch.until(|change| *change == Change::Gone(task("marie/t0007"))).await;
+    stage.drop_file("tasks/marie/again.json", json("t0008", "other"));
+    watch.rejected("tasks/marie/rejected/again.json").await;
 }

@@ -59,14 +59,25 @@ impl Link {
         match first? {
             Tell::Snapshot(snapshot) => link.state = *snapshot,
             Tell::Bye(why) => return Err(AttachError::Unreadable(why)),
-            Tell::Event(_) | Tell::Answer(..) | Tell::Beat => {
+            Tell::Tasks(_) | Tell::Whole | Tell::Event(_) | Tell::Answer(..) | Tell::Beat => {
                 return Err(AttachError::Unreadable("no snapshot came first".to_owned()));
             }
         }
-        link.state.rebuild();
         if link.state.version != env!("CARGO_PKG_VERSION") {
             return Err(AttachError::Version { room: link.state.version, own: env!("CARGO_PKG_VERSION").to_owned() });
         }
+        loop {
+            match link.hear().await? {
+                Tell::Tasks(piece) => link.state.add(piece),
+                Tell::Whole => break,
+                Tell::Beat => {}
+                Tell::Bye(why) => return Err(AttachError::Unreadable(why)),
+                Tell::Snapshot(_) | Tell::Event(_) | Tell::Answer(..) => {
+                    return Err(AttachError::Unreadable("the snapshot is cut short".to_owned()));
+                }
+            }
+        }
+        link.state.rebuild();
         Ok(link)
     }
 
@@ -111,11 +122,6 @@ impl Link {
     /// Waits for the next word of the room and applies it to the replica.
     pub async fn next(&mut self) -> Result<News, AttachError> {
         match self.hear().await? {
-            Tell::Snapshot(state) => {
-                self.state = *state;
-                self.state.rebuild();
-                Ok(News::Changed)
-            }
             Tell::Event(stamped) => {
                 // A replica drops the effects: only the room acts.
                 drop(self.state.update(*stamped));
@@ -124,6 +130,9 @@ impl Link {
             Tell::Answer(ticket, answer) => Ok(News::Answered(ticket, answer)),
             Tell::Beat => Ok(News::Beat),
             Tell::Bye(_) => Err(AttachError::Closed),
+            Tell::Snapshot(_) | Tell::Tasks(_) | Tell::Whole => {
+                Err(AttachError::Unreadable("a second snapshot came".to_owned()))
+            }
         }
     }
 

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     model::{AttemptRef, Report, SlotId, TaskRef},
-    room::{Answer, Order, Stamped, State},
+    room::{Answer, Order, Piece, Stamped, State},
 };
 
 /// The longest line either side accepts, in bytes.
@@ -49,8 +49,12 @@ pub struct Ask {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "tell", content = "it")]
 pub enum Tell {
-    /// The whole state, once, first.
+    /// The state without its tasks, once, first.
     Snapshot(Box<State>),
+    /// Some of its tasks.
+    Tasks(Piece<'static>),
+    /// That were all tasks: the snapshot is whole.
+    Whole,
     /// One event that happened after the snapshot.
     Event(Box<Stamped>),
     /// What came of an order.
@@ -61,14 +65,23 @@ pub enum Tell {
     Bye(String),
 }
 
-/// The line of a [`Tell::Snapshot`], without a copy of the state.
-pub fn snapshot_line(state: &State) -> Result<Arc<str>, serde_json::Error> {
-    Ok(format!(r#"{{"tell":"snapshot","it":{}}}"#, serde_json::to_string(state)?).into())
+/// The lines of a whole snapshot, without a copy of the state.
+pub fn snapshot_lines(state: &State) -> Result<Vec<Arc<str>>, serde_json::Error> {
+    let mut lines = vec![line("snapshot", state)?];
+    for piece in state.pieces() {
+        lines.push(line("tasks", &piece)?);
+    }
+    lines.push(serde_json::to_string(&Tell::Whole)?.into());
+    Ok(lines)
 }
 
 /// The line of a [`Tell::Event`], without a copy of the event.
 pub fn event_line(stamped: &Stamped) -> Result<Arc<str>, serde_json::Error> {
-    Ok(format!(r#"{{"tell":"event","it":{}}}"#, serde_json::to_string(stamped)?).into())
+    line("event", stamped)
+}
+
+fn line(tell: &str, it: &impl Serialize) -> Result<Arc<str>, serde_json::Error> {
+    Ok(format!(r#"{{"tell":"{tell}","it":{}}}"#, serde_json::to_string(it)?).into())
 }
 
 /// From the room to a worker.
@@ -117,8 +130,9 @@ mod tests {
     #[test]
     fn the_lines_made_without_a_copy_are_read_as_what_they_are() {
         let state = State { name: "studio".into(), ..State::default() };
-        let line = snapshot_line(&state).unwrap();
-        assert_eq!(serde_json::from_str::<Tell>(&line).unwrap(), Tell::Snapshot(Box::new(state)));
+        let lines = snapshot_lines(&state).unwrap();
+        let told: Vec<Tell> = lines.iter().map(|line| serde_json::from_str(line).unwrap()).collect();
+        assert_eq!(told, [Tell::Snapshot(Box::new(state)), Tell::Whole]);
         let stamped = Stamped { at: jiff::Timestamp::UNIX_EPOCH, event: Event::TimeCame };
         let line = event_line(&stamped).unwrap();
         assert_eq!(serde_json::from_str::<Tell>(&line).unwrap(), Tell::Event(Box::new(stamped)));

@@ -33,10 +33,10 @@ pub(super) fn task(state: &State, name: &str) -> Result<TaskRef, Trouble> {
         let agent = self::agent(state, agent)?;
         let id: TaskId = id.parse().map_err(|e| Trouble::Wrong(format!("{shown} is no task: {e}")))?;
         let task = TaskRef::new(agent, id);
-        return if state.tasks.get(&task).is_some() { Ok(task) } else { Err(unknown(state, &shown)) };
+        return if state.tasks.knows(&task) { Ok(task) } else { Err(unknown(state, &shown)) };
     }
     let id: TaskId = name.parse().map_err(|e| Trouble::Wrong(format!("{shown} is no task and no goal: {e}")))?;
-    let found: Vec<TaskRef> = state.tasks.with_id(&id).map(|t| t.record.task().clone()).collect();
+    let found = state.tasks.with_id(&id);
     match found.as_slice() {
         [] => Err(unknown(state, &shown)),
         [one] => Ok(one.clone()),

@@ -98,7 +98,7 @@ pub struct Status<'a> {
     leaving: crate::room::Leaving,
     counts: Counts,
     agents: Vec<AgentJson<'a>>,
-    tasks: Vec<TaskJson<'a>>,
+    tasks: Vec<TaskJson>,
     goals: Vec<GoalJson<'a>>,
     dead: Vec<String>,
     trash: Vec<TrashJson<'a>>,
@@ -240,11 +240,11 @@ impl From<&Slot> for SlotJson {
 
 /// One task.
 #[derive(Debug, Serialize)]
-pub struct TaskJson<'a> {
+pub struct TaskJson {
     id: String,
-    task_id: &'a str,
-    agent: &'a str,
-    title: &'a str,
+    task_id: String,
+    agent: String,
+    title: String,
     /// `asking running ready retrying waiting`, or how it ended.
     state: String,
     why: String,
@@ -252,7 +252,7 @@ pub struct TaskJson<'a> {
     attempts_allowed: u32,
     priority: u8,
     dependencies: Vec<String>,
-    goal_id: Option<&'a str>,
+    goal_id: Option<String>,
     timeout_seconds: Option<u64>,
     not_before: Option<Timestamp>,
     deadline: Option<Timestamp>,
@@ -261,7 +261,7 @@ pub struct TaskJson<'a> {
     ended_at: Option<Timestamp>,
     spent: Spent,
     cost_source: Option<CostSource>,
-    file: Option<&'a str>,
+    file: Option<String>,
     /// The task on another agent that it is another try of.
     retry_of: Option<String>,
     /// The task on another agent that was made of it.
@@ -299,22 +299,22 @@ pub fn task_spend(state: &State, task: &Task) -> Spend {
     }
 }
 
-impl<'a> TaskJson<'a> {
-    fn new(state: &'a State, task: &'a Task, now: Timestamp) -> Self {
+impl TaskJson {
+    fn new(state: &State, task: &Task, now: Timestamp) -> Self {
         let record = &task.record;
         let spec = &record.spec;
         Self {
             id: spec.task.to_string(),
-            task_id: spec.task.id.as_str(),
-            agent: spec.task.agent.as_str(),
-            title: &spec.title,
+            task_id: spec.task.id.to_string(),
+            agent: spec.task.agent.to_string(),
+            title: spec.title.clone(),
             state: task_state(state, task),
             why: state.why(&spec.task, now).map(|w| w.to_string()).unwrap_or_default(),
             attempt: record.last_attempt(),
             attempts_allowed: spec.max_attempts.unwrap_or(state.tasks.attempts_allowed),
             priority: spec.priority.0,
             dependencies: spec.dependencies.iter().map(ToString::to_string).collect(),
-            goal_id: spec.goal.as_ref().map(crate::model::GoalId::as_str),
+            goal_id: spec.goal.as_ref().map(ToString::to_string),
             timeout_seconds: spec.timeout.map(|t| t.as_secs()),
             not_before: match &record.standing {
                 Standing::Retrying { not_before, .. } => Some(*not_before),
@@ -327,7 +327,7 @@ impl<'a> TaskJson<'a> {
             ended_at: record.outcome.as_ref().map(|o| o.completed_at),
             spent: task_spend(state, task).into(),
             cost_source: record.outcome.as_ref().map(|o| o.cost_source),
-            file: record.file.as_deref(),
+            file: record.file.clone(),
             retry_of: spec.retry_of.as_ref().map(ToString::to_string),
             retried_as: state.tasks.retried_as(&spec.task).map(ToString::to_string),
             needs_attention: task.needs_attention(),
@@ -390,7 +390,7 @@ impl<'a> Status<'a> {
             leaving: state.leaving,
             counts: state.tasks.counts(),
             agents: state.agents.iter().map(agent).collect(),
-            tasks: state.tasks.iter().map(|task| TaskJson::new(state, task, now)).collect(),
+            tasks: state.tasks.each().map(|task| TaskJson::new(state, &task, now)).collect(),
             goals: state.goals.iter().map(|goal| GoalJson::new(state, goal)).collect(),
             dead: state.tasks.dead().map(ToString::to_string).collect(),
             trash: state.tasks.trash.iter().map(TrashJson::from).collect(),
@@ -460,7 +460,7 @@ fn agent(agent: &Agent) -> AgentJson<'_> {
 #[derive(Debug, Serialize)]
 pub struct TaskDetail<'a> {
     #[serde(flatten)]
-    task: TaskJson<'a>,
+    task: TaskJson,
     description: &'a str,
     attempts: Vec<AttemptJson<'a>>,
     /// The result's texts, clipped; the file has the whole.
@@ -541,7 +541,7 @@ pub struct GoalDetail<'a> {
     goal: GoalJson<'a>,
     plan: Option<&'a Plan>,
     faults: &'a [Fault],
-    task_states: Vec<TaskJson<'a>>,
+    task_states: Vec<TaskJson>,
     /// The report's text, where it is written and could be read.
     report_text: Option<String>,
 }
@@ -556,8 +556,8 @@ impl<'a> GoalDetail<'a> {
             task_states: goal
                 .tasks
                 .iter()
-                .filter_map(|t| state.tasks.get(t))
-                .map(|task| TaskJson::new(state, task, now))
+                .filter_map(|t| state.tasks.find(t))
+                .map(|task| TaskJson::new(state, &task, now))
                 .collect(),
             report_text,
         }

@@ -12,7 +12,7 @@ use tracing_subscriber::EnvFilter;
 use crate::{
     config::{Config, Env},
     guardian,
-    model::{AgentName, Clock, EngineKind, Request, SlotId, TaskRef, text},
+    model::{AgentName, Clock, EngineKind, Request, SlotId, TaskRecord, TaskRef, text},
     queue::Queue as _,
     runtime::{
         self,
@@ -103,6 +103,11 @@ pub async fn note(config: &Config, names: &[String], request: Request) -> anyhow
         queue.request(task, request).await?;
     }
     Ok(tasks)
+}
+
+/// One task as its files say.
+pub async fn record(config: &Config, task: &TaskRef) -> anyhow::Result<TaskRecord> {
+    Ok(runtime::open::queue(config, clock())?.get(task).await?)
 }
 
 /// Whether this error says that another process does the same already.

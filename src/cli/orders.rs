@@ -11,6 +11,7 @@ use super::{
     json,
     link::{self, Link},
     priority,
+    show::whole,
     wait::seen,
     wait_text,
 };
@@ -101,8 +102,8 @@ pub(super) async fn retry(call: &Call, args: &RetryArgs) -> anyhow::Result<Exit>
     }
     let mut exit = Exit::Done;
     for task in tasks {
-        let description = if args.edit { Some(edited(call, link.state(), &task)?) } else { args.text.clone() };
-        let ended_at = |state: &State| Some(state.tasks.get(&task)?.record.outcome.as_ref()?.completed_at);
+        let description = if args.edit { Some(edited(call, link.state(), &task).await?) } else { args.text.clone() };
+        let ended_at = |state: &State| Some(state.tasks.find(&task)?.record.outcome.as_ref()?.completed_at);
         let before = ended_at(link.state());
         let changes = Box::new(args.changes(description));
         let order = match &agent {
@@ -122,8 +123,8 @@ pub(super) async fn retry(call: &Call, args: &RetryArgs) -> anyhow::Result<Exit>
 }
 
 /// The task's text as the operator's editor leaves it.
-fn edited(call: &Call, state: &State, task: &TaskRef) -> anyhow::Result<String> {
-    let known = state.tasks.get(task).map(|t| t.record.spec.description.clone()).unwrap_or_default();
+async fn edited(call: &Call, state: &State, task: &TaskRef) -> anyhow::Result<String> {
+    let known = whole(call, state, task).await.map(|t| t.record.spec.description.clone()).unwrap_or_default();
     if known.len() >= TaskRecord::TEXT_LIMIT - '…'.len_utf8() {
         let message = format!("the text of {task} is too long to edit here; give the whole new one with --text");
         return Err(Trouble::Wrong(message).into());

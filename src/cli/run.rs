@@ -158,8 +158,8 @@ impl Told {
                 out.note(&format!("{} {word}{hint}", goal.id));
             }
         }
-        for task in goal.tasks.iter().filter_map(|t| state.tasks.get(t)) {
-            let word = json::task_state(state, task);
+        for task in goal.tasks.iter().filter_map(|t| state.tasks.find(t)) {
+            let word = json::task_state(state, &task);
             let known = self.tasks.get(task.record.task()).map(String::as_str).unwrap_or_default();
             let is_news = task.record.outcome.is_some() || word == "running" || word == "retrying";
             if known != word && is_news {

@@ -1,5 +1,7 @@
 //! `podium show`: one task or goal in full.
 
+use std::borrow::Cow;
+
 use jiff::Timestamp;
 
 use super::{
@@ -11,7 +13,7 @@ use super::{
     status::{money, phase_paint, task_row},
 };
 use crate::{
-    model::{Plan, text},
+    model::{Plan, TaskRef, text},
     room::{Goal, State, Task, why::span},
 };
 
@@ -21,11 +23,11 @@ pub(super) async fn show(call: &Call, id: &str) -> anyhow::Result<Exit> {
     let (state, now) = (link.state(), link::clock().now());
     match ids::find(state, id)? {
         Named::Task(task) => {
-            let Some(task) = state.tasks.get(&task) else { return Ok(Exit::Failed) };
+            let Some(task) = whole(call, state, &task).await else { return Ok(Exit::Failed) };
             if call.out.is_json() {
-                call.out.json(&json::TaskDetail::new(state, task, now));
+                call.out.json(&json::TaskDetail::new(state, &task, now));
             } else {
-                print_task(&call.out, state, task, now);
+                print_task(&call.out, state, &task, now);
             }
         }
         Named::Goal(goal) => {
@@ -38,6 +40,18 @@ pub(super) async fn show(call: &Call, id: &str) -> anyhow::Result<Exit> {
         }
     }
     Ok(Exit::Done)
+}
+
+/// A task in full: what the room keeps in short is read from its files.
+pub(super) async fn whole<'a>(call: &Call, state: &'a State, task: &TaskRef) -> Option<Cow<'a, Task>> {
+    let mut found = state.tasks.find(task)?;
+    if let Cow::Owned(short) = &mut found
+        && let Ok(config) = call.config()
+        && let Ok(record) = link::record(&config, task).await
+    {
+        short.record = record;
+    }
+    Some(found)
 }
 
 /// The text of a goal's report.
@@ -112,7 +126,7 @@ fn print_goal(out: &Out, state: &State, goal: &Goal, now: Timestamp) {
     if !goal.tasks.is_empty() {
         out.line("");
         out.line(&out.paint(Paint::Bold, "Tasks"));
-        let rows = goal.tasks.iter().filter_map(|t| state.tasks.get(t)).map(|t| task_row(state, t, now));
+        let rows = goal.tasks.iter().filter_map(|t| state.tasks.find(t)).map(|t| task_row(state, &t, now));
         out.table(&rows.collect::<Vec<_>>());
     }
     if goal.needs_approval() {

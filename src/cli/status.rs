@@ -60,6 +60,13 @@ fn print(out: &Out, state: &State, now: Timestamp) {
         let mut tasks: Vec<&Task> = state.tasks.iter().collect();
         tasks.sort_by_key(|task| (state.tasks.phase(task), task.record.task().clone()));
         out.table(&tasks.iter().map(|task| task_row(state, task, now)).collect::<Vec<_>>());
+        let older = state.tasks.past_len();
+        if older > 0 {
+            out.line(&out.paint(Paint::Dim, &format!("  … and {older} that ended earlier; --json has them all")));
+        }
+        if state.tasks.unread > 0 {
+            out.line(&out.paint(Paint::Dim, &format!("  … and {} that are still being read", state.tasks.unread)));
+        }
     }
     if state.goals.iter().next().is_some() {
         out.line("");

@@ -45,7 +45,7 @@ pub(super) async fn wait(call: &Call, ids: &[String], timeout: Option<Duration>)
             ),
             Named::Task(task) => (
                 task.to_string(),
-                link.state().tasks.get(task).map(|t| json::task_state(link.state(), t)).unwrap_or_default(),
+                link.state().tasks.find(task).map(|t| json::task_state(link.state(), &t)).unwrap_or_default(),
             ),
         };
         if call.out.is_json() {
@@ -86,10 +86,8 @@ pub(super) async fn seen(link: &mut Link, shows: impl Fn(&State) -> bool) {
 /// Whether it ended well; `None` while it has not ended. What is gone from the picture ended badly: somebody withdrew it.
 fn ended_well(state: &State, named: &Named) -> Option<bool> {
     match named {
-        Named::Task(task) => match state.tasks.get(task) {
-            Some(task) => task.record.outcome.as_ref().map(|o| o.state == EndState::Done),
-            None => Some(false),
-        },
+        Named::Task(task) if state.tasks.knows(task) => state.tasks.end_state(task).map(|end| end == EndState::Done),
+        Named::Task(_) => Some(false),
         Named::Goal(goal) => match state.goals.get(goal).map(|g| &g.phase) {
             Some(GoalPhase::Ended { end, .. }) => Some(*end == GoalEnd::Done),
             Some(

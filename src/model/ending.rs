@@ -273,6 +273,44 @@ impl Ending {
         self.kind().policy().counts
     }
 
+    /// The same with its text cut to `limit` bytes.
+    #[must_use]
+    pub fn clipped(mut self, limit: usize) -> Self {
+        match &mut self {
+            Self::NeverStarted { message }
+            | Self::ExitCode { message, .. }
+            | Self::Unreadable { message }
+            | Self::Reported { message }
+            | Self::Limit { message, .. }
+            | Self::Auth { message }
+            | Self::Config { message }
+            | Self::SessionGone { message }
+            | Self::Transient { message }
+            | Self::Overflow { message }
+            | Self::Refused { message }
+            | Self::Lost { message }
+            | Self::DependencyFailed { dependency: message }
+            | Self::Expired { message }
+            | Self::Malformed { message } => {
+                if message.len() > limit {
+                    *message = super::text::clip(message, limit).into_owned();
+                }
+            }
+            Self::Done
+            | Self::Signal { .. }
+            | Self::Deadline { .. }
+            | Self::Cancelled
+            | Self::Stalled { .. }
+            | Self::EmptyAnswer
+            | Self::Killed { .. }
+            | Self::Held { .. }
+            | Self::Stopped
+            | Self::RoomLost { .. }
+            | Self::NoResult { .. } => {}
+        }
+        self
+    }
+
     /// One line for a person: what happened.
     pub fn sentence(&self) -> String {
         let (number, message) = self.said();

@@ -175,6 +175,13 @@ pub struct AttemptRef {
     pub n: u32,
 }
 
+impl AttemptRef {
+    /// Where outsiders find its log, relative to the stage.
+    pub fn log(&self) -> String {
+        format!("logs/{}/{}.{}.log", self.task.agent, self.task.id, self.n)
+    }
+}
+
 impl fmt::Display for AttemptRef {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}#{}", self.task, self.n)

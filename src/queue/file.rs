@@ -25,6 +25,7 @@ mod layout;
 mod needs;
 mod notice;
 mod objection;
+mod past;
 mod probe;
 mod prune;
 mod recover;

@@ -79,12 +79,8 @@ impl Lease for MemoryLease {
         self.folder.clone()
     }
     fn log(&self) -> String {
-        log_of(&self.attempt)
+        self.attempt.log()
     }
-}
-
-fn log_of(attempt: &AttemptRef) -> String {
-    format!("logs/{}/{}.{}.log", attempt.task.agent, attempt.task.id, attempt.n)
 }
 
 impl MemoryQueue {
@@ -308,7 +304,7 @@ impl Queue for MemoryQueue {
                     ending: None,
                     session_id: None,
                     spend: Spend::default(),
-                    log: log_of(&task.attempt(n)),
+                    log: task.attempt(n).log(),
                 },
                 held: true,
                 not_before: None,

@@ -35,7 +35,7 @@ impl Tasks {
             if own == *new {
                 return Some(own);
             }
-            let found = self.resolve(of, dependency).map(|task| task.record.task().clone());
+            let found = self.resolve(of, dependency);
             found.or_else(|| (dependency.agent.is_none() && dependency.id == new.id).then(|| new.clone()))
         };
         spec.dependencies.iter().filter_map(one).collect()

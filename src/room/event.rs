@@ -6,7 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::model::{
-    AgentName, AgentSettings, Approval, AttemptRef, Changes, GoalEnd, GoalId, Item, MicroUsd, Rejected, Removed,
+    AgentName, AgentSettings, Approval, AttemptRef, Changes, GoalEnd, GoalId, Item, MicroUsd, Past, Rejected, Removed,
     Report, Request, SlotId, Spend, TaskRecord, TaskRef, TaskSpec,
     gateway::{Call, Levels},
 };
@@ -200,6 +200,13 @@ pub enum TaskEvent {
     Changed {
         /// The whole of it.
         record: Box<TaskRecord>,
+    },
+    /// Tasks that ended a while ago were read, in short.
+    Found {
+        /// Each with its name.
+        tasks: Vec<(TaskRef, Past)>,
+        /// How many are still to be read.
+        unread: usize,
     },
     /// It is no longer here: its waiting file was deleted by somebody, or it went to the trash.
     Withdrawn {
@@ -444,6 +451,7 @@ impl Event {
                 TaskEvent::Changed { .. }
                 | TaskEvent::Requested { .. }
                 | TaskEvent::Trash { .. }
+                | TaskEvent::Found { .. }
                 | TaskEvent::Rejected { .. }
                 | TaskEvent::RejectedGone { .. }
                 | TaskEvent::Polling { .. }

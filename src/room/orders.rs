@@ -51,7 +51,7 @@ impl State {
 
     pub(super) fn extend(&mut self, id: OrderId, task: &TaskRef, by: Duration, effects: &mut Vec<Effect>) {
         let Some(slot) = self.agents.holder(task) else {
-            let reason = match self.tasks.get(task) {
+            let reason = match self.tasks.find(task) {
                 None => format!("there is no task {task}"),
                 Some(_) => format!("{task} is not running: there is nothing to wait longer for"),
             };
@@ -77,7 +77,7 @@ impl State {
             Item::File(path) if self.tasks.rejected.contains_key(path) => return None,
             Item::File(path) => return Some(format!("{path} is no file that was set aside")),
         };
-        let Some(entry) = self.tasks.get(task) else { return Some(format!("there is no task {task}")) };
+        let Some(entry) = self.tasks.find(task) else { return Some(format!("there is no task {task}")) };
         if entry.assigned || self.agents.holder(task).is_some() || self.runs_elsewhere(task) {
             return Some(format!("{task} is running: cancel it first"));
         }

@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeSet, VecDeque};
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{Answer, Effect, GoalEvent, OrderId, State, Task, Tasks, agents::join, refuse};
@@ -67,7 +68,7 @@ impl State {
 
     /// Why a task cannot start again like this; `None` when it can.
     fn no_retry(&self, task: &TaskRef, agent: Option<&AgentName>, changes: &Changes) -> Option<String> {
-        let Some(entry) = self.tasks.get(task) else { return Some(format!("there is no task {task}")) };
+        let Some(entry) = self.tasks.find(task) else { return Some(format!("there is no task {task}")) };
         if entry.assigned {
             return Some(format!("{task} is running"));
         }
@@ -82,7 +83,7 @@ impl State {
             return Some(format!("the report of {} is being written; try again when it is there", goal.id));
         }
         if changes.resume
-            && let Some(reason) = self.no_resume(entry, agent)
+            && let Some(reason) = self.no_resume(&entry, agent)
         {
             return Some(reason);
         }
@@ -120,7 +121,7 @@ impl State {
         if let Some(instead) = &instead {
             self.tasks.follow_rank(&task, instead);
         }
-        let goal = self.tasks.get(&task).and_then(|t| self.goals.get(t.record.spec.goal.as_ref()?));
+        let goal = self.tasks.find(&task).and_then(|t| self.goals.get(t.record.spec.goal.as_ref()?));
         if let Some(goal) = goal.filter(|g| g.tasks.contains(&task))
             && (instead.is_some() || goal.may_go_on())
         {
@@ -160,14 +161,14 @@ impl Tasks {
     }
 
     fn has_outcome(&self, task: &TaskRef) -> bool {
-        self.get(task).is_some_and(|t| t.record.outcome.is_some())
+        self.end_state(task).is_some()
     }
 
     /// Its dependencies, each with the agent that is meant now: another agent would mean its own first.
     fn pinned(&self, task: &TaskRef) -> Option<Vec<Dependency>> {
         let spec = &self.get(task)?.record.spec;
         let pin = |dependency: &Dependency| {
-            let agent = self.resolve(task, dependency).map(|t| t.record.task().agent.clone());
+            let agent = self.resolve(task, dependency).map(|found| found.agent);
             Dependency { agent: agent.or_else(|| dependency.agent.clone()), id: dependency.id.clone() }
         };
         Some(spec.dependencies.iter().map(pin).collect())
@@ -192,14 +193,14 @@ impl Tasks {
         found
     }
 
-    fn come_back(&mut self, underway: Underway, now: jiff::Timestamp) {
+    fn come_back(&mut self, underway: Underway, now: Timestamp) {
         let left = underway.left.clone();
         self.retries.push(underway);
         self.waken(&left, now);
     }
 
     /// The retry that this order was, if it was carried out.
-    fn retry_answered(&mut self, id: OrderId, answer: &Answer, now: jiff::Timestamp) -> Option<Underway> {
+    fn retry_answered(&mut self, id: OrderId, answer: &Answer, now: Timestamp) -> Option<Underway> {
         let at = self.retries.iter().position(|r| r.order == id && !r.answered)?;
         let mut underway = self.retries.remove(at);
         let before = underway.left.clone();
@@ -219,9 +220,11 @@ impl Tasks {
     }
 
     /// The picture of a task has changed: is it back?
-    pub(super) fn came_back(&mut self, old: &Task, new: &crate::model::TaskRecord) {
-        let ended_at = |record: &crate::model::TaskRecord| record.outcome.as_ref().map(|o| o.completed_at);
-        if self.retries.is_empty() || ended_at(&old.record) == ended_at(new) {
+    pub(super) fn came_back(&mut self, ended_at: Option<Timestamp>, new: &crate::model::TaskRecord) {
+        // Tasks kept in short know it to the microsecond.
+        let before = ended_at.map(Timestamp::as_microsecond);
+        let now = new.outcome.as_ref().map(|o| o.completed_at.as_microsecond());
+        if self.retries.is_empty() || before == now {
             return;
         }
         for underway in &mut self.retries {
@@ -230,7 +233,7 @@ impl Tasks {
         self.retries.retain(|r| !(r.answered && r.left.is_empty()));
     }
 
-    fn waken(&mut self, tasks: &BTreeSet<TaskRef>, now: jiff::Timestamp) {
+    fn waken(&mut self, tasks: &BTreeSet<TaskRef>, now: Timestamp) {
         for task in tasks {
             self.wake_dependents(&task.id, now);
         }

@@ -10,21 +10,29 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Effect, OrderId, State, TaskEvent, Voice, done,
+    past::Pasts,
     ready::{Key, Ready, lane},
     refuse,
     retry::Underway,
     timing::moments,
 };
 use crate::model::{
-    AgentName, AttemptRecord, AttemptRef, Dependency, EndState, Ending, IfFailed, Outcome, Rejected, Removed, Spend,
-    Standing, TaskId, TaskRecord, TaskRef, TaskSpec,
+    AgentName, AttemptRecord, AttemptRef, Dependency, EndState, Ending, GoalId, IfFailed, Outcome, Past, Rejected,
+    Removed, Spend, Standing, TaskId, TaskRecord, TaskRef, TaskSpec,
 };
 
 /// Every task, and what is derived from them.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Tasks {
-    all: BTreeMap<TaskRef, Task>,
+    /// Not sent with the rest, but piece by piece.
+    #[serde(skip)]
+    pub(super) all: BTreeMap<TaskRef, Task>,
+    /// Ended tasks beyond the newest [`Past::WHOLE`].
+    #[serde(skip)]
+    pub(super) past: Pasts,
+    /// Ended tasks that the queue has found and not read yet.
+    pub unread: usize,
     /// Files that are no tasks, by path.
     pub rejected: BTreeMap<String, Rejected>,
     /// How many more there are than `rejected` holds.
@@ -51,6 +59,8 @@ pub struct Tasks {
 impl PartialEq for Tasks {
     fn eq(&self, other: &Self) -> bool {
         self.all == other.all
+            && self.past == other.past
+            && self.unread == other.unread
             && self.rejected == other.rejected
             && self.trash == other.trash
             && self.polling == other.polling
@@ -82,6 +92,10 @@ pub(super) struct Derived {
     pub(super) expired: BTreeMap<TaskRef, String>,
     /// How many stand where.
     counts: Counts,
+    /// Those that have ended and are kept whole, the oldest first.
+    ended: BTreeSet<(Timestamp, TaskRef)>,
+    /// Agents that have or had tasks.
+    agents: BTreeSet<AgentName>,
     /// Ids handed out for tasks that the queue has not shown yet.
     promised: BTreeSet<TaskRef>,
 }
@@ -202,17 +216,12 @@ impl Tasks {
 
     /// How many there are.
     pub fn len(&self) -> usize {
-        self.all.len()
+        self.all.len() + self.past.len()
     }
 
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
-        self.all.is_empty()
-    }
-
-    /// Every task with this id, whoever's it is.
-    pub fn with_id<'a>(&'a self, id: &'a TaskId) -> impl Iterator<Item = &'a Task> {
-        self.all.values().filter(move |t| t.record.task().id == *id)
+        self.len() == 0
     }
 
     /// The dead letters: tasks whose attempts are used up, by agent and id.
@@ -255,14 +264,20 @@ impl Tasks {
         Some(self.derived.ready.get(&task.agent)?.ahead(key))
     }
 
+    /// Agents that have or had tasks.
+    pub(super) fn agents(&self) -> impl Iterator<Item = &AgentName> {
+        self.derived.agents.iter()
+    }
+
     /// The task a dependency means: the task's own agent first, then any.
-    pub fn resolve(&self, of: &TaskRef, dependency: &Dependency) -> Option<&Task> {
-        if let Some(agent) = &dependency.agent {
-            return self.all.get(&TaskRef::new(agent.clone(), dependency.id.clone()));
+    pub fn resolve(&self, of: &TaskRef, dependency: &Dependency) -> Option<TaskRef> {
+        let at = |agent: &AgentName| {
+            Some(TaskRef::new(agent.clone(), dependency.id.clone())).filter(|task| self.knows(task))
+        };
+        match &dependency.agent {
+            Some(agent) => at(agent),
+            None => at(&of.agent).or_else(|| self.agents().find_map(at)),
         }
-        self.all
-            .get(&TaskRef::new(of.agent.clone(), dependency.id.clone()))
-            .or_else(|| self.all.values().find(|t| t.record.task().id == dependency.id))
     }
 
     /// How a task's dependencies stand.
@@ -272,11 +287,11 @@ impl Tasks {
         for dependency in &spec.dependencies {
             match self.resolve(&spec.task, dependency) {
                 None => unknown.push(dependency.clone()),
-                Some(found) if self.is_coming_back(found.record.task()) => open.push(found.record.task().clone()),
-                Some(found) => match &found.record.outcome {
-                    Some(outcome) if outcome.state == EndState::Done || spec.if_failed == IfFailed::Run => {}
-                    Some(_) => return Prerequisites::Failed(found.record.task().clone()),
-                    None => open.push(found.record.task().clone()),
+                Some(found) if self.is_coming_back(&found) => open.push(found),
+                Some(found) => match self.end_state(&found) {
+                    Some(state) if state == EndState::Done || spec.if_failed == IfFailed::Run => {}
+                    Some(_) => return Prerequisites::Failed(found),
+                    None => open.push(found),
                 },
             }
         }
@@ -428,14 +443,24 @@ impl Tasks {
     pub(super) fn changed(&mut self, mut record: TaskRecord, held: bool, now: Timestamp) {
         let old = self.all.remove(record.task());
         super::time::bound_wait(&mut record, old.as_ref().map(|old| &old.record), now);
+        let seen = !self.past.wants_attention(record.task());
+        let past = self.past.remove(record.task());
+        if let Some(past) = &past {
+            self.forget_past(record.task(), past);
+        }
         self.derived.promised.remove(record.task());
         let (assigned, looked_at) = match &old {
             Some(old) => {
                 self.forget(old);
-                self.came_back(old, &record);
+                self.came_back(old.record.outcome.as_ref().map(|o| o.completed_at), &record);
                 (old.assigned && held, old.looked_at && record.outcome.is_some())
             }
-            None => (held, false),
+            None => {
+                if let Some(past) = &past {
+                    self.came_back(Some(past.ended_at()), &record);
+                }
+                (held, past.is_some() && seen && record.outcome.is_some())
+            }
         };
         self.put(Task { record, assigned, hindrance: None, looked_at, given_up: false, rests_until: None }, now);
     }
@@ -449,16 +474,77 @@ impl Tasks {
         }
     }
 
+    /// Ended tasks, read in short; `unread` more are to come. What is known whole is newer.
+    pub(super) fn found(&mut self, found: Vec<(TaskRef, Past)>, unread: usize, now: Timestamp) {
+        self.unread = unread;
+        for (task, past) in found {
+            if self.all.contains_key(&task) {
+                continue;
+            }
+            self.keep(task.clone(), past, false);
+            self.wake_dependents(&task.id, now);
+        }
+    }
+
+    /// Keeps an ended task in short.
+    fn keep(&mut self, task: TaskRef, past: Past, looked_at: bool) {
+        self.derived.promised.remove(&task);
+        self.meet(&task.agent);
+        self.index_past(&task, &past);
+        if let Some(before) = self.past.insert(task, past, looked_at) {
+            self.derived.counts.sub(Pasts::phase(&before));
+        }
+    }
+
+    fn index_past(&mut self, task: &TaskRef, past: &Past) {
+        self.derived.counts.add(Pasts::phase(past));
+        if past.state() == EndState::Dead {
+            self.derived.dead.insert(task.clone());
+        }
+        if let Some(former) = past.retry_of() {
+            self.derived.successors.insert(former.clone(), task.clone());
+        }
+    }
+
+    fn forget_past(&mut self, task: &TaskRef, past: &Past) {
+        self.derived.counts.sub(Pasts::phase(past));
+        self.derived.dead.remove(task);
+    }
+
+    fn meet(&mut self, agent: &AgentName) {
+        if !self.derived.agents.contains(agent) {
+            self.derived.agents.insert(agent.clone());
+        }
+    }
+
+    /// Shortens the oldest of the ended tasks where there are too many whole ones.
+    fn shorten(&mut self) {
+        while self.derived.ended.len() > Past::WHOLE {
+            let Some((_, task)) = self.derived.ended.first().cloned() else { return };
+            let Some(entry) = self.all.remove(&task) else { return };
+            self.forget(&entry);
+            match Past::of(&entry.record) {
+                Some(past) => self.keep(task, past, entry.looked_at),
+                None => return,
+            }
+        }
+    }
+
     pub(super) fn withdrawn(&mut self, task: &TaskRef, now: Timestamp) {
+        if let Some(past) = self.past.remove(task) {
+            self.forget_past(task, &past);
+            if let Some(former) = past.retry_of() {
+                self.derived.successors.remove(former);
+            }
+            self.wake_dependents(&task.id, now);
+        }
         if let Some(old) = self.all.remove(task) {
             self.forget(&old);
             if let Some(former) = &old.record.spec.retry_of {
                 self.derived.successors.remove(former);
             }
             for dependency in &old.record.spec.dependencies {
-                if let Some(waiting) = self.derived.dependents.get_mut(&dependency.id) {
-                    waiting.remove(task);
-                }
+                self.independent(task, &dependency.id);
             }
             self.wake_dependents(&task.id, now);
         }
@@ -468,6 +554,7 @@ impl Tasks {
         if let Some(entry) = self.all.get_mut(task) {
             entry.looked_at = true;
         }
+        self.past.look_at(task);
     }
 
     /// Finds everything that is derived again.
@@ -482,9 +569,19 @@ impl Tasks {
         }
         self.all = all;
         let names: Vec<_> = self.all.keys().cloned().collect();
+        let past = std::mem::take(&mut self.past);
+        for (task, past) in past.iter() {
+            self.meet(&task.agent);
+            self.index_past(&task, past);
+        }
+        self.past = past;
+        for task in &names {
+            self.meet(&task.agent);
+        }
         for task in names {
             if let Some(entry) = self.all.get(&task) {
                 self.derived.counts.add(phase_of(entry, false));
+                self.derived.ended.extend(ended(entry));
             }
             self.refresh(&task, now);
         }
@@ -497,9 +594,22 @@ impl Tasks {
         }
         self.derived.counts.add(phase_of(&entry, false));
         self.index(&entry);
+        self.derived.ended.extend(ended(&entry));
+        self.meet(&task.agent);
         self.all.insert(task.clone(), entry);
         self.refresh(&task, now);
         self.wake_dependents(&task.id, now);
+        self.shorten();
+    }
+
+    /// A task no longer cares how this one stands.
+    fn independent(&mut self, task: &TaskRef, of: &TaskId) {
+        if let Some(waiting) = self.derived.dependents.get_mut(of) {
+            waiting.remove(task);
+            if waiting.is_empty() {
+                self.derived.dependents.remove(of);
+            }
+        }
     }
 
     /// Notes what is looked up by more than its name.
@@ -532,6 +642,12 @@ impl Tasks {
         }
         if let Some(at) = entry.rests_until {
             self.derived.due.remove(&(at, task.clone()));
+        }
+        if let Some(key) = ended(entry) {
+            self.derived.ended.remove(&key);
+            for dependency in &entry.record.spec.dependencies {
+                self.independent(task, &dependency.id);
+            }
         }
     }
 
@@ -599,6 +715,13 @@ impl Tasks {
     }
 }
 
+/// Where an ended task that may be shortened stands among those.
+fn ended(entry: &Task) -> Option<(Timestamp, TaskRef)> {
+    let outcome =
+        entry.record.outcome.as_ref().filter(|_| entry.record.standing == Standing::Ended && !entry.assigned)?;
+    Some((outcome.completed_at, entry.record.task().clone()))
+}
+
 /// Where a task stands when it is known whether it is ready.
 fn phase_of(task: &Task, ready: bool) -> Phase {
     match (&task.record.standing, &task.record.outcome) {
@@ -645,7 +768,7 @@ impl State {
                 let task = record.task().clone();
                 let goal = record.spec.goal.clone();
                 let known = self.tasks.get(&task);
-                let news = record.outcome.is_some() && known.is_none_or(|t| t.record.outcome.is_none());
+                let news = record.outcome.is_some() && self.tasks.end_state(&task).is_none();
                 // A worker's word travels faster than the directory's: an older picture never undoes it.
                 let stale = known.is_some_and(|t| {
                     t.record.outcome.is_some()
@@ -668,6 +791,13 @@ impl State {
                 self.settle(&task, effects);
                 if let Some(goal) = goal {
                     self.goals.found(&goal, &task);
+                    self.goals.touch(goal);
+                }
+            }
+            TaskEvent::Found { tasks, unread } => {
+                let goals: BTreeSet<GoalId> = tasks.iter().filter_map(|(_, past)| past.goal().cloned()).collect();
+                self.tasks.found(tasks, unread, now);
+                for goal in goals {
                     self.goals.touch(goal);
                 }
             }
@@ -763,7 +893,7 @@ impl State {
     }
 
     pub(super) fn cancel(&mut self, id: OrderId, task: &TaskRef, effects: &mut Vec<Effect>) {
-        let Some(entry) = self.tasks.get(task) else {
+        let Some(entry) = self.tasks.find(task) else {
             return refuse(effects, id, format!("there is no task {task}"));
         };
         if let Some(outcome) = &entry.record.outcome {
@@ -798,11 +928,10 @@ impl Tasks {
         // The same words twice in a row are two tasks, also before the queue has shown the first; ids that differ in
         // capitals only are the same id.
         let begins = |id: &str| id.get(..base.len()).is_some_and(|head| head.eq_ignore_ascii_case(&base));
-        let known = self.all.keys().chain(&self.derived.promised);
-        let taken: BTreeSet<String> = known
-            .filter(|task| task.agent == wish.agent && begins(task.id.as_str()))
-            .map(|task| task.id.as_str().to_ascii_lowercase())
-            .collect();
+        let known = self.all.keys().chain(&self.derived.promised).filter(|task| task.agent == wish.agent);
+        let known = known.map(|task| &task.id).chain(self.past.ids(&wish.agent));
+        let taken: BTreeSet<String> =
+            known.filter(|id| begins(id.as_str())).map(|id| id.as_str().to_ascii_lowercase()).collect();
         let is_free = |id: &TaskId| !taken.contains(&id.as_str().to_ascii_lowercase());
         let numbered = (2_u32..=u32::MAX).filter_map(|n| TaskId::new(format!("{base}-{n}")).ok());
         let id = std::iter::once(wish.id.clone()).chain(numbered).find(is_free).unwrap_or_else(|| wish.id.clone());

@@ -727,6 +727,73 @@ fn play(story: &mut Story, (what, which, who): (u8, u8, u8)) {
     }
 }
 
+/// A state as a screen gets it: without its tasks, then those piece by piece, all as JSON.
+fn copy(room: &State) -> State {
+    let mut fresh: State = serde_json::from_str(&serde_json::to_string(room).unwrap()).unwrap();
+    for piece in room.pieces() {
+        fresh.add(serde_json::from_str(&serde_json::to_string(&piece).unwrap()).unwrap());
+    }
+    fresh.rebuild();
+    fresh
+}
+
+#[test]
+fn the_newest_ended_tasks_are_kept_whole_and_older_ones_in_short_with_nothing_lost_but_their_text() {
+    let mut story = Story::staffed();
+    let n = Past::WHOLE + 20;
+    for i in 0..n {
+        let id = format!("marie/t{i:04}");
+        let mut record = TaskRecord::new(TaskSpec::new(task(&id), "Do it.\nThen rest."), story.now);
+        record.standing = Standing::Ended;
+        let state = if i % 2 == 0 { EndState::Done } else { EndState::Failed };
+        record.outcome = Some(story.outcome(&id, state));
+        story.later(1);
+        story.seen(record);
+    }
+    let room = &story.room;
+    assert_eq!((room.tasks.len(), room.tasks.past_len()), (n, 20));
+    assert_eq!((room.tasks.counts().done, room.tasks.counts().failed), (n / 2, n / 2));
+    assert_eq!(room.needs_you().len(), n / 2, "what failed needs somebody, however old");
+    let old = room.tasks.find(&task("marie/t0001")).unwrap();
+    assert_eq!((old.record.spec.title.as_str(), old.record.spec.description.as_str()), ("Do it.", ""));
+    assert!(old.needs_attention());
+    assert_eq!(room.tasks.each().count(), n);
+    assert_eq!(room.tasks.with_id(&"t0001".parse().unwrap()), [task("marie/t0001")]);
+    assert_eq!(&copy(room), room);
+
+    // What depends on an old one starts, or is skipped, as if it were new.
+    let effects = story.dropped("anga/after-done", &["t0000"]);
+    assert!(effects.iter().any(|e| matches!(e, Effect::Assign { task: t, .. } if *t == task("anga/after-done"))));
+    let effects = story.dropped("fabien/after-failed", &["t0001"]);
+    assert!(effects.iter().any(|e| matches!(e, Effect::EndTask { task: t, .. } if *t == task("fabien/after-failed"))));
+
+    // A retry of an old one is an order like any other, and makes it whole again.
+    let order = Order::Retry { task: task("marie/t0001"), changes: Box::default() };
+    let effects = story.tell(Event::Ordered { id: OrderId(9), order });
+    assert!(effects.iter().any(|e| matches!(e, Effect::RetryTask { retry, .. } if retry.task == task("marie/t0001"))));
+    assert_eq!(story.room.needs_you().len(), n / 2 - 1);
+    story.dropped("marie/t0001", &[]);
+    assert_eq!((story.room.tasks.past_len(), story.room.tasks.len()), (19, n + 2));
+    assert_eq!(copy(&story.room), story.room);
+}
+
+#[test]
+fn tasks_found_in_short_count_at_once_and_release_those_that_wait_for_them() {
+    let mut story = Story::staffed();
+    story.dropped("anga/after", &["early"]);
+    assert_eq!(story.room.tasks.counts().waiting, 1);
+    let mut record = TaskRecord::new(TaskSpec::new(task("marie/early"), "Do it."), story.now);
+    record.standing = Standing::Ended;
+    record.outcome = Some(story.outcome("marie/early", EndState::Done));
+    let tasks = vec![(task("marie/early"), Past::of(&record).unwrap())];
+    let effects = story.tell(Event::Task(TaskEvent::Found { tasks, unread: 7 }));
+    assert!(effects.iter().any(|e| matches!(e, Effect::Assign { task: t, .. } if *t == task("anga/after"))));
+    assert_eq!((story.room.tasks.unread, story.room.tasks.counts().done), (7, 1));
+    assert_eq!(copy(&story.room), story.room);
+    story.tell(Event::Task(TaskEvent::Withdrawn { task: task("marie/early") }));
+    assert_eq!((story.room.tasks.counts().done, story.room.tasks.past_len()), (0, 0));
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
     #[test]
@@ -741,8 +808,7 @@ proptest! {
                 }
             }
             // What is kept up event by event is what a fresh look finds.
-            let mut fresh: State = serde_json::from_str(&serde_json::to_string(&story.room).unwrap()).unwrap();
-            fresh.rebuild();
+            let fresh = copy(&story.room);
             prop_assert_eq!(fresh.tasks.counts(), story.room.tasks.counts());
             for task in story.room.tasks.iter() {
                 let name = task.record.task();

@@ -119,7 +119,7 @@ pub fn span(wait: SignedDuration) -> String {
 impl State {
     /// Why a task stands where it stands, at `now`.
     pub fn why(&self, task: &TaskRef, now: Timestamp) -> Option<Why> {
-        let entry = self.tasks.get(task)?;
+        let entry = self.tasks.find(task)?;
         if let Some(outcome) = &entry.record.outcome {
             let text = if outcome.state == crate::model::EndState::Done {
                 crate::model::text::first_line(&outcome.summary, 200)
@@ -153,7 +153,7 @@ impl State {
         if let Some(at) = entry.record.startable_at().filter(|at| *at > now) {
             return Some(Why::Later(at.duration_since(now)));
         }
-        match self.tasks.prerequisites(entry) {
+        match self.tasks.prerequisites(&entry) {
             Prerequisites::Met => {}
             Prerequisites::Failed(dependency) => return Some(Why::Hopeless(dependency)),
             Prerequisites::Open(open, unknown) if open.is_empty() => return Some(Why::Unknown(unknown)),

@@ -11,7 +11,7 @@ use std::{
 
 use anyhow::Context as _;
 use crossterm::event::{Event as TerminalEvent, EventStream, KeyEventKind};
-use futures_util::StreamExt as _;
+use futures_util::{FutureExt as _, StreamExt as _};
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::mpsc,
@@ -35,6 +35,8 @@ use crate::{
 const FRAME: Duration = Duration::from_millis(33);
 /// How often a followed log is looked at.
 const LOOK: Duration = Duration::from_millis(60);
+/// Words of the room that are taken in before keys and the clock are looked at again.
+const NEWS: usize = 256;
 /// The part of a long log that is read when it is opened.
 const TAIL: u64 = 4 * 1024 * 1024;
 /// A room that has said nothing for so long, not even that it is there, is shown as not responding.
@@ -243,7 +245,21 @@ impl Screen {
         self.app.connection(Connection::Silent { since, pid: self.link.state().pid });
     }
 
-    async fn news(&mut self, news: Result<News, AttachError>) {
+    /// Takes in what was heard and what else has come: looking once for many changes keeps up with any number of them.
+    async fn news(&mut self, first: Result<News, AttachError>) {
+        let (mut next, mut changed, mut left) = (Some(first), false, NEWS);
+        while let Some(news) = next {
+            changed |= matches!(news, Ok(News::Changed));
+            self.word(news);
+            left -= 1;
+            next = if self.room != Room::Lost && left > 0 { self.link.next().now_or_never() } else { None };
+        }
+        if changed {
+            self.observe().await;
+        }
+    }
+
+    fn word(&mut self, news: Result<News, AttachError>) {
         if self.room == Room::Silent && news.is_ok() {
             self.room = Room::Up;
             self.app.connection(Connection::Connected);
@@ -251,7 +267,7 @@ impl Screen {
         }
         match news {
             Ok(News::Beat) => return,
-            Ok(News::Changed) => self.observe().await,
+            Ok(News::Changed) => {}
             Ok(News::Answered(ticket, answer)) => {
                 if let Some(order) = self.orders.remove(&ticket) {
                     self.app.answered(&order, &answer);

@@ -385,6 +385,7 @@ async fn forward_changes(mut changes: mpsc::Receiver<Change>, inputs: mpsc::Unbo
     while let Some(change) = changes.recv().await {
         let event = match change {
             Change::Task(record) => TaskEvent::Changed { record },
+            Change::Found(tasks, unread) => TaskEvent::Found { tasks, unread },
             Change::Gone(task) => TaskEvent::Withdrawn { task },
             Change::Rejected(rejected) => TaskEvent::Rejected { rejected },
             Change::RejectedGone(path) => TaskEvent::RejectedGone { path },
@@ -498,9 +499,9 @@ impl Room {
 
     fn hear(&mut self, said: Said) {
         match said {
-            Said::Screen(id, outlet) => match wire::snapshot_line(&self.state) {
-                Ok(line) => {
-                    if outlet.send(line) {
+            Said::Screen(id, outlet) => match wire::snapshot_lines(&self.state) {
+                Ok(lines) => {
+                    if lines.into_iter().all(|line| outlet.send(line)) {
                         self.screens.insert(id, outlet);
                     }
                 }

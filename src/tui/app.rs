@@ -245,7 +245,8 @@ impl App {
         {
             return Some(LogTarget { attempt: task.attempt(n), path: log.clone() });
         }
-        let last = state.tasks.get(&task)?.record.attempts.last()?;
+        let found = state.tasks.find(&task)?;
+        let last = found.record.attempts.last()?;
         Some(LogTarget { attempt: task.attempt(last.n), path: last.log.clone() })
     }
 

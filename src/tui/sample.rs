@@ -145,7 +145,10 @@ impl Stage {
         let mut room = serde_json::to_value(&self.state).unwrap();
         let goal = room["goals"]["all"]["1"].as_object_mut().unwrap();
         goal.extend(fields.as_object().unwrap().clone());
+        // Tasks travel apart from the rest.
+        let tasks = std::mem::take(&mut self.state.tasks);
         self.state = serde_json::from_value(room).unwrap();
+        self.state.tasks = tasks;
         self.state.rebuild();
     }
 

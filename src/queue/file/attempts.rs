@@ -127,7 +127,7 @@ impl Attempts {
             ending: a.exit.as_ref().map(|exit| exit.ending.clone()),
             session_id: a.session(),
             spend: a.exit.as_ref().map(|exit| exit.spend).unwrap_or_default(),
-            log: Layout::log(&task.attempt(a.n)),
+            log: task.attempt(a.n).log(),
         };
         self.each.iter().map(record).collect()
     }
@@ -272,7 +272,7 @@ pub(super) fn begin(layout: &Layout, task: &TaskRef, start: &Start, task_file: &
             }
         })?;
     let folder = layout.attempt(&attempt);
-    let log = Layout::log(&attempt);
+    let log = attempt.log();
     show_log(&folder.join("out.log"), &layout.stage.join(&log));
     Ok(FileLease { attempt, folder, log, _lock: lock })
 }

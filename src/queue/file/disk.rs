@@ -6,6 +6,7 @@
 use std::{
     ffi::OsStr,
     fs::{self, DirBuilder, File, OpenOptions, TryLockError},
+    hash::{DefaultHasher, Hash, Hasher},
     io::{self, Read, Write},
     os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, OpenOptionsExt},
     path::Path,
@@ -20,7 +21,7 @@ use rustix::{
 use crate::queue::QueueError;
 
 /// What tells one version of a file from another without reading it. Times are nanoseconds since 1970.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct Stamp {
     pub(super) size: u64,
     pub(super) mtime: i128,
@@ -36,6 +37,13 @@ impl Stamp {
             ctime: i128::from(meta.ctime()) * 1_000_000_000 + i128::from(meta.ctime_nsec()),
             inode: meta.ino(),
         }
+    }
+
+    /// All of it in one number, to be kept of very many files.
+    pub(super) fn print(&self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        self.hash(&mut hasher);
+        hasher.finish()
     }
 
     /// The stamp of what lies at `path` itself, a link not followed; `None` where there is nothing.

@@ -108,11 +108,6 @@ impl Layout {
         self.results(agent).join(".superseded")
     }
 
-    /// The log of an attempt as outsiders find it, relative to the stage.
-    pub(super) fn log(attempt: &AttemptRef) -> String {
-        format!("logs/{}/{}.{}.log", attempt.task.agent, attempt.task.id, attempt.n)
-    }
-
     /// `path` as people write it: relative to the stage.
     pub(super) fn shown(&self, path: &Path) -> String {
         path.strip_prefix(&self.stage).unwrap_or(path).to_string_lossy().into_owned()

@@ -18,15 +18,17 @@ use super::{
     attempts,
     disk::{self, Stamp},
     intake::{Unfit, Why},
+    layout::json,
     needs::Needs,
     objection::Objection,
+    past::{self, Found},
     requests,
     results::{self, Reading},
     store::{Judged, Look, Store, is_ignored, modified},
-    watch::{Folder, Hints},
+    watch::{Folder, Hints, Signal},
 };
 use crate::{
-    model::{AgentName, Rejected, Removed, Standing, TaskRecord, TaskRef, TaskSpec, text::scrub},
+    model::{AgentName, Rejected, Removed, Standing, TaskId, TaskRecord, TaskRef, TaskSpec, text::scrub},
     queue::{Change, QueueError},
 };
 
@@ -84,12 +86,18 @@ pub(super) struct Notice {
     sink: mpsc::Sender<Change>,
     gone: bool,
     /// A fingerprint of what was last said of each task.
-    said: HashMap<TaskRef, u64>,
+    said: ByTask<u64>,
+    /// Results that are still to be read; `Some(0)` until they were counted, `None` when all are.
+    unread: Option<usize>,
     /// What each task that has not ended depends on.
     needs: Needs,
     /// Tasks that were taken and have not ended.
     open: HashSet<TaskRef>,
     seen: HashMap<(Folder, OsString), Seen>,
+    /// Results under their usual name, as last seen: there may be very many.
+    settled: ByTask<u64>,
+    /// During the first look: the folders in which each agent's tasks rest that are over.
+    resting: HashMap<AgentName, Vec<PathBuf>>,
     /// Names to look at again although nobody hints.
     due: BTreeSet<(Instant, Folder, OsString)>,
     /// Files that are listed, by path.
@@ -114,10 +122,13 @@ impl Notice {
             store,
             sink,
             gone: false,
-            said: HashMap::new(),
+            said: ByTask::default(),
+            unread: None,
             needs: Needs::default(),
             open: HashSet::new(),
             seen: HashMap::new(),
+            settled: ByTask::default(),
+            resting: HashMap::new(),
             due: BTreeSet::new(),
             listed: HashMap::new(),
             trash: Vec::new(),
@@ -175,24 +186,123 @@ impl Notice {
             .ok()
     }
 
+    /// Looks at everything for the first time: open work at once, what has ended from now on.
+    pub(super) fn begin(&mut self, signal: &Arc<Signal>) {
+        let store = Arc::clone(&self.store);
+        let past = past::start(&store, signal);
+        for agent in &store.settings.agents {
+            if let Some(folders) = Self::noted(store.resting(agent)) {
+                self.resting.insert(agent.clone(), folders);
+            }
+            self.list_inbox(agent, true);
+            self.list_claimed(agent);
+            self.list_rejected(agent);
+        }
+        self.resting = HashMap::new();
+        self.list_requests();
+        self.list_root();
+        self.trash();
+        match past {
+            Ok(go) => {
+                self.unread = Some(0);
+                drop(go);
+            }
+            Err(error) => {
+                tracing::warn!(%error, "no thread to read what has ended");
+                self.everything();
+            }
+        }
+    }
+
+    /// Takes in what was read of ended tasks.
+    fn found(&mut self, found: Found) {
+        match found {
+            Found::Unread(unread) => {
+                self.unread = Some(unread);
+                if unread > 0 {
+                    self.say(Change::Found(Vec::new(), unread));
+                }
+            }
+            Found::Past(each, looked_at) => {
+                let unread = self.unread.map_or(0, |unread| unread.saturating_sub(looked_at));
+                self.unread = Some(unread);
+                let mut news = Vec::with_capacity(each.len());
+                for (task, past, stamp) in each {
+                    self.settled.insert(&task, stamp.print());
+                    // Heard of meanwhile, or it waits again: then there is more to it than its result.
+                    if self.said.get(&task).is_some() {
+                        self.task(&task);
+                    } else {
+                        self.said.insert(&task, 0);
+                        self.store.hub.used(&task);
+                        news.push((task, past));
+                    }
+                }
+                if looked_at > 0 {
+                    self.say(Change::Found(news, unread));
+                }
+            }
+            Found::Results(agent, names) => {
+                for name in names {
+                    self.results_name(&agent, name.as_ref(), false);
+                }
+            }
+            Found::Tasks(tasks) => {
+                for task in tasks {
+                    self.task(&task);
+                }
+            }
+            Found::End => {
+                if self.unread.take().is_some_and(|unread| unread > 0) {
+                    self.say(Change::Found(Vec::new(), 0));
+                }
+                self.results(false);
+            }
+        }
+    }
+
+    fn list_claimed(&mut self, agent: &AgentName) {
+        for id in Self::noted(self.store.claimed_ids(agent)).unwrap_or_default() {
+            self.task(&TaskRef::new(agent.clone(), id));
+        }
+    }
+
     /// Looks at everything there is.
     pub(super) fn everything(&mut self) {
         let store = Arc::clone(&self.store);
         for agent in &store.settings.agents {
             self.list_inbox(agent, true);
-            self.list_results(agent, true);
-            for id in Self::noted(store.taken_ids(agent)).unwrap_or_default() {
-                self.task(&TaskRef::new(agent.clone(), id));
-            }
+            self.list_claimed(agent);
             self.list_rejected(agent);
         }
         self.list_requests();
         self.list_root();
         self.trash();
+        if self.unread.is_none() {
+            self.results(true);
+        }
+    }
+
+    /// Looks at everything that has ended, as far as it is new; `deep` at all.
+    fn results(&mut self, deep: bool) {
+        let store = Arc::clone(&self.store);
+        for agent in &store.settings.agents {
+            self.list_results(agent, deep);
+            for id in Self::noted(store.taken_ids(agent)).unwrap_or_default() {
+                let task = TaskRef::new(agent.clone(), id);
+                // The others' results were just looked at.
+                if self.settled.get(&task).is_none() {
+                    self.task(&task);
+                }
+            }
+        }
     }
 
     /// Looks where somebody hinted.
     pub(super) fn hints(&mut self, hints: Hints) {
+        for found in hints.found {
+            self.found(found);
+        }
         // These are listed as a whole, however many names were hinted at.
         let mut listings = HashSet::new();
         for ((folder, name), whole) in hints.names {
@@ -219,7 +329,7 @@ impl Notice {
             if let Some(name) = Self::noted(self.store.remembered(&task)).flatten() {
                 self.inbox_name(&task.agent, name.as_ref(), Some(true));
             } else if self.store.layout.waiting(&task).exists() {
-                self.inbox_name(&task.agent, super::layout::json(&task.id).as_ref(), Some(true));
+                self.inbox_name(&task.agent, json(&task.id).as_ref(), Some(true));
             }
             self.task(&task);
         }
@@ -279,16 +389,15 @@ impl Notice {
             if self.has_changed(store.layout.inbox(agent)) || deep {
                 self.list_inbox(agent, deep);
             }
-            if self.has_changed(store.layout.results(agent)) || deep {
+            // What is being read anyway is not read twice.
+            if self.unread.is_none() && (self.has_changed(store.layout.results(agent)) || deep) {
                 self.list_results(agent, deep);
             }
             if self.has_changed(store.layout.rejected(agent)) {
                 self.list_rejected(agent);
             }
             if self.has_changed(store.layout.within(agent, ".claimed")) {
-                for id in Self::noted(store.claimed_ids(agent)).unwrap_or_default() {
-                    self.task(&TaskRef::new(agent.clone(), id));
-                }
+                self.list_claimed(agent);
             }
         }
         for task in self.open.clone() {
@@ -349,7 +458,7 @@ impl Notice {
         if asked.told {
             return;
         }
-        if self.said.contains_key(&task) {
+        if self.said.get(&task).is_some() {
             asked.told = true;
             let shown = self.store.layout.shown(&path);
             self.unlist(|listed| listed == shown);
@@ -512,11 +621,19 @@ impl Notice {
             }
             return;
         }
+        if before.is_none() && self.is_new(spec) {
+            let mut record = TaskRecord::new(spec.clone(), modified(&stamp));
+            record.file = name.to_str().filter(|name| *name != json(&spec.task.id)).map(str::to_owned);
+            self.needs.insert(spec);
+            return self.tell(record);
+        }
         let unfit = match Self::noted(self.store.objection(name, spec, &stamp)).flatten() {
             Some(Objection::Unfit(why)) => Some(why),
             Some(Objection::Newer { older, stamp, why }) => {
                 // Somebody may claim the older one first; so this one is judged again when that is settled.
-                seen.told = false;
+                if let Some(seen) = self.seen.get_mut(&key) {
+                    seen.told = false;
+                }
                 self.due.insert((Instant::now() + READY, key.0, key.1));
                 return self.reject(agent, &older, Some(stamp), why, Some(spec.task.clone()));
             }
@@ -531,6 +648,16 @@ impl Notice {
         }
     }
 
+    /// At the first look: whether there is nothing to be said of a task but what its file says.
+    fn is_new(&self, spec: &TaskSpec) -> bool {
+        let task = &spec.task;
+        let Some(resting) = self.resting.get(&task.agent) else { return false };
+        self.said.get(task).is_none()
+            && self.store.hub.twin(task).is_none()
+            && self.needs.cycle(spec, &self.store.settings.agents).is_none()
+            && Self::noted(self.store.is_new(task, resting)) == Some(true)
+    }
+
     /// Lists results and looks at new names; `deep` at all.
     fn list_results(&mut self, agent: &AgentName, deep: bool) {
         let folder = Folder::Results(agent.clone());
@@ -541,12 +668,16 @@ impl Notice {
             .keys()
             .filter(|(place, name)| *place == folder && !names.contains(name))
             .map(|(_, name)| name.clone())
+            .chain(self.settled.ids(agent).map(|id| json(id).into()).filter(|name| !names.contains(name)))
             .collect();
         for name in absent {
             self.results_name(agent, &name, false);
         }
+        let is_settled = |settled: &ByTask<u64>, name: &OsString| {
+            named(agent, name).is_some_and(|task| settled.get(&task).is_some())
+        };
         for name in names {
-            if deep || !self.seen.contains_key(&(folder.clone(), name.clone())) {
+            if deep || !(is_settled(&self.settled, &name) || self.seen.contains_key(&(folder.clone(), name.clone()))) {
                 self.results_name(agent, &name, false);
             }
         }
@@ -557,6 +688,19 @@ impl Notice {
         let Some(text) = name.to_str().filter(|_| !is_ignored(name)) else { return };
         let key = (Folder::Results(agent.clone()), name.to_owned());
         let path = self.store.layout.results(agent).join(name);
+        if let Some(task) = named(agent, name)
+            && let Some(known) = self.settled.get(&task).copied()
+        {
+            let stamp = Stamp::at(&path).ok().flatten();
+            if stamp.is_some_and(|stamp| stamp.print() == known) {
+                if hinted {
+                    self.task(&task);
+                }
+                return;
+            }
+            self.settled.remove(&task);
+            self.task(&task);
+        }
         let shown = self.store.layout.shown(&path);
         let Some(reading) = Self::noted(self.store.reading(agent, text)) else { return };
         let Some((reading, stamp)) = reading else {
@@ -577,9 +721,13 @@ impl Notice {
             Reading::Result(outcome) => {
                 let task = outcome.task.clone();
                 let known = seen.task.replace(task.clone()).is_some_and(|known| known == task);
-                let rested = now.duration_since(seen.since) >= REST;
-                if outcome.foreign && !rested {
-                    self.due.insert((seen.since + REST, key.0, key.1));
+                let rested = !outcome.foreign || now.duration_since(seen.since) >= REST;
+                if !rested {
+                    self.due.insert((seen.since + REST, key.0.clone(), key.1.clone()));
+                }
+                if rested && named(agent, name).is_some_and(|named| named == task) {
+                    self.seen.remove(&key);
+                    self.settled.insert(&task, stamp.print());
                 }
                 if hinted || edited || !known || outcome.foreign {
                     self.unlist_one(&shown);
@@ -672,11 +820,54 @@ impl Notice {
         } else {
             self.open.remove(task);
         }
+        self.tell(record);
+    }
+
+    /// Says how a task stands, if that is news.
+    fn tell(&mut self, record: TaskRecord) {
         let print = fingerprint(&record);
-        if self.said.insert(task.clone(), print) != Some(print) {
+        let task = record.task();
+        if self.said.insert(task, print) != Some(print) {
             self.store.hub.used(task);
             self.say(Change::Task(Box::new(record)));
         }
+    }
+}
+
+/// The task that a result of this name usually belongs to.
+fn named(agent: &AgentName, name: &OsStr) -> Option<TaskRef> {
+    let id = TaskId::new(name.to_str()?.strip_suffix(".json")?).ok()?;
+    Some(TaskRef::new(agent.clone(), id))
+}
+
+/// Something about very many tasks: an agent's name is kept once.
+#[derive(Debug)]
+struct ByTask<T>(HashMap<AgentName, HashMap<TaskId, T>>);
+
+impl<T> Default for ByTask<T> {
+    fn default() -> Self {
+        Self(HashMap::new())
+    }
+}
+
+impl<T> ByTask<T> {
+    fn get(&self, task: &TaskRef) -> Option<&T> {
+        self.0.get(&task.agent)?.get(&task.id)
+    }
+
+    fn insert(&mut self, task: &TaskRef, value: T) -> Option<T> {
+        if let Some(of) = self.0.get_mut(&task.agent) {
+            return of.insert(task.id.clone(), value);
+        }
+        self.0.entry(task.agent.clone()).or_default().insert(task.id.clone(), value)
+    }
+
+    fn remove(&mut self, task: &TaskRef) -> Option<T> {
+        self.0.get_mut(&task.agent)?.remove(&task.id)
+    }
+
+    fn ids(&self, agent: &AgentName) -> impl Iterator<Item = &TaskId> {
+        self.0.get(agent).into_iter().flat_map(HashMap::keys)
     }
 }
 

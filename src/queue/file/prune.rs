@@ -9,7 +9,6 @@ use jiff::{civil::Date, tz::TimeZone};
 use super::{
     attempts,
     disk::{self, failed},
-    layout::Layout,
     store::Store,
 };
 use crate::{
@@ -46,7 +45,7 @@ impl Store {
                 continue;
             }
             for n in attempts::numbers(&self.layout, &task)? {
-                disk::remove_quietly(&self.layout.stage.join(Layout::log(&task.attempt(n))));
+                disk::remove_quietly(&self.layout.stage.join(task.attempt(n).log()));
             }
             self.give_up_attempts(&task)?;
             drop(lock);

@@ -45,6 +45,9 @@ pub(super) struct Store {
     reserve: Reserve,
 }
 
+/// Results that are remembered; what ended a while ago is read again when somebody asks.
+const RESULTS: usize = 256;
+
 type Cache<T> = Mutex<HashMap<std::path::PathBuf, (Stamp, T)>>;
 
 /// A count of waiting files.
@@ -294,7 +297,10 @@ impl Store {
         }
         let Some((spec, stamp)) = self.full_spec_at(path, task)? else { return Ok(None) };
         let spec = display(spec);
-        lock(&self.specs).insert(path.to_owned(), (stamp, Arc::new(Judged::Task(Box::new(spec.clone())))));
+        // What is over is hardly asked for again, and there is a lot of it.
+        if path.parent() == Some(&self.layout.within(&task.agent, ".claimed")) {
+            lock(&self.specs).insert(path.to_owned(), (stamp, Arc::new(Judged::Task(Box::new(spec.clone())))));
+        }
         Ok(Some((spec, stamp)))
     }
 
@@ -339,7 +345,12 @@ impl Store {
             other @ (Reading::NotAnEnd(_) | Reading::Bad(_)) => other,
         };
         let reading = Arc::new(reading);
-        lock(&self.outcomes).insert(path, (stamp, Arc::clone(&reading)));
+        let mut outcomes = lock(&self.outcomes);
+        if outcomes.len() >= RESULTS {
+            outcomes.clear();
+        }
+        outcomes.insert(path, (stamp, Arc::clone(&reading)));
+        drop(outcomes);
         Ok(Some((reading, stamp)))
     }
 
@@ -393,7 +404,7 @@ pub(super) fn modified(stamp: &Stamp) -> Timestamp {
 }
 
 /// A spec for the picture: clipped and cleaned.
-fn display(spec: TaskSpec) -> TaskSpec {
+pub(super) fn display(spec: TaskSpec) -> TaskSpec {
     let mut spec = TaskRecord::new(spec, Timestamp::UNIX_EPOCH).spec;
     spec.title = text::scrub(&spec.title).into_owned();
     spec.description = text::scrub(&spec.description).into_owned();

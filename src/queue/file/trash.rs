@@ -17,7 +17,7 @@ use super::{
     attempts,
     derive::Place,
     disk::{self, Stamp, failed},
-    layout::{Layout, REASON, json},
+    layout::{REASON, json},
     results,
     store::Store,
 };
@@ -165,7 +165,7 @@ impl Store {
             disk::sync_folder(&self.layout.results(agent))?;
         }
         for n in attempts::numbers(&self.layout, task)? {
-            disk::remove_quietly(&self.layout.stage.join(Layout::log(&task.attempt(n))));
+            disk::remove_quietly(&self.layout.stage.join(task.attempt(n).log()));
         }
         for request in [Request::Cancel, Request::Retry] {
             self.answered(task, request)?;
@@ -247,7 +247,7 @@ impl Store {
         disk::absent_as_none(fs::remove_dir_all(&from)).map_err(failed("remove", &from))?;
         for n in attempts::numbers(&self.layout, task)? {
             let attempt = task.attempt(n);
-            let log = self.layout.stage.join(Layout::log(&attempt));
+            let log = self.layout.stage.join(attempt.log());
             attempts::show_log(&self.layout.attempt(&attempt).join("out.log"), &log);
         }
         if let Some(place) = &note.from {

@@ -7,6 +7,7 @@
 use std::{
     collections::{HashMap, HashSet},
     ffi::OsString,
+    hash::{DefaultHasher, Hash, Hasher},
     path::{Path, PathBuf},
     sync::{Arc, Condvar, Mutex, PoisonError, Weak},
     thread,
@@ -14,7 +15,7 @@ use std::{
 };
 
 use notify::{
-    Config, Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher as _,
+    Config, Event, EventKind, EventKindMask, RecommendedWatcher, RecursiveMode, Watcher as _,
     event::{AccessKind, AccessMode, ModifyKind, RenameMode},
 };
 use tokio::{sync::mpsc, time::Instant};
@@ -23,6 +24,7 @@ use super::{
     attempts,
     disk::{self, Stamp},
     notice::Notice,
+    past::Found,
     store::{Store, lock},
 };
 use crate::{
@@ -38,6 +40,8 @@ const QUIET: Duration = Duration::from_millis(5);
 const PATIENCE: Duration = Duration::from_millis(50);
 /// How often folders are checked although nothing was heard.
 const SAFETY: Duration = Duration::from_secs(2);
+/// Checking takes at most one part in this many of the time: with very many files it is done less often.
+const SHARE: u32 = 400;
 /// How often they are checked where the kernel tells nothing.
 const POLL: Duration = Duration::from_millis(250);
 /// After how many rounds of polling the kernel is asked again.
@@ -73,19 +77,21 @@ pub(super) struct Hints {
     pub(super) names: HashMap<(Folder, OsString), bool>,
     pub(super) tasks: HashSet<TaskRef>,
     pub(super) everything: bool,
+    /// What was read of ended tasks.
+    pub(super) found: Vec<Found>,
     count: u64,
     canaries: HashSet<Folder>,
 }
 
 /// Where hints are left and waited for.
 #[derive(Debug, Default)]
-struct Signal {
+pub(super) struct Signal {
     hints: Mutex<Hints>,
     bell: Condvar,
 }
 
 impl Signal {
-    fn leave(&self, change: impl FnOnce(&mut Hints)) {
+    pub(super) fn leave(&self, change: impl FnOnce(&mut Hints)) {
         let mut hints = lock(&self.hints);
         change(&mut hints);
         hints.count += 1;
@@ -121,7 +127,8 @@ impl Signal {
 #[derive(Debug, Default)]
 pub(super) struct Hub {
     signals: Mutex<Vec<Weak<Signal>>>,
-    ids: Mutex<HashMap<(AgentName, String), TaskId>>,
+    /// By agent and a hash of the id in lower case: there may be very many.
+    ids: Mutex<HashMap<AgentName, HashMap<u64, TaskId>>>,
 }
 
 impl Hub {
@@ -138,20 +145,36 @@ impl Hub {
 
     /// Notes that an id is in use.
     pub(super) fn used(&self, task: &TaskRef) {
-        let key = (task.agent.clone(), task.id.as_str().to_ascii_lowercase());
-        lock(&self.ids).entry(key).or_insert_with(|| task.id.clone());
+        let mut ids = lock(&self.ids);
+        if !ids.contains_key(&task.agent) {
+            ids.insert(task.agent.clone(), HashMap::new());
+        }
+        if let Some(of) = ids.get_mut(&task.agent) {
+            of.entry(caseless(&task.id)).or_insert_with(|| task.id.clone());
+        }
     }
 
     /// Notes that an id is free again.
     pub(super) fn unused(&self, task: &TaskRef) {
-        lock(&self.ids).remove(&(task.agent.clone(), task.id.as_str().to_ascii_lowercase()));
+        if let Some(of) = lock(&self.ids).get_mut(&task.agent) {
+            of.remove(&caseless(&task.id));
+        }
     }
 
     /// The id that differs from this one in capitals only.
     pub(super) fn twin(&self, task: &TaskRef) -> Option<TaskId> {
-        let key = (task.agent.clone(), task.id.as_str().to_ascii_lowercase());
-        lock(&self.ids).get(&key).filter(|id| **id != task.id).cloned()
+        let known = lock(&self.ids).get(&task.agent)?.get(&caseless(&task.id))?.clone();
+        // Equal hashes are no proof.
+        let twins = known != task.id && known.as_str().eq_ignore_ascii_case(task.id.as_str());
+        twins.then_some(known)
     }
+}
+
+/// The same for ids that differ in capitals only.
+fn caseless(id: &TaskId) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    id.as_str().to_ascii_lowercase().hash(&mut hasher);
+    hasher.finish()
 }
 
 /// Starts a watch; it ends when the receiver is dropped.
@@ -171,12 +194,13 @@ pub(super) fn start(store: &Arc<Store>) -> Result<mpsc::Receiver<Change>, QueueE
 fn run(mut notice: Notice, signal: &Arc<Signal>, mut eyes: Eyes) {
     notice.polling(eyes.blind.clone());
     notice.space();
-    notice.everything();
+    notice.begin(signal);
     let mut checked = Instant::now();
     let mut pruned = checked;
+    let mut took = Duration::ZERO;
     let mut rounds: u32 = 0;
     while !notice.is_over() {
-        let pace = if eyes.blind.is_some() { POLL } else { SAFETY };
+        let pace = if eyes.blind.is_some() { POLL.max(took * 3) } else { SAFETY.max(took * SHARE) };
         let due = checked + pace;
         let hints = signal.take(notice.next_due().map_or(due, |at| at.min(due)));
         let all = hints.everything;
@@ -185,7 +209,7 @@ fn run(mut notice: Notice, signal: &Arc<Signal>, mut eyes: Eyes) {
         if Instant::now() < due && !all {
             continue;
         }
-        checked = Instant::now();
+        let began = Instant::now();
         rounds += 1;
         notice.space();
         if checked.duration_since(pruned) > PRUNE {
@@ -200,11 +224,14 @@ fn run(mut notice: Notice, signal: &Arc<Signal>, mut eyes: Eyes) {
             eyes = Eyes::open(&notice.store, signal);
             notice.polling(eyes.blind.clone());
             notice.everything();
+            checked = Instant::now();
             continue;
         }
         // Every minute by events, every two seconds by polling: also files that were edited in place.
         let deep = all || rounds.is_multiple_of(if eyes.blind.is_some() { 8 } else { 30 });
         notice.safety(deep);
+        checked = Instant::now();
+        took = checked - began;
     }
 }
 
@@ -268,7 +295,8 @@ impl Eyes {
                     heard(&signal, &known, event);
                 }
             },
-            Config::default(),
+            // Not of opens and reads: those are our own looking, and a hundred thousand of them would drown the rest.
+            Config::default().with_event_kinds(EventKindMask::CORE | EventKindMask::ACCESS_CLOSE),
         )?;
         for path in paths {
             watcher.watch(path, RecursiveMode::NonRecursive)?;

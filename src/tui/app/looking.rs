@@ -25,7 +25,7 @@ impl App {
                     let tasks = &g.plan.as_ref()?.tasks;
                     tasks.get((*selected).min(tasks.len().saturating_sub(1)))?.reference(&g.id)
                 });
-                match task.filter(|t| state.tasks.get(t).is_some()) {
+                match task.filter(|t| state.tasks.knows(t)) {
                     Some(task) => self.popups.push(Popup::Task { task, scroll: 0 }),
                     None => self.say("this task is not in the queue", true),
                 }
@@ -104,8 +104,8 @@ impl App {
             Some(Popup::Report { text: Some(Ok(text)), .. }) => Some(text.clone()),
             Some(Popup::Plan { goal, .. }) => state.goals.get(goal).map(|g| g.text.clone()),
             Some(Popup::Task { task, .. }) => {
-                let outcome = state.tasks.get(task).and_then(|t| t.record.outcome.as_ref());
-                Some(outcome.map_or_else(|| task.to_string(), |o| o.summary.clone()))
+                let outcome = state.tasks.find(task).and_then(|t| t.record.outcome.clone());
+                Some(outcome.map_or_else(|| task.to_string(), |o| o.summary))
             }
             Some(_) => None,
             None => self.subject(state).map(|t| t.to_string()),

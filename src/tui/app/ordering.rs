@@ -71,9 +71,9 @@ impl App {
             self.say("no task is selected", true);
             return Vec::new();
         };
-        let Some(entry) = state.tasks.get(&task) else { return Vec::new() };
+        let Some(entry) = state.tasks.find(&task) else { return Vec::new() };
         let order = Order::Retry { task: task.clone(), changes: Box::default() };
-        match state.tasks.phase(entry) {
+        match state.tasks.phase(&entry) {
             Phase::Asking | Phase::Failed | Phase::Dropped | Phase::Retrying => return vec![Wish::Order(order)],
             Phase::Done => {
                 let question = format!("Run {task} again? It is done; its result makes room for a new one.");
@@ -149,8 +149,8 @@ impl App {
                 | GoalPhase::AwaitingApproval
                 | GoalPhase::Running
                 | GoalPhase::Synthesising => {
-                    let open = goal.tasks.iter().filter_map(|t| state.tasks.get(t));
-                    let open = open.filter(|t| t.record.outcome.is_none()).count();
+                    let open = goal.tasks.iter().filter(|t| state.tasks.knows(t) && state.tasks.end_state(t).is_none());
+                    let open = open.count();
                     let tasks = text::many(open, "task");
                     let question = format!("End goal {} and {tasks} that have not ended?", goal.id);
                     self.popups.push(Popup::Confirm { question, order: Order::CancelGoal { goal: goal.id.clone() } });
@@ -158,12 +158,12 @@ impl App {
             };
         }
         let Some(task) = self.subject(state) else { return self.say("no task is selected", true) };
-        let Some(entry) = state.tasks.get(&task) else { return };
+        let Some(entry) = state.tasks.find(&task) else { return };
         if let Some(outcome) = &entry.record.outcome {
             let word = if outcome.state == EndState::Done { "done" } else { outcome.state.word() };
             return self.say(&format!("{task} has ended already: {word}"), true);
         }
-        let what = match state.tasks.phase(entry) {
+        let what = match state.tasks.phase(&entry) {
             Phase::Running => "Its attempt is ended with everything it started.",
             Phase::Asking
             | Phase::Failed
@@ -174,7 +174,7 @@ impl App {
             | Phase::Dropped => "It will not start; what depends on it is skipped.",
         };
         let question = format!("Cancel {task}? {what}");
-        self.idle = (state.tasks.phase(entry) != Phase::Running).then(|| task.clone());
+        self.idle = (state.tasks.phase(&entry) != Phase::Running).then(|| task.clone());
         self.popups.push(Popup::Confirm { question, order: Order::Cancel { task } });
     }
 

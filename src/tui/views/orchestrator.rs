@@ -132,10 +132,10 @@ pub fn sentence(scene: &Scene<'_>, goal: &Goal) -> (String, Role) {
         }
         GoalPhase::AwaitingApproval => (format!("{} waits for your yes", goal.id), Role::Warn),
         GoalPhase::Running => {
-            let ended = goal.tasks.iter().filter_map(|t| scene.state.tasks.get(t)?.record.outcome.as_ref());
+            let ended = goal.tasks.iter().filter_map(|t| scene.state.tasks.end_state(t));
             let (mut done, mut bad) = (0, 0);
-            for outcome in ended {
-                if outcome.state == EndState::Done { done += 1 } else { bad += 1 }
+            for end in ended {
+                if end == EndState::Done { done += 1 } else { bad += 1 }
             }
             let bad = if bad > 0 { format!(", {bad} not well") } else { String::new() };
             let spent = Some(scene.state.spend_of(goal).cost)

@@ -99,11 +99,11 @@ fn written(scene: &Scene<'_>, id: &GoalId, selected: Option<usize>, columns: usi
 }
 
 fn row(scene: &Scene<'_>, goal: &Goal, task: &PlanTask, here: bool, name: usize, columns: usize) -> Line<'static> {
-    let known = task.reference(&goal.id).filter(|_| goal.published).and_then(|t| scene.state.tasks.get(&t));
+    let known = task.reference(&goal.id).filter(|_| goal.published).and_then(|t| scene.state.tasks.find(&t));
     let (mark, style, state) = match known {
         Some(known) => {
-            let phase = scene.state.tasks.phase(known);
-            (glyph::phase(phase), scene.theme.phase(phase), tasks::word(known, phase))
+            let phase = scene.state.tasks.phase(&known);
+            (glyph::phase(phase), scene.theme.phase(phase), tasks::word(&known, phase))
         }
         None => ("·", scene.style(Role::Dim), ""),
     };

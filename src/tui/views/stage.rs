@@ -74,6 +74,7 @@ fn header(scene: &Scene<'_>, buffer: &mut Buffer, area: Rect, glyphs: bool) {
     count(counts.ready, "ready", Role::Ready, true);
     count(counts.waiting, "waiting", Role::Text, true);
     count(counts.done, "done", Role::Good, true);
+    count(state.tasks.unread, "being read", Role::Dim, false);
     let mut money = state.money.today.cost.to_string();
     if state.day_budget > MicroUsd(0) && width >= 90 {
         // Writing into a string cannot fail.

@@ -42,20 +42,20 @@ pub fn usage(usage: &Usage) -> String {
 /// The page.
 pub fn page(scene: &Scene<'_>, name: &TaskRef, columns: usize) -> Page {
     let keys = "r retry · R how · c cancel · x remove · 4 log · y copy the result · ↑↓ scroll · esc back";
-    let Some(task) = scene.state.tasks.get(name) else {
+    let Some(task) = scene.state.tasks.find(name) else {
         let gone = paragraph("This task is gone: its file was taken away.", columns, 1, scene.style(Role::Dim));
         return Page { title: name.to_string(), lines: gone, focus: None, keys };
     };
-    let (record, phase) = (&task.record, scene.state.tasks.phase(task));
+    let (record, phase) = (&task.record, scene.state.tasks.phase(&task));
     let spec = &record.spec;
     let lasted =
-        tasks::lasted(scene.state, task, scene.now).map(|t| format!("  {}", text::elapsed(t))).unwrap_or_default();
+        tasks::lasted(scene.state, &task, scene.now).map(|t| format!("  {}", text::elapsed(t))).unwrap_or_default();
     let mut lines = vec![Line::from(vec![
-        Span::styled(format!(" {} {}", glyph::phase(phase), tasks::word(task, phase)), scene.theme.phase(phase)),
+        Span::styled(format!(" {} {}", glyph::phase(phase), tasks::word(&task, phase)), scene.theme.phase(phase)),
         scene.span(lasted, Role::Dim),
         scene.span(format!("  {}", text::fit(&spec.title, columns.saturating_sub(24))), Role::Title),
     ])];
-    let why = tasks::why(scene, task);
+    let why = tasks::why(scene, &task);
     if record.outcome.is_none() {
         lines.extend(fact(scene, "why / doing", &why, columns));
     }
@@ -84,15 +84,13 @@ pub fn page(scene: &Scene<'_>, name: &TaskRef, columns: usize) -> Page {
     }
     if !spec.dependencies.is_empty() {
         let after = spec.dependencies.iter().map(|dependency| {
-            let stands = scene.state.tasks.resolve(name, dependency).map_or("not submitted", |t| {
-                let phase = scene.state.tasks.phase(t);
-                tasks::word(t, phase)
-            });
+            let found = scene.state.tasks.resolve(name, dependency).and_then(|t| scene.state.tasks.find(&t));
+            let stands = found.map_or("not submitted", |t| tasks::word(&t, scene.state.tasks.phase(&t)));
             format!("{dependency} ({stands})")
         });
         lines.extend(fact(scene, "after", &after.collect::<Vec<_>>().join(", "), columns));
     }
-    let cost = tasks::cost(scene.state, task);
+    let cost = tasks::cost(scene.state, &task);
     lines.extend(fact(scene, "priority", spec.priority.word(), columns));
     lines.extend(fact(scene, "cost", &format!("{cost} {}", usage(&record.spend().usage)), columns));
 

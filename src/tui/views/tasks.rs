@@ -206,10 +206,14 @@ pub fn draw(scene: &Scene<'_>, buffer: &mut Buffer, area: Rect) {
     let filter = scene.app.filter();
     let all = all(scene.state, filter);
     let title = if filter.is_empty() { "Tasks".to_owned() } else { format!("Tasks holding \"{filter}\"") };
+    let older = match scene.state.tasks.past_len() {
+        0 => String::new(),
+        older => format!(" · {older} older: podium show ID"),
+    };
     let count = match (all.len(), scene.state.tasks.rejected_more) {
         (0, _) => String::new(),
-        (rows, 0) => format!("{rows} · by state"),
-        (rows, more) => format!("{rows} and {more} more files · by state"),
+        (rows, 0) => format!("{rows} · by state{older}"),
+        (rows, more) => format!("{rows} and {more} more files · by state{older}"),
     };
     let focused = scene.has_keys(Pane::Tasks);
     let inner = scene.frame(buffer, area, focused, &title, &count);
