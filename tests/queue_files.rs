@@ -900,7 +900,14 @@ impl Ended {
                     assert_eq!(self.0.insert(of.clone(), false), None, "{of} was told twice");
                 }
             }
-            Change::Task(_) | Change::Gone(_) | Change::Rejected(_) | Change::RejectedGone(_) | Change::Polling(_) => {}
+            Change::Task(_)
+            | Change::Gone(_)
+            | Change::Rejected(_)
+            | Change::RejectedGone(_)
+            | Change::Polling(_)
+            | Change::Requested { .. }
+            | Change::Trash(_)
+            | Change::Space(_) => {}
         }
     }
 }

@@ -449,18 +449,15 @@ impl Tasks {
             self.forget_past(record.task(), past);
         }
         self.derived.promised.remove(record.task());
-        let (assigned, looked_at) = match &old {
-            Some(old) => {
-                self.forget(old);
-                self.came_back(old.record.outcome.as_ref().map(|o| o.completed_at), &record);
-                (old.assigned && held, old.looked_at && record.outcome.is_some())
+        let (assigned, looked_at) = if let Some(old) = &old {
+            self.forget(old);
+            self.came_back(old.record.outcome.as_ref().map(|o| o.completed_at), &record);
+            (old.assigned && held, old.looked_at && record.outcome.is_some())
+        } else {
+            if let Some(past) = &past {
+                self.came_back(Some(past.ended_at()), &record);
             }
-            None => {
-                if let Some(past) = &past {
-                    self.came_back(Some(past.ended_at()), &record);
-                }
-                (held, past.is_some() && seen && record.outcome.is_some())
-            }
+            (held, past.is_some() && seen && record.outcome.is_some())
         };
         self.put(Task { record, assigned, hindrance: None, looked_at, given_up: false, rests_until: None }, now);
     }

@@ -318,7 +318,8 @@ async fn c30_each_row_about_one_file_has_its_fate_and_its_exact_message() {
         match watch.until(|_| true).await {
             Change::Rejected(rejected) => drop(fates.insert(rejected.path.clone(), rejected)),
             Change::Task(record) => drop(tasks.insert(record.task().to_string())),
-            Change::Gone(_)
+            Change::Found(..)
+            | Change::Gone(_)
             | Change::RejectedGone(_)
             | Change::Polling(_)
             | Change::Requested { .. }
@@ -520,6 +521,7 @@ async fn g8_a_flood_of_bad_files_is_set_aside_whole_and_a_task_passes_it() {
             Change::Rejected(_) => before += 1,
             Change::Task(record) if record.task().id.as_str() == "good" => break,
             Change::Task(_)
+            | Change::Found(..)
             | Change::Gone(_)
             | Change::RejectedGone(_)
             | Change::Polling(_)
