@@ -1,7 +1,7 @@
 //! podium: a terminal control room for a small company of AI agents.
 //!
 //! The map, from the inside out. Imports point inward only; `tests/layering.rs` reads this table and checks it.
-//! *Pure* means: no tokio, no files, processes or sockets, no clock, no terminal.
+//! *Pure* means: no tokio, no files, processes or sockets, no clock, no terminal. Its tests may read files.
 //! The doors are `queue`, `claude`, `api`, `limiter`, `ledger`, `gateway`, `rehearsal`, `engines`, `journal`.
 //!
 //! | Module | Owns | May import |

@@ -170,7 +170,7 @@ fn without_a_room_clients_end_with_4_and_say_how_to_start_one() {
         &["status"][..],
         &["show", "x"],
         &["wait", "x"],
-        &["cancel", "x"],
+        &["retry", "x", "--text", "y"],
         &["pause", "marie"],
         &["approve", "g1"],
         &["run", "x"],
@@ -179,6 +179,14 @@ fn without_a_room_clients_end_with_4_and_say_how_to_start_one() {
         place.run(args).ends(4).says("podium serve --detach");
     }
     assert_eq!(place.json(&["status"])["exit"], 4);
+    // A wish about a task that is there can be left for the next room; a name that means nothing cannot.
+    fs::create_dir_all(place.stage.join("tasks/marie")).unwrap();
+    fs::write(place.stage.join("tasks/marie/x.json"), r#"{"task_id": "x", "description": "Wait"}"#).unwrap();
+    for verb in ["cancel", "retry"] {
+        assert_eq!(place.run(&[verb, "x"]).ends(0).out, "marie/x: noted; the next room does it\n");
+        assert!(place.stage.join(format!("tasks/marie/.requests/x.{verb}")).is_file());
+        place.run(&[verb, "y"]).ends(2).says("no room runs here, and there is no task y");
+    }
     place.run(&["stop"]).ends(0);
     place.run(&["logs"]).ends(0);
 }

@@ -597,7 +597,7 @@ async fn dropped_files_and_what_is_wrong_with_them_are_on_screen_soon() {
     screen.until_within(soon, "the field", |s| s.contains("nothing") && s.contains("description")).await;
     stage.drop_task("anga", "quiet", "Say nothing");
     screen
-        .until_within(soon, "an ending without words", |s| s.contains("the answer is empty") && s.contains("2 failed"))
+        .until_within(soon, "an ending without words", |s| s.contains("the answer is empty") && s.contains("1 dead"))
         .await;
 }
 
@@ -611,7 +611,7 @@ async fn looking_changes_nothing_in_the_room() {
     stage.drop_task("marie", "dances", "Name two dances");
     stage.drop_task("anga", "broken", "Fail");
     screen.see("1 done").await;
-    screen.see("1 failed").await;
+    screen.see("1 dead").await;
     let before = stage.settled().await;
     // Search in the log of the task that is done: one row below the failed one.
     screen.press("j4").await;
@@ -689,12 +689,12 @@ async fn cancel_asks_retry_starts_again_and_pause_holds() {
     assert!(!Path::new(&format!("/proc/{child}")).exists(), "its process is gone before it is said: {status}");
 
     stage.drop_task("anga", "shaky", "Fail once");
-    screen.see("1 failed").await;
+    screen.see("1 dead").await;
     screen.press("n").await;
     screen.press("r").await;
     screen.see("mended now").await;
     screen.see("1 done").await;
-    screen.see_no("1 failed").await;
+    screen.see_no("1 dead").await;
 
     stage.drop_task("fabien", "first", "Say it");
     screen.see("2 done").await;

@@ -542,7 +542,7 @@ async fn c12_a_task_starts_neither_too_early_nor_too_late<Q: Queue>(queue: Q) {
     let record = queue.get(&not_yet.task).await.unwrap();
     assert_eq!((&record.standing, record.startable_at(), record.expires_at()), (&Standing::Waiting, Some(late), None));
     assert_eq!(won(&queue, &now.task).await.n, 1);
-    for (spec, why) in [(too_late, "its deadline was"), (not_started, "it was not started within")] {
+    for (spec, why) in [(too_late, "its deadline, "), (not_started, "not started within ")] {
         let (_, told) = queue.get(&spec.task).await.unwrap().expires_at().unwrap();
         assert!(told.starts_with(why), "{told}");
         assert!(missed(&queue, &spec.task).await.contains("expired"));

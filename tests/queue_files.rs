@@ -769,6 +769,33 @@ async fn readers_never_see_half_a_result() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_task_says_what_it_said_while_it_ends_and_starts_again() {
+    let stage = Stage::new();
+    let watched = task("marie/t");
+    stage.queue.submit(TaskSpec::new(watched.clone(), "x")).await.unwrap();
+    let stop = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let mut readers = tokio::task::JoinSet::new();
+    for _ in 0..2 {
+        let (queue, task, stop) = (stage.queue.clone(), watched.clone(), stop.clone());
+        readers.spawn(async move {
+            let mut looks = 0_u32;
+            while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                assert_eq!(queue.get(&task).await.unwrap().spec.description, "x");
+                looks += 1;
+            }
+            looks
+        });
+    }
+    for _ in 0..60 {
+        let claim = won(&stage.queue, "marie/t").await;
+        stage.queue.finish(claim.lease, done(&watched)).await.unwrap();
+        stage.queue.retry(&watched, Changes::default()).await.unwrap();
+    }
+    stop.store(true, std::sync::atomic::Ordering::Relaxed);
+    assert!(readers.join_all().await.iter().all(|looks| *looks > 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn nothing_that_was_dropped_vanishes() {
     let stage = Stage::new();
     let mut watch = stage.watch().await;

@@ -39,9 +39,9 @@ impl TaskSpec {
     pub fn expires_at(&self, seen_at: Timestamp, has_started: bool) -> Option<(Timestamp, String)> {
         let start_by = self.start_by.filter(|_| !has_started).and_then(|within| {
             let at = seen_at.checked_add(within).ok()?;
-            Some((at, format!("it was not started within {} s", within.as_secs_f64())))
+            Some((at, format!("not started within {} s", within.as_secs_f64())))
         });
-        let deadline = self.deadline.map(|at| (at, format!("its deadline was {at}")));
+        let deadline = self.deadline.map(|at| (at, format!("its deadline, {at}, has passed")));
         start_by.into_iter().chain(deadline).min_by_key(|(at, _)| *at)
     }
 }
@@ -92,7 +92,7 @@ mod tests {
         assert_eq!((record.expires_at(), record.startable_at()), (None, None));
         record.spec.start_by = Some(Duration::from_mins(1));
         record.spec.deadline = Some(at(1_000));
-        assert_eq!(record.expires_at(), Some((at(160), "it was not started within 60 s".into())));
+        assert_eq!(record.expires_at(), Some((at(160), "not started within 60 s".into())));
         assert_eq!(record.spec.expires_at(at(100), true).map(|(at, _)| at), Some(at(1_000)));
         record.standing = Standing::Running { attempt: 1 };
         assert_eq!(record.expires_at(), None);

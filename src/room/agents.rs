@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use super::{Effect, Leaving, OrderId, State, Voice, WorkerEvent, done, event::AgentSetup, refuse};
+use super::{Effect, Leaving, OrderId, State, Voice, WorkerEvent, done, event::AgentSetup, refuse, time::later};
 use crate::model::{
     Activity, AgentName, AgentSettings, AttemptRef, Ending, Report, SlotId, TaskRef, outcome::EndState, task::Standing,
 };
@@ -246,6 +246,9 @@ fn backoff(failures: u32) -> SignedDuration {
     SignedDuration::from_secs(1_i64.checked_shl(failures.saturating_sub(1)).unwrap_or(60).clamp(1, 60))
 }
 
+/// How long a task rests after its worker could not begin it; a disk's trouble lasts longer than a moment.
+const REST: SignedDuration = SignedDuration::from_secs(1);
+
 /// A worker that lived this long was healthy: its next death starts the back-off anew.
 const HEALTHY: SignedDuration = SignedDuration::from_secs(60);
 
@@ -340,6 +343,15 @@ impl State {
                 }
             }
             WorkerEvent::Reported { slot, report } => self.reported(&slot, report, effects),
+            WorkerEvent::Unreached { slot: id, task } => {
+                let Some(slot) = self.agents.slot_mut(&id) else { return };
+                // A slot that still counted as free would be given the next task at once.
+                if let Process::Up { pid, .. } = slot.process {
+                    slot.process = Process::Starting { pid: Some(pid), since: now };
+                }
+                let reason = format!("the worker of {id} is not connected");
+                self.not_started(&id, task, reason, None, effects);
+            }
         }
     }
 
@@ -402,13 +414,26 @@ impl State {
                 self.task_ended(*outcome);
             }
             Report::NotStarted { task, reason } => {
-                if slot.held.take_if(|h| h.task == task).is_some_and(|h| h.cancelling) {
-                    self.tasks.release(&task);
-                    effects.push(Effect::Recover { task, cancel: true });
-                } else {
-                    self.tasks.not_started(&task, reason, now);
-                }
+                self.not_started(id, task, reason, Some(later(now, REST)), effects);
             }
+        }
+    }
+
+    /// An assignment came to nothing; the task is not handed out again before `rests_until`.
+    fn not_started(
+        &mut self,
+        id: &SlotId,
+        task: TaskRef,
+        reason: String,
+        rests_until: Option<Timestamp>,
+        effects: &mut Vec<Effect>,
+    ) {
+        let Some(slot) = self.agents.slot_mut(id) else { return };
+        if slot.held.take_if(|h| h.task == task).is_some_and(|h| h.cancelling) {
+            self.tasks.release(&task);
+            effects.push(Effect::Recover { task, cancel: true });
+        } else {
+            self.tasks.not_started(&task, reason, rests_until, self.now);
         }
     }
 

@@ -308,6 +308,13 @@ pub enum WorkerEvent {
         /// What it said.
         report: Report,
     },
+    /// A task could not be handed to it: its connection had just gone.
+    Unreached {
+        /// Which slot it serves.
+        slot: SlotId,
+        /// The task that was meant for it.
+        task: TaskRef,
+    },
 }
 
 /// The orchestrator's work went on.

@@ -5,7 +5,7 @@ use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
 };
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -134,13 +134,10 @@ pub struct Task {
     /// It must not start any more: the queue was told to end it.
     #[serde(default)]
     pub given_up: bool,
-    /// Not handed out again before: the last try came to nothing.
+    /// Not handed out again before: a worker could not begin it.
     #[serde(default)]
     pub rests_until: Option<Timestamp>,
 }
-
-/// How long a task rests after an assignment that came to nothing; a disk's trouble lasts longer than a moment.
-const REST: SignedDuration = SignedDuration::from_secs(1);
 
 /// Where a task stands for an operator.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -431,12 +428,18 @@ impl Tasks {
         self.put(entry, now);
     }
 
-    pub(super) fn not_started(&mut self, task: &TaskRef, reason: String, now: Timestamp) {
+    pub(super) fn not_started(
+        &mut self,
+        task: &TaskRef,
+        reason: String,
+        rests_until: Option<Timestamp>,
+        now: Timestamp,
+    ) {
         let Some(mut entry) = self.all.remove(task) else { return };
         self.forget(&entry);
         entry.assigned = false;
         entry.hindrance = Some(reason);
-        entry.rests_until = now.checked_add(REST).ok();
+        entry.rests_until = rests_until;
         self.put(entry, now);
     }
 

@@ -396,11 +396,9 @@ fn an_assignment_that_a_worker_never_heard_is_looked_up_when_it_connects_again()
 fn an_assignment_that_finds_nobody_goes_to_whoever_comes_next_and_not_round_in_circles() {
     let mut story = Story::staffed();
     assert_eq!(story.dropped("marie/a", &[]), [assign("marie/a")]);
-    // What the loop says when the worker's connection turns out to be gone, in this order.
-    assert_eq!(story.worker(WorkerEvent::Disconnected { slot: slot("marie"), pid: 100 }), []);
-    let report = Report::NotStarted { task: task("marie/a"), reason: "the worker is not connected".into() };
-    assert_eq!(story.report("marie", report), []);
-    assert_eq!(story.why("marie/a"), "the worker is not connected");
+    assert_eq!(story.worker(WorkerEvent::Unreached { slot: slot("marie"), task: task("marie/a") }), []);
+    assert_eq!(story.why("marie/a"), "the worker of marie-0 is not connected");
+    assert_eq!(story.worker(WorkerEvent::Disconnected { slot: slot("marie"), pid: 100 }), [], "noticed late");
     let back = WorkerEvent::Connected { slot: slot("marie"), pid: 100, running: None };
     assert_eq!(story.worker(back), [assign("marie/a")]);
 }

@@ -95,7 +95,7 @@ fn shift_agent(agent: &mut Agent, by: SignedDuration) {
     }
 }
 
-fn later(at: Timestamp, by: SignedDuration) -> Timestamp {
+pub(super) fn later(at: Timestamp, by: SignedDuration) -> Timestamp {
     at.saturating_add(by).unwrap_or(at)
 }
 
@@ -160,7 +160,7 @@ mod tests {
         let mut state = State::default();
         let record = TaskRecord::new(TaskSpec::new("marie/a".parse().unwrap(), "x"), at(0));
         tell(&mut state, at(10), Event::Task(TaskEvent::Changed { record: Box::new(record) }));
-        state.tasks.not_started(&"marie/a".parse().unwrap(), "busy".into(), at(10));
+        state.tasks.not_started(&"marie/a".parse().unwrap(), "busy".into(), Some(at(11)), at(10));
         let due = state.next_wake().unwrap();
         tell(&mut state, later(at(10), hours(-3)), Event::ClockSet { by: hours(-3) });
         assert_eq!(state.next_wake(), Some(later(due, hours(-3))));

@@ -640,14 +640,8 @@ impl Room {
         match effect {
             Effect::Answer { id, answer } => self.answer(id, answer),
             Effect::Assign { slot, task } => {
-                let reason = format!("the worker of {slot} is not connected");
                 if !self.tell(&slot, &WorkerTell::Assign(task.clone())) {
-                    // First that nobody is there: a slot that still counts as free is given the next task at once.
-                    if let Some(pid) = self.pid_in(&slot) {
-                        self.apply(Event::Worker(WorkerEvent::Disconnected { slot: slot.clone(), pid }));
-                    }
-                    let report = Report::NotStarted { task, reason };
-                    self.apply(Event::Worker(WorkerEvent::Reported { slot, report }));
+                    self.apply(Event::Worker(WorkerEvent::Unreached { slot, task }));
                 }
             }
             Effect::CancelAttempt { slot, attempt } => {

@@ -145,8 +145,9 @@ impl Store {
             Place::Over(path) => (self.spec_at(path, task)?, file),
             Place::Nowhere => (None, file),
         };
-        // Moved between the look and the read: whoever asked will hear of it again.
-        if found.is_none() && result.is_none() {
+        // Moved between the look and the read, or moved back by a retry: it is read under its lock, where it lies then.
+        let moves = !search && (place != Place::Nowhere || exists(&self.layout.attempts(task))?);
+        if found.is_none() && (moves || result.is_none()) {
             return Ok(None);
         }
         let (spec, seen_at) = match (found, &result) {
