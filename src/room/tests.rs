@@ -769,8 +769,12 @@ fn the_newest_ended_tasks_are_kept_whole_and_older_ones_in_short_with_nothing_lo
     let order = Order::Retry { task: task("marie/t0001"), changes: Box::default() };
     let effects = story.tell(Event::Ordered { id: OrderId(9), order });
     assert!(effects.iter().any(|e| matches!(e, Effect::RetryTask { retry, .. } if retry.task == task("marie/t0001"))));
+    assert!(story.room.tasks.is_coming_back(&task("marie/t0001")));
+    let answer = Answer::Done { text: "marie/t0001 starts again".into(), ids: Vec::new() };
+    story.tell(Event::Task(TaskEvent::Answered { id: OrderId(9), answer }));
     assert_eq!(story.room.needs_you().len(), n / 2 - 1);
     story.dropped("marie/t0001", &[]);
+    assert!(!story.room.tasks.is_coming_back(&task("marie/t0001")));
     assert_eq!((story.room.tasks.past_len(), story.room.tasks.len()), (19, n + 2));
     assert_eq!(copy(&story.room), story.room);
 }
