@@ -281,6 +281,9 @@ fn tasks_are_submitted_waited_for_shown_and_retried() {
     place.run(&["submit", "--agent", "bad", "--id", "wrong", "go wrong"]).ends(0);
     place.run(&["wait", "bad/wrong", "--timeout", "1m"]).ends(1);
     assert_eq!(place.json(&["show", "wrong"])["result"]["class"], "task");
+    let shown = place.run(&["show", "wrong"]).ends(0);
+    assert!(shown.out.contains("what to do   Read the end of the attempt's log"), "{shown:?}");
+    assert!(!place.run(&["show", "say-hello"]).ends(0).out.contains("what to do"));
     let needs = place.json(&["status"])["needs_you"].clone();
     assert_eq!(needs[0], serde_json::json!({ "kind": "failed", "id": "bad/wrong" }));
     place.run(&["retry", "wrong", "--text", "go right"]).ends(0);

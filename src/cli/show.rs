@@ -13,8 +13,8 @@ use super::{
     status::{money, phase_paint, task_row},
 };
 use crate::{
-    model::{Plan, TaskRef, text},
-    room::{Goal, State, Task, why::span},
+    model::{Ending, Plan, TaskRef, text},
+    room::{Goal, State, Task, tasks::Phase, why::span},
 };
 
 pub(super) async fn show(call: &Call, id: &str) -> anyhow::Result<Exit> {
@@ -76,6 +76,8 @@ fn print_task(out: &Out, state: &State, task: &Task, now: Timestamp) {
         }
     };
     row("why", state.why(&spec.task, now).map(|w| w.to_string()).unwrap_or_default());
+    let ending = record.outcome.as_ref().filter(|_| state.tasks.phase(task) == Phase::Failed).map(|o| &o.ending);
+    row("what to do", ending.map(Ending::remedy).unwrap_or_default().to_owned());
     row("goal", spec.goal.as_ref().map(ToString::to_string).unwrap_or_default());
     row("after", spec.dependencies.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "));
     row("retry of", spec.retry_of.as_ref().map(ToString::to_string).unwrap_or_default());
@@ -89,7 +91,7 @@ fn print_task(out: &Out, state: &State, task: &Task, now: Timestamp) {
     for attempt in &record.attempts {
         out.line("");
         let lasted = attempt.ended_at.unwrap_or(now).duration_since(attempt.started_at);
-        let ending = attempt.ending.as_ref().map_or_else(|| "running".to_owned(), crate::model::Ending::sentence);
+        let ending = attempt.ending.as_ref().map_or_else(|| "running".to_owned(), Ending::sentence);
         out.line(&format!(
             "{}  {}  {}  {}",
             out.paint(Paint::Bold, &format!("Attempt {}", attempt.n)),

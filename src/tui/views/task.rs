@@ -5,6 +5,7 @@ use ratatui::text::{Line, Span};
 use super::{Page, Scene, paragraph, tasks};
 use crate::{
     model::{Ending, TaskRef, Usage},
+    room::tasks::Phase,
     tui::{glyph, text, theme::Role},
 };
 
@@ -98,6 +99,9 @@ pub fn page(scene: &Scene<'_>, name: &TaskRef, columns: usize) -> Page {
         lines.extend(heading(scene, "Result"));
         if outcome.ending != Ending::Done {
             lines.extend(paragraph(&outcome.ending.sentence(), columns, 2, scene.style(Role::Bad)));
+        }
+        if phase == Phase::Failed {
+            lines.extend(paragraph(outcome.ending.remedy(), columns, 2, scene.style(Role::Dim)));
         }
         if !outcome.summary.is_empty() && outcome.summary != outcome.ending.sentence() {
             lines.extend(paragraph(&outcome.summary, columns, 2, scene.style(Role::Text)));
