@@ -274,7 +274,10 @@ async fn a_core_that_cannot_start_after_a_death_is_tried_again_until_it_can() {
     let (file, kept) = (stage.path.join("podium.toml"), stage.path.join("kept.toml"));
     fs::copy(&file, &kept).unwrap();
     let core = stage.core();
-    fs::write(&file, "[room]\nmax_runing = 3\n").unwrap();
+    // Whole at once: a worker that is just starting would take an empty file for one that says nothing.
+    let wrong = stage.path.join("wrong.toml");
+    fs::write(&wrong, "[room]\nmax_runing = 3\n").unwrap();
+    fs::rename(&wrong, &file).unwrap();
     kill(core);
     eventually("the guardian to say so twice", || {
         let log = fs::read_to_string(stage.root.path().join("room.log")).unwrap();
