@@ -17,6 +17,9 @@ use crate::model::{
 pub mod file;
 pub mod memory;
 
+/// How long ended tasks and the trash are kept. Results and dead letters are kept until a person decides.
+pub const KEPT: Duration = Duration::from_hours(14 * 24);
+
 /// The answer to a submission.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Submitted {

@@ -265,6 +265,14 @@ fn a_worker_of_nobody_is_refused_by_name() {
 }
 
 #[test]
+fn a_worker_whose_room_knows_of_a_command_that_the_file_no_longer_names_leaves_to_be_started_again() {
+    let place = Place::with("");
+    let ran = place.run(&["worker", "marie", "--engine", "command"]);
+    assert_ne!(ran.code, Some(0), "{ran:?}");
+    ran.says("the room says that marie runs a command, and podium.toml names none now");
+}
+
+#[test]
 fn tasks_are_submitted_waited_for_shown_and_retried() {
     let room = Room::open();
     let place = &room.0;

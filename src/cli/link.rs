@@ -48,7 +48,7 @@ pub struct SlotTaken {
 }
 
 /// Is the room's guardian in the foreground until the room has ended; tells the core's exit code. The core is this very
-/// command line once more, and [`core`].
+/// command line once more, and [`core()`].
 pub fn serve(config: &Config) -> anyhow::Result<u8> {
     log(config)?;
     let lock = RefCell::new(runtime::serve::take_lock(&config.stage)?);

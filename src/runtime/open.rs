@@ -107,6 +107,12 @@ pub fn worker(
     if let Some(engine) = engine {
         agent.engine = engine;
     }
+    // Somebody may be writing the file just now. Started again, this worker reads it again.
+    anyhow::ensure!(
+        agent.engine != EngineKind::Command || !agent.command.is_empty(),
+        "the room says that {} runs a command, and podium.toml names none now",
+        agent.name
+    );
     let queue = queue(config, clock.clone())?;
     let mut settings =
         worker::Settings::new(slot, agent, config.stage.clone(), stage_id(&config.stage), program()?, clock);

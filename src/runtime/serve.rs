@@ -38,7 +38,7 @@ use crate::{
     journal::Journal,
     ledger::{Ledger, Prices},
     model::{Clock, EngineKind, MicroUsd, Report, SlotId},
-    queue::{Change, Queue, file::FileQueue},
+    queue::{Change, KEPT, Queue, file::FileQueue},
     rehearsal::{self, StandIn},
     room::{
         Answer, Effect, Event, GatewayEvent, Leaving, Money, Opened, Order, OrderId, Stamped, State, TaskEvent,
@@ -124,8 +124,6 @@ const BATCH: usize = 512;
 
 /// How soon lines that the disk did not take are tried again, at the latest.
 const AGAIN: Duration = Duration::from_secs(1);
-/// How long what was thrown away can be brought back.
-const TRASH: Duration = Duration::from_hours(30 * 24);
 
 /// Days of the ledger that are folded at the start.
 const LEDGER_DAYS: i64 = 31;
@@ -192,7 +190,7 @@ pub async fn serve(settings: Settings, guardian: Guardian, clock: Clock) -> anyh
     // Before anything can be started again.
     let _said = world.sweep().await;
     world.queue.recover().await?;
-    let purged = world.queue.purge(TRASH).await?;
+    let purged = world.queue.purge(KEPT).await?;
     tracing::info!(purged, "what was thrown away long ago is deleted");
 
     let (inputs, mut pending) = mpsc::unbounded_channel();

@@ -205,7 +205,7 @@ pub const VERBS: &[Verb] = &[
         &["x", "delete"],
         Place::Tasks,
         false,
-        "Throw the task away, or a file that was set aside; asks once. It stays in the trash for 30 days.",
+        "Throw the task away, or a file that was set aside; asks once. It stays in the trash for 14 days.",
     ),
     verb(
         Action::Undo,

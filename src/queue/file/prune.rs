@@ -13,11 +13,8 @@ use super::{
 };
 use crate::{
     model::{AgentName, TaskId, TaskRef},
-    queue::QueueError,
+    queue::{KEPT, QueueError},
 };
-
-/// How long ended tasks and the trash are kept. Dead letters are kept until a person decides.
-const KEPT: Duration = Duration::from_hours(14 * 24);
 
 impl Store {
     /// Lets go of every agent's tasks that ended more than 14 days ago, and of what was thrown away before that.
