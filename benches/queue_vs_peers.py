@@ -293,18 +293,18 @@ def many(podium, quick):
         times = spread(times)
         note(f"file dropped among {name} → on screen", times["median"], "ms", "", f"p95 {times['p95']:.0f}, target < 50",
              times["median"] < 50)
-        for pid, who, target in ((room.pid, "room", 150), (screen.child.pid, "screen", None)):
-            memory = pss_kib(pid)
-            note(f"resident memory of the {who}, {name}", memory["Rss"] * 1024 / 1e6, "MB", "",
-                 f"PSS {memory['Pss'] * 1024 / 1e6:.0f}" + (f", target < {target}" if target else ""),
-                 memory["Rss"] * 1024 / 1e6 < target if target else None)
+        pids = stage.room_pids()
+        for of, who, target in ((pids, "room", 150), (whole.family(screen.child.pid), "screen", None)):
+            rss, pss = (sum(pss_kib(pid)[kind] for pid in of) * 1024 / 1e6 for kind in ("Rss", "Pss"))
+            note(f"resident memory of the {who}, {name}", rss, "MB", "",
+                 f"PSS {pss:.0f}" + (f", target < {target}" if target else ""), rss < target if target else None)
         seconds = 10 if quick else 120
         screen.until(lambda _: False, 3)
-        before = whole.cpu_seconds([room.pid])
+        before = whole.cpu_seconds(pids)
         end = time.time() + seconds
         while time.time() < end:
             screen.until(lambda _: False, end - time.time())
-        share = (whole.cpu_seconds([room.pid]) - before) / seconds * 100
+        share = (whole.cpu_seconds(pids) - before) / seconds * 100
         note(f"idle CPU of the room, {name}", share, "%", "", "target ≤ 0.5", share <= 0.5)
     finally:
         if screen:

@@ -263,10 +263,13 @@ class Stage:
             return float(file.read().split()[line])
 
     def pids(self):
-        """The room and its workers."""
-        room = self.status()["pid"]
-        with open(f"/proc/{room}/task/{room}/children") as file:
-            return [room] + [int(pid) for pid in file.read().split()]
+        """The room, which is two processes, and its workers."""
+        return family(self.status()["pid"])
+
+    def room_pids(self):
+        """The room's guardian and its core."""
+        status = self.status()
+        return [status["pid"], status["core_pid"]]
 
     def end(self):
         subprocess.run([self.podium, "stop"], cwd=self.folder, env=self.env, capture_output=True, timeout=60)
@@ -497,6 +500,16 @@ def ticks(pids):
     return total
 
 
+def family(pid):
+    """A process and everything below it."""
+    found = [pid]
+    for one in found:
+        for task in os.listdir(f"/proc/{one}/task"):
+            with open(f"/proc/{one}/task/{task}/children") as file:
+                found += [int(child) for child in file.read().split()]
+    return found
+
+
 def pss_kib(pid):
     with open(f"/proc/{pid}/smaps_rollup") as file:
         return {line.split()[0].rstrip(":"): int(line.split()[1]) for line in file if line.split()[-1] == "kB"}
@@ -511,9 +524,9 @@ def idle(podium, quick):
         try:
             screen = stage.screen()
             must(screen.until(lambda s: all(agent in s.text() for agent in AGENTS), 10), f"the screen shows:\n{screen.text()}")
-            pids = stage.pids() + [screen.child.pid]
-            if len(pids) != 5:
-                sys.exit(f"expected a room, three workers and a screen, found {pids}")
+            pids = stage.pids() + family(screen.child.pid)
+            if len(pids) != 7:
+                sys.exit(f"expected two of the room, three workers and two of the screen, found {pids}")
             # Long enough for idle thread pools to shrink and allocators to give back.
             screen.until(lambda _: False, 3 if quick else 15)
             seconds = 5 if quick else 30
