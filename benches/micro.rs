@@ -13,8 +13,9 @@ use podium::{
     attach::wire::{self, Tell},
     claude,
     model::{
-        Activity, AgentName, AgentSettings, Clock, CostSource, EndState, Ending, EngineKind, MicroUsd, Outcome,
-        OutputKind, Permissions, Plan, PlanTask, Report, SlotId, Spend, Standing, TaskRecord, TaskRef, TaskSpec, Usage,
+        Activity, AgentName, AgentSettings, Clock, CostSource, EndState, Ending, EngineKind, Estimates, MicroUsd,
+        Outcome, OutputKind, Permissions, Plan, PlanTask, Report, SlotId, Spend, Standing, TaskRecord, TaskRef,
+        TaskSpec, Usage,
     },
     orchestrator::plan,
     queue::{
@@ -281,16 +282,17 @@ fn plans(bench: &mut Criterion) {
         id: format!("task-{n}"),
         worker: AGENTS[n % 3].to_owned(),
         title: format!("Part {n}"),
-        description: "Use what lies in the workspace, change nothing else, and say what is missing. ".repeat(20),
+        objective: "Use what lies in the workspace, change nothing else, and say what is missing. ".repeat(20),
         dependencies: (n.saturating_sub(3)..n).filter(|_| n.is_multiple_of(3)).map(|d| format!("task-{d}")).collect(),
         done_when: vec!["the file is there and names its sources".into(); 3],
-        minutes: 3.0,
+        estimates: Estimates::minutes(3.0),
+        ..PlanTask::default()
     };
     let tasks: Vec<PlanTask> = (0..plan::CAP).map(task).collect();
-    let made = Plan { revision: 1, summary: "All of it.".into(), tasks, model: "opus".into(), spend: Spend::default() };
+    let made = Plan { summary: "All of it.".into(), tasks, model: "opus".into(), ..Plan::default() };
     let agents = AGENTS.map(|name| name.parse::<AgentName>().unwrap());
     assert!(plan::check(&made, &agents).is_empty(), "{:?}", plan::check(&made, &agents));
-    let answer = serde_json::to_string(&made).unwrap();
+    let answer = serde_json::to_string(&made).unwrap().replace("\"objective\"", "\"description\"");
     let mut group = bench.benchmark_group("plan");
     group.bench_function("read, 12 tasks", |b| {
         b.iter(|| plan::parse(black_box(&answer), 1, "opus", Spend::default()));

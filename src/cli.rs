@@ -29,7 +29,7 @@ use crate::{
     attach::AttachError,
     config::{Config, ConfigError, Env, Flags, parse_wait},
     guardian,
-    model::{EngineKind, Priority},
+    model::{Effort, EngineKind, Priority},
 };
 use out::Out;
 
@@ -238,6 +238,10 @@ fn wait_text(text: &str) -> Result<Duration, String> {
 
 fn priority(text: &str) -> Result<Priority, String> {
     Priority::parse(text).ok_or_else(|| "critical, urgent, high, normal, low, or 0 (first) to 9 (last)".to_owned())
+}
+
+fn effort(text: &str) -> Result<Effort, String> {
+    Effort::parse(text).ok_or_else(|| "low, medium or high".to_owned())
 }
 
 fn engine(text: &str) -> Result<EngineKind, String> {

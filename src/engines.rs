@@ -14,7 +14,7 @@ use std::{
 use secrecy::{ExposeSecret as _, SecretString};
 
 pub use crate::claude::{Exit, Finding, Progress, args::Session};
-use crate::model::{AgentSettings, AttemptRef, Ending, EngineKind};
+use crate::model::{AgentSettings, AttemptRef, Effort, Ending, EngineKind};
 
 pub mod claude;
 pub mod command;
@@ -59,6 +59,8 @@ pub struct Job<'a> {
     pub max_budget_usd: Option<f64>,
     /// JSON schema of the answer, for engines that know it.
     pub schema: Option<&'a serde_json::Value>,
+    /// How hard the model thinks, for engines that know it.
+    pub effort: Option<Effort>,
 }
 
 impl Job<'_> {

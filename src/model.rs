@@ -27,7 +27,7 @@ pub use goal::{Approval, GoalEnd, GoalPhase};
 pub use id::{AgentName, AttemptRef, GoalId, IdError, SlotId, TaskId, TaskRef};
 pub use outcome::{Artifact, EndState, Outcome};
 pub use past::Past;
-pub use plan::{Fault, Plan, PlanTask};
+pub use plan::{DoneWhen, Effort, Estimates, Fault, Plan, PlanTask, Severity};
 pub use report::{Activity, Report};
 pub use task::{
     AttemptRecord, Changes, Dependency, IfFailed, OnLost, Priority, Rejected, Standing, TaskRecord, TaskSpec,

@@ -272,6 +272,7 @@ async fn the_messages_engine_reads_like_the_cli_to_its_reader() {
             session_id: "s-1".into(),
             system: None,
             schema: None,
+            effort: None,
             cwd: "/w".into(),
             clock: Clock::fixed("2026-11-22T12:00:00Z".parse().unwrap()),
         };

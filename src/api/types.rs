@@ -66,7 +66,14 @@ impl Request {
     /// Asks for an answer that is JSON of this schema.
     #[must_use]
     pub fn with_schema(mut self, schema: serde_json::Value) -> Self {
-        self.output_config = Some(OutputConfig { format: Format { kind: "json_schema", schema } });
+        self.output_config.get_or_insert_default().format = Some(Format { kind: "json_schema", schema });
+        self
+    }
+
+    /// Says how hard the model thinks: `low`, `medium`, `high`.
+    #[must_use]
+    pub fn with_effort(mut self, effort: &'static str) -> Self {
+        self.output_config.get_or_insert_default().effort = Some(effort);
         self
     }
 }
@@ -132,10 +139,14 @@ pub struct Message {
 }
 
 /// What the answer must look like.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct OutputConfig {
+    /// How hard the model thinks.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub effort: Option<&'static str>,
     /// The format.
-    pub format: Format,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub format: Option<Format>,
 }
 
 /// A JSON schema for the answer.

@@ -5,7 +5,7 @@
 
 use std::{ffi::OsString, path::Path};
 
-use crate::model::Permissions;
+use crate::model::{Effort, Permissions};
 
 /// The conversation an attempt belongs to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,6 +42,8 @@ pub struct Request<'a> {
     pub max_budget_usd: Option<f64>,
     /// JSON schema of the answer.
     pub schema: Option<&'a serde_json::Value>,
+    /// How hard the model thinks.
+    pub effort: Option<Effort>,
     /// The worker is root, where one mode needs a word more.
     pub root: bool,
 }
@@ -86,6 +88,9 @@ pub fn arguments(request: &Request<'_>) -> Vec<OsString> {
     }
     if let Some(schema) = request.schema {
         flag("--json-schema", schema.to_string().into());
+    }
+    if let Some(effort) = request.effort {
+        flag("--effort", effort.word().into());
     }
     // These take many values and would swallow what follows, hence `=`.
     match request.permissions {
@@ -134,6 +139,7 @@ mod tests {
             max_turns: Some(40),
             max_budget_usd: Some(2.0),
             schema: None,
+            effort: Some(Effort::High),
             root: true,
         }
     }
@@ -148,6 +154,7 @@ mod tests {
         }
         assert!(args.windows(2).any(|w| w == ["--session-id", session.id()]));
         assert!(args.windows(2).any(|w| w == ["--permission-mode", "dontAsk"]));
+        assert!(args.windows(2).any(|w| w == ["--effort", "high"]));
     }
 
     #[test]

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     attach::AttachError,
-    model::{Changes, Item, Priority, Request, TaskRecord, TaskRef},
+    model::{Changes, Effort, Item, Priority, Request, TaskRecord, TaskRef},
     room::{Answer, Order, State},
 };
 
@@ -52,6 +52,9 @@ pub(super) struct RetryArgs {
     /// Another model
     #[arg(long)]
     model: Option<String>,
+    /// How hard its model thinks: low, medium or high
+    #[arg(long, value_parser = super::effort)]
+    effort: Option<Effort>,
 }
 
 impl RetryArgs {
@@ -61,6 +64,7 @@ impl RetryArgs {
             priority: self.priority,
             timeout: self.timeout,
             model: self.model.clone(),
+            effort: self.effort,
             dependencies: None,
             resume: self.resume,
         }

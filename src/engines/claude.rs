@@ -59,6 +59,7 @@ impl Engine for Claude {
             max_turns: job.max_turns,
             max_budget_usd: job.max_budget_usd,
             schema: job.schema,
+            effort: job.effort,
             root: rustix::process::geteuid().is_root(),
         };
         let mut arguments = leading.to_vec();
@@ -120,6 +121,9 @@ impl Engine for Messages {
         let mut args = arguments.map(OsString::from).to_vec();
         if let Some(schema) = job.schema {
             args.extend(["--json-schema".into(), schema.to_string().into()]);
+        }
+        if let Some(effort) = job.effort {
+            args.extend(["--effort".into(), effort.word().into()]);
         }
         Ok(Launch {
             program: self.podium.clone().into(),

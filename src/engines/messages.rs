@@ -24,7 +24,7 @@ use uuid::Uuid;
 
 use crate::{
     api::{self, ApiError, Event, Heard, Reply, Request, Retry, StopReason, types::Block},
-    model::{Clock, Usage},
+    model::{Clock, Effort, Usage},
 };
 
 /// The most tokens an answer may have.
@@ -46,6 +46,8 @@ pub struct Settings {
     pub system: Option<PathBuf>,
     /// JSON schema of the answer.
     pub schema: Option<Value>,
+    /// How hard the model thinks.
+    pub effort: Option<Effort>,
     /// Where the caller says that it works.
     pub cwd: PathBuf,
     /// The time, for when a limit clears.
@@ -97,7 +99,7 @@ pub fn main(args: impl Iterator<Item = OsString>, clock: Clock) -> ExitCode {
     .into()
 }
 
-/// Reads `--model`, `--session-id`, `--system-prompt-file`, `--json-schema` and the two variables of the API.
+/// Reads `--model`, `--session-id`, `--system-prompt-file`, `--json-schema`, `--effort` and the two variables of the API.
 fn read(mut args: impl Iterator<Item = OsString>, clock: Clock) -> Result<Settings, StartError> {
     let variable = |name| env::var(name).ok().filter(|value| !value.is_empty()).ok_or(StartError::Missing(name));
     let token = SecretString::from(variable("ANTHROPIC_API_KEY")?);
@@ -107,6 +109,7 @@ fn read(mut args: impl Iterator<Item = OsString>, clock: Clock) -> Result<Settin
         session_id: String::new(),
         system: None,
         schema: None,
+        effort: None,
         cwd: env::current_dir().map_err(StartError::Machine)?,
         clock,
     };
@@ -121,6 +124,11 @@ fn read(mut args: impl Iterator<Item = OsString>, clock: Clock) -> Result<Settin
             "--json-schema" => {
                 let schema = serde_json::from_str(&text()?);
                 settings.schema = Some(schema.map_err(|error| StartError::Usage(format!("{flag}: {error}")))?);
+            }
+            "--effort" => {
+                let effort = Effort::parse(&text()?);
+                settings.effort =
+                    Some(effort.ok_or_else(|| StartError::Usage(format!("{flag}: low, medium or high")))?);
             }
             _ => return Err(StartError::Usage(format!("unknown option '{flag}'"))),
         }
@@ -181,6 +189,10 @@ pub async fn converse(
     }
     if let Some(schema) = &settings.schema {
         request = request.with_schema(schema.clone());
+    }
+    // The small models know no effort and refuse the whole call for it.
+    if let Some(effort) = settings.effort.filter(|_| !model.contains("haiku")) {
+        request = request.with_effort(effort.word());
     }
     let mut teller = Teller {
         out,
@@ -433,6 +445,7 @@ mod tests {
             session_id: "session-1".into(),
             system: None,
             schema: None,
+            effort: None,
             cwd: "/work".into(),
             clock: Clock::fixed(jiff::Timestamp::UNIX_EPOCH),
         }

@@ -5,7 +5,7 @@ use std::{fmt, str::FromStr, time::Duration};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{AgentName, Ending, GoalId, Outcome, Spend, TaskId, TaskRef, id::IdError};
+use super::{AgentName, Effort, Ending, GoalId, Outcome, Spend, TaskId, TaskRef, id::IdError};
 
 /// How urgent a task is, 0 (first) to 9 (last); words map to numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -153,6 +153,9 @@ pub struct TaskSpec {
     pub retry_of: Option<TaskRef>,
     /// Model, where the file says so.
     pub model: Option<String>,
+    /// How hard the model thinks, where the file says so.
+    #[serde(default)]
+    pub effort: Option<Effort>,
     /// The goal it serves.
     pub goal: Option<GoalId>,
     /// Free data for the agent; `Null` where there is none.
@@ -184,6 +187,7 @@ impl TaskSpec {
             resume: None,
             retry_of: None,
             model: None,
+            effort: None,
             goal: None,
             context: serde_json::Value::Null,
             extra: serde_json::Map::new(),
@@ -203,6 +207,8 @@ pub struct Changes {
     pub timeout: Option<Duration>,
     /// Another model.
     pub model: Option<String>,
+    /// Another effort.
+    pub effort: Option<Effort>,
     /// Other dependencies.
     pub dependencies: Option<Vec<Dependency>>,
     /// Take up the last attempt's session again, once.
@@ -232,6 +238,9 @@ impl Changes {
         }
         if let Some(model) = &self.model {
             spec.model = Some(model.clone());
+        }
+        if let Some(effort) = self.effort {
+            spec.effort = Some(effort);
         }
         if let Some(dependencies) = &self.dependencies {
             spec.dependencies.clone_from(dependencies);

@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 use serde_json::Value;
 
 use super::quote;
-use crate::model::{Dependency, Ending, Outcome, TaskSpec, text};
+use crate::model::{Dependency, DoneWhen, Ending, Outcome, TaskSpec, text};
 
 /// Opens every task prompt; the task's reference follows on the same line.
 pub const HEADING: &str = "# Task ";
@@ -39,7 +39,7 @@ pub fn compose(spec: &TaskSpec, prerequisites: &[Outcome], previous: Option<&End
     if !done_when.is_empty() {
         out.push_str("\n# Done when\n\n");
         for line in done_when {
-            let _ = writeln!(out, "- {}", text::scrub(&line).replace('\n', " ").trim());
+            let _ = writeln!(out, "- {}", text::scrub(&line.to_string()).replace('\n', " ").trim());
         }
     }
     push_data(&mut out, "Context", &context);
@@ -60,15 +60,12 @@ pub fn compose(spec: &TaskSpec, prerequisites: &[Outcome], previous: Option<&End
 }
 
 /// Takes `done_when` out of the context, where plans put it.
-fn split_context(context: &Value) -> (Vec<String>, Value) {
+fn split_context(context: &Value) -> (Vec<DoneWhen>, Value) {
     let Value::Object(fields) = context else { return (Vec::new(), context.clone()) };
     let mut fields = fields.clone();
-    let lines = match fields.get("done_when") {
-        Some(Value::Array(each)) if each.iter().all(Value::is_string) => {
-            each.iter().filter_map(|v| v.as_str().map(str::to_owned)).collect()
-        }
-        Some(_) | None => Vec::new(),
-    };
+    // What is not in the form of a plan's own `done_when` is the task's free data.
+    let lines: Vec<DoneWhen> =
+        fields.get("done_when").and_then(|each| serde_json::from_value(each.clone()).ok()).unwrap_or_default();
     if !lines.is_empty() {
         fields.remove("done_when");
     }

@@ -7,6 +7,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     fmt::Write as _,
+    time::Duration,
 };
 
 use serde_json::{Map, Value, json};
@@ -14,7 +15,8 @@ use unicode_width::UnicodeWidthChar;
 
 use super::{Prompt, quote, schedule};
 use crate::model::{
-    AgentName, Dependency, Fault, GoalId, Plan, PlanTask, Priority, Spend, TaskId, TaskRef, TaskSpec, text,
+    AgentName, Dependency, DoneWhen, Estimates, Fault, GoalId, Plan, PlanTask, Priority, Severity, Spend, TaskId,
+    TaskRef, TaskSpec, task::OnLost, text,
 };
 
 /// Opens the user message of a request for a plan.
@@ -137,7 +139,7 @@ pub fn parse(answer: &str, revision: u32, model: &str, spend: Spend) -> Result<P
         None => read.missing("tasks"),
     }
     if read.faults.is_empty() {
-        Ok(Plan { revision, summary, tasks, model: model.to_owned(), spend })
+        Ok(Plan { revision, summary, tasks, model: model.to_owned(), spend, ..Plan::default() })
     } else {
         Err(read.faults)
     }
@@ -255,17 +257,18 @@ impl Reader {
             id: self.text(fields, at, "id"),
             worker: self.text(fields, at, "worker"),
             title: self.text(fields, at, "title"),
-            description: self.text(fields, at, "description"),
+            objective: self.text(fields, at, "description"),
             dependencies: self.texts(fields, at, "dependencies"),
-            done_when: self.texts(fields, at, "done_when"),
-            minutes: match fields.get("minutes") {
+            done_when: self.texts(fields, at, "done_when").into_iter().map(DoneWhen::Statement).collect(),
+            estimates: Estimates::minutes(match fields.get("minutes") {
                 Some(Value::Number(n)) => n.as_f64().unwrap_or(f64::NAN),
                 Some(other) => {
                     self.wrong(&format!("{at}.minutes"), "a number", other);
                     0.0
                 }
                 None => 0.0,
-            },
+            }),
+            ..PlanTask::default()
         }
     }
 }
@@ -296,11 +299,11 @@ pub fn check_within(plan: &Plan, enabled: &[AgentName], cap: usize) -> Vec<Fault
         check_id(&mut faults, &mut first, i, task);
         check_worker(&mut faults, i, task, enabled);
         let at = |field: &str| format!("tasks[{i}].{field}");
-        if !task.minutes.is_finite() || !(0.0..=MINUTES).contains(&task.minutes) {
+        if !task.minutes().is_finite() || !(0.0..=MINUTES).contains(&task.minutes()) {
             faults.push(fault("P01", at("minutes"), format!("should be a number from 0 to {MINUTES}")));
         }
         words(&mut faults, &at("title"), &task.title, TITLE, false);
-        words(&mut faults, &at("description"), &task.description, DESCRIPTION, true);
+        words(&mut faults, &at("description"), &task.objective, DESCRIPTION, true);
         if task.done_when.is_empty() {
             faults.push(fault("P07", at("done_when"), "is empty; say how one can tell that the task is done"));
         }
@@ -309,7 +312,7 @@ pub fn check_within(plan: &Plan, enabled: &[AgentName], cap: usize) -> Vec<Fault
             faults.push(fault("P07", at("done_when"), many));
         }
         for (j, line) in task.done_when.iter().enumerate() {
-            words(&mut faults, &format!("tasks[{i}].done_when[{j}]"), line, DONE_WHEN.1, true);
+            words(&mut faults, &format!("tasks[{i}].done_when[{j}]"), &line.to_string(), DONE_WHEN.1, true);
         }
     }
 
@@ -460,7 +463,7 @@ fn shown(name: &str) -> String {
 }
 
 fn fault(code: &str, path: impl Into<String>, message: impl Into<String>) -> Fault {
-    Fault { code: code.to_owned(), path: path.into(), message: message.into() }
+    Fault { code: code.to_owned(), path: path.into(), message: message.into(), severity: Severity::Repair }
 }
 
 /// Turns a plan into tasks for the queue: task `x` of goal `g7` becomes `g7-x`, tasks on the critical path go a step
@@ -483,10 +486,18 @@ pub fn to_tasks(plan: &Plan, goal: &GoalId) -> Result<Vec<TaskSpec>, Vec<Fault>>
     let mut out = Vec::new();
     for (i, task) in plan.tasks.iter().enumerate() {
         let Some(place) = places.get(&*task.id) else { continue };
-        let mut spec = TaskSpec::new(place.clone(), text::scrub(&task.description).into_owned());
+        let mut spec = TaskSpec::new(place.clone(), text::scrub(&task.text()).into_owned());
         spec.title = text::first_line(&task.title, TITLE);
         spec.goal = Some(goal.clone());
-        spec.priority = if urgent.contains(&i) { Priority(Priority::NORMAL.0 - 1) } else { Priority::NORMAL };
+        spec.priority = task.priority.unwrap_or(match (urgent.contains(&i), task.can_wait) {
+            (true, _) => Priority(Priority::NORMAL.0 - 1),
+            (false, true) => Priority(Priority::NORMAL.0 + 1),
+            (false, false) => Priority::NORMAL,
+        });
+        spec.timeout = task.timeout.map(Duration::from_secs);
+        spec.model = task.wanted_model().map(str::to_owned);
+        spec.effort = task.effort;
+        spec.on_lost = if task.idempotent { OnLost::Retry } else { OnLost::Ask };
         for (j, name) in task.dependencies.iter().enumerate() {
             match places.get(&**name) {
                 Some(needed) => {
@@ -500,8 +511,7 @@ pub fn to_tasks(plan: &Plan, goal: &GoalId) -> Result<Vec<TaskSpec>, Vec<Fault>>
             }
         }
         if !task.done_when.is_empty() {
-            let lines: Vec<_> = task.done_when.iter().map(|line| text::scrub(line)).collect();
-            spec.context = json!({ "done_when": lines });
+            spec.context = json!({ "done_when": task.done_when });
         }
         out.push(spec);
     }
@@ -518,13 +528,11 @@ pub fn single_task(goal: &str, agent: &AgentName, revision: u32) -> Plan {
             id: "whole".to_owned(),
             worker: agent.to_string(),
             title: text::first_line(&clean, 80),
-            description: clean.into_owned(),
-            dependencies: Vec::new(),
-            done_when: vec!["The goal as written is met, or the answer says what is missing and why.".to_owned()],
-            minutes: 0.0,
+            objective: clean.into_owned(),
+            done_when: vec!["The goal as written is met, or the answer says what is missing and why.".into()],
+            ..PlanTask::default()
         }],
-        model: String::new(),
-        spend: Spend::default(),
+        ..Plan::default()
     }
 }
 

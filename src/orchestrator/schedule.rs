@@ -108,12 +108,12 @@ fn needs(plan: &Plan) -> Option<Vec<Vec<usize>>> {
 /// Minutes per task; the mean stands in where a task has none. All one where nobody has.
 fn weights(plan: &Plan) -> (Vec<f64>, bool) {
     let known = |m: f64| (m.is_finite() && m > 0.0).then_some(m);
-    let given: Vec<f64> = plan.tasks.iter().filter_map(|t| known(t.minutes)).collect();
+    let given: Vec<f64> = plan.tasks.iter().filter_map(|t| known(t.minutes())).collect();
     if given.is_empty() {
         return (vec![1.0; plan.tasks.len()], true);
     }
     let mean = given.iter().sum::<f64>() / given.len() as f64;
-    (plan.tasks.iter().map(|t| known(t.minutes).unwrap_or(mean)).collect(), false)
+    (plan.tasks.iter().map(|t| known(t.minutes()).unwrap_or(mean)).collect(), false)
 }
 
 /// The upward rank of every task: its weight and the heaviest chain of dependents. `None` in a circle.
@@ -221,7 +221,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::model::{PlanTask, Spend};
+    use crate::model::{Estimates, PlanTask};
 
     fn plan(tasks: &[(&str, &str, f64, &[&str])]) -> Plan {
         let tasks = tasks
@@ -230,13 +230,14 @@ mod tests {
                 id: (*id).to_owned(),
                 worker: (*worker).to_owned(),
                 title: (*id).to_owned(),
-                description: (*id).to_owned(),
+                objective: (*id).to_owned(),
                 dependencies: dependencies.iter().map(|d| (*d).to_owned()).collect(),
-                done_when: vec!["done".to_owned()],
-                minutes: *minutes,
+                done_when: vec!["done".into()],
+                estimates: Estimates::minutes(*minutes),
+                ..PlanTask::default()
             })
             .collect();
-        Plan { revision: 1, summary: String::new(), tasks, model: String::new(), spend: Spend::default() }
+        Plan { tasks, ..Plan::default() }
     }
 
     fn one_each() -> BTreeMap<String, u32> {
@@ -303,11 +304,9 @@ mod tests {
                 plan.tasks.push(PlanTask {
                     id: format!("t{i}"),
                     worker: ["marie", "anga", "fabien"][worker].to_owned(),
-                    title: String::new(),
-                    description: String::new(),
                     dependencies,
-                    done_when: Vec::new(),
-                    minutes: f64::from(minutes),
+                    estimates: Estimates::minutes(f64::from(minutes)),
+                    ..PlanTask::default()
                 });
             }
             plan
@@ -325,7 +324,7 @@ mod tests {
             prop_assert!(e.bound <= e.makespan + 1e-9, "{e:?}");
             prop_assert!(e.makespan <= e.work + 1e-9, "{e:?}");
             prop_assert!(e.speedup() <= e.ceiling() + 1e-9);
-            let critical: f64 = e.critical.iter().map(|&i| plan.tasks[i].minutes).sum();
+            let critical: f64 = e.critical.iter().map(|&i| plan.tasks[i].minutes()).sum();
             prop_assert!((critical - e.ranks.iter().copied().fold(0.0, f64::max)).abs() < 1e-9);
         }
 
@@ -335,7 +334,7 @@ mod tests {
             for (i, task) in plan.tasks.iter().enumerate() {
                 for needed in &task.dependencies {
                     let n = plan.tasks.iter().position(|t| t.id == *needed).unwrap();
-                    prop_assert!(e.ranks[n] >= e.ranks[i] + plan.tasks[n].minutes);
+                    prop_assert!(e.ranks[n] >= e.ranks[i] + plan.tasks[n].minutes());
                 }
             }
         }

@@ -42,7 +42,8 @@ pub fn prompt(goal: &str, plan: &Plan, ended: &[Ended], system: &str) -> Prompt 
         let _ =
             write!(user, "\n## [{}] {title} ({})\n\n", name(task), quote::defuse(&text::first_line(&task.worker, 40)));
         if !task.done_when.is_empty() {
-            let lines: Vec<String> = task.done_when.iter().map(|l| quote::defuse(&text::first_line(l, 500))).collect();
+            let lines: Vec<String> =
+                task.done_when.iter().map(|l| quote::defuse(&text::first_line(&l.to_string(), 500))).collect();
             let _ = write!(user, "Done when: {}\n\n", lines.join("; "));
         }
         match outcome {
@@ -252,30 +253,24 @@ fn path(raw: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        model::Spend,
-        orchestrator::sample::{outcome, with_files},
-    };
+    use crate::orchestrator::sample::{outcome, with_files};
 
     fn task(id: &str, worker: &str) -> PlanTask {
         PlanTask {
             id: id.to_owned(),
             worker: worker.to_owned(),
             title: format!("The {id}"),
-            description: format!("Make the {id}."),
-            dependencies: Vec::new(),
-            done_when: vec!["it is there".to_owned()],
-            minutes: 0.0,
+            objective: format!("Make the {id}."),
+            done_when: vec!["it is there".into()],
+            ..PlanTask::default()
         }
     }
 
     fn plan(ended: &[Ended]) -> Plan {
         Plan {
-            revision: 1,
             summary: "A quiz and its page.".to_owned(),
             tasks: ended.iter().map(|(t, _)| t.clone()).collect(),
-            model: String::new(),
-            spend: Spend::default(),
+            ..Plan::default()
         }
     }
 

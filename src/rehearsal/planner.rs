@@ -4,7 +4,7 @@
 use serde_json::{Value, json};
 
 use super::{asked::Asked, fault, sample};
-use crate::model::{PlanTask, text};
+use crate::model::{Estimates, PlanTask, text};
 
 /// Tasks a plan of ours may have; what goes beyond joins the last one.
 const CAP: usize = 12;
@@ -105,6 +105,13 @@ pub(super) fn answer(asked: &Asked) -> Value {
         let goal = text::clip(&fault::without(&squeeze(&goal)), 600).into_owned();
         (format!("A rehearsal plan in {parts}, split by simple rules, for: {goal}"), tasks)
     };
+    let tasks: Vec<Value> = tasks
+        .iter()
+        .map(|t| {
+            json!({"id": t.id, "worker": t.worker, "title": t.title, "description": t.objective,
+                "dependencies": t.dependencies, "done_when": t.done_when, "minutes": t.minutes()})
+        })
+        .collect();
     json!({ "summary": summary, "tasks": tasks })
 }
 
@@ -192,10 +199,11 @@ fn plan(goal: &str, agents: &[String]) -> Vec<PlanTask> {
                 id,
                 worker: agents.get(chosen).cloned().unwrap_or_default(),
                 title: title(&words),
-                description,
+                objective: description,
                 dependencies: before.clone(),
-                done_when: vec!["The answer says what was done and what is still open".to_owned()],
-                minutes: 4.0,
+                done_when: vec!["The answer says what was done and what is still open".into()],
+                estimates: Estimates::minutes(4.0),
+                ..PlanTask::default()
             });
         }
     }
@@ -500,8 +508,8 @@ mod tests {
         let tasks = plan("Fix the bug [[rehearse:429*2]] and announce it. [[rehearse:refuse]]", &three());
         assert_eq!(tasks.len(), 2);
         for (task, fault) in tasks.iter().zip(["[[rehearse:429*2]]", "[[rehearse:refuse]]"]) {
-            assert_eq!(task.description.matches("[[").count(), 1, "{}", task.description);
-            assert!(task.description.contains(fault));
+            assert_eq!(task.objective.matches("[[").count(), 1, "{}", task.objective);
+            assert!(task.objective.contains(fault));
             assert!(!task.title.contains("[["));
         }
     }
@@ -532,7 +540,7 @@ mod tests {
             let fits = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '-' | '_');
             assert!(task.id.len() <= 48 && task.id.chars().all(fits) && !task.id.starts_with(['-', '_']), "{task:?}");
             assert!(seen.insert(task.id.clone()), "twice: {}", task.id);
-            for text in [&task.title, &task.description, &task.done_when[0]] {
+            for text in [&task.title, &task.objective, &task.done_when[0].to_string()] {
                 assert!(!text.trim().is_empty(), "{task:?}");
                 assert!(matches!(text::scrub(text), std::borrow::Cow::Borrowed(_)), "{task:?}");
             }
@@ -549,10 +557,10 @@ mod tests {
         }
         let users = |id: &str| tasks.iter().filter(|t| t.dependencies.iter().any(|d| d == id)).count();
         assert!(tasks.iter().any(|t| users(&t.id) > 1), "a fan-out");
-        let failing: Vec<_> = tasks.iter().filter(|t| t.description.contains("rehearse:refuse")).collect();
+        let failing: Vec<_> = tasks.iter().filter(|t| t.objective.contains("rehearse:refuse")).collect();
         assert_eq!(failing.len(), 1);
         assert_eq!(users(&failing[0].id), 0, "what fails holds nobody up");
-        assert!(tasks.iter().any(|t| t.description.contains("rehearse:subagent")));
+        assert!(tasks.iter().any(|t| t.objective.contains("rehearse:subagent")));
     }
 
     proptest! {

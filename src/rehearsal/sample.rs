@@ -1,6 +1,6 @@
 //! The sample goal: its plan, and what its tasks answer.
 
-use crate::model::PlanTask;
+use crate::model::{Estimates, PlanTask};
 
 /// A goal whose plan has a fan-out, chains, a sub-agent, a limit that is waited out and a task that is refused.
 pub const SAMPLE_GOAL: &str = "Evaluate Saturday's beginner hip-hop class, fix the sign-up API that takes double bookings, \
@@ -187,17 +187,17 @@ pub(super) const TASKS: [SampleTask; 9] = [
 
 /// The tasks as a planner would answer them.
 pub(super) fn plan() -> Vec<PlanTask> {
-    let owned = |texts: &[&str]| texts.iter().map(|&text| text.to_owned()).collect();
     TASKS
         .iter()
         .map(|task| PlanTask {
             id: task.id.to_owned(),
             worker: task.worker.to_owned(),
             title: task.title.to_owned(),
-            description: task.description.to_owned(),
-            dependencies: owned(task.dependencies),
-            done_when: owned(task.done_when),
-            minutes: task.minutes,
+            objective: task.description.to_owned(),
+            dependencies: task.dependencies.iter().map(|&id| id.to_owned()).collect(),
+            done_when: task.done_when.iter().map(|&line| line.into()).collect(),
+            estimates: Estimates::minutes(task.minutes),
+            ..PlanTask::default()
         })
         .collect()
 }

@@ -233,7 +233,7 @@ mod tests {
     /// Seconds of a task from its prompt to its last word, over all steps and waits.
     fn seconds(task: &PlanTask, tools: &[&str]) -> f64 {
         let reference = task.reference(&GoalId::new("g1").unwrap()).unwrap();
-        let prompt = brief::compose(&TaskSpec::new(reference, &*task.description), &[], None);
+        let prompt = brief::compose(&TaskSpec::new(reference, task.text()), &[], None);
         let tools: Vec<Value> = tools.iter().map(|name| json!({ "name": name, "input_schema": {} })).collect();
         let mut messages = vec![json!({ "role": "user", "content": prompt })];
         let mut counters = Counters::default();

@@ -82,6 +82,7 @@ async fn start<Q: Queue>(
         max_turns: settings.max_turns,
         max_budget_usd: settings.max_budget_usd,
         schema: None,
+        effort: spec.effort,
     })?;
     fs::create_dir_all(&launch.cwd).map_err(|error| never("the workspace cannot be made", &error))?;
     let folder = claim.lease.folder();

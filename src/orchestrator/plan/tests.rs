@@ -13,15 +13,16 @@ fn task(id: &str, worker: &str, dependencies: &[&str]) -> PlanTask {
         id: id.to_owned(),
         worker: worker.to_owned(),
         title: format!("The {id}"),
-        description: format!("Make the {id}. Output: one page.\nDo nothing else."),
+        objective: format!("Make the {id}. Output: one page.\nDo nothing else."),
         dependencies: dependencies.iter().map(|d| (*d).to_owned()).collect(),
-        done_when: vec!["the page is there".to_owned()],
-        minutes: 3.0,
+        done_when: vec!["the page is there".into()],
+        estimates: Estimates::minutes(3.0),
+        ..PlanTask::default()
     }
 }
 
 fn plan(tasks: Vec<PlanTask>) -> Plan {
-    Plan { revision: 1, summary: "Three parts.".to_owned(), tasks, model: "m".to_owned(), spend: Spend::default() }
+    Plan { summary: "Three parts.".to_owned(), tasks, model: "m".to_owned(), ..Plan::default() }
 }
 
 /// A good plan: two tasks at once, one that needs both.
@@ -46,7 +47,11 @@ fn faults_of(change: impl FnOnce(&mut Plan)) -> Vec<String> {
 }
 
 fn answer(plan: &Plan) -> String {
-    json!({"summary": plan.summary, "tasks": plan.tasks}).to_string()
+    let task = |t: &PlanTask| {
+        json!({"id": t.id, "worker": t.worker, "title": t.title, "description": t.objective,
+            "dependencies": t.dependencies, "done_when": t.done_when, "minutes": t.minutes()})
+    };
+    json!({"summary": plan.summary, "tasks": plan.tasks.iter().map(task).collect::<Vec<_>>()}).to_string()
 }
 
 fn read(text: &str) -> Result<Plan, Vec<Fault>> {
@@ -62,12 +67,12 @@ fn good_plans_of_many_shapes_pass() {
     let wide: Vec<_> = (0..CAP).map(|i| task(&format!("t{i}"), "anga", &[])).collect();
     let chain = chain(DEPTH);
     let mut unhurried = good();
-    unhurried.tasks[0].minutes = 0.0;
+    unhurried.tasks[0].estimates = Estimates::default();
     let mut long_id = good();
     long_id.tasks[2].id = "x".repeat(48);
     let mut odd_words = good();
     odd_words.tasks[0].title = "Évaluation — été 🎉".to_owned();
-    odd_words.tasks[0].description = "fn main() {\n\tprintln!();\r\n}".to_owned();
+    odd_words.tasks[0].objective = "fn main() {\n\tprintln!();\r\n}".to_owned();
     let plans = [
         good(),
         plan(vec![task("one", "marie", &[])]),
@@ -114,7 +119,7 @@ fn p01_names_what_does_not_fit_the_shape() {
         ]
     );
     for minutes in [-1.0, f64::NAN, f64::INFINITY, 1e9] {
-        assert_eq!(faults_of(|p| p.tasks[1].minutes = minutes), ["P01 tasks[1].minutes"]);
+        assert_eq!(faults_of(|p| p.tasks[1].estimates = Estimates::minutes(minutes)), ["P01 tasks[1].minutes"]);
     }
 }
 
@@ -220,19 +225,19 @@ fn p06_names_the_shortest_circle() {
 fn p07_blank_long_and_hostile_words() {
     for blank in ["", "  \n\t", "\u{3000}", "\u{200b}\u{200d}"] {
         assert_eq!(faults_of(|p| p.tasks[0].title = blank.to_owned()), ["P07 tasks[0].title"], "{blank:?}");
-        assert_eq!(faults_of(|p| p.tasks[0].description = blank.to_owned()), ["P07 tasks[0].description"]);
-        assert_eq!(faults_of(|p| p.tasks[0].done_when[0] = blank.to_owned()), ["P07 tasks[0].done_when[0]"]);
+        assert_eq!(faults_of(|p| p.tasks[0].objective = blank.to_owned()), ["P07 tasks[0].description"]);
+        assert_eq!(faults_of(|p| p.tasks[0].done_when[0] = blank.into()), ["P07 tasks[0].done_when[0]"]);
         assert_eq!(faults_of(|p| p.summary = blank.to_owned()), ["P07 summary"]);
     }
     for hostile in ["a\u{1b}[2J", "a\u{202e}b", "a\u{7}", "a\u{0}", "a\u{9b}1m", "a\u{feff}"] {
         assert_eq!(faults_of(|p| p.tasks[0].title = hostile.to_owned()), ["P07 tasks[0].title"], "{hostile:?}");
-        assert_eq!(faults_of(|p| p.tasks[0].description = hostile.to_owned()), ["P07 tasks[0].description"]);
+        assert_eq!(faults_of(|p| p.tasks[0].objective = hostile.to_owned()), ["P07 tasks[0].description"]);
     }
     assert_eq!(faults_of(|p| p.tasks[0].title = "two\nlines".to_owned()), ["P07 tasks[0].title"]);
     assert_eq!(faults_of(|p| p.tasks[0].title = "x".repeat(TITLE + 1)), ["P07 tasks[0].title"]);
-    assert_eq!(faults_of(|p| p.tasks[0].description = "x".repeat(DESCRIPTION + 1)), ["P07 tasks[0].description"]);
+    assert_eq!(faults_of(|p| p.tasks[0].objective = "x".repeat(DESCRIPTION + 1)), ["P07 tasks[0].description"]);
     assert_eq!(faults_of(|p| p.tasks[0].done_when.clear()), ["P07 tasks[0].done_when"]);
-    assert_eq!(faults_of(|p| p.tasks[0].done_when = vec!["x".to_owned(); 13]), ["P07 tasks[0].done_when"]);
+    assert_eq!(faults_of(|p| p.tasks[0].done_when = vec!["x".into(); 13]), ["P07 tasks[0].done_when"]);
 }
 
 #[test]

@@ -7,7 +7,9 @@ use serde_json::{Map, Value, json};
 
 use super::strict::{self, Fault};
 use crate::{
-    model::{AgentName, Dependency, GoalId, IdError, IfFailed, OnLost, Priority, TaskId, TaskRef, TaskSpec, text},
+    model::{
+        AgentName, Dependency, Effort, GoalId, IdError, IfFailed, OnLost, Priority, TaskId, TaskRef, TaskSpec, text,
+    },
     queue::QueueError,
 };
 
@@ -60,6 +62,11 @@ pub(super) fn read(bytes: &[u8], agent: &AgentName, stem: &str) -> Result<TaskSp
         }
     };
     let model = fields.text(&["model"])?.map(|(_, model)| model);
+    // The name was anybody's before: what is none of our words goes on to the agent as it is.
+    let effort = fields.0.get("effort").and_then(Value::as_str).and_then(Effort::parse);
+    if effort.is_some() {
+        fields.0.remove("effort");
+    }
     let goal = match fields.text(&["goal_id", "goal"])? {
         None => None,
         Some((name, goal)) => {
@@ -88,6 +95,7 @@ pub(super) fn read(bytes: &[u8], agent: &AgentName, stem: &str) -> Result<TaskSp
         resume,
         retry_of,
         model,
+        effort,
         goal,
         context,
         extra: map,
@@ -253,6 +261,9 @@ pub(in crate::queue) fn write(spec: &TaskSpec) -> Result<Vec<u8>, QueueError> {
     if let Some(model) = &spec.model {
         put("model", json!(model));
     }
+    if let Some(effort) = spec.effort {
+        put("effort", json!(effort));
+    }
     if let Some(goal) = &spec.goal {
         put("goal_id", json!(goal));
     }
@@ -298,6 +309,7 @@ mod tests {
         spec.resume = Some("0b7c".into());
         spec.retry_of = Some("anga/eval".parse().unwrap());
         spec.model = Some("haiku".into());
+        spec.effort = Some(Effort::High);
         spec.goal = Some("g1".parse().unwrap());
         spec.context = json!({"class": "juniors"});
         spec.extra.insert("requirements".into(), json!(["a"]));

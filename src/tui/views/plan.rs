@@ -62,7 +62,7 @@ fn written(scene: &Scene<'_>, id: &GoalId, selected: Option<usize>, columns: usi
     if told {
         lines.extend(fact(scene, "in short", &plan.summary, columns));
     }
-    let minutes: f64 = plan.tasks.iter().map(|t| t.minutes).sum();
+    let minutes: f64 = plan.tasks.iter().map(PlanTask::minutes).sum();
     let mut facts = vec![text::many(plan.tasks.len(), "task")];
     if minutes > 0.0 {
         facts.push(format!("{minutes:.0} min of work in all, as the planner expects"));
@@ -84,7 +84,7 @@ fn written(scene: &Scene<'_>, id: &GoalId, selected: Option<usize>, columns: usi
         }
         lines.push(row(scene, goal, task, here, name, columns));
         if here {
-            lines.extend(paragraph(&task.description, columns.saturating_sub(2), 6, scene.style(Role::Dim)));
+            lines.extend(paragraph(&task.text(), columns.saturating_sub(2), 6, scene.style(Role::Dim)));
             for done in &task.done_when {
                 lines.extend(paragraph(
                     &format!("done when {done}"),
@@ -107,7 +107,7 @@ fn row(scene: &Scene<'_>, goal: &Goal, task: &PlanTask, here: bool, name: usize,
         }
         None => ("·", scene.style(Role::Dim), ""),
     };
-    let minutes = if task.minutes > 0.0 { format!("{:.0} min", task.minutes) } else { String::new() };
+    let minutes = task.estimates.minutes.map_or_else(String::new, |range| format!("{range} min"));
     let after =
         if task.dependencies.is_empty() { String::new() } else { format!("  after {}", task.dependencies.join(", ")) };
     let state = if state.is_empty() { String::new() } else { format!("  {state}") };
