@@ -31,6 +31,8 @@ use tokio::{sync::mpsc, time::timeout};
 
 #[path = "queue_files/bad_input.rs"]
 mod bad_input;
+#[path = "queue_files/blocked.rs"]
+mod blocked;
 #[path = "queue_files/old_formats.rs"]
 mod old_formats;
 #[path = "queue_files/outsiders.rs"]

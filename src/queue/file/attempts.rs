@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use super::{
     disk::{self, failed},
     layout::Layout,
+    owner,
 };
 use crate::{
     model::{AttemptRecord, AttemptRef, Ending, Outcome, Spend, TaskRef},
@@ -195,7 +196,7 @@ pub(super) fn damage(error: &QueueError) -> Option<(&Path, String)> {
 
 /// Writes one of our JSON files: whole, synced, and never over another. Says whether it was first.
 pub(super) fn write<T: Serialize>(layout: &Layout, task: &TaskRef, path: &Path, value: &T) -> Result<bool, QueueError> {
-    let name = disk::temporary(&format!(".exit-{}", task.id));
+    let name = owner::temporary(&format!(".exit-{}", task.id));
     let temporary = layout.all_attempts(&task.agent).join(name);
     let bytes = serde_json::to_vec(value).map_err(|error| failed("write", path)(error.into()))?;
     disk::write_synced(&temporary, &bytes, true)?;
@@ -252,7 +253,7 @@ pub(super) fn load(layout: &Layout, task: &TaskRef) -> Result<Attempts, QueueErr
 pub(super) fn settle(layout: &Layout, task: &TaskRef, settled: u32) -> Result<(), QueueError> {
     let folder = layout.attempts(task);
     let path = folder.join("budget.json");
-    let temporary = layout.all_attempts(&task.agent).join(disk::temporary(&format!(".exit-{}", task.id)));
+    let temporary = layout.all_attempts(&task.agent).join(owner::temporary(&format!(".exit-{}", task.id)));
     let bytes = serde_json::to_vec(&Budget { settled }).map_err(|error| failed("write", &path)(error.into()))?;
     disk::write_synced(&temporary, &bytes, true)?;
     disk::replace(&temporary, &path)?;
@@ -262,7 +263,7 @@ pub(super) fn settle(layout: &Layout, task: &TaskRef, settled: u32) -> Result<()
 /// Counts a new attempt on disk and returns its lease. `task_file` is kept beside it.
 pub(super) fn begin(layout: &Layout, task: &TaskRef, start: &Start, task_file: &Path) -> Result<FileLease, QueueError> {
     let attempt = task.attempt(start.n);
-    let new = layout.all_attempts(&task.agent).join(disk::temporary(&format!(".new-{}", task.id)));
+    let new = layout.all_attempts(&task.agent).join(owner::temporary(&format!(".new-{}", task.id)));
     let lock = put_together(&new, start, task_file)
         .and_then(|lock| put_in_place(layout, &attempt, &new).map(|()| lock))
         .inspect_err(|_| {
@@ -324,7 +325,7 @@ pub(super) fn spawned(layout: &Layout, attempt: &AttemptRef, spawned: &Spawned) 
     let task = &attempt.task;
     let folder = layout.attempt(attempt);
     let path = folder.join("spawn.json");
-    let temporary = layout.all_attempts(&task.agent).join(disk::temporary(&format!(".exit-{}", task.id)));
+    let temporary = layout.all_attempts(&task.agent).join(owner::temporary(&format!(".exit-{}", task.id)));
     let bytes = serde_json::to_vec(spawned).map_err(|error| failed("write", &path)(error.into()))?;
     disk::write_synced(&temporary, &bytes, true)?;
     disk::replace(&temporary, &path)?;
@@ -355,7 +356,7 @@ mod tests {
 
     #[test]
     fn a_name_tells_its_task_also_with_dots_in_the_id() {
-        let name = disk::temporary(".exit-a.b-1.x");
+        let name = owner::temporary(".exit-a.b-1.x");
         assert_eq!(task_of_name(&name), Some("a.b-1.x"));
         assert_eq!(task_of_name(".new-t.12.0"), Some("t"));
         assert_eq!((task_of_name("t.1"), task_of_name(".canary")), (Some("t.1"), None));

@@ -10,7 +10,6 @@ use std::{
     io::{self, Read, Write},
     os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, OpenOptionsExt},
     path::Path,
-    sync::atomic::{AtomicU64, Ordering},
 };
 
 use rustix::{
@@ -146,19 +145,6 @@ pub(super) fn make_folder(path: &Path, private: bool) -> Result<(), QueueError> 
         builder.mode(0o700);
     }
     builder.create(path).map_err(failed("create", path))
-}
-
-/// A name for a half-written file that no other writer uses: `{stem}.{pid}.{count}`.
-pub(super) fn temporary(stem: &str) -> String {
-    static COUNT: AtomicU64 = AtomicU64::new(0);
-    format!("{stem}.{}.{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed))
-}
-
-/// The process that made a [`temporary`] name.
-pub(super) fn temporary_owner(name: &str) -> Option<u32> {
-    let mut parts = name.rsplit('.');
-    parts.next()?.parse::<u64>().ok()?;
-    parts.next()?.parse().ok()
 }
 
 /// Writes a new file without syncing it.
@@ -380,6 +366,5 @@ mod tests {
     fn an_escaped_name_leaves_no_byte_that_could_surprise() {
         assert_eq!(escaped(OsStr::new("caf\u{e9} 1.json")), "caf%C3%A9%201.json");
         assert_eq!(escaped(OsStr::new("..x")), "%2E.x");
-        assert_eq!(temporary_owner(&temporary(".exit-a.b.1")), Some(std::process::id()));
     }
 }

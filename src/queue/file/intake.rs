@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     disk::{self, FileSystem, Stamp, failed},
     layout::REASON,
-    spec,
+    owner, spec,
     store::Store,
 };
 use crate::{
@@ -105,7 +105,7 @@ impl Store {
 
     /// Writes a reason where it is not seen yet.
     fn reason_file(&self, agent: &AgentName, bytes: &[u8], sync: bool) -> Result<PathBuf, QueueError> {
-        let temporary = self.layout.within(agent, ".tmp").join(disk::temporary("reason"));
+        let temporary = self.layout.within(agent, ".tmp").join(owner::temporary("reason"));
         if sync {
             disk::write_synced(&temporary, bytes, false)?;
         } else {

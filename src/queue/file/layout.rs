@@ -2,11 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::disk;
-use crate::{
-    model::{AgentName, AttemptRef, TaskId, TaskRef},
-    queue::QueueError,
-};
+use crate::model::{AgentName, AttemptRef, TaskId, TaskRef};
 
 /// The suffix of a reason beside a rejected file.
 pub(super) const REASON: &str = ".reason.json";
@@ -113,19 +109,17 @@ impl Layout {
         path.strip_prefix(&self.stage).unwrap_or(path).to_string_lossy().into_owned()
     }
 
-    /// Makes every folder one agent needs.
-    pub(super) fn make(&self, agent: &AgentName) -> Result<(), QueueError> {
-        disk::make_folder(&self.inbox(agent), false)?;
-        disk::make_folder(&self.rejected(agent), false)?;
-        disk::make_folder(&self.requests(agent), false)?;
-        for folder in [".tmp", ".claimed", ".attempts", ".done", ".dead", ".trash", ".trash/.open", ".trash/.files"] {
-            disk::make_folder(&self.within(agent, folder), true)?;
-        }
-        disk::make_folder(&self.results(agent), false)?;
-        disk::make_folder(&self.results_temporary(agent), true)?;
-        disk::make_folder(&self.superseded(agent), true)?;
-        disk::make_folder(&self.results_trash(agent), true)?;
-        disk::make_folder(&self.stage.join("logs").join(agent.as_str()), false)
+    /// Every folder one agent needs, outer ones first, and whether it is closed to others.
+    pub(super) fn folders(&self, agent: &AgentName) -> Vec<(PathBuf, bool)> {
+        let ours = [".tmp", ".claimed", ".attempts", ".done", ".dead", ".trash", ".trash/.open", ".trash/.files"];
+        let mut folders =
+            [self.inbox(agent), self.rejected(agent), self.requests(agent)].map(|path| (path, false)).to_vec();
+        folders.extend(ours.map(|name| (self.within(agent, name), true)));
+        folders.push((self.results(agent), false));
+        let beside = [self.results_temporary(agent), self.superseded(agent), self.results_trash(agent)];
+        folders.extend(beside.map(|path| (path, true)));
+        folders.push((self.stage.join("logs").join(agent.as_str()), false));
+        folders
     }
 }
 

@@ -10,7 +10,7 @@ use std::{
     path::Path,
 };
 
-use super::disk;
+use super::{disk, owner};
 
 /// What lies under a folder.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -127,7 +127,7 @@ pub(super) fn folder(folder: &Path, shown: &str) -> Result<(), Unfit> {
     if let FileSystem::Network(name) = FileSystem::of(folder).map_err(unknown("ask for the file system"))? {
         return Err(Unfit::Network(shown.to_owned(), name));
     }
-    let paths = [(); 2].map(|()| folder.join(disk::temporary(".probe")));
+    let paths = [(); 2].map(|()| folder.join(owner::temporary(".probe")));
     let tried = try_files(&paths).map_err(unknown("write, lock or rename"));
     for path in &paths {
         disk::remove_quietly(path);
@@ -140,7 +140,7 @@ pub(super) fn folder(folder: &Path, shown: &str) -> Result<(), Unfit> {
 
 /// Whether a folder can be written to at all, for whoever has not made its folders yet.
 pub(super) fn writable(folder: &Path, shown: &str) -> Result<(), Unfit> {
-    let path = folder.join(disk::temporary(".probe"));
+    let path = folder.join(owner::temporary(".probe"));
     let made = File::create_new(&path);
     disk::remove_quietly(&path);
     match made {

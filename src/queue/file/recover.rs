@@ -3,15 +3,10 @@
 
 use std::{fs, path::Path};
 
-use rustix::{
-    event::{PollFd, PollFlags, Timespec, poll},
-    io::Errno,
-    process::{Pid, PidfdFlags, pidfd_open, test_kill_process},
-};
-
 use super::{
     attempts::{self, Attempts, Exit},
     disk::{self, Opened, Stamp, failed},
+    owner::Owner,
     spec,
     store::Store,
 };
@@ -27,7 +22,7 @@ impl Store {
         let mut mended = Vec::new();
         let mut trouble = None;
         for agent in &self.settings.agents {
-            self.layout.make(agent)?;
+            self.make_folders(agent)?;
             self.tidy_all(agent)?;
             self.sweep(&self.layout.within(agent, ".tmp"))?;
             self.sweep(&self.layout.results_temporary(agent))?;
@@ -157,10 +152,10 @@ impl Store {
     fn sweep(&self, folder: &Path) -> Result<(), QueueError> {
         for name in disk::text_names(folder)? {
             let path = folder.join(&name);
-            let Some(owner) = disk::temporary_owner(&name) else { continue };
+            let Some(owner) = Owner::of_name(&name) else { continue };
             let attempt = name.starts_with(".new-");
             let ours = attempt || name.starts_with(".exit-") || !folder.ends_with(".attempts");
-            if !ours || (attempt && disk::is_held(&path.join("lease"))?) || lives(owner) {
+            if !ours || (attempt && disk::is_held(&path.join("lease"))?) || owner.lives() {
                 continue;
             }
             let gone = if attempt { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
@@ -180,14 +175,4 @@ fn damaged(claimed: &Path, task: &TaskRef) -> Result<Option<String>, QueueError>
     };
     let wrong = spec::read(&bytes, &task.agent, task.id.as_str()).is_err();
     Ok(wrong.then(|| format!("{}.json in .claimed is damaged ({} bytes).", task.id, bytes.len())))
-}
-
-/// Whether a process of this number runs. One that was killed and that nobody has reaped yet does not.
-fn lives(pid: u32) -> bool {
-    let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) else { return false };
-    match pidfd_open(pid, PidfdFlags::empty()) {
-        Ok(held) => !matches!(poll(&mut [PollFd::new(&held, PollFlags::IN)], Some(&Timespec::default())), Ok(1..)),
-        Err(Errno::SRCH) => false,
-        Err(_) => test_kill_process(pid) != Err(Errno::SRCH),
-    }
 }

@@ -11,7 +11,7 @@ use super::{
     derive::Place,
     disk::{self, Opened, failed},
     layout::json,
-    results, spec,
+    owner, results, spec,
     store::{Store, modified},
 };
 use crate::{
@@ -125,7 +125,7 @@ impl Store {
             n: known.last() + 1,
             started_at: self.now(),
             pid: std::process::id(),
-            boot_id: boot_id(),
+            boot_id: owner::boot_id(),
             task_sha256: sha256(&bytes),
             file: file.or(earlier),
             resumed: resume.clone(),
@@ -269,12 +269,12 @@ impl Store {
         let task = &outcome.task;
         let name = self.layout.result(task);
         let folder = self.layout.results_temporary(&task.agent);
-        let temporary = folder.join(disk::temporary(task.id.as_str()));
+        let temporary = folder.join(owner::temporary(task.id.as_str()));
         let write = || disk::write_synced(&temporary, &results::write(outcome), false);
         write().or_else(|error| match error {
             // Somebody tidied `results/` away; the folder is ours to make again.
             QueueError::Io { ref source, .. } if source.kind() == io::ErrorKind::NotFound => {
-                self.layout.make(&task.agent)?;
+                self.make_folders(&task.agent)?;
                 write()
             }
             other => Err(other),
@@ -487,7 +487,7 @@ impl Store {
 
     /// Writes our own copy of a task file over the taken one.
     pub(super) fn replace(&self, task: &TaskRef, path: &Path, bytes: &[u8]) -> Result<(), QueueError> {
-        let temporary = self.layout.within(&task.agent, ".tmp").join(disk::temporary(task.id.as_str()));
+        let temporary = self.layout.within(&task.agent, ".tmp").join(owner::temporary(task.id.as_str()));
         disk::write_synced(&temporary, bytes, false)?;
         disk::replace(&temporary, path)
     }
@@ -535,9 +535,4 @@ fn add_up(outcome: &mut Outcome, known: &Attempts, n: u32) {
 fn previous(attempt: &Attempt) -> Option<(Ending, Option<String>)> {
     let exit = attempt.exit.as_ref()?;
     Some((exit.ending.clone(), attempt.session()))
-}
-
-/// Which start of the machine this is; empty where the system does not say.
-fn boot_id() -> String {
-    fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned()
 }

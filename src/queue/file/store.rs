@@ -101,10 +101,7 @@ impl Store {
     pub(super) fn open(settings: Settings) -> Result<Self, QueueError> {
         let layout = Layout { stage: settings.stage.clone() };
         let reserve = Reserve::of(&settings.stage);
-        for agent in &settings.agents {
-            layout.make(agent)?;
-        }
-        Ok(Self {
+        let store = Self {
             has_archive: layout.stage.join("archive").is_dir(),
             settings,
             layout,
@@ -114,7 +111,11 @@ impl Store {
             names: Mutex::default(),
             waiting: Mutex::default(),
             reserve,
-        })
+        };
+        for agent in &store.settings.agents {
+            store.make_folders(agent)?;
+        }
+        Ok(store)
     }
 
     /// The time now.

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use super::{
     derive::{self, Place},
     disk::{self, FileSystem, Stamp, failed},
+    owner,
     space::Shortage,
     spec,
     store::{Count, Store, lock},
@@ -98,7 +99,7 @@ impl Store {
     }
 
     fn temporary(&self, task: &TaskRef) -> PathBuf {
-        self.layout.within(&task.agent, ".tmp").join(disk::temporary(task.id.as_str()))
+        self.layout.within(&task.agent, ".tmp").join(owner::temporary(task.id.as_str()))
     }
 
     /// What is already known of this id.

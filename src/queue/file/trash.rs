@@ -18,7 +18,7 @@ use super::{
     derive::Place,
     disk::{self, Stamp, failed},
     layout::{REASON, json},
-    results,
+    owner, results,
     store::Store,
 };
 use crate::{
@@ -278,7 +278,7 @@ impl Store {
         let note = FileNote { path: path.to_owned(), reason: known.reason, at: self.now() };
         let bytes = serde_json::to_vec(&note).map_err(|error| failed("write", &folder)(error.into()))?;
         let files = self.layout.trash(&agent).join(".files");
-        let entry = files.join(disk::temporary(&name));
+        let entry = files.join(owner::temporary(&name));
         disk::make_folder(&entry, true)?;
         disk::write_synced(&entry.join("note.json"), &bytes, true)?;
         // The file first: a reason left alone means nothing.

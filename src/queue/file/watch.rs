@@ -8,10 +8,11 @@ use std::{
     collections::{HashMap, HashSet},
     ffi::OsString,
     hash::{DefaultHasher, Hash, Hasher},
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     sync::{Arc, Condvar, Mutex, PoisonError, Weak},
     thread,
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use notify::{
@@ -21,8 +22,7 @@ use notify::{
 use tokio::{sync::mpsc, time::Instant};
 
 use super::{
-    attempts,
-    disk::{self, Stamp},
+    attempts, disk,
     notice::Notice,
     past::Found,
     store::{Store, lock},
@@ -239,7 +239,7 @@ fn run(mut notice: Notice, signal: &Arc<Signal>, mut eyes: Eyes) {
 struct Eyes {
     /// Dropping it ends the watch.
     _watcher: Option<RecommendedWatcher>,
-    folders: Vec<(PathBuf, Option<u64>)>,
+    folders: Vec<(PathBuf, Option<Identity>)>,
     /// Why folders are looked at now and then, where they are.
     blind: Option<String>,
 }
@@ -257,14 +257,18 @@ fn folders(store: &Store) -> HashMap<PathBuf, Folder> {
     all
 }
 
-fn inode(path: &Path) -> Option<u64> {
-    Stamp::at(path).ok().flatten().map(|stamp| stamp.inode)
+/// Which folder lies at a path, if it is one: its number may be given to the next one at once, its birth is its own.
+type Identity = (u64, Option<SystemTime>);
+
+fn identity(path: &Path) -> Option<Identity> {
+    let meta = std::fs::metadata(path).ok().filter(std::fs::Metadata::is_dir)?;
+    Some((meta.ino(), meta.created().ok()))
 }
 
 impl Eyes {
     fn open(store: &Store, signal: &Arc<Signal>) -> Self {
         for agent in &store.settings.agents {
-            if let Err(error) = store.layout.make(agent) {
+            if let Err(error) = store.make_folders(agent) {
                 tracing::error!(%error, "could not make the queue's folders");
             }
         }
@@ -278,7 +282,8 @@ impl Eyes {
                 Err(error) => (None, Some(format!("the kernel refused to watch: {error}"))),
             }
         };
-        let folders = paths.into_iter().map(|path| (inode(&path), path)).map(|(inode, path)| (path, inode)).collect();
+        let folders =
+            paths.into_iter().map(|path| (identity(&path), path)).map(|(known, path)| (path, known)).collect();
         Self { _watcher: watcher, folders, blind }
     }
 
@@ -319,7 +324,7 @@ impl Eyes {
     /// Whether a watched folder was removed or replaced, so that the watch hangs in the air.
     fn replaced(&self, store: &Store) -> bool {
         let lost: Vec<&PathBuf> =
-            self.folders.iter().filter(|(path, known)| inode(path) != *known).map(|(path, _)| path).collect();
+            self.folders.iter().filter(|(path, known)| identity(path) != *known).map(|(path, _)| path).collect();
         for path in &lost {
             tracing::warn!(path = store.layout.shown(path), "a folder of the queue was removed or replaced");
         }
