@@ -22,12 +22,15 @@ mod artifacts;
 mod attempt;
 mod commit;
 mod cut;
+mod deadline;
 mod end;
+mod heed;
 mod policy;
 mod stall;
 mod tail;
 mod watch;
 
+use deadline::Doubt;
 pub use policy::Retries;
 
 /// The least time a fresh worker looks for its room.
@@ -187,6 +190,7 @@ pub async fn run<Q: Queue>(
     let mut worker = Worker {
         post: Post::new(outbox),
         link: Link { inbox, open: true, alone_until: Some(Instant::now() + patience) },
+        doubt: Doubt::new(settings.clock.read()),
         settings,
         queue,
         draining: false,
@@ -220,12 +224,19 @@ impl Link {
             }
         };
         tokio::select! {
-            order = self.inbox.recv(), if self.open => {
-                self.open = order.is_some();
-                Word::Order(order.unwrap_or(Order::Room(false)))
-            }
+            order = self.order() => Word::Order(order),
             () = patience => Word::Alone,
         }
+    }
+
+    /// The next order alone. Safe to drop half-way.
+    async fn order(&mut self) -> Order {
+        if !self.open {
+            return std::future::pending().await;
+        }
+        let order = self.inbox.recv().await;
+        self.open = order.is_some();
+        order.unwrap_or(Order::Room(false))
     }
 }
 
@@ -234,6 +245,7 @@ struct Worker<Q: Queue> {
     queue: Q,
     link: Link,
     post: Post,
+    doubt: Doubt,
     draining: bool,
 }
 

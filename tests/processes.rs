@@ -9,7 +9,10 @@ use std::{
     os::unix::{fs::MetadataExt as _, process::ExitStatusExt as _},
     path::{Path, PathBuf},
     process::{Command, Stdio},
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -65,11 +68,19 @@ struct Entry {
 struct Shelf {
     stage: PathBuf,
     tasks: Arc<Mutex<HashMap<TaskRef, (TaskSpec, Entry)>>>,
+    /// The disk takes no end of an attempt while this is so.
+    full: Arc<AtomicBool>,
 }
 
 impl Shelf {
     fn entry<T>(&self, task: &TaskRef, look: impl FnOnce(&mut Entry) -> T) -> T {
         look(&mut self.tasks.lock().unwrap().get_mut(task).unwrap().1)
+    }
+
+    async fn room_on_disk(&self) {
+        while self.full.load(Ordering::Relaxed) {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
     }
 }
 
@@ -105,18 +116,21 @@ impl Queue for Shelf {
         Ok(())
     }
     async fn finish(&self, lease: Held, outcome: Outcome) -> Result<Finished, QueueError> {
+        self.room_on_disk().await;
         self.entry(&lease.attempt.task, |e| e.outcome = Some(outcome));
         Ok(Finished::Committed)
     }
     async fn fail(&self, lease: Held, ending: Ending, _: Spend, _: Timestamp) -> Result<(), QueueError> {
+        self.room_on_disk().await;
         self.entry(&lease.attempt.task, |e| {
             e.counted += u32::from(ending.counts());
             e.previous = Some((ending, None));
         });
         Ok(())
     }
-    async fn end(&self, _: &TaskRef, _: Ending) -> Result<Finished, QueueError> {
-        unimplemented!("not the worker's business")
+    async fn end(&self, _: &TaskRef, ending: Ending) -> Result<Finished, QueueError> {
+        // As on a disk that has no room for that either.
+        Err(QueueError::NoSpace(format!("no room for {ending:?}")))
     }
     async fn retry(&self, _: &TaskRef, _: Changes) -> Result<(), QueueError> {
         unimplemented!("not the worker's business")
@@ -214,7 +228,7 @@ async fn scene_of(command: Vec<String>, change: impl FnOnce(&mut Settings, &mut 
     settings.retries.backoff = vec![Duration::ZERO];
     let mut spec = TaskSpec::new(task(), "Say hello.");
     change(&mut settings, &mut spec);
-    let queue = Shelf { stage: stage.path().to_owned(), tasks: Arc::default() };
+    let queue = Shelf { stage: stage.path().to_owned(), tasks: Arc::default(), full: Arc::default() };
     queue.submit(spec).await.unwrap();
     let (orders, inbox) = mpsc::channel(16);
     let (outbox, reports) = mpsc::unbounded_channel();
@@ -391,6 +405,73 @@ async fn what_ends_when_its_time_is_over_is_not_said_to_have_been_killed() {
     })
     .await;
     assert_eq!(scene.failed().await, Ending::Deadline { seconds: 1 });
+}
+
+#[tokio::test]
+async fn a_task_s_deadline_ends_what_runs_and_the_task_with_it() {
+    let at = now().checked_add(Duration::from_secs(1)).unwrap();
+    let steps = ["--ignore-term", "--fork-setsid", "--print", "ready", "--sleep", "3600"];
+    let mut scene = scene(&steps, |_, spec| spec.deadline = Some(at)).await;
+    scene.doing("ready").await;
+    let outcome = scene.ended().await;
+    let message = format!("its deadline, {at}, has passed");
+    assert_eq!((outcome.state, &outcome.ending), (EndState::Expired, &Ending::Expired { message: message.clone() }));
+    assert!(outcome.completed_at >= at && outcome.summary == message, "{outcome:?}");
+    assert_eq!(below(), Vec::<i32>::new(), "nothing is left when the end is reported");
+}
+
+#[tokio::test]
+async fn a_deadline_that_passes_after_the_result_takes_nothing_from_it() {
+    let at = now().checked_add(Duration::from_secs(1)).unwrap();
+    let mut scene = scene(&["--stream-json", "well done", "--sleep", "3600"], |settings, spec| {
+        settings.agent.output = OutputKind::StreamJson;
+        spec.deadline = Some(at);
+    })
+    .await;
+    let outcome = scene.ended().await;
+    assert_eq!((outcome.state, outcome.summary.as_str()), (EndState::Done, "well done"));
+}
+
+#[tokio::test]
+async fn g11_g15_a_worker_that_waits_for_the_disk_obeys() {
+    let full = async |steps: &[&str]| {
+        let mut scene = scene(steps, |_, _| {}).await;
+        scene.doing("x").await;
+        scene.queue.full.store(true, Ordering::Relaxed);
+        fs::write(scene.path().join("workspaces/coding/go"), "").unwrap();
+        scene.doing("has ended; waits for room on the disk to write how").await;
+        scene
+    };
+    let steps = ["--print", "x", "--wait-for", "go"];
+
+    // A drain and an extension change nothing; another task is refused; then there is room, and it goes.
+    let mut waits = full(&steps).await;
+    waits.order(Order::Drain).await;
+    waits.order(Order::Extend { attempt: task().attempt(1), by: Duration::from_mins(1) }).await;
+    waits.order(Order::Assign { task: "anga/other".parse().unwrap() }).await;
+    let reason = waits.until(|r| if let Report::NotStarted { reason, .. } = r { Some(reason) } else { None }).await;
+    assert_eq!(reason, "this worker is busy with anga/t#1");
+    waits.queue.full.store(false, Ordering::Relaxed);
+    assert_eq!(waits.ended().await.summary, "x");
+    assert_eq!(waits.farewell().await.1, Farewell::Drained);
+
+    // A stop ends the wait; the attempt is lost, and that is said.
+    let mut waits = full(&steps).await;
+    waits.order(Order::Stop).await;
+    let lost = "its end could not be written: there was no room on the disk, and the worker had to go";
+    assert_eq!(waits.failed().await, Ending::Lost { message: lost.into() });
+    let (queue, farewell) = waits.farewell().await;
+    assert_eq!(farewell, Farewell::Stopped);
+    queue.entry(&task(), |entry| assert!(entry.outcome.is_none()));
+
+    // A cancellation of another attempt is none; one of this attempt ends the wait, and the task if there is room.
+    let mut waits = full(&steps).await;
+    waits.order(Order::Cancel { attempt: task().attempt(7) }).await;
+    waits.order(Order::Cancel { attempt: task().attempt(1) }).await;
+    let Ending::Lost { message } = waits.failed().await else { panic!("it was written") };
+    assert_eq!(message, "its end could not be written: no room for Cancelled");
+    waits.order(Order::Stop).await;
+    assert_eq!(waits.farewell().await.1, Farewell::Stopped);
 }
 
 #[tokio::test]

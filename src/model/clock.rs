@@ -7,6 +7,9 @@ use std::{fmt, sync::Arc};
 
 use jiff::{SignedDuration, Timestamp};
 
+/// For so long after the clock was set nothing expires: it may be set again.
+pub const DOUBT: SignedDuration = SignedDuration::from_secs(60);
+
 /// A handle that tells the time; made once by the runtime and passed into every door that needs it.
 #[derive(Clone)]
 pub struct Clock(Arc<dyn Fn() -> Reading + Send + Sync>);

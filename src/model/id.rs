@@ -180,6 +180,11 @@ impl AttemptRef {
     pub fn log(&self) -> String {
         format!("logs/{}/{}.{}.log", self.task.agent, self.task.id, self.n)
     }
+
+    /// Whether an order for `named` speaks of this attempt. 0: it was given before anybody knew the attempt's number.
+    pub fn is_meant_by(&self, named: &Self) -> bool {
+        named.task == self.task && [0, self.n].contains(&named.n)
+    }
 }
 
 impl fmt::Display for AttemptRef {

@@ -6,10 +6,7 @@
 use jiff::{SignedDuration, Timestamp, tz::TimeZone};
 
 use super::{Process, State, Tasks, Voice, agents::Agent, why::span};
-use crate::model::{Standing, TaskRecord, TaskRef};
-
-/// For so long after the clock was set nothing expires: it may be set again.
-const DOUBT: SignedDuration = SignedDuration::from_secs(60);
+use crate::model::{Standing, TaskRecord, TaskRef, clock::DOUBT};
 
 impl State {
     /// The clock was set by this much; `now` says the new time already.

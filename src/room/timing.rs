@@ -1,6 +1,6 @@
 //! The times that a task's file names: not before, a first start by, an end by.
 //!
-//! Its one surprise: a deadline ends nothing that runs. The attempt goes on; only if it fails does the task expire.
+//! Its one surprise: nothing here ends what runs. Its worker knows the deadline too and ends the attempt.
 
 use jiff::Timestamp;
 

@@ -46,9 +46,7 @@ pub(super) async fn run<Q: Queue>(worker: &mut Worker<Q>, claim: Claim<Q::Lease>
         }
         Err(ending) => Judged::only(ending),
     };
-    let farewell = result.farewell;
-    commit(worker, claim, &attempt, started_at, result).await;
-    farewell
+    commit(worker, claim, &attempt, started_at, result).await
 }
 
 /// Composes, launches, spawns, and tells queue and room.

@@ -3,28 +3,42 @@
 //! Owns what goes into the result. Must not know processes. Its one surprise: what cannot be written is not told either;
 //! the lease is gone then, and whoever recovers next finds the attempt lost.
 
-use jiff::Timestamp;
+use std::time::Duration;
 
-use super::{Worker, end::Judged};
+use jiff::Timestamp;
+use tokio::time::{Instant, sleep};
+
+use super::{
+    Farewell, Worker,
+    end::Judged,
+    heed::{Heeded, heed},
+};
 use crate::{
     engines::Finding,
     ledger::Prices,
     model::{AttemptRef, CostSource, EndState, Ending, MicroUsd, Outcome, Report, Spend, TaskSpec, Verdict, text},
-    queue::{Claim, Queue},
+    queue::{Claim, Queue, QueueError},
 };
 
 /// Bytes of an answer that go into the result file.
 const SUMMARY_LIMIT: usize = 256 * 1024;
 
-/// Tells the queue, then the room.
+/// How long the last try to write may take to let go of the lease.
+const LETTING_GO: Duration = Duration::from_secs(5);
+
+/// Why an end was not written that would have had to wait.
+const GONE: &str = "there was no room on the disk, and the worker had to go";
+
+/// Tells the queue, then the room; says why the worker must go, where it must.
 pub(super) async fn commit<Q: Queue>(
     worker: &mut Worker<Q>,
     claim: Claim<Q::Lease>,
     attempt: &AttemptRef,
     started_at: Timestamp,
     result: Judged,
-) {
-    let Judged { finding, ending, artifacts, notes, farewell: _ } = result;
+) -> Option<Farewell> {
+    let Judged { finding, ending, artifacts, notes, mut farewell } = result;
+    let queue = worker.queue.clone();
     let Claim { spec, counted, lease, .. } = claim;
     let now = worker.settings.clock.now();
     let retries = &worker.settings.retries;
@@ -35,12 +49,15 @@ pub(super) async fn commit<Q: Queue>(
             outcome.artifacts = artifacts;
             outcome.findings.extend(notes);
             let clipped = Box::new(outcome.clone().clipped(crate::model::TaskRecord::TEXT_LIMIT));
-            let report = match worker.queue.finish(lease, outcome).await {
-                Ok(_) => Report::Ended { outcome: clipped },
-                Err(error) => unpublished(attempt, &error, spend, now),
+            let writing = queue.finish(lease, outcome);
+            let report = match heed(worker, attempt, spend, &mut farewell, writing).await {
+                Heeded::Written(Ok(_)) => Report::Ended { outcome: clipped },
+                Heeded::Written(Err(error)) => unpublished(attempt, &error.to_string(), spend, now),
+                Heeded::Left => unpublished(attempt, GONE, spend, now),
+                Heeded::Cancelled => cancelled(&queue, attempt, spend, now).await,
             };
             worker.post.send(report);
-            return;
+            return farewell;
         }
         // What cost no attempt has nothing to wait for.
         Verdict::Retry if !ending.counts() => now,
@@ -50,16 +67,42 @@ pub(super) async fn commit<Q: Queue>(
             retries.unpark(attempt, until, parked, now)
         }
     };
-    let report = match worker.queue.fail(lease, ending.clone(), spend, not_before).await {
-        Ok(()) => Report::Failed { attempt: attempt.clone(), ending, spend, not_before, at: now },
-        Err(error) => unpublished(attempt, &error, spend, now),
+    let writing = queue.fail(lease, ending.clone(), spend, not_before);
+    let report = match heed(worker, attempt, spend, &mut farewell, writing).await {
+        Heeded::Written(Ok(())) => Report::Failed { attempt: attempt.clone(), ending, spend, not_before, at: now },
+        Heeded::Written(Err(error)) => unpublished(attempt, &error.to_string(), spend, now),
+        Heeded::Left => unpublished(attempt, GONE, spend, now),
+        Heeded::Cancelled => cancelled(&queue, attempt, spend, now).await,
     };
     worker.post.send(report);
+    farewell
+}
+
+/// Ends the task of an attempt whose own end found no room on the disk: a shorter one may find it.
+async fn cancelled<Q: Queue>(queue: &Q, attempt: &AttemptRef, spend: Spend, at: Timestamp) -> Report {
+    let end = Instant::now() + LETTING_GO;
+    loop {
+        let error = match queue.end(&attempt.task, Ending::Cancelled).await {
+            Ok(_) => match queue.result(&attempt.task).await {
+                Ok(Some(outcome)) => {
+                    return Report::Ended { outcome: Box::new(outcome.clipped(crate::model::TaskRecord::TEXT_LIMIT)) };
+                }
+                Ok(None) => return unpublished(attempt, "its result is gone", spend, at),
+                Err(error) => error,
+            },
+            Err(error) => error,
+        };
+        // The last try to write still holds the lease for a moment.
+        if !matches!(error, QueueError::State { .. }) || Instant::now() >= end {
+            return unpublished(attempt, &error.to_string(), spend, at);
+        }
+        sleep(Duration::from_millis(20)).await;
+    }
 }
 
 /// The lease is gone and nothing was written: whoever recovers next will find the attempt lost.
-fn unpublished(attempt: &AttemptRef, error: &crate::queue::QueueError, spend: Spend, at: Timestamp) -> Report {
-    tracing::error!(%attempt, %error, "the attempt's end could not be written");
+fn unpublished(attempt: &AttemptRef, error: &str, spend: Spend, at: Timestamp) -> Report {
+    tracing::error!(%attempt, error, "the attempt's end could not be written");
     let ending = Ending::Lost { message: format!("its end could not be written: {error}") };
     Report::Failed { attempt: attempt.clone(), ending, spend, not_before: at, at }
 }

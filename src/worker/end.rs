@@ -75,7 +75,13 @@ impl Running {
         };
         let stays = matches!(
             cause,
-            Cause::Settled | Cause::Deadline | Cause::Stalled(_) | Cause::Stopped | Cause::Quit(_) | Cause::Orphaned
+            Cause::Settled
+                | Cause::Deadline
+                | Cause::Expired(_)
+                | Cause::Stalled(_)
+                | Cause::Stopped
+                | Cause::Quit(_)
+                | Cause::Orphaned
         );
         // Its result was in: that counts, whatever ended the process.
         let exit = if self.reader.settled() && stays { Exit::Settled } else { exit };
@@ -151,6 +157,7 @@ fn judge(
             // Only the last step of the ladder sends this.
             if exit == Exit::Signal(9) { Ending::Killed { seconds } } else { Ending::Deadline { seconds } }
         }
+        Cause::Expired(message) => Ending::Expired { message },
         Cause::Stalled(silence) => Ending::Stalled { seconds: silence.as_secs() },
         Cause::Stopped => Ending::Stopped,
         Cause::Quit(message) => Ending::Lost { message },

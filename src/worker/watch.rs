@@ -42,6 +42,8 @@ pub(super) enum Cause {
     Exited(ExitStatus),
     Cancelled,
     Deadline,
+    /// The task's own deadline has passed; the sentence about it.
+    Expired(String),
     Stalled(Duration),
     /// It stays after its result.
     Settled,
@@ -132,6 +134,9 @@ impl Running {
                 self.look = now + LOAD_PACE;
                 self.look_around(now);
             }
+            if let Some(message) = worker.doubt.expired(spec, worker.settings.clock.read(), now) {
+                return Cause::Expired(message);
+            }
             if self.is_stalled(now) {
                 return Cause::Stalled(self.silence.allowed());
             }
@@ -167,19 +172,14 @@ impl Running {
         over(&self.silence)
     }
 
-    /// Whether an order speaks of this attempt. 0: it was given before anybody knew the attempt's number.
-    fn is_meant(&self, attempt: &AttemptRef) -> bool {
-        attempt.task == self.attempt.task && [0, self.attempt.n].contains(&attempt.n)
-    }
-
     fn obey<Q: Queue>(&mut self, worker: &mut Worker<Q>, order: Order) -> Option<Cause> {
         match order {
             Order::Assign { task } => {
                 let reason = format!("this worker is busy with {}", self.attempt);
                 worker.post.send(Report::NotStarted { task, reason });
             }
-            Order::Cancel { attempt } if self.is_meant(&attempt) => return Some(Cause::Cancelled),
-            Order::Extend { attempt, by } if self.is_meant(&attempt) => self.silence.extend(by),
+            Order::Cancel { attempt } if self.attempt.is_meant_by(&attempt) => return Some(Cause::Cancelled),
+            Order::Extend { attempt, by } if self.attempt.is_meant_by(&attempt) => self.silence.extend(by),
             // Meant for an attempt that has ended.
             Order::Cancel { .. } | Order::Extend { .. } => {}
             Order::Drain => worker.draining = true,
