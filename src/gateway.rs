@@ -17,7 +17,11 @@ use hyper::{header::HeaderValue, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use reqwest::Url;
 use secrecy::{ExposeSecret, SecretString};
-use tokio::{net::TcpListener, sync::mpsc, time::sleep};
+use tokio::{
+    net::TcpListener,
+    sync::{Notify, mpsc},
+    time::sleep,
+};
 use tokio_util::{
     sync::{CancellationToken, DropGuard},
     task::TaskTracker,
@@ -29,14 +33,18 @@ use crate::{
     model::{
         AgentName, AttemptRef, Clock, GoalId,
         gateway::{Call, Caller, Levels},
+        limit::LimitNews,
     },
 };
 
+mod accounts;
 mod headers;
+mod refusal;
 mod relay;
 mod tap;
 mod token;
 
+use accounts::Accounts;
 use token::Tokens;
 pub use token::{Identity, TokenHash, token_hash};
 
@@ -124,6 +132,13 @@ pub enum Notice {
     Call(Box<Call>),
     /// Levels changed; at most five a second, none at rest.
     Levels(Levels),
+    /// A call met a limit; told for every such call.
+    Limited(LimitNews),
+    /// An account that was closed is open again: by the operator, or because a call of it was answered well.
+    Opened {
+        /// Its label.
+        account: String,
+    },
 }
 
 /// What a session's calls are made for.
@@ -196,6 +211,9 @@ struct Shared {
     purposes: Mutex<HashMap<String, Purpose>>,
     estimator: Mutex<Estimator>,
     limiter: Limiter,
+    accounts: Mutex<Accounts>,
+    /// Some account was closed.
+    closed: Notify,
     prices: Prices,
     clock: Clock,
     notices: mpsc::UnboundedSender<Notice>,
@@ -218,6 +236,17 @@ impl Shared {
             (Identity::Orchestrator, Some(Purpose::Goal(goal))) => Caller::Orchestrator { goal: Some(goal) },
             (Identity::Orchestrator, _) => Caller::Orchestrator { goal: None },
         }
+    }
+
+    fn levels(&self) -> Levels {
+        Levels { accounts: lock(&self.accounts).all(self.clock.now()), ..self.limiter.levels(&self.clock) }
+    }
+
+    /// Lets nobody of this account pass before the end of what it met.
+    fn close(&self, news: &mut LimitNews) {
+        lock(&self.accounts).close(news);
+        self.closed.notify_waiters();
+        self.limiter.stirred();
     }
 
     fn tell(&self, notice: Notice) {
@@ -275,6 +304,8 @@ impl Gateway {
             purposes: Mutex::default(),
             estimator: Mutex::default(),
             limiter: Limiter::new(settings.limits, settings.hold),
+            accounts: Mutex::default(),
+            closed: Notify::new(),
             prices,
             clock,
             notices,
@@ -327,9 +358,22 @@ impl Gateway {
         lock(&self.shared.purposes).remove(session_id);
     }
 
-    /// All buckets as of now.
+    /// The account whose key is put on this caller's calls: its label, empty for the usual one.
+    pub fn account(&self, identity: &Identity) -> Option<&str> {
+        self.shared.credentials.of(identity).map(|credential| credential.label.as_str())
+    }
+
+    /// Opens an account that a limit has closed, before the limit's end: the next call asks the server again.
+    pub fn release(&self, account: &str) {
+        if lock(&self.shared.accounts).open(account) {
+            self.shared.tell(Notice::Opened { account: account.to_owned() });
+            self.shared.limiter.stirred();
+        }
+    }
+
+    /// All buckets and accounts as of now.
     pub fn levels(&self) -> Levels {
-        self.shared.limiter.levels(&self.shared.clock)
+        self.shared.levels()
     }
 
     /// Stops listening, breaks off calls in flight (each still gets its row) and waits until all is quiet.
@@ -389,10 +433,10 @@ async fn watch(shared: Arc<Shared>, stop: CancellationToken) {
             () = sleep(REFILL_EVERY), if !at_rest => {}
             () = stop.cancelled() => return,
         }
-        let levels = shared.limiter.levels(&shared.clock);
-        if levels.buckets != last.buckets
-            || (levels.in_flight, levels.queued, levels.throttled) != (last.in_flight, last.queued, last.throttled)
-        {
+        let levels = shared.levels();
+        // All but the time.
+        last.at = levels.at;
+        if levels != last {
             last = levels.clone();
             shared.tell(Notice::Levels(levels));
         }

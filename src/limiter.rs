@@ -439,6 +439,11 @@ impl Limiter {
         group.stirred();
     }
 
+    /// Something changed that is shown beside the levels.
+    pub fn stirred(&self) {
+        self.0.changed.notify_one();
+    }
+
     /// Completes when something changed since it last completed; for one listener.
     pub async fn changed(&self) {
         self.0.changed.notified().await;

@@ -1,6 +1,6 @@
 //! The nouns: plain data that every part of podium speaks.
 //!
-//! Owns ids, tasks, attempts, endings, outcomes, goals, plans, agents, usage and the reports of workers. Must not
+//! Owns ids, tasks, attempts, endings, outcomes, goals, plans, agents, usage, limits and the reports of workers. Must not
 //! know tokio, files, processes, ratatui or the wall clock: time comes in as a [`Clock`] or as a value. Its one
 //! surprise: text from outside is cleaned here ([`text::scrub`]), because every door needs the same rule.
 
@@ -10,6 +10,7 @@ pub mod ending;
 pub mod gateway;
 pub mod goal;
 pub mod id;
+pub mod limit;
 pub mod outcome;
 pub mod past;
 pub mod plan;

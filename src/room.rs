@@ -40,6 +40,7 @@ pub use why::Why;
 use crate::model::{
     GoalId, MicroUsd, Spend, Standing, TaskRef,
     gateway::{Caller, Levels},
+    limit::LimitNews,
 };
 
 /// Who speaks in the orchestrator's pane.
@@ -114,6 +115,8 @@ pub struct State {
     pub day_budget: MicroUsd,
     /// The buckets.
     pub levels: Levels,
+    /// The latest limit that each account has met, of each kind and model group.
+    pub limits: Vec<LimitNews>,
     /// The orchestrator's pane, oldest first, at most [`State::LINES`].
     pub lines: VecDeque<Line>,
     /// Whether the room is on its way out.
@@ -266,6 +269,14 @@ impl State {
                 }
             }
             GatewayEvent::Folded { money } => self.money = *money,
+            GatewayEvent::Limited { limit } => {
+                let same = |n: &LimitNews| n.account == limit.account && n.kind == limit.kind && n.group == limit.group;
+                self.limits.retain(|known| !same(known) && known.ends() > self.now);
+                self.limits.push(limit);
+            }
+            GatewayEvent::Opened { account } => {
+                self.limits.retain(|known| known.account != account || !known.kind.closes_account());
+            }
             GatewayEvent::Levels { levels } => self.levels = levels,
         }
     }

@@ -9,8 +9,12 @@ use hyper::{
     HeaderMap,
     header::{self, HeaderName, HeaderValue},
 };
+use jiff::Timestamp;
 
-use crate::limiter::{Reading, Readings};
+use crate::{
+    limiter::{Reading, Readings},
+    model::limit::{Window, WindowName, WindowStatus, Windows},
+};
 
 /// Headers of one connection (RFC 9110, 7.6.1), never passed on.
 const HOP_BY_HOP: [HeaderName; 8] = [
@@ -99,6 +103,34 @@ pub(super) fn readings(headers: &HeaderMap) -> Readings {
     Readings { requests: reading("requests"), input: reading("input-tokens"), output: reading("output-tokens") }
 }
 
+/// What the server says about the windows of a subscription; `None` for an account that has none.
+pub(super) fn windows(headers: &HeaderMap, now: Timestamp) -> Option<Windows> {
+    let said = |name: &str| text(headers, &format!("anthropic-ratelimit-unified-{name}"));
+    let status = |name: &str| said(name).and_then(WindowStatus::read);
+    let window = |name: &str| {
+        let window = Window {
+            used: said(&format!("{name}-utilization")).and_then(|n| Window::thousandths(n.parse().ok()?)),
+            resets_at: said(&format!("{name}-reset")).and_then(time),
+            status: status(&format!("{name}-status")),
+        };
+        (window != Window::default()).then_some(window)
+    };
+    let windows = Windows {
+        status: status("status"),
+        claim: said("representative-claim").map(WindowName::read),
+        resets_at: said("reset").and_then(time),
+        five_hour: window("5h"),
+        seven_day: window("7d"),
+        at: None,
+    };
+    (windows != Windows::default()).then_some(Windows { at: Some(now), ..windows })
+}
+
+/// A time as seconds since 1970, or as RFC 3339 has it.
+fn time(text: &str) -> Option<Timestamp> {
+    text.parse::<i64>().map_or_else(|_| text.parse().ok(), |seconds| Timestamp::from_second(seconds).ok())
+}
+
 /// `retry-after` in seconds; the form with a date is not used by this API.
 pub(super) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     number(headers, "retry-after").map(Duration::from_secs)
@@ -137,6 +169,28 @@ mod tests {
             ("accept-encoding", "identity"),
         ]);
         assert_eq!(got, expected);
+    }
+
+    #[test]
+    fn a_subscriptions_windows_are_read_and_an_api_key_has_none() {
+        let headers = map(&[
+            ("anthropic-ratelimit-unified-status", "rejected"),
+            ("anthropic-ratelimit-unified-representative-claim", "five_hour"),
+            ("anthropic-ratelimit-unified-reset", "1795349598"),
+            ("anthropic-ratelimit-unified-5h-status", "rejected"),
+            ("anthropic-ratelimit-unified-5h-utilization", "1.0042"),
+            ("anthropic-ratelimit-unified-5h-reset", "2026-11-22T12:13:18Z"),
+            ("anthropic-ratelimit-unified-7d-status", "allowed_warning"),
+            ("anthropic-ratelimit-unified-7d-utilization", "lots"),
+        ]);
+        let found = windows(&headers, Timestamp::UNIX_EPOCH).unwrap();
+        let reset = Timestamp::from_second(1_795_349_598).ok();
+        let five = Window { used: Some(1_004), resets_at: reset, status: Some(WindowStatus::Rejected) };
+        let seven = Window { used: None, resets_at: None, status: Some(WindowStatus::Warning) };
+        assert_eq!((found.five_hour, found.seven_day), (Some(five), Some(seven)));
+        assert_eq!((found.status, found.claim), (Some(WindowStatus::Rejected), Some(WindowName::FiveHour)));
+        assert_eq!((found.resets_at, found.at), (reset, Some(Timestamp::UNIX_EPOCH)));
+        assert_eq!(windows(&map(&[("anthropic-ratelimit-requests-limit", "50")]), Timestamp::UNIX_EPOCH), None);
     }
 
     #[test]

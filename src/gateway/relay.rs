@@ -18,13 +18,17 @@ use http_body_util::{BodyExt, Either, Full, LengthLimitError, Limited};
 use hyper::{
     Method, Request, Response, StatusCode,
     body::{Body, Frame, Incoming},
-    header::{self, HeaderValue},
+    header,
 };
 use serde::Deserialize;
 use tokio::time::{Instant, timeout};
 use uuid::Uuid;
 
-use super::{Identity, Notice, Shared, headers, lock, tap::Seen, tap::Tap};
+use super::{
+    Identity, Notice, Shared, headers, lock,
+    refusal::{Refusal, unreachable},
+    tap::{Seen, Tap},
+};
 use crate::{
     limiter::{
         self, Ask, Lease, Pool, Readings,
@@ -33,6 +37,7 @@ use crate::{
     model::{
         Usage,
         gateway::{Call, CallEnd, Caller},
+        limit::{self, LimitNews, LimitSource, Remedy, Windows},
         text,
     },
 };
@@ -56,7 +61,7 @@ struct Head {
 pub(super) async fn serve(shared: Arc<Shared>, request: Request<Incoming>) -> Response<Answer> {
     // A browser sends `Origin` and a host name of its own choosing; no engine does.
     if request.headers().contains_key(header::ORIGIN) || !headers::is_local_host(request.headers().get(header::HOST)) {
-        return refusal(StatusCode::FORBIDDEN, "permission_error", "this gateway serves programs of this machine only");
+        return refuse(StatusCode::FORBIDDEN, "permission_error", "this gateway serves programs of this machine only");
     }
     let path = request.uri().path();
     if request.method() == Method::HEAD && matches!(path, "/" | "/api/hello") {
@@ -66,14 +71,14 @@ pub(super) async fn serve(shared: Arc<Shared>, request: Request<Incoming>) -> Re
     let identity = headers::token(request.headers()).and_then(|token| lock(&shared.tokens).find(token));
     let Some(identity) = identity else {
         tracing::warn!(path = %text::clip(path, 60), "the gateway refused a call without a valid token");
-        return refusal(StatusCode::UNAUTHORIZED, "authentication_error", "invalid x-api-key");
+        return refuse(StatusCode::UNAUTHORIZED, "authentication_error", "invalid x-api-key");
     };
     let counted = path == "/v1/messages";
     if !counted && path != "/v1/messages/count_tokens" {
-        return refusal(StatusCode::NOT_FOUND, "not_found_error", "this gateway relays /v1/messages only");
+        return refuse(StatusCode::NOT_FOUND, "not_found_error", "this gateway relays /v1/messages only");
     }
     if request.method() != Method::POST {
-        return refusal(StatusCode::METHOD_NOT_ALLOWED, "invalid_request_error", "this path takes POST only");
+        return refuse(StatusCode::METHOD_NOT_ALLOWED, "invalid_request_error", "this path takes POST only");
     }
     if counted { call(shared, identity, request).await } else { count_tokens(shared, &identity, request).await }
 }
@@ -99,23 +104,9 @@ async fn call(shared: Arc<Shared>, identity: Identity, request: Request<Incoming
     };
     let pool = Pool { credential: credential.label.clone(), group: limiter::group(&model).to_owned() };
     record.begin(model, estimate::weight(&body), pool.clone());
-    match shared.limiter.admit(&pool, record.ask).await {
+    match admitted(&shared, &pool, record.ask).await {
         Ok(lease) => record.lease = Some(lease),
-        Err(refused) => {
-            let seconds = refused.retry_after.as_secs();
-            let why =
-                if refused.by_server { "the server asked podium to wait" } else { "podium's own limit is used up" };
-            let mut answer = record.refuse(Refusal {
-                retry: true,
-                ..Refusal::new(
-                    StatusCode::TOO_MANY_REQUESTS,
-                    "rate_limit_error",
-                    format!("{why}; try again in {seconds} s"),
-                )
-            });
-            answer.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
-            return answer;
-        }
+        Err(refused) => return record.refuse(refused),
     }
     record.sent = true;
     let path = head.uri.path_and_query().map_or("/v1/messages", |p| p.as_str());
@@ -134,8 +125,31 @@ async fn call(shared: Arc<Shared>, identity: Identity, request: Request<Incoming
     record.answered(&response);
     let text = |name| headers::text(response.headers(), name).unwrap_or_default().to_ascii_lowercase();
     let success = response.status().is_success();
-    let tap = if success { Tap::new(&text("content-type"), &text("content-encoding")) } else { Tap::Deaf };
+    let tap = if success { Tap::new(&text("content-type"), &text("content-encoding")) } else { Tap::Error(Vec::new()) };
     hand_through(response, Some((tap, record)))
+}
+
+/// Waits until the account is open and the limiter lets the call pass.
+async fn admitted(shared: &Shared, pool: &Pool, ask: Ask) -> Result<Lease, Refusal> {
+    let admit = shared.limiter.admit(pool, ask);
+    tokio::pin!(admit);
+    loop {
+        let closed = shared.closed.notified();
+        tokio::pin!(closed);
+        // From here on no closing is missed.
+        closed.as_mut().enable();
+        open(shared, &pool.credential)?;
+        tokio::select! {
+            lease = &mut admit => return lease.map_err(Refusal::held),
+            () = closed => {}
+        }
+    }
+}
+
+/// Whether calls of an account may pass.
+fn open(shared: &Shared, account: &str) -> Result<(), Refusal> {
+    let now = shared.clock.now();
+    lock(&shared.accounts).closed(account, now).map_or(Ok(()), |news| Err(Refusal::closed(news, now)))
 }
 
 /// A count of tokens: free, outside of the limits of calls, and no row of the ledger.
@@ -149,6 +163,9 @@ async fn count_tokens(shared: Arc<Shared>, identity: &Identity, request: Request
         let why = format!("podium has no API key for {identity}");
         return Refusal::new(StatusCode::UNAUTHORIZED, "authentication_error", why).answer();
     };
+    if let Err(refused) = open(&shared, &credential.label) {
+        return refused.answer();
+    }
     let path = head.uri.path_and_query().map_or("/v1/messages/count_tokens", |p| p.as_str());
     let sent = shared.client.post(format!("{}{path}", shared.upstream));
     match sent.headers(headers::upstream(head.headers, credential.key.clone())).body(body).send().await {
@@ -173,51 +190,11 @@ async fn read(body: Incoming) -> Result<Bytes, Refusal> {
     }
 }
 
-/// An answer of our own, in the API's shape.
-struct Refusal {
-    status: StatusCode,
-    kind: &'static str,
-    message: String,
-    /// Asking again may help.
-    retry: bool,
-}
-
-impl Refusal {
-    fn new(status: StatusCode, kind: &'static str, message: impl Into<String>) -> Self {
-        Self { status, kind, message: message.into(), retry: false }
-    }
-
-    fn answer(self) -> Response<Answer> {
-        let body = serde_json::json!({"type": "error", "error": {"type": self.kind, "message": self.message}});
-        let mut answer = Response::new(Either::Left(Full::from(body.to_string())));
-        *answer.status_mut() = self.status;
-        let headers = answer.headers_mut();
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        if !self.retry {
-            headers.insert("x-should-retry", HeaderValue::from_static("false"));
-        }
-        answer
-    }
-}
-
-fn refusal(status: StatusCode, kind: &'static str, message: &str) -> Response<Answer> {
+fn refuse(status: StatusCode, kind: &'static str, message: &str) -> Response<Answer> {
     Refusal::new(status, kind, message).answer()
 }
 
-/// What a caller hears when upstream did not answer at all. Never the error's own text, which names hosts and ports.
-fn unreachable(error: &reqwest::Error) -> Refusal {
-    tracing::warn!(error = %chain(error), "upstream did not answer");
-    let (status, kind, message) = if error.is_timeout() {
-        (StatusCode::GATEWAY_TIMEOUT, "timeout_error", "podium's upstream did not answer in time")
-    } else if error.is_connect() {
-        (StatusCode::BAD_GATEWAY, "api_error", "podium could not reach its upstream")
-    } else {
-        (StatusCode::BAD_GATEWAY, "api_error", "podium's upstream broke the connection off")
-    };
-    Refusal { retry: true, ..Refusal::new(status, kind, message) }
-}
-
-fn chain(error: &dyn Error) -> String {
+pub(super) fn chain(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
@@ -294,8 +271,8 @@ impl Relay {
     fn end(&mut self, ended: Ended) {
         let Some((tap, mut record)) = self.meter.take() else { return };
         let seen = tap.seen(ended == Ended::Itself);
-        let end = match (record.refused, ended) {
-            (Some(status), _) => CallEnd::Refused { status },
+        let end = match (&record.refused, ended) {
+            (Some(refused), _) => CallEnd::Refused { status: refused.status },
             (None, _) if seen.error.is_some() => CallEnd::Broken,
             (None, _) if seen.whole => CallEnd::Complete,
             (None, Ended::Itself | Ended::Broke) => CallEnd::Broken,
@@ -322,8 +299,15 @@ struct Record {
     sent: bool,
     /// The input is charged already.
     counted: bool,
-    /// Upstream's status, when it was no success.
-    refused: Option<u16>,
+    /// The head of upstream's answer, when it was no success.
+    refused: Option<Refused>,
+}
+
+/// What the head of an answer says about a refusal.
+struct Refused {
+    status: u16,
+    retry_after: Option<Duration>,
+    windows: Option<Windows>,
 }
 
 impl Record {
@@ -392,19 +376,56 @@ impl Record {
         if let Some(call) = &mut self.call {
             call.request_id = headers::text(head, "request-id").map(str::to_owned);
         }
+        let now = self.shared.clock.now();
+        let windows = headers::windows(head, now);
         if !status.is_success() {
-            self.refused = Some(status.as_u16());
+            let retry_after = headers::retry_after(head);
+            self.refused = Some(Refused { status: status.as_u16(), retry_after, windows: windows.clone() });
         }
         let Some(pool) = &self.pool else { return };
+        if let Some(windows) = windows {
+            lock(&self.shared.accounts).learn(&pool.credential, windows);
+        }
         let readings = headers::readings(head);
         if readings != Readings::default() {
-            self.shared.limiter.learn(pool, &readings, self.shared.clock.now());
+            self.shared.limiter.learn(pool, &readings, now);
         }
-        match status.as_u16() {
-            429 => self.shared.limiter.throttled(pool, headers::retry_after(head)),
-            529 => self.shared.limiter.overloaded(pool),
-            _ => {}
+    }
+
+    /// Does what is right about a limit that this call has met, and tells it.
+    fn met(&self, seen: &Seen) {
+        let Some(pool) = &self.pool else { return };
+        let (now, told) = (self.shared.clock.now(), seen.error.clone().unwrap_or_default());
+        if self.refused.is_none() && seen.error.is_none() {
+            return;
         }
+        let refusal = limit::Refusal {
+            status: self.refused.as_ref().map(|refused| refused.status),
+            kind: &told.kind,
+            code: told.code.as_deref(),
+            message: &told.message,
+            retry_after: self.refused.as_ref().and_then(|refused| refused.retry_after),
+            windows: self.refused.as_ref().and_then(|refused| refused.windows.as_ref()),
+            subscription: lock(&self.shared.accounts).is_subscription(&pool.credential),
+        };
+        let Some(meaning) = limit::meaning(&refusal, now) else { return };
+        let mut news = LimitNews {
+            account: pool.credential.clone(),
+            group: (!meaning.kind.closes_account()).then(|| pool.group.clone()),
+            kind: meaning.kind,
+            until: meaning.until,
+            estimated: meaning.estimated,
+            source: LimitSource::Gateway,
+            message: told.message.clone(),
+            at: now,
+        };
+        match meaning.kind.remedy() {
+            Remedy::HoldGroup | Remedy::BackOff => self.shared.limiter.throttled(pool, refusal.retry_after),
+            Remedy::FewerAtOnce => self.shared.limiter.overloaded(pool),
+            Remedy::ParkAccount | Remedy::StopAccount => self.shared.close(&mut news),
+            Remedy::NeverRetry => {}
+        }
+        self.shared.tell(Notice::Limited(news));
     }
 
     /// Charges the input as soon as the stream has named it.
@@ -418,6 +439,7 @@ impl Record {
     /// Settles the buckets and writes the row; only the first time counts.
     fn finish(&mut self, end: CallEnd, seen: &Seen) {
         let Some(mut call) = self.call.take() else { return };
+        self.met(seen);
         let exact = seen.whole && seen.counted;
         let used = match end {
             CallEnd::Complete | CallEnd::Broken | CallEnd::Aborted => self.sent,
@@ -432,6 +454,9 @@ impl Record {
         }
         if let (CallEnd::Complete, Some(pool)) = (end, &self.pool) {
             self.shared.limiter.went_well(pool);
+            if lock(&self.shared.accounts).worked(&pool.credential, call.at) {
+                self.shared.tell(Notice::Opened { account: pool.credential.clone() });
+            }
         }
         if let Some(lease) = self.lease.take() {
             if self.sent {
@@ -440,9 +465,6 @@ impl Record {
             } else {
                 lease.refund();
             }
-        }
-        if let (Some(pool), Some("overloaded_error" | "rate_limit_error")) = (&self.pool, seen.error.as_deref()) {
-            self.shared.limiter.overloaded(pool);
         }
         if exact {
             lock(&self.shared.estimator).learn(&self.asker, self.bytes, &usage);

@@ -7,10 +7,12 @@
 use bytes::Bytes;
 use serde::Deserialize;
 
-use crate::model::Usage;
+use crate::model::{Usage, text};
 
 /// The longest line of a stream, or JSON body, that is looked into, in bytes. Everything longer is only passed on.
 const LOOKED_INTO: usize = 4 << 20;
+/// As much of an error's body is looked into, in bytes.
+const ERROR_AT_MOST: usize = 64 << 10;
 /// No honest count is higher; keeps sums far from overflow.
 const HIGHEST: u64 = 1 << 40;
 /// Bytes of a delta event that are not text, roughly.
@@ -27,10 +29,21 @@ pub(super) struct Seen {
     pub(super) model: Option<String>,
     /// The answer is whole.
     pub(super) whole: bool,
-    /// The kind of the error event that ended a stream, such as `overloaded_error`.
-    pub(super) error: Option<String>,
+    /// The error event that ended a stream, or the error that is the whole answer.
+    pub(super) error: Option<Told>,
     /// Text produced so far, in bytes; for a guess when the stream breaks off.
     pub(super) produced: usize,
+}
+
+/// An error in the API's shape.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Told {
+    /// Such as `overloaded_error`.
+    pub(super) kind: String,
+    /// More of a kind, for programs.
+    pub(super) code: Option<String>,
+    /// For people; cleaned and short.
+    pub(super) message: String,
 }
 
 /// Listens to one answer's body.
@@ -40,6 +53,8 @@ pub(super) enum Tap {
     Stream(Box<Lines>),
     /// One JSON document.
     Json(Vec<u8>),
+    /// An answer that is no success.
+    Error(Vec<u8>),
     /// An answer that is too long to look into, or compressed.
     Long,
     /// Nothing that is understood.
@@ -81,6 +96,8 @@ impl Tap {
             Self::Stream(lines) => lines.hear(piece),
             Self::Json(body) if body.len() + piece.len() <= LOOKED_INTO => body.extend_from_slice(piece),
             Self::Json(_) => *self = Self::Long,
+            // What tells the meaning of an error stands at its beginning, and errors are short.
+            Self::Error(body) => body.extend(piece.iter().take(ERROR_AT_MOST.saturating_sub(body.len()))),
             Self::Long | Self::Deaf => {}
         }
     }
@@ -98,6 +115,7 @@ impl Tap {
             Self::Stream(lines) => lines.seen.clone(),
             Self::Json(body) if ended => json(body),
             Self::Json(body) => Seen { produced: body.len(), ..Seen::default() },
+            Self::Error(body) => Seen { error: error(body), ..Seen::default() },
             Self::Long => Seen { whole: ended, ..Seen::default() },
             Self::Deaf => Seen::default(),
         }
@@ -175,7 +193,7 @@ impl Lines {
             "message_delta" => self.seen.count(event.usage),
             "message_stop" => self.seen.whole = true,
             "content_block_delta" => self.seen.produced += data.len().saturating_sub(ENVELOPE),
-            "error" => self.seen.error = Some(event.error.map_or_else(String::new, |e| e.kind)),
+            "error" => self.seen.error = Some(event.error.map_or_else(Told::default, WireError::told)),
             _ => {}
         }
     }
@@ -194,6 +212,11 @@ fn json(body: &[u8]) -> Seen {
         seen.count(message.usage);
     }
     seen
+}
+
+fn error(body: &[u8]) -> Option<Told> {
+    let event = serde_json::from_slice::<Event>(body).ok()?;
+    event.error.map(WireError::told)
 }
 
 impl Seen {
@@ -228,10 +251,26 @@ struct Message {
     usage: Option<WireUsage>,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, Default)]
+#[serde(default)]
 struct WireError {
-    #[serde(rename = "type", default)]
+    #[serde(rename = "type")]
     kind: String,
+    message: String,
+    details: Option<WireDetails>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct WireDetails {
+    error_code: Option<String>,
+}
+
+impl WireError {
+    fn told(self) -> Told {
+        let code = self.details.and_then(|details| details.error_code);
+        Told { kind: self.kind, code, message: text::first_line(&self.message, 300) }
+    }
 }
 
 #[derive(Deserialize, Default)]
@@ -330,7 +369,32 @@ mod tests {
         assert!(!cut.whole && cut.error.is_none() && cut.usage.input_tokens == 10);
         let error =
             "event: error\ndata: {\"type\":\"error\",\"error\":{\"type\":\"overloaded_error\",\"message\":\"x\"}}\n\n";
-        assert_eq!(hear(&[head.as_bytes(), error.as_bytes()]).error.as_deref(), Some("overloaded_error"));
+        let told = Told { kind: "overloaded_error".to_owned(), code: None, message: "x".to_owned() };
+        assert_eq!(hear(&[head.as_bytes(), error.as_bytes()]).error, Some(told));
+    }
+
+    #[test]
+    fn an_error_is_read_whole_and_anything_else_is_none() {
+        let read = |body: &[u8]| {
+            let mut tap = Tap::Error(Vec::new());
+            for piece in body.chunks(5) {
+                tap.hear(&Bytes::copy_from_slice(piece));
+            }
+            tap.seen(false).error
+        };
+        let body = br#"{"type":"error","error":{"type":"rate_limit_error","message":"slow\u001b[2J down","details":{"error_code":"enforced_spend_limit_reached"}},"request_id":"r"}"#;
+        let told = read(body).unwrap();
+        assert_eq!(
+            (told.kind.as_str(), told.code.as_deref()),
+            ("rate_limit_error", Some("enforced_spend_limit_reached"))
+        );
+        assert!(told.message.starts_with("slow") && !told.message.contains('\u{1b}'), "{told:?}");
+        for other in ["", "<html>", "[]", "{\"error\":7}", "{\"type\":\"error\"}"] {
+            assert_eq!(read(other.as_bytes()), None, "{other}");
+        }
+        let mut long = Tap::Error(Vec::new());
+        (0..100).for_each(|_| long.hear(&Bytes::from(vec![b'x'; 10_000])));
+        assert!(matches!(long, Tap::Error(body) if body.len() == ERROR_AT_MOST));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{AgentName, AttemptRef, GoalId, MicroUsd, Usage};
+use super::{AgentName, AttemptRef, GoalId, MicroUsd, Usage, limit::Account};
 
 /// Who makes a model call.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -124,6 +124,9 @@ pub struct Levels {
     pub queued: u32,
     /// Answers 429 and 529 in the last minute.
     pub throttled: u32,
+    /// Accounts of which more is known than their buckets.
+    #[serde(default)]
+    pub accounts: Vec<Account>,
     /// When this was taken.
     pub at: Option<Timestamp>,
 }

@@ -9,6 +9,7 @@ use crate::model::{
     AgentName, AgentSettings, Approval, AttemptRef, Changes, GoalEnd, GoalId, Item, MicroUsd, Past, Rejected, Removed,
     Report, Request, SlotId, Spend, TaskRecord, TaskRef, TaskSpec,
     gateway::{Call, Levels},
+    limit::LimitNews,
 };
 
 use super::money::Money;
@@ -404,6 +405,16 @@ pub enum GatewayEvent {
     Folded {
         /// All of it.
         money: Box<Money>,
+    },
+    /// An account met a limit.
+    Limited {
+        /// Which, and until when.
+        limit: LimitNews,
+    },
+    /// An account that a limit had closed is open again.
+    Opened {
+        /// Its label.
+        account: String,
     },
     /// The buckets stand at these levels.
     Levels {

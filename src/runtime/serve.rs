@@ -484,6 +484,8 @@ impl Room {
             }
             Input::Event(event) => self.apply(event),
             Input::Notice(Notice::Levels(levels)) => self.apply(Event::Gateway(GatewayEvent::Levels { levels })),
+            Input::Notice(Notice::Limited(limit)) => self.apply(Event::Gateway(GatewayEvent::Limited { limit })),
+            Input::Notice(Notice::Opened { account }) => self.apply(Event::Gateway(GatewayEvent::Opened { account })),
             Input::Notice(Notice::Call(call)) => {
                 if let Err(error) = self.ledger.append(&call) {
                     tracing::error!(error = chain(&error), "a model call waits to be written to the ledger");

@@ -255,7 +255,7 @@ pub(crate) fn running() -> Stage {
         level("sonnet", Dimension::Input, 30_000, 1_800, None),
         level("sonnet", Dimension::Output, 8_000, 1_500, None),
     ];
-    let levels = Levels { buckets, in_flight: 2, queued: 1, throttled: 1, at: Some(at(105)) };
+    let levels = Levels { buckets, in_flight: 2, queued: 1, throttled: 1, at: Some(at(105)), ..Levels::default() };
     stage.tell(105, Event::Gateway(GatewayEvent::Levels { levels }));
     let tasks: Vec<_> = stage.state.tasks.iter().map(|t| t.record.task().to_string()).collect();
     stage.patch(&serde_json::json!({
