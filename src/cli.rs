@@ -173,6 +173,15 @@ enum Verb {
         #[arg(long, value_parser = wait_text, value_name = "TIME", default_value = "10m")]
         by: Duration,
     },
+    /// Say how urgent tasks are that have not ended
+    Priority {
+        /// Tasks
+        #[arg(required = true)]
+        ids: Vec<String>,
+        /// critical, urgent, high, normal, low, or 0 (first) to 9 (last)
+        #[arg(value_parser = priority)]
+        priority: Priority,
+    },
     /// Throw tasks away that do not run, or files that were set aside
     Remove {
         /// Tasks, or paths as `podium status` shows them
@@ -365,6 +374,7 @@ fn dispatch(call: &mut Call, verb: Verb) -> anyhow::Result<Exit> {
         Verb::Wait { ids, timeout } => client(wait::wait(call, &ids, timeout)),
         Verb::Retry(args) => client(orders::retry(call, &args)),
         Verb::Extend { id, by } => client(orders::extend(call, &id, by)),
+        Verb::Priority { ids, priority } => client(orders::prioritise(call, &ids, priority)),
         Verb::Remove { ids } => client(orders::remove(call, &ids)),
         Verb::Restore { ids } => client(orders::restore(call, &ids)),
         Verb::Cancel { ids } => client(orders::cancel(call, &ids)),

@@ -3,7 +3,10 @@
 //! Owns plan checks, order, briefs and synthesis. Must not know a model client, a file or a clock: it makes prompts as
 //! data and reads answers as text. Its one surprise: nothing here starts anything; code in `room` does.
 
+pub mod bound;
 pub mod brief;
+pub mod graph;
+pub mod learned;
 pub mod plan;
 pub mod prompts;
 pub mod quote;

@@ -11,6 +11,7 @@ pub mod effect;
 pub mod event;
 pub mod goals;
 pub mod money;
+mod order;
 pub mod orders;
 pub mod past;
 mod ready;
@@ -154,6 +155,7 @@ impl State {
         self.settle_expired(&mut effects);
         self.settle_skipped(&mut effects);
         self.drive_goals(&mut effects);
+        self.rank_anew();
         self.dispatch(&mut effects);
         effects
     }
@@ -243,6 +245,7 @@ impl State {
             Order::Deny { goal } => self.deny(id, &goal, effects),
             Order::Retry { task, changes } => self.retry(id, task, None, *changes, effects),
             Order::RetryOn { task, agent, changes } => self.retry(id, task, Some(agent), *changes, effects),
+            Order::Prioritise { task, priority } => self.prioritise(id, &task, priority, effects),
             Order::Cancel { task } => self.cancel(id, &task, effects),
             Order::Extend { task, by } => self.extend(id, &task, by, effects),
             Order::Remove { item } => self.remove(id, item, effects),
@@ -302,4 +305,4 @@ fn done(effects: &mut Vec<Effect>, id: OrderId, text: impl Into<String>, ids: Ve
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -312,7 +312,7 @@ impl TaskJson {
             why: state.why(&spec.task, now).map(|w| w.to_string()).unwrap_or_default(),
             attempt: record.last_attempt(),
             attempts_allowed: spec.max_attempts.unwrap_or(state.tasks.attempts_allowed),
-            priority: spec.priority.0,
+            priority: state.tasks.priority(spec).0,
             dependencies: spec.dependencies.iter().map(ToString::to_string).collect(),
             goal_id: spec.goal.as_ref().map(ToString::to_string),
             timeout_seconds: spec.timeout.map(|t| t.as_secs()),
@@ -632,4 +632,22 @@ pub struct SettingJson {
     pub value: String,
     /// Where it came from.
     pub source: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::room::tests::why::{Fixture, fixtures};
+
+    #[test]
+    fn status_and_show_say_why_in_the_same_sentence_as_the_room() {
+        for Fixture { cause, story, task, sentence } in fixtures() {
+            let status = serde_json::to_value(Status::new(&story.room, story.now)).unwrap();
+            let of = status["tasks"].as_array().unwrap().iter().find(|t| t["id"] == task.to_string().as_str());
+            assert_eq!(of.map(|t| &t["why"]), Some(&sentence.into()), "{cause}");
+            let entry = story.room.tasks.find(&task).unwrap();
+            let detail = serde_json::to_value(TaskDetail::new(&story.room, &entry, story.now)).unwrap();
+            assert_eq!(detail["why"], sentence, "{cause}");
+        }
+    }
 }

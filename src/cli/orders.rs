@@ -160,6 +160,16 @@ pub(super) async fn extend(call: &Call, id: &str, by: Duration) -> anyhow::Resul
     Ok(send(call, &mut link, Order::Extend { task, by }).await?.0)
 }
 
+pub(super) async fn prioritise(call: &Call, ids: &[String], priority: Priority) -> anyhow::Result<Exit> {
+    let mut link = connect(call).await?;
+    let tasks = ids.iter().map(|id| ids::task(link.state(), id)).collect::<Result<Vec<_>, _>>()?;
+    let mut exit = Exit::Done;
+    for task in tasks {
+        exit = worse(exit, send(call, &mut link, Order::Prioritise { task, priority }).await?.0);
+    }
+    Ok(exit)
+}
+
 pub(super) async fn remove(call: &Call, ids: &[String]) -> anyhow::Result<Exit> {
     let mut link = connect(call).await?;
     let item = |id: &String| {

@@ -82,7 +82,8 @@ fn print_task(out: &Out, state: &State, task: &Task, now: Timestamp) {
     row("after", spec.dependencies.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "));
     row("retry of", spec.retry_of.as_ref().map(ToString::to_string).unwrap_or_default());
     row("retried as", state.tasks.retried_as(&spec.task).map(ToString::to_string).unwrap_or_default());
-    row("priority", format!("{} ({})", spec.priority.0, spec.priority.word()));
+    let priority = state.tasks.priority(spec);
+    row("priority", format!("{} ({})", priority.0, priority.word()));
     row("time allowed", spec.timeout.map(crate::config::shown_wait).unwrap_or_default());
     row("cost", money(json::task_spend(state, task).cost));
     row("file", record.file.clone().unwrap_or_default());

@@ -9,8 +9,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    AttemptRecord, CostSource, Dependency, EndState, Ending, GoalId, MicroUsd, Outcome, Priority, Spend, Standing,
-    TaskRecord, TaskRef, TaskSpec, Usage, text,
+    AttemptRecord, CostSource, Dependency, Effort, EndState, Ending, GoalId, MicroUsd, Outcome, Priority, Spend,
+    Standing, TaskRecord, TaskRef, TaskSpec, Usage, text,
 };
 
 /// An ended task in short. Its name is kept beside it; the queue has the whole.
@@ -51,6 +51,9 @@ struct Rest {
     timeout: Option<Duration>,
     max_attempts: Option<u32>,
     model: Option<String>,
+    /// The model that was asked for.
+    asked: Option<String>,
+    effort: Option<Effort>,
     foreign: bool,
     retry_of: Option<TaskRef>,
 }
@@ -81,6 +84,8 @@ impl Past {
             timeout: spec.timeout,
             max_attempts: spec.max_attempts,
             model: outcome.model.clone(),
+            asked: spec.model.clone(),
+            effort: spec.effort,
             foreign: outcome.foreign,
             retry_of: spec.retry_of.clone(),
         };
@@ -144,6 +149,8 @@ impl Past {
         spec.max_attempts = rest.max_attempts;
         spec.goal.clone_from(&rest.goal);
         spec.retry_of = rest.retry_of;
+        spec.model = rest.asked;
+        spec.effort = rest.effort;
         let attempt = (self.attempt > 0).then(|| AttemptRecord {
             n: self.attempt,
             started_at,

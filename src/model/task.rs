@@ -28,6 +28,26 @@ impl Priority {
         }
     }
 
+    /// A step more urgent; `None` at the top.
+    pub fn sooner(self) -> Option<Self> {
+        match self.0 {
+            0 => None,
+            1..=3 => Some(Self(0)),
+            4..=6 => Some(Self(2)),
+            _ => Some(Self::NORMAL),
+        }
+    }
+
+    /// A step less urgent; `None` at the bottom.
+    pub fn later(self) -> Option<Self> {
+        match self.0 {
+            0 => Some(Self(2)),
+            1..=3 => Some(Self::NORMAL),
+            4..=6 => Some(Self(8)),
+            _ => None,
+        }
+    }
+
     /// The word for this number's lane.
     pub fn word(self) -> &'static str {
         match self.0 {

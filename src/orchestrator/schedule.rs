@@ -1,16 +1,37 @@
 //! Order: how long a plan takes, what is critical in it, and which ready task starts first.
 //!
-//! Owns upward ranks, the critical path and the estimate on the plan's screen. Must not know whether a dependency has
-//! ended: the queue says what is ready. Its one surprise: where no task has an estimate, all weigh one and the result is
-//! in steps, and says so.
+//! Owns urgency, the critical path and the estimate on the plan's screen. Must not know whether a dependency has
+//! ended: the queue says what is ready. Its one surprise: what a planner thinks a task will take is shown to a person and
+//! orders nothing; tasks start by what their kind was seen to take, and count as one step each until that is known.
 
-use std::{
-    cmp::{Ordering, Reverse},
-    collections::{BTreeMap, BinaryHeap},
-    fmt,
+use std::{cmp::Reverse, collections::BTreeMap, fmt};
+
+use serde::{Deserialize, Serialize};
+
+use super::{
+    bound::{self, Places},
+    graph::Graph,
+    learned::{Kind, Learned},
 };
+use crate::model::{MicroUsd, Plan, PlanTask, plan::Range};
 
-use crate::model::Plan;
+/// What orders ready tasks of the same lane and age: the longer way to the goal's end, then what is lost if it fails.
+/// The smaller one starts first.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Urgency {
+    /// The upward rank, in seconds or hundredths of a step.
+    rank: Reverse<u64>,
+    /// The money that it and everything behind it may cost: what fails early should fail before that is spent.
+    at_risk: Reverse<u64>,
+}
+
+impl Urgency {
+    /// Of an upward rank in minutes or steps, and dollars.
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a float saturates, at zero too")]
+    pub fn new(rank: f64, at_risk: f64) -> Self {
+        Self { rank: Reverse((rank * 60_000.0) as u64), at_risk: Reverse((at_risk * 1e6) as u64) }
+    }
+}
 
 /// What a plan is expected to take. Times are minutes, or steps where [`Estimate::guessed`] says so.
 #[derive(Debug, Clone, PartialEq)]
@@ -61,158 +82,92 @@ impl fmt::Display for Estimate {
 
 /// Estimates a plan with `slots` per agent (1 where none is named) and at most `max_running` tasks at once. `None` when
 /// its dependencies go in a circle or lead nowhere.
-pub fn estimate(plan: &Plan, slots: &BTreeMap<String, u32>, max_running: u32) -> Option<Estimate> {
-    let needs = needs(plan)?;
-    let (weights, guessed) = weights(plan);
-    let ranks = ranks(&needs, &weights)?;
-    let mut names: Vec<&str> = plan.tasks.iter().map(|t| &*t.worker).collect();
-    names.sort_unstable();
-    names.dedup();
-    let worker: Vec<usize> = plan.tasks.iter().map(|t| names.binary_search(&&*t.worker).unwrap_or(0)).collect();
-    let free: Vec<u32> = names.iter().map(|n| slots.get(*n).copied().unwrap_or(1).max(1)).collect();
-    let total = max_running.max(1);
+pub fn estimate(plan: &Plan, slots: &BTreeMap<String, u32>, max_running: u32, learned: &Learned) -> Option<Estimate> {
+    let graph = graph(plan)?;
+    let (weights, guessed) = expected(plan, learned);
+    let ranks = graph.ranks(&weights);
+    let places = places(plan, slots, max_running);
+    let urgencies = urgencies(plan, learned)?;
+    let makespan = bound::makespan(&bound::run(&graph, &urgencies, &weights, &places), &weights);
+    Some(Estimate {
+        makespan,
+        work: weights.iter().sum(),
+        bound: bound::lower_bound(&graph, &weights, &places),
+        critical: graph.critical(&weights),
+        ranks,
+        guessed,
+    })
+}
 
-    let work: f64 = weights.iter().sum();
-    let mut bound = ranks.iter().copied().fold(work / f64::from(total), f64::max);
-    for (k, &slots) in free.iter().enumerate() {
-        let load: f64 = weights.iter().zip(&worker).filter(|(_, w)| **w == k).map(|(m, _)| m).sum();
-        bound = bound.max(load / f64::from(slots));
-    }
-    let makespan = simulate(&needs, &weights, &ranks, &worker, free, total);
-    let critical = chain_by_rank(&needs, &weights, &ranks);
-    Some(Estimate { makespan, work, bound, critical, ranks, guessed })
+/// In which order the tasks of a plan start when they are ready: one for each. `None` in a circle.
+pub fn urgencies(plan: &Plan, learned: &Learned) -> Option<Vec<Urgency>> {
+    let graph = graph(plan)?;
+    let kinds: Vec<Kind> = plan.tasks.iter().map(kind).collect();
+    let took: Vec<Option<f64>> = kinds.iter().map(|k| Some(learned.takes(k)?.as_secs_f64() / 60.0)).collect();
+    let known: Vec<f64> = took.iter().copied().flatten().collect();
+    // One step is as long as what is known on average, so that both can stand in one plan.
+    let step = if known.is_empty() { 1.0 } else { known.iter().sum::<f64>() / known.len() as f64 };
+    let weights: Vec<f64> = took.iter().map(|t| t.unwrap_or(step)).collect();
+    let costs: Vec<f64> = plan.tasks.iter().zip(&kinds).map(|(t, kind)| dollars(t, learned.costs(kind))).collect();
+    let ranks = graph.ranks(&weights);
+    Some(ranks.into_iter().zip(graph.at_risk(&costs)).map(|(rank, risk)| Urgency::new(rank, risk)).collect())
 }
 
 /// The tasks of a plan on its critical path, as indices; empty where there is none to be found.
 pub fn critical_path(plan: &Plan) -> Vec<usize> {
-    needs(plan)
-        .and_then(|needs| {
-            let (weights, _) = weights(plan);
-            Some(chain_by_rank(&needs, &weights, &ranks(&needs, &weights)?))
-        })
-        .unwrap_or_default()
+    graph(plan).map(|graph| graph.critical(&expected(plan, &Learned::default()).0)).unwrap_or_default()
 }
 
 /// The longest chain by number of tasks, in the order in which they run; empty in a circle. `needs[i]` lists what `i`
 /// needs.
 pub fn longest_chain(needs: &[Vec<usize>]) -> Vec<usize> {
-    let weights = vec![1.0; needs.len()];
-    ranks(needs, &weights).map(|ranks| chain_by_rank(needs, &weights, &ranks)).unwrap_or_default()
+    Graph::new(needs.to_vec()).map(|graph| graph.critical(&vec![1.0; needs.len()])).unwrap_or_default()
 }
 
-fn needs(plan: &Plan) -> Option<Vec<Vec<usize>>> {
+/// What waits for what in a plan; `None` in a circle, and where a dependency leads nowhere.
+pub fn graph(plan: &Plan) -> Option<Graph> {
     let index: BTreeMap<&str, usize> = plan.tasks.iter().enumerate().map(|(i, t)| (&*t.id, i)).collect();
-    plan.tasks.iter().map(|t| t.dependencies.iter().map(|d| index.get(&**d).copied()).collect()).collect()
+    let needs = plan.tasks.iter().map(|t| t.dependencies.iter().map(|d| index.get(&**d).copied()).collect());
+    Graph::new(needs.collect::<Option<_>>()?)
 }
 
-/// Minutes per task; the mean stands in where a task has none. All one where nobody has.
-fn weights(plan: &Plan) -> (Vec<f64>, bool) {
-    let known = |m: f64| (m.is_finite() && m > 0.0).then_some(m);
-    let given: Vec<f64> = plan.tasks.iter().filter_map(|t| known(t.minutes())).collect();
+/// Who does what in a plan, and how much at once.
+pub fn places(plan: &Plan, slots: &BTreeMap<String, u32>, max_running: u32) -> Places {
+    let mut names: Vec<&str> = plan.tasks.iter().map(|t| &*t.worker).collect();
+    names.sort_unstable();
+    names.dedup();
+    Places {
+        agent: plan.tasks.iter().map(|t| names.binary_search(&&*t.worker).unwrap_or(0)).collect(),
+        slots: names.iter().map(|n| slots.get(*n).copied().unwrap_or(1)).collect(),
+        total: max_running,
+    }
+}
+
+fn kind(task: &PlanTask) -> Kind {
+    Kind::new(&task.worker, task.wanted_model(), task.effort)
+}
+
+/// What a task costs in dollars: as learned, else as it was estimated; 0 where nobody knows.
+fn dollars(task: &PlanTask, learned: Option<MicroUsd>) -> f64 {
+    let known = learned.map(MicroUsd::dollars).or_else(|| task.estimates.usd.map(Range::middle));
+    known.filter(|usd| usd.is_finite()).unwrap_or_default()
+}
+
+/// What the planner thinks that a task takes, in minutes.
+fn minutes(task: &PlanTask) -> Option<f64> {
+    Some(task.minutes()).filter(|m| m.is_finite() && *m > 0.0)
+}
+
+/// Minutes per task: as learned, else as the planner thinks; the mean stands in where nobody knows. All one where nothing
+/// is known of any.
+fn expected(plan: &Plan, learned: &Learned) -> (Vec<f64>, bool) {
+    let known = |t: &PlanTask| learned.takes(&kind(t)).map(|took| took.as_secs_f64() / 60.0).or_else(|| minutes(t));
+    let given: Vec<f64> = plan.tasks.iter().filter_map(known).collect();
     if given.is_empty() {
         return (vec![1.0; plan.tasks.len()], true);
     }
     let mean = given.iter().sum::<f64>() / given.len() as f64;
-    (plan.tasks.iter().map(|t| known(t.minutes()).unwrap_or(mean)).collect(), false)
-}
-
-/// The upward rank of every task: its weight and the heaviest chain of dependents. `None` in a circle.
-pub fn ranks(needs: &[Vec<usize>], weights: &[f64]) -> Option<Vec<f64>> {
-    let mut waiting_dependents = vec![0usize; needs.len()];
-    for &needed in needs.iter().flatten() {
-        waiting_dependents[needed] += 1;
-    }
-    let mut ready: Vec<usize> = (0..needs.len()).filter(|&i| waiting_dependents[i] == 0).collect();
-    let mut ranks = weights.to_vec();
-    let mut settled = 0;
-    while let Some(i) = ready.pop() {
-        settled += 1;
-        for &needed in &needs[i] {
-            ranks[needed] = ranks[needed].max(weights[needed] + ranks[i]);
-            waiting_dependents[needed] -= 1;
-            if waiting_dependents[needed] == 0 {
-                ready.push(needed);
-            }
-        }
-    }
-    (settled == needs.len()).then_some(ranks)
-}
-
-/// Walks from the task with the highest rank along its heaviest dependents.
-fn chain_by_rank(needs: &[Vec<usize>], weights: &[f64], ranks: &[f64]) -> Vec<usize> {
-    let first_best = |each: &mut dyn Iterator<Item = usize>| {
-        each.fold(None, |best: Option<usize>, i| match best {
-            Some(b) if ranks[b] >= ranks[i] => Some(b),
-            Some(_) | None => Some(i),
-        })
-    };
-    let mut chain = Vec::new();
-    let mut next = first_best(&mut (0..weights.len()));
-    while let Some(i) = next {
-        chain.push(i);
-        next = first_best(&mut (0..needs.len()).filter(|&d| needs[d].contains(&i)));
-    }
-    chain
-}
-
-/// Runs the plan on paper: whenever something ends, everything that is ready and has a place starts, highest rank first.
-fn simulate(
-    needs: &[Vec<usize>],
-    weights: &[f64],
-    ranks: &[f64],
-    worker: &[usize],
-    mut free: Vec<u32>,
-    mut free_in_all: u32,
-) -> f64 {
-    let mut missing: Vec<usize> = needs.iter().map(Vec::len).collect();
-    let mut ready: Vec<usize> = (0..needs.len()).filter(|&i| missing[i] == 0).collect();
-    let mut running: BinaryHeap<Reverse<(Minutes, usize)>> = BinaryHeap::new();
-    let mut now = 0.0;
-    loop {
-        ready.sort_by(|&a, &b| ranks[b].total_cmp(&ranks[a]).then(a.cmp(&b)));
-        ready.retain(|&i| {
-            if free_in_all == 0 || free[worker[i]] == 0 {
-                return true;
-            }
-            free_in_all -= 1;
-            free[worker[i]] -= 1;
-            running.push(Reverse((Minutes(now + weights[i]), i)));
-            false
-        });
-        let Some(Reverse((Minutes(end), ended))) = running.pop() else { return now };
-        now = end;
-        free_in_all += 1;
-        free[worker[ended]] += 1;
-        for (i, each) in needs.iter().enumerate() {
-            let times = each.iter().filter(|&&n| n == ended).count();
-            if times > 0 {
-                missing[i] -= times;
-                if missing[i] == 0 {
-                    ready.push(i);
-                }
-            }
-        }
-    }
-}
-
-/// A time that can be ordered.
-#[derive(Debug, Clone, Copy)]
-struct Minutes(f64);
-impl PartialEq for Minutes {
-    fn eq(&self, other: &Self) -> bool {
-        self.cmp(other) == Ordering::Equal
-    }
-}
-impl Eq for Minutes {}
-impl PartialOrd for Minutes {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-impl Ord for Minutes {
-    fn cmp(&self, other: &Self) -> Ordering {
-        self.0.total_cmp(&other.0)
-    }
+    (plan.tasks.iter().map(|t| known(t).unwrap_or(mean)).collect(), false)
 }
 
 #[cfg(test)]
@@ -221,7 +176,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::model::{Estimates, PlanTask};
+    use crate::model::Estimates;
 
     fn plan(tasks: &[(&str, &str, f64, &[&str])]) -> Plan {
         let tasks = tasks
@@ -238,6 +193,10 @@ mod tests {
             })
             .collect();
         Plan { tasks, ..Plan::default() }
+    }
+
+    fn estimate(plan: &Plan, slots: &BTreeMap<String, u32>, max_running: u32) -> Option<Estimate> {
+        super::estimate(plan, slots, max_running, &Learned::default())
     }
 
     fn one_each() -> BTreeMap<String, u32> {

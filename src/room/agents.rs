@@ -452,28 +452,23 @@ impl State {
             return;
         }
         let now = self.now;
-        let mut room = (self.agents.max_running as usize).saturating_sub(self.agents.running());
-        for agent in &mut self.agents.all {
-            if !agent.may_start() {
-                continue;
-            }
-            for slot in agent.slots.iter_mut().filter(|s| s.is_idle()) {
-                if room == 0 {
-                    return;
-                }
-                let Some(task) = self.tasks.take_ready(&agent.settings.name) else { break };
-                slot.held = Some(Held {
-                    task: task.clone(),
-                    attempt: None,
-                    since: now,
-                    pid: None,
-                    log: None,
-                    cancelling: false,
-                    activity: Activity::default(),
-                });
-                room -= 1;
-                effects.push(Effect::Assign { slot: slot.id.clone(), task });
-            }
+        let places = (self.agents.max_running as usize).saturating_sub(self.agents.running());
+        for _ in 0..places {
+            let open = self.agents.all.iter().filter(|a| a.may_start() && a.slots.iter().any(Slot::is_idle));
+            let Some(task) = self.tasks.next_of(open.map(Agent::name)) else { return };
+            let Some(agent) = self.agents.get_mut(&task.agent) else { return };
+            let Some(slot) = agent.slots.iter_mut().find(|s| s.is_idle()) else { return };
+            self.tasks.take(&task);
+            slot.held = Some(Held {
+                task: task.clone(),
+                attempt: None,
+                since: now,
+                pid: None,
+                log: None,
+                cancelling: false,
+                activity: Activity::default(),
+            });
+            effects.push(Effect::Assign { slot: slot.id.clone(), task });
         }
     }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::model::{AttemptRef, Ending, Fault, GoalId, Item, Plan, Request, SlotId, TaskRef, TaskSpec};
 
 use super::{
-    event::{Answer, GoalEvent, OrderId},
+    event::{Answer, Event, OrderId},
     retry::Retry,
 };
 
@@ -112,7 +112,7 @@ pub enum Effect {
     /// Keep this as a fact; it follows as an event at once.
     Keep {
         /// What.
-        fact: GoalEvent,
+        fact: Box<Event>,
     },
     /// Ask the orchestrator's model for a plan; `goal::Answered` or `PlanFailed` follows.
     Plan {

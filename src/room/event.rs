@@ -6,8 +6,8 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::model::{
-    AgentName, AgentSettings, Approval, AttemptRef, Changes, GoalEnd, GoalId, Item, MicroUsd, Past, Rejected, Removed,
-    Report, Request, SlotId, Spend, TaskRecord, TaskRef, TaskSpec,
+    AgentName, AgentSettings, Approval, AttemptRef, Changes, GoalEnd, GoalId, Item, MicroUsd, Past, Priority, Rejected,
+    Removed, Report, Request, SlotId, Spend, TaskRecord, TaskRef, TaskSpec,
     gateway::{Call, Levels},
     limit::LimitNews,
 };
@@ -149,6 +149,13 @@ pub enum Order {
         /// What is different.
         changes: Box<Changes>,
     },
+    /// This task is so urgent from now on.
+    Prioritise {
+        /// Which.
+        task: TaskRef,
+        /// How urgent.
+        priority: Priority,
+    },
     /// End this task.
     Cancel {
         /// Which.
@@ -213,6 +220,13 @@ pub enum TaskEvent {
     Withdrawn {
         /// Which.
         task: TaskRef,
+    },
+    /// An operator has changed how urgent it is.
+    Prioritised {
+        /// Which.
+        task: TaskRef,
+        /// How urgent.
+        priority: Priority,
     },
     /// Somebody left a marker that asks for this.
     Requested {
@@ -458,6 +472,7 @@ impl Event {
                 | Order::RetryOn { .. }
                 | Order::Cancel { .. }
                 | Order::Extend { .. }
+                | Order::Prioritise { .. }
                 | Order::Remove { .. }
                 | Order::Restore { .. }
                 | Order::Stop { .. } => false,
@@ -465,7 +480,7 @@ impl Event {
             // What a plan is checked against: without it a replay would judge otherwise.
             Self::Opened(_) | Self::Goal(_) => true,
             Self::Task(task) => match task {
-                TaskEvent::Withdrawn { .. } => true,
+                TaskEvent::Withdrawn { .. } | TaskEvent::Prioritised { .. } => true,
                 TaskEvent::Changed { .. }
                 | TaskEvent::Requested { .. }
                 | TaskEvent::Trash { .. }

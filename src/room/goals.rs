@@ -59,6 +59,11 @@ impl Goal {
     pub fn needs_approval(&self) -> bool {
         self.phase == GoalPhase::AwaitingApproval
     }
+
+    /// Whether its tasks may start.
+    pub fn is_running(&self) -> bool {
+        self.phase == GoalPhase::Running
+    }
 }
 
 impl Goal {
@@ -260,7 +265,7 @@ impl State {
     /// What a plan is expected to take with the slots there are.
     pub fn estimate(&self, plan: &Plan) -> Option<schedule::Estimate> {
         let slots = self.agents.iter().map(|a| (a.name().to_string(), a.settings.slots)).collect();
-        schedule::estimate(plan, &slots, self.agents.max_running)
+        schedule::estimate(plan, &slots, self.agents.max_running, self.tasks.learned())
     }
 
     fn approve_by_itself(&mut self, id: &GoalId, effects: &mut Vec<Effect>) {
@@ -332,16 +337,11 @@ impl State {
                 return self.end_goal(id, GoalEnd::Failed, &format!("the plan cannot be queued: {first}"));
             }
         };
-        let ranks = self.estimate(&plan).map(|e| e.ranks).unwrap_or_default();
-        for (task, rank) in plan.tasks.iter().zip(ranks) {
-            if let Some(task) = task.reference(id) {
-                self.tasks.set_rank(task, rank, now);
-            }
-        }
         let Some(goal) = self.goals.get_mut(id) else { return };
         goal.tasks = tasks.iter().map(|t| t.task.clone()).collect();
         goal.phase = GoalPhase::Running;
         goal.approved_at = Some(now);
+        self.rank(id);
         effects.push(Effect::Publish { goal: id.clone(), tasks });
     }
 
@@ -354,6 +354,7 @@ impl State {
         if goal.may_go_on() {
             goal.phase = GoalPhase::Running;
             goal.ended_at = None;
+            self.rank(&id);
             let text = format!("{id} goes on: {} starts again", instead.unwrap_or(task));
             self.say(Voice::Room, Some(id.clone()), text);
         }
@@ -368,6 +369,8 @@ impl State {
         }
         goal.phase = GoalPhase::Ended { end, note: note.to_owned() };
         goal.ended_at = Some(now);
+        self.unrank(id);
+        let Some(goal) = self.goals.get(id) else { return };
         let word = goal.phase.word();
         self.say(Voice::Room, Some(id.clone()), format!("{id} {word}: {note}"));
     }

@@ -8,7 +8,7 @@ use std::collections::{BTreeSet, VecDeque};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{Answer, Effect, GoalEvent, OrderId, State, Task, Tasks, agents::join, refuse};
+use super::{Answer, Effect, Event, GoalEvent, OrderId, State, Task, Tasks, agents::join, refuse};
 use crate::model::{
     AgentName, Changes, Dependency, EndState, Ending, EngineKind, GoalEnd, GoalPhase, Standing, TaskRef,
 };
@@ -125,7 +125,8 @@ impl State {
         if let Some(goal) = goal.filter(|g| g.tasks.contains(&task))
             && (instead.is_some() || goal.may_go_on())
         {
-            effects.push(Effect::Keep { fact: GoalEvent::Retried { id: goal.id.clone(), task, instead } });
+            let fact = Event::Goal(GoalEvent::Retried { id: goal.id.clone(), task, instead });
+            effects.push(Effect::Keep { fact: Box::new(fact) });
         }
     }
 }

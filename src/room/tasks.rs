@@ -1,17 +1,15 @@
 //! Tasks as the room sees them: the queue's records, what is ready, what waits for what.
 
-use std::{
-    cmp::Reverse,
-    collections::{BTreeMap, BTreeSet, HashMap},
-};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{
     Effect, OrderId, State, TaskEvent, Voice, done,
+    order::Orders,
     past::Pasts,
-    ready::{Key, Ready, lane},
+    ready::{Key, Ready},
     refuse,
     retry::Underway,
     timing::moments,
@@ -45,11 +43,8 @@ pub struct Tasks {
     pub space: Option<String>,
     /// Starts allowed per task, where the task does not say.
     pub attempts_allowed: u32,
-    /// Upward rank per planned task, in minutes: the longest way from its start to the goal's end; and when that was
-    /// approved.
-    ranks: BTreeMap<TaskRef, (f64, Timestamp)>,
-    /// How many tasks each agent was given.
-    picks: BTreeMap<AgentName, u32>,
+    /// What orders those that are ready.
+    pub(super) orders: Orders,
     /// Retries that were ordered and are not in the picture yet.
     pub(super) retries: Vec<Underway>,
     #[serde(skip)]
@@ -64,7 +59,7 @@ impl PartialEq for Tasks {
             && self.rejected == other.rejected
             && self.trash == other.trash
             && self.polling == other.polling
-            && self.picks == other.picks
+            && self.orders == other.orders
             && self.retries == other.retries
             && self.space == other.space
             && self.rejected_more == other.rejected_more
@@ -75,9 +70,9 @@ impl PartialEq for Tasks {
 #[derive(Debug, Clone, Default)]
 pub(super) struct Derived {
     /// What may start now, per agent.
-    ready: BTreeMap<AgentName, Ready>,
+    pub(super) ready: BTreeMap<AgentName, Ready>,
     /// Where each task stands in `ready`.
-    keys: HashMap<TaskRef, Key>,
+    pub(super) keys: HashMap<TaskRef, Key>,
     /// Who waits for a task with this id.
     pub(super) dependents: HashMap<TaskId, BTreeSet<TaskRef>>,
     /// What was made of a task on another agent.
@@ -91,7 +86,7 @@ pub(super) struct Derived {
     /// Their time is over; what is said about it.
     pub(super) expired: BTreeMap<TaskRef, String>,
     /// How many stand where.
-    counts: Counts,
+    pub(super) counts: Counts,
     /// Those that have ended and are kept whole, the oldest first.
     ended: BTreeSet<(Timestamp, TaskRef)>,
     /// Agents that have or had tasks.
@@ -295,17 +290,6 @@ impl Tasks {
         if open.is_empty() && unknown.is_empty() { Prerequisites::Met } else { Prerequisites::Open(open, unknown) }
     }
 
-    pub(super) fn set_rank(&mut self, task: TaskRef, minutes: f64, approved_at: Timestamp) {
-        self.ranks.insert(task, (minutes, approved_at));
-    }
-
-    /// Another agent's task takes a planned one's place.
-    pub(super) fn follow_rank(&mut self, task: &TaskRef, instead: &TaskRef) {
-        if let Some(rank) = self.ranks.get(task) {
-            self.ranks.insert(instead.clone(), *rank);
-        }
-    }
-
     pub(super) fn next_wake(&self) -> Option<Timestamp> {
         self.derived.due.first().map(|(at, _)| *at)
     }
@@ -318,19 +302,6 @@ impl Tasks {
             self.derived.due.remove(&(at, task.clone()));
             self.refresh(&task, now);
         }
-    }
-
-    pub(super) fn take_ready(&mut self, agent: &AgentName) -> Option<TaskRef> {
-        let picked = self.picks.get(agent).copied().unwrap_or_default();
-        let task = self.derived.ready.get(agent)?.next(picked)?.clone();
-        self.picks.insert(agent.clone(), picked.wrapping_add(1));
-        let entry = self.all.get_mut(&task)?;
-        self.derived.counts.sub(phase_of(entry, true));
-        entry.assigned = true;
-        entry.hindrance = None;
-        self.derived.counts.add(Phase::Running);
-        self.unready(&task);
-        Some(task)
     }
 
     pub(super) fn release(&mut self, task: &TaskRef) {
@@ -421,6 +392,9 @@ impl Tasks {
             last.ending.get_or_insert_with(|| outcome.ending.clone());
         }
         entry.record.standing = Standing::Ended;
+        if entry.record.outcome.is_none() {
+            self.learn(&entry.record, &outcome);
+        }
         // A result that somebody else put there first is the one on disk: the attempt's own lies beside the attempt.
         if entry.record.outcome.as_ref().is_none_or(|known| !known.foreign) {
             entry.record.outcome = Some(outcome.clipped(TaskRecord::TEXT_LIMIT));
@@ -446,6 +420,11 @@ impl Tasks {
     pub(super) fn changed(&mut self, mut record: TaskRecord, held: bool, now: Timestamp) {
         let old = self.all.remove(record.task());
         super::time::bound_wait(&mut record, old.as_ref().map(|old| &old.record), now);
+        let known =
+            old.as_ref().is_some_and(|old| old.record.outcome.is_some()) || self.past.get(record.task()).is_some();
+        if let Some(outcome) = record.outcome.clone().filter(|_| !known) {
+            self.learn(&record, &outcome);
+        }
         let seen = !self.past.wants_attention(record.task());
         let past = self.past.remove(record.task());
         if let Some(past) = &past {
@@ -480,6 +459,9 @@ impl Tasks {
         for (task, past) in found {
             if self.all.contains_key(&task) {
                 continue;
+            }
+            if self.past.get(&task).is_none() {
+                self.learn_past(&task, &past);
             }
             self.keep(task.clone(), past, false);
             self.wake_dependents(&task.id, now);
@@ -651,7 +633,7 @@ impl Tasks {
         }
     }
 
-    fn unready(&mut self, task: &TaskRef) {
+    pub(super) fn unready(&mut self, task: &TaskRef) {
         if let Some(key) = self.derived.keys.remove(task)
             && let Some(ready) = self.derived.ready.get_mut(&task.agent)
         {
@@ -702,11 +684,7 @@ impl Tasks {
         self.derived.counts.sub(phase_of(entry, was));
         self.derived.counts.add(phase_of(entry, is));
         if is {
-            let seen_at = entry.record.seen_at;
-            let (rank, since) = self.ranks.get(task).copied().unwrap_or((0.0, seen_at));
-            #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "minutes, checked by the plan")]
-            let rank = Reverse((rank.max(0.0) * 60.0) as u64);
-            let key = Key { lane: lane(entry.record.spec.priority), since, rank, seen_at, task: task.clone() };
+            let key = self.orders.key(&entry.record);
             self.derived.ready.entry(task.agent.clone()).or_default().insert(key.clone());
             self.derived.keys.insert(task.clone(), key);
         } else {
@@ -723,7 +701,7 @@ fn ended(entry: &Task) -> Option<(Timestamp, TaskRef)> {
 }
 
 /// Where a task stands when it is known whether it is ready.
-fn phase_of(task: &Task, ready: bool) -> Phase {
+pub(super) fn phase_of(task: &Task, ready: bool) -> Phase {
     match (&task.record.standing, &task.record.outcome) {
         _ if task.assigned => Phase::Running,
         (Standing::Ended, Some(outcome)) if State::is_bad(outcome.state) => Phase::Failed,
@@ -750,11 +728,11 @@ impl Counts {
         }
     }
 
-    fn add(&mut self, phase: Phase) {
+    pub(super) fn add(&mut self, phase: Phase) {
         *self.of(phase) += 1;
     }
 
-    fn sub(&mut self, phase: Phase) {
+    pub(super) fn sub(&mut self, phase: Phase) {
         let count = self.of(phase);
         *count = count.saturating_sub(1);
     }
@@ -805,6 +783,7 @@ impl State {
                 self.tasks.withdrawn(&task, now);
                 self.goals.lost(&task);
             }
+            TaskEvent::Prioritised { task, priority } => self.tasks.prioritised(&task, priority),
             TaskEvent::Requested { task, request } => self.requested(task, request),
             TaskEvent::Trash { removed } => self.tasks.trash = removed,
             TaskEvent::Rejected { rejected } => self.rejected(rejected),

@@ -8,14 +8,16 @@ use proptest::prelude::*;
 use super::{event::*, tasks::Phase, *};
 use crate::model::*;
 
+mod order;
 mod orders;
 mod retry;
 mod timing;
+pub(crate) mod why;
 
 /// A room with marie, anga and fabien, one slot each, and a clock that a story moves.
-struct Story {
-    room: State,
-    now: Timestamp,
+pub(crate) struct Story {
+    pub(crate) room: State,
+    pub(crate) now: Timestamp,
     orders: u64,
 }
 
@@ -180,7 +182,7 @@ fn a_dropped_task_goes_to_its_idle_worker_at_once() {
     assert_eq!(story.dropped("marie/a", &[]), [assign("marie/a")]);
     assert_eq!(story.why("marie/a"), "starting");
     assert_eq!(story.dropped("marie/b", &[]), []);
-    assert_eq!(story.why("marie/b"), "next on marie");
+    assert_eq!(story.why("marie/b"), "next on marie, which does a");
     assert_eq!(story.started("marie/a", 1), []);
     assert_eq!(story.ended("marie/a", EndState::Done), [assign("marie/b")]);
 }
@@ -343,7 +345,7 @@ fn an_assignment_that_came_to_nothing_is_made_again_after_a_rest_not_at_once() {
     let report = || Report::NotStarted { task: task("marie/a"), reason: "the disk is broken".into() };
     for _ in 0..3 {
         assert_eq!(story.report("marie", report()), []);
-        assert_eq!(story.why("marie/a"), "the disk is broken");
+        assert_eq!(story.why("marie/a"), "the disk is broken; again in 1 s");
         assert_eq!(story.room.next_wake(), Some(story.now + SignedDuration::from_secs(1)));
         assert_eq!(story.later(1), [assign("marie/a")]);
     }

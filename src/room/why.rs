@@ -4,7 +4,7 @@ use std::fmt;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::{Held, State, tasks::Prerequisites};
+use super::{Held, Leaving, Process, State, tasks::Prerequisites};
 use crate::model::{Activity, AgentName, Dependency, Standing, TaskRef};
 
 /// The reason as a value; its text comes from [`fmt::Display`].
@@ -38,16 +38,18 @@ pub enum Why {
     Paused(AgentName),
     /// A limit holds the agent.
     Parked(AgentName, String, Option<SignedDuration>),
-    /// The agent's worker is not up.
-    NoWorker(AgentName, &'static str),
+    /// The agent's worker is not up; when it is started again, where that is known.
+    NoWorker(AgentName, &'static str, Option<SignedDuration>),
     /// As many attempts run as may.
     Full(u32),
-    /// The agent is busy; this many are ahead.
-    Next(AgentName, usize),
+    /// The agent is busy with this; so many are ahead.
+    Next(AgentName, usize, Option<TaskRef>),
     /// There is no such agent.
     NoAgent(AgentName),
-    /// The queue or a worker said no.
-    Hindered(String),
+    /// The queue or a worker said no; when it is tried again, where that is known.
+    Hindered(String, Option<SignedDuration>),
+    /// The room is on its way out.
+    Leaving,
 }
 
 impl Why {
@@ -61,7 +63,8 @@ impl fmt::Display for Why {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Doing(what) if what.is_empty() => f.write_str("running"),
-            Self::Doing(text) | Self::Over(text) | Self::Hindered(text) => f.write_str(text),
+            Self::Doing(text) | Self::Over(text) | Self::Hindered(text, None) => f.write_str(text),
+            Self::Hindered(text, Some(wait)) => write!(f, "{text}; again in {}", span(*wait)),
             Self::Stalling(left) => {
                 let seconds = left.as_secs().max(0);
                 write!(f, "silent, ended in {}:{:02}", seconds / 60, seconds % 60)
@@ -86,11 +89,18 @@ impl fmt::Display for Why {
             Self::Paused(agent) => write!(f, "{agent} is paused"),
             Self::Parked(agent, why, Some(wait)) => write!(f, "{agent} parked for {}: {why}", span(*wait)),
             Self::Parked(agent, why, None) => write!(f, "{agent} parked: {why}"),
-            Self::NoWorker(agent, word) => write!(f, "{agent}'s worker is {word}"),
-            Self::Full(max) => write!(f, "{max} attempts run already"),
-            Self::Next(agent, 0) => write!(f, "next on {agent}"),
-            Self::Next(agent, 1) => write!(f, "1 ahead on {agent}"),
-            Self::Next(agent, ahead) => write!(f, "{ahead} ahead on {agent}"),
+            Self::NoWorker(agent, word, None) => write!(f, "{agent}'s worker is {word}"),
+            Self::NoWorker(agent, word, Some(wait)) => write!(f, "{agent}'s worker is {word} in {}", span(*wait)),
+            Self::Full(1) => f.write_str("1 attempt runs already, no more may at once"),
+            Self::Full(max) => write!(f, "{max} attempts run already, no more may at once"),
+            Self::Next(agent, ahead, busy) => {
+                match ahead {
+                    0 => write!(f, "next on {agent}")?,
+                    _ => write!(f, "{ahead} ahead on {agent}")?,
+                }
+                busy.as_ref().map_or(Ok(()), |task| write!(f, ", which does {}", task.id))
+            }
+            Self::Leaving => f.write_str("the room is leaving and starts nothing more"),
             Self::NoAgent(agent) => write!(f, "there is no agent {agent}"),
         }
     }
@@ -141,7 +151,7 @@ impl State {
         }
         let Some(agent) = self.agents.get(&task.agent) else { return Some(Why::NoAgent(task.agent.clone())) };
         match &entry.record.standing {
-            Standing::Running { .. } => return Some(Why::NoWorker(task.agent.clone(), "not connected")),
+            Standing::Running { .. } => return Some(Why::NoWorker(task.agent.clone(), "not connected", None)),
             Standing::Retrying { not_before, .. } if *not_before > now => {
                 let last = entry.record.attempts.last().and_then(|a| a.ending.as_ref());
                 let ending = last.map(crate::model::Ending::sentence).unwrap_or_default();
@@ -160,7 +170,11 @@ impl State {
             Prerequisites::Open(open, _) => return Some(Why::After(open)),
         }
         if let Some(reason) = entry.hindrance.as_ref().or(self.tasks.space.as_ref()) {
-            return Some(Why::Hindered(reason.clone()));
+            let again = entry.rests_until.map(|at| at.duration_since(now)).filter(SignedDuration::is_positive);
+            return Some(Why::Hindered(reason.clone(), again));
+        }
+        if self.leaving != Leaving::No {
+            return Some(Why::Leaving);
         }
         let name = agent.name().clone();
         if let Some(trouble) = &agent.trouble {
@@ -172,12 +186,17 @@ impl State {
         if let Some(parked) = &agent.parked {
             return Some(Why::Parked(name, parked.why.clone(), parked.until.map(|u| u.duration_since(now))));
         }
-        if !agent.slots.iter().any(|s| matches!(s.process, super::Process::Up { .. })) {
-            return Some(Why::NoWorker(name, agent.word()));
+        if !agent.slots.iter().any(|s| matches!(s.process, Process::Up { .. })) {
+            let again = agent.slots.iter().filter_map(|s| match &s.process {
+                Process::Backoff { until, .. } => Some(until.duration_since(now)),
+                Process::Off | Process::Starting { .. } | Process::Up { .. } | Process::Leaving { .. } => None,
+            });
+            return Some(Why::NoWorker(name, agent.word(), again.min()));
         }
         if self.agents.running() >= self.agents.max_running as usize {
             return Some(Why::Full(self.agents.max_running));
         }
-        Some(Why::Next(name, self.tasks.ahead(task).unwrap_or_default()))
+        let busy = agent.slots.iter().find_map(|s| s.held.as_ref()).map(|held| held.task.clone());
+        Some(Why::Next(name, self.tasks.ahead(task).unwrap_or_default(), busy))
     }
 }

@@ -657,7 +657,7 @@ impl Room {
             Effect::StopWorker { slot, drain } => self.stop_worker(slot, drain),
             Effect::SpawnWorker { slot, epoch } => self.spawn_worker(slot, epoch),
             Effect::Shutdown => self.leaving = true,
-            Effect::Keep { fact } => self.apply(Event::Goal(fact)),
+            Effect::Keep { fact } => self.apply(*fact),
             Effect::Recover { .. }
             | Effect::Submit { .. }
             | Effect::EndTask { .. }

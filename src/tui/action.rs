@@ -70,6 +70,10 @@ pub enum Action {
     RetryHow,
     /// Let a silent attempt live longer.
     Extend,
+    /// A step more urgent.
+    Sooner,
+    /// A step less urgent.
+    Later,
     /// Throw what is selected away.
     Remove,
     /// Take back what was done last.
@@ -199,6 +203,15 @@ pub const VERBS: &[Verb] = &[
         false,
         "Let the running task be silent for 10 minutes longer before it is ended for that.",
     ),
+    verb(
+        Action::Sooner,
+        "sooner",
+        &["+"],
+        Place::Tasks,
+        false,
+        "Make the task more urgent by a step: low, normal, high, critical. What runs is not interrupted.",
+    ),
+    verb(Action::Later, "later", &["-"], Place::Tasks, false, "Make the task less urgent by a step."),
     verb(
         Action::Remove,
         "remove",

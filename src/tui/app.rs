@@ -181,6 +181,7 @@ impl App {
                     | Order::Retry { .. }
                     | Order::RetryOn { .. }
                     | Order::Cancel { .. }
+                    | Order::Prioritise { .. }
                     | Order::Extend { .. }
                     | Order::Remove { .. }
                     | Order::Restore { .. }
@@ -447,6 +448,8 @@ impl App {
             Action::Retry => return self.retry(state),
             Action::RetryHow => self.retry_how(state),
             Action::Extend => return self.extend(state),
+            Action::Sooner => return self.hurry(state, true),
+            Action::Later => return self.hurry(state, false),
             Action::Remove => self.remove(state),
             Action::Undo => return self.take_back(),
             Action::Dead => self.show_dead(state),

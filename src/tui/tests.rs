@@ -785,3 +785,11 @@ fn silence_counts_down_on_screen_and_one_key_gives_it_more_time() {
     let sent = orders(press(&mut app, &stage.state, "e"));
     assert_eq!(sent, [Order::Extend { task, by: std::time::Duration::from_mins(10) }]);
 }
+
+#[test]
+fn the_screen_says_why_in_the_same_sentence_as_the_room() {
+    for room::tests::why::Fixture { cause, story, sentence, .. } in room::tests::why::fixtures() {
+        let shown = screen(&story.room, &fresh((240, 40)), story.now, (240, 40));
+        assert!(shown.contains(sentence), "{cause}: {sentence}\n{shown}");
+    }
+}

@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::orchestrator::learned;
 
 fn agents() -> Vec<AgentName> {
     ["marie", "anga", "fabien"].map(|n| n.parse().unwrap()).to_vec()
@@ -351,6 +352,6 @@ proptest! {
         }
         let plan = plan(tasks);
         let found = check(&plan, &agents()).iter().any(|f| f.code == "P06");
-        prop_assert_eq!(found, schedule::estimate(&plan, &BTreeMap::new(), 6).is_none());
+        prop_assert_eq!(found, schedule::estimate(&plan, &BTreeMap::new(), 6, &learned::Learned::default()).is_none());
     }
 }

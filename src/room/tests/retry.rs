@@ -232,8 +232,8 @@ fn a_goal_that_was_over_goes_on_with_its_retried_task_and_is_reported_anew() {
     let (id, _) = retry(&story.order(again("marie/g1-read")));
     let effects = story.carried_out(id, &["marie/g1-read", "fabien/g1-post"]);
     let [Effect::Keep { fact }, Effect::Answer { .. }] = &effects[..] else { panic!("{effects:?}") };
-    assert!(Event::Goal(fact.clone()).is_fact());
-    assert_eq!(story.tell(Event::Goal(fact.clone())), [], "nothing has ended anew yet");
+    assert!((**fact).clone().is_fact());
+    assert_eq!(story.tell((**fact).clone()), [], "nothing has ended anew yet");
     assert_eq!(story.goal().phase, GoalPhase::Running);
     story.waits_again("fabien/g1-post", None);
     assert_eq!(story.waits_again("marie/g1-read", None), [assign("marie/g1-read")]);
@@ -255,7 +255,7 @@ fn a_goal_follows_its_task_to_another_agent_in_the_plan_and_in_what_it_cost() {
     assert_eq!(retry.instead, Some(task("anga/g1-read")));
     let effects = story.carried_out(id, &["anga/g1-read", "fabien/g1-post"]);
     let Some(Effect::Keep { fact }) = effects.first() else { panic!("{effects:?}") };
-    assert_eq!(story.tell(Event::Goal(fact.clone())), []);
+    assert_eq!(story.tell((**fact).clone()), []);
     assert_eq!(story.goal().tasks, [task("anga/g1-read"), task("fabien/g1-post")]);
     let plan = story.goal().plan.clone().unwrap();
     assert_eq!((plan.tasks[0].worker.as_str(), plan.tasks[0].id.as_str()), ("anga", "read"));
@@ -280,7 +280,7 @@ fn a_goal_follows_its_task_to_another_agent_in_the_plan_and_in_what_it_cost() {
     assert_eq!(retry.instead, Some(task("marie/g1-read-2")));
     let effects = story.carried_out(*id, &["marie/g1-read-2"]);
     let Some(Effect::Keep { fact }) = effects.first() else { panic!("{effects:?}") };
-    story.tell(Event::Goal(fact.clone()));
+    story.tell((**fact).clone());
     let plan = story.goal().plan.clone().unwrap();
     assert_eq!(plan.tasks[0].reference(&goal_id()), Some(task("marie/g1-read-2")));
     assert_eq!(plan.tasks[1].dependencies, ["read-2"]);
@@ -384,7 +384,7 @@ fn dead_letters_are_counted_until_they_start_again() {
 }
 
 #[test]
-fn g10_one_pick_in_ten_is_from_the_lowest_lane_however_much_urgent_work_comes() {
+fn g10_one_pick_in_ten_is_of_what_has_waited_longest_however_much_urgent_work_comes() {
     let mut story = Story::staffed();
     let mut spec = TaskSpec::new(task("marie/low"), "Do it.");
     spec.priority = Priority(8);

@@ -194,6 +194,7 @@ impl App {
             | Order::Retry { .. }
             | Order::RetryOn { .. }
             | Order::Extend { .. }
+            | Order::Prioritise { .. }
             | Order::Restore { .. }
             | Order::CancelGoal { .. }
             | Order::Pause { .. }
@@ -233,6 +234,22 @@ impl App {
             return vec![Wish::Order(Order::Extend { task, by: LONGER })];
         }
         self.say("no task is selected", true);
+        Vec::new()
+    }
+
+    /// Moves the selected task a lane up or down.
+    pub(super) fn hurry(&mut self, state: &State, sooner: bool) -> Vec<Wish> {
+        let Some(task) = self.subject(state) else {
+            self.say("no task is selected", true);
+            return Vec::new();
+        };
+        let Some(entry) = state.tasks.find(&task) else { return Vec::new() };
+        let now = state.tasks.priority(&entry.record.spec);
+        let next = if sooner { now.sooner() } else { now.later() };
+        if let Some(priority) = next {
+            return vec![Wish::Order(Order::Prioritise { task, priority })];
+        }
+        self.say(&format!("{task} is {} already", now.word()), true);
         Vec::new()
     }
 

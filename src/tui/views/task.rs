@@ -92,7 +92,7 @@ pub fn page(scene: &Scene<'_>, name: &TaskRef, columns: usize) -> Page {
         lines.extend(fact(scene, "after", &after.collect::<Vec<_>>().join(", "), columns));
     }
     let cost = tasks::cost(scene.state, &task);
-    lines.extend(fact(scene, "priority", spec.priority.word(), columns));
+    lines.extend(fact(scene, "priority", scene.state.tasks.priority(spec).word(), columns));
     lines.extend(fact(scene, "cost", &format!("{cost} {}", usage(&record.spend().usage)), columns));
 
     if let Some(outcome) = &record.outcome {
