@@ -6,7 +6,10 @@
 
 pub mod args;
 pub mod decode;
+mod kind;
 pub mod log;
+mod pretty;
+pub mod readable;
 pub mod verdict;
 pub mod wire;
 

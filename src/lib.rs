@@ -2,7 +2,7 @@
 //!
 //! The map, from the inside out. Imports point inward only; `tests/layering.rs` reads this table and checks it.
 //! *Pure* means: no tokio, no files, processes or sockets, no clock, no terminal. Its tests may read files.
-//! The doors are `queue`, `claude`, `api`, `limiter`, `ledger`, `gateway`, `rehearsal`, `engines`, `journal`.
+//! The doors are `queue`, `claude`, `api`, `limiter`, `ledger`, `gateway`, `rehearsal`, `engines`, `journal`, `logs`.
 //!
 //! | Module | Owns | May import |
 //! |---|---|---|
@@ -18,6 +18,7 @@
 //! | [`rehearsal`] | the stand-in of the Messages API | `model`, `orchestrator` (its headings), `api` |
 //! | [`engines`] | how an attempt is run: claude, messages, command | `model`, `claude`, `api` |
 //! | [`journal`] | append-only lines of what was decided | `model` |
+//! | [`logs`] | logs on disk: which there are, read by offset, searched | `model`, `claude` |
 //! | [`config`] | `podium.toml`, environment, flags | `model`, doors (for their settings) |
 //! | [`attach`] | the socket: what room, screens and workers say to each other | `model`, `room` |
 //! | [`worker`] | the worker process: claim, attempt, tree, result | `model`, `orchestrator`, doors, `attach`, `config` |
@@ -38,6 +39,7 @@ pub mod guardian;
 pub mod journal;
 pub mod ledger;
 pub mod limiter;
+pub mod logs;
 pub mod model;
 pub mod orchestrator;
 pub mod queue;

@@ -305,6 +305,33 @@ fn tasks_are_submitted_waited_for_shown_and_retried() {
 }
 
 #[test]
+fn a_search_goes_through_every_log_there_is_and_says_whether_there_was_anything() {
+    let place = Place::with("");
+    for (path, text) in [
+        (
+            "logs/marie/a.1.log",
+            "zero\none\n{\"type\":\"assistant\",\"message\":{\"content\":[{\"type\":\"text\",\"text\":\"say \\\"yes\\\" now\"}]}}\nthree\nfour\n",
+        ),
+        ("tasks/marie/.attempts/b/1/err.log", "panic: Say nothing\n"),
+        ("tasks/gone/.trash/c.1/2/out.log", "they say it\n"),
+    ] {
+        let path = place.stage.join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    }
+    let all = place.run(&["logs", "--grep", "say"]).ends(0);
+    assert_eq!(all.out.lines().count(), 2, "{all:?}");
+    assert_eq!(place.run(&["logs", "-i", "--grep", "say"]).ends(0).out.lines().count(), 3);
+    place.run(&["logs", "--grep", "never said"]).ends(1);
+    place.run(&["logs", "marie", "--grep", "they"]).ends(1);
+    let near = place.run(&["logs", "--task", "marie/a", "--grep", "\"yes\"", "--context", "1", "--json"]).ends(0);
+    let lines: Vec<Value> = near.out.lines().map(|l| serde_json::from_str(l).unwrap()).collect();
+    let told: Vec<_> = lines.iter().map(|l| (l["text"].as_str().unwrap(), l["context"] == true)).collect();
+    assert_eq!(told, [("one", true), ("say \"yes\" now", false), ("three", true)]);
+    assert_eq!((lines[1]["offset"].as_u64(), lines[1]["log"].as_str()), (Some(9), Some("logs/marie/a.1.log")));
+}
+
+#[test]
 fn an_editor_changes_the_text_of_a_retry_and_an_emptied_text_is_refused() {
     let room = Room::open();
     let place = &room.0;

@@ -40,6 +40,8 @@ pub enum Content {
         /// What is wrong with it.
         why: String,
     },
+    /// The beginning of a line that is longer than any that is kept, cleaned and cut.
+    Long(String),
     /// So many bytes are no longer there, and neither is the rest of the lines at both edges.
     Cut(u64),
 }
@@ -54,6 +56,7 @@ pub struct Decoder {
     zeros: u64,
     skipping: bool,
     limit: usize,
+    raw: bool,
 }
 
 impl Default for Decoder {
@@ -65,12 +68,29 @@ impl Default for Decoder {
 impl Decoder {
     /// A decoder whose first byte lies at `offset` of its log.
     pub fn starting_at(offset: u64) -> Self {
-        Self { held: Vec::new(), scanned: 0, offset, zeros: 0, skipping: false, limit: LINE_LIMIT }
+        Self { held: Vec::new(), scanned: 0, offset, zeros: 0, skipping: false, limit: LINE_LIMIT, raw: false }
     }
 
-    #[cfg(test)]
-    fn with_limit(limit: usize) -> Self {
-        Self { limit, ..Self::default() }
+    /// Skips lines over `limit` bytes.
+    #[must_use]
+    pub fn with_limit(self, limit: usize) -> Self {
+        Self { limit, ..self }
+    }
+
+    /// Hands out every line as [`Content::Plain`], whatever it holds.
+    #[must_use]
+    pub fn raw(self) -> Self {
+        Self { raw: true, ..self }
+    }
+
+    /// Whether a line has begun that has not ended.
+    pub fn is_mid_line(&self) -> bool {
+        !self.held.is_empty() || self.zeros > 0
+    }
+
+    /// Takes so many zero bytes that nobody had to read.
+    pub fn hole(&mut self, bytes: u64) {
+        self.zeros += bytes;
     }
 
     /// Takes more bytes and hands out every line they complete.
@@ -121,7 +141,7 @@ impl Decoder {
                 if self.skipping {
                     self.skipping = false;
                 } else {
-                    out.extend(read(self.offset, line, self.limit));
+                    out.extend(read(self.offset, line, self.limit, self.raw));
                 }
             }
             self.offset += (end + 1 - start) as u64;
@@ -132,7 +152,7 @@ impl Decoder {
         self.scanned = self.held.len();
         if self.held.len() > self.limit {
             if !self.skipping {
-                out.push(too_long(self.offset, &self.held, self.limit));
+                out.push(too_long(self.offset, &self.held));
             }
             self.skipping = true;
             self.offset += self.held.len() as u64;
@@ -155,7 +175,7 @@ impl Decoder {
         self.scanned = 0;
         let offset = self.offset;
         self.offset += held.len() as u64;
-        if self.skipping { None } else { read(offset, &held, self.limit) }
+        if self.skipping { None } else { read(offset, &held, self.limit, self.raw) }
     }
 }
 
@@ -165,17 +185,17 @@ fn shown(line: &[u8]) -> String {
     text::clip(&text::scrub(&lossy), BAD_KEPT).into_owned()
 }
 
-fn too_long(offset: u64, line: &[u8], limit: usize) -> Line {
-    Line { offset, content: Content::Bad { text: shown(line), why: format!("the line is over {limit} bytes") } }
+fn too_long(offset: u64, line: &[u8]) -> Line {
+    Line { offset, content: Content::Long(shown(line)) }
 }
 
-fn read(offset: u64, line: &[u8], limit: usize) -> Option<Line> {
+fn read(offset: u64, line: &[u8], limit: usize, raw: bool) -> Option<Line> {
     let line = line.strip_suffix(b"\r").unwrap_or(line);
     if line.len() > limit {
-        return Some(too_long(offset, line, limit));
+        return Some(too_long(offset, line));
     }
     let first = line.iter().find(|b| !b.is_ascii_whitespace());
-    let content = if first == Some(&b'{') {
+    let content = if first == Some(&b'{') && !raw {
         let bad = |why: String| Content::Bad { text: shown(line), why };
         match serde_json::from_slice::<Value>(line) {
             Ok(Value::Object(fields)) => match Event::read(fields) {
@@ -216,12 +236,12 @@ mod tests {
 
     #[test]
     fn an_endless_line_is_skipped_once_and_reading_goes_on() {
-        let mut decoder = Decoder::with_limit(10);
+        let mut decoder = Decoder::default().with_limit(10);
         let mut lines = decoder.feed(b"aaaaaaaaaaaaaaaaaaaa");
         lines.extend(decoder.feed(b"bbbbbbbbbbbbbbbbbbbb"));
         lines.extend(decoder.feed(b"c\nok\n"));
         assert_eq!(lines.len(), 2, "{lines:?}");
-        assert!(matches!(lines[0].content, Content::Bad { .. }));
+        assert!(matches!(lines[0].content, Content::Long(_)));
         assert_eq!(lines[1], Line { offset: 42, content: Content::Plain("ok".to_owned()) });
     }
 

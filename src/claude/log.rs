@@ -8,42 +8,13 @@ use std::collections::HashMap;
 
 use serde_json::{Map, Value};
 
+pub use super::kind::{Kind, Show};
 use super::{
     decode::{Content, Decoder, Line},
-    wire::{Answer, Block, Delta, Event, RateLimit, Said, starts_agent, tool_line},
+    pretty,
+    wire::{Answer, Block, Delta, Event, RateLimit, Said, starts_agent, tool_arguments, tool_line},
 };
 use crate::model::{Usage, text};
-
-/// What a log line is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Kind {
-    /// The agent's words.
-    Text,
-    /// A tool call or its answer.
-    Tool,
-    /// A sub-agent begins or ends.
-    Agent,
-    /// Something failed or was refused.
-    Error,
-    /// The engine's own notes.
-    System,
-    /// What could not be read.
-    Raw,
-}
-
-impl Kind {
-    /// The word on screen.
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::Text => "text",
-            Self::Tool => "tool",
-            Self::Agent => "agent",
-            Self::Error => "error",
-            Self::System => "system",
-            Self::Raw => "raw",
-        }
-    }
-}
 
 /// One line for a person.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,7 +23,7 @@ pub struct LogLine {
     pub kind: Kind,
     /// Indentation: 0 in the main loop, 1 in a sub-agent, and so on.
     pub depth: u8,
-    /// Cleaned, without line breaks, at most 4,000 bytes.
+    /// Cleaned, without line breaks, at most 4,000 bytes unless more was asked for.
     pub text: String,
     /// Where its source line starts in the log, in bytes.
     pub offset: u64,
@@ -69,12 +40,30 @@ const FAILURE_LINES: usize = 6;
 pub struct Reader {
     decoder: Decoder,
     drop_first: bool,
+    raw: bool,
+    most: Most,
     cwd: Option<String>,
     depths: HashMap<String, u8>,
     names: HashMap<String, String>,
     /// What is being said, by the tool call it belongs to.
     live: HashMap<Option<String>, Vec<Live>>,
 }
+
+/// The longest line handed out, in bytes.
+#[derive(Debug)]
+struct Most(usize);
+
+impl Default for Most {
+    fn default() -> Self {
+        Self(TEXT_LIMIT)
+    }
+}
+
+/// Sub-agents whose depth and name are remembered; with more, all are forgotten and told as if they were direct ones.
+const HELPERS: usize = 4_096;
+
+/// Bytes of a text in pieces that are held; what is longer is told when it is whole.
+const LIVE: usize = 1 << 20;
 
 /// A block of text that arrives in pieces.
 #[derive(Debug, Default)]
@@ -129,6 +118,36 @@ impl Reader {
         Self { decoder: Decoder::starting_at(offset), drop_first: mid_line && offset > 0, ..Self::default() }
     }
 
+    /// Lines are handed out as they lie on disk.
+    #[must_use]
+    pub fn raw(self) -> Self {
+        Self { decoder: self.decoder.raw(), raw: true, ..self }
+    }
+
+    /// Source lines over `source` bytes are skipped, and what is handed out has at most `told` bytes.
+    #[must_use]
+    pub fn with_limits(self, source: usize, told: usize) -> Self {
+        Self { decoder: self.decoder.with_limit(source), most: Most(told), ..self }
+    }
+
+    /// Whether a line has begun that has not ended.
+    pub fn is_mid_line(&self) -> bool {
+        self.decoder.is_mid_line()
+    }
+
+    /// So many zero bytes follow that nobody had to read.
+    pub fn hole(&mut self, bytes: u64) {
+        self.decoder.hole(bytes);
+    }
+
+    /// Learns from a line that lies before the part that is read: which sub-agents there are, where it works.
+    pub fn learn(&mut self, line: &[u8]) {
+        let mut before = Decoder::default();
+        for line in before.feed(line).into_iter().chain(before.finish()) {
+            let _told = self.told(&line);
+        }
+    }
+
     /// Takes more bytes and hands out the lines they complete.
     pub fn feed(&mut self, bytes: &[u8]) -> Vec<LogLine> {
         let bytes = if self.drop_first {
@@ -150,11 +169,22 @@ impl Reader {
     }
 
     fn told(&mut self, line: &Line) -> Vec<LogLine> {
-        let mut page = Page { offset: line.offset, lines: Vec::new() };
+        let mut page = Page { offset: line.offset, lines: Vec::new(), most: self.most.0 };
+        if self.depths.len() > HELPERS || self.names.len() > HELPERS {
+            self.depths.clear();
+            self.names.clear();
+        }
         match &line.content {
             Content::Event(event) => self.event(event, &mut page),
-            Content::Plain(text) => page.all(Kind::Text, 0, text),
+            Content::Plain(text) if self.raw => {
+                pretty::lines(text, |depth, line| page.line(Kind::Raw, depth, line));
+            }
+            Content::Plain(text) => match binary(text) {
+                Some(told) => page.line(Kind::Raw, 0, &told),
+                None => page.all(Kind::Text, 0, text),
+            },
             Content::Bad { text, .. } => page.line(Kind::Raw, 0, text),
+            Content::Long(text) => page.line(Kind::Raw, 0, &format!("[a line too long to be shown whole] {text}")),
             Content::Cut(bytes) => page.line(Kind::System, 0, &format!("[… {} cut …]", size(*bytes))),
         }
         page.lines
@@ -202,7 +232,9 @@ impl Reader {
             ("content_block_start", Some(block), _) if block == "text" => live.push(Live::default()),
             ("content_block_delta", _, Some(text)) => {
                 // Without its beginning, which is then before the part that is read, it is told when it is whole.
-                if let Some(last) = live.last_mut() {
+                if let Some(last) = live.last_mut()
+                    && last.text.len() < LIVE
+                {
                     last.text.push_str(text);
                     for line in last.whole() {
                         page.line(Kind::Text, depth, &line);
@@ -242,6 +274,8 @@ impl Reader {
                         self.depths.insert(id.clone(), depth.saturating_add(1));
                         page.line(Kind::Agent, depth, &line);
                     } else {
+                        let more = tool_arguments(input);
+                        let line = if more.is_empty() { line } else { format!("{line}  {more}") };
                         page.line(Kind::Tool, depth, &line);
                     }
                 }
@@ -277,10 +311,22 @@ impl Reader {
     }
 }
 
+/// What is told of a line that is no text: how much of it there is, and what can be read in it.
+fn binary(text: &str) -> Option<String> {
+    let head = text.chars().take(2_000);
+    let strange = head.filter(|c| *c == '\u{fffd}' || (c.is_control() && !matches!(c, '\t' | '\r' | '\u{1b}'))).count();
+    if strange < 4 || strange * 10 < text.chars().take(2_000).count() {
+        return None;
+    }
+    let legible: String = text.chars().filter(|c| c.is_ascii_graphic() || *c == ' ').take(60).collect();
+    Some(format!("[binary, {} bytes] {legible}", text.len()))
+}
+
 /// The lines made of one source line.
 struct Page {
     offset: u64,
     lines: Vec<LogLine>,
+    most: usize,
 }
 
 impl Page {
@@ -293,7 +339,7 @@ impl Page {
 
     fn line(&mut self, kind: Kind, depth: u8, text: &str) {
         let clean = text::scrub(text).replace('\n', " ");
-        let text = text::clip(&clean, TEXT_LIMIT).into_owned();
+        let text = text::clip(&clean, self.most).into_owned();
         self.lines.push(LogLine { kind, depth, text, offset: self.offset });
     }
 }
@@ -389,7 +435,7 @@ mod tests {
              Agent Agent general-purpose: sub task 0\n\
              Agent   general-purpose: sub task 0 begins\n\
              System   Part 0. [[fake:bash]]\n\
-             Tool   Bash echo hi\n\
+             Tool   Bash echo hi  description=\"Run a command\"\n\
              Tool     → hi\n\
              Agent   general-purpose: sub task 0: completed\n\
              Tool   → OK from the fake API.  (+4 lines)\n\

@@ -122,7 +122,7 @@ impl Listener {
                 self.events += 1;
                 self.event(event);
             }
-            Content::Plain(text) | Content::Bad { text, .. } => self.unread(text),
+            Content::Plain(text) | Content::Bad { text, .. } | Content::Long(text) => self.unread(text),
             Content::Cut(_) => {}
         }
     }

@@ -428,10 +428,24 @@ pub fn starts_agent(tool: &str) -> bool {
     matches!(tool, "Agent" | "Task")
 }
 
+/// The arguments that are worth a line of their own, best first.
+const TELLING: [&str; 9] =
+    ["file_path", "notebook_path", "command", "pattern", "url", "query", "path", "description", "prompt"];
+
+/// The arguments of a tool call that [`tool_line`] leaves out: `timeout=5000 content="# Notes…"`.
+pub fn tool_arguments(input: &Value) -> String {
+    let Some(fields) = input.as_object() else { return String::new() };
+    let told = TELLING.iter().find(|key| fields.get(**key).is_some_and(Value::is_string));
+    let each = fields.iter().filter(|(key, _)| Some(&key.as_str()) != told).take(8).map(|(key, value)| {
+        let value =
+            value.as_str().map_or_else(|| value.to_string(), |text| format!("{:?}", text::first_line(text, 60)));
+        format!("{}={}", text::first_line(key, 30), text::first_line(&value, 70))
+    });
+    each.collect::<Vec<_>>().join(" ")
+}
+
 /// One line for a tool call: `Write classes/junior.md`, paths relative to `cwd` where they lie below it.
 pub fn tool_line(name: &str, input: &Value, cwd: Option<&str>) -> String {
-    const TELLING: [&str; 9] =
-        ["file_path", "notebook_path", "command", "pattern", "url", "query", "path", "description", "prompt"];
     let said = TELLING.iter().find_map(|key| input.get(key)?.as_str()).unwrap_or_default();
     let said = match cwd.and_then(|cwd| said.strip_prefix(cwd)?.strip_prefix('/')) {
         Some(inside) => inside,

@@ -583,6 +583,12 @@ pub struct LogLine<'a> {
     pub log: &'a str,
     /// Where its source line starts, in bytes.
     pub offset: u64,
+    /// When it was written, where that is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub at: Option<Timestamp>,
+    /// It stands beside a line that matches.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub context: bool,
 }
 
 /// `podium doctor`.
