@@ -7,6 +7,7 @@
 pub mod agent;
 pub mod clock;
 pub mod ending;
+pub mod fnv;
 pub mod gateway;
 pub mod goal;
 pub mod id;

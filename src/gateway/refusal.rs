@@ -10,10 +10,13 @@ use hyper::{
 };
 use jiff::Timestamp;
 
-use super::relay::{Answer, chain};
+use super::relay::Answer;
 use crate::{
     limiter,
-    model::limit::{LimitKind, LimitNews},
+    model::{
+        limit::{LimitKind, LimitNews},
+        text,
+    },
 };
 
 /// An answer of our own, in the API's shape.
@@ -82,7 +85,7 @@ impl Refusal {
 
 /// What a caller hears when upstream did not answer at all. Never the error's own text, which names hosts and ports.
 pub(super) fn unreachable(error: &reqwest::Error) -> Refusal {
-    tracing::warn!(error = %chain(error), "upstream did not answer");
+    tracing::warn!(error = %text::chain(error), "upstream did not answer");
     let (status, kind, message) = if error.is_timeout() {
         (StatusCode::GATEWAY_TIMEOUT, "timeout_error", "podium's upstream did not answer in time")
     } else if error.is_connect() {

@@ -194,17 +194,6 @@ fn refuse(status: StatusCode, kind: &'static str, message: &str) -> Response<Ans
     Refusal::new(status, kind, message).answer()
 }
 
-pub(super) fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
-}
-
 fn hand_through(response: reqwest::Response, meter: Option<(Tap, Record)>) -> Response<Answer> {
     let (status, head) = (response.status(), headers::downstream(response.headers().clone()));
     let mut answer = Response::new(Either::Right(Relay { source: Box::pin(response.bytes_stream()), meter }));
@@ -238,7 +227,7 @@ impl Body for Relay {
                 Some(Ok(Frame::data(piece)))
             }
             Some(Err(error)) => {
-                tracing::debug!(error = %chain(&error), "upstream broke off in an answer");
+                tracing::debug!(error = %text::chain(&error), "upstream broke off in an answer");
                 self.end(Ended::Broke);
                 Some(Err(error.into()))
             }

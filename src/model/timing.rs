@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::{AttemptRef, Standing, TaskRecord, TaskSpec};
+use super::{AttemptRef, Standing, TaskRecord, TaskSpec, fnv};
 
 /// The longest wait of a task that names its own.
 pub const LONGEST_BACKOFF: Duration = Duration::from_hours(1);
@@ -25,12 +25,9 @@ pub fn backoff(own: Option<Duration>, usual: &[Duration], attempt: &AttemptRef, 
     base.mul_f64(jitter(attempt))
 }
 
-/// 0.8 to 1.2, by task and attempt (FNV-1a, which never changes between builds).
+/// 0.8 to 1.2, by task and attempt.
 pub fn jitter(attempt: &AttemptRef) -> f64 {
-    let mut hash = 0xcbf2_9ce4_8422_2325_u64;
-    for byte in attempt.to_string().bytes() {
-        hash = (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
-    }
+    let hash = fnv::fold(fnv::START, attempt.to_string().as_bytes());
     0.8 + 0.4 * ((hash >> 40) as f64 / (1_u64 << 24) as f64)
 }
 

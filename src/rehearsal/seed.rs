@@ -1,13 +1,11 @@
 //! Numbers that depend on a seed and on texts, and on nothing else: the same on every machine and in every release.
 
+use crate::model::fnv::START;
+pub(super) use crate::model::fnv::fold;
+
 /// FNV-1a over the parts, each closed by a byte that no UTF-8 text holds.
 pub(super) fn of(parts: &[&str]) -> u64 {
-    parts.iter().fold(0xcbf2_9ce4_8422_2325, |hash, part| fold(fold(hash, part.as_bytes()), &[0xff]))
-}
-
-/// Goes on from `hash` with more bytes.
-pub(super) fn fold(hash: u64, bytes: &[u8]) -> u64 {
-    bytes.iter().fold(hash, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
+    parts.iter().fold(START, |hash, part| fold(fold(hash, part.as_bytes()), &[0xff]))
 }
 
 /// A row of numbers from one start (splitmix64).
