@@ -52,6 +52,8 @@ pub(super) struct Asked {
     pub(super) tools: Vec<Tool>,
     /// Turns with tool calls since the prompt.
     pub(super) steps: usize,
+    /// Tool calls in the whole conversation: in a session that was taken up again also those before the prompt.
+    pub(super) calls: usize,
     /// The folder the caller works in, where the request names it.
     pub(super) folder: Option<String>,
     /// Every prefix that ends at a block, shortest first.
@@ -69,7 +71,8 @@ impl Asked {
         }
         let system = texts(&body["system"]).join("\n");
         let (at, prompt) = prompt(messages);
-        let steps = messages.iter().skip(at + 1).filter(|m| m["role"] == "assistant" && has_tool_use(m)).count();
+        let steps = messages.iter().skip(at + 1).filter(|m| tool_uses(m) > 0).count();
+        let calls = messages.iter().map(tool_uses).sum();
         let has_tools = body["tools"].as_array().is_some_and(|tools| !tools.is_empty());
         let kind = kind(&prompt, &system, has_tools);
         let all_text = || messages.iter().flat_map(|m| texts(&m["content"])).collect::<Vec<_>>().join("\n");
@@ -84,7 +87,7 @@ impl Asked {
             .collect();
         let stream = body["stream"].as_bool().unwrap_or(false);
         let prefixes = prefixes(&body);
-        Ok(Self { kind, model, stream, prompt, system, schema, tools, steps, folder, prefixes })
+        Ok(Self { kind, model, stream, prompt, system, schema, tools, steps, calls, folder, prefixes })
     }
 
     /// Tokens of the whole request.
@@ -154,8 +157,10 @@ fn texts(content: &Value) -> Vec<&str> {
     }
 }
 
-fn has_tool_use(message: &Value) -> bool {
-    message["content"].as_array().is_some_and(|blocks| blocks.iter().any(|block| block["type"] == "tool_use"))
+/// Tool calls of a message.
+fn tool_uses(message: &Value) -> usize {
+    let blocks = message["content"].as_array().into_iter().flatten();
+    blocks.filter(|block| message["role"] == "assistant" && block["type"] == "tool_use").count()
 }
 
 /// The last text of a user that opens with a heading of ours, else the last that is no reminder of the CLI; and where.

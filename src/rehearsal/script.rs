@@ -107,7 +107,7 @@ impl Script {
             let seconds = if asked.kind == Kind::Plan { dice.between(2.4, 3.0) } else { 2.0 };
             return match tool {
                 Some(_) if asked.schema.is_none() && asked.steps == 0 => Self {
-                    said: vec![call(key, "StructuredOutput", value)],
+                    said: vec![call(asked, key, "StructuredOutput", value)],
                     stop: StopReason::ToolUse,
                     seconds,
                     twist: None,
@@ -130,7 +130,7 @@ impl Script {
         let (calls, file) = calls(asked, due);
         if let Some((words, name, input)) = calls.get(asked.steps) {
             return Self {
-                said: vec![Said::Text((*words).to_owned()), call(key, name, input.clone())],
+                said: vec![Said::Text((*words).to_owned()), call(asked, key, name, input.clone())],
                 stop: StopReason::ToolUse,
                 seconds: dice.between(1.1, 1.6),
                 twist: None,
@@ -151,7 +151,10 @@ impl Script {
     }
 }
 
-fn call(key: u64, name: &str, input: Value) -> Said {
+/// A call with an id of its own in the whole conversation: the CLI takes two calls with one id for the same, drops the
+/// second from what it sends, and would be told to make it for ever.
+fn call(asked: &Asked, key: u64, name: &str, input: Value) -> Said {
+    let key = seed::fold(key, &(asked.calls as u64).to_le_bytes());
     Said::Tool { id: format!("toolu_rehearsal_{key:016x}"), name: name.to_owned(), input }
 }
 
