@@ -10,8 +10,8 @@ use std::{
 use jiff::Timestamp;
 use podium::{
     model::{
-        AgentName, Changes, Clock, CostSource, EndState, Ending, Item, MicroUsd, OnLost, Outcome, Rejected, Removed,
-        Request, Spend, Standing, TaskRecord, TaskRef, TaskSpec, Usage,
+        AgentName, Changes, Clock, EndState, Ending, Item, MicroUsd, OnLost, Outcome, Rejected, Removed, Request,
+        Spend, Standing, TaskRecord, TaskRef, TaskSpec, Usage,
     },
     queue::{
         Change, Claim, Claimed, Finished, Lease, Queue, QueueError, Spawned, Submitted,
@@ -27,6 +27,8 @@ mod crashes;
 mod guarantees;
 #[path = "queue_contract/lives.rs"]
 mod lives;
+#[path = "common/outcome.rs"]
+mod plain;
 #[path = "queue_contract/reopening.rs"]
 mod reopening;
 
@@ -53,22 +55,15 @@ fn spec(name: &str, description: &str) -> TaskSpec {
 
 fn outcome(of: &TaskRef, state: EndState, ending: Ending) -> Outcome {
     Outcome {
-        task: of.clone(),
         state,
         ending,
-        attempt: 0,
         summary: format!("about {}", of.id),
         findings: vec!["one".into()],
-        artifacts: Vec::new(),
-        started_at: clock().now(),
-        completed_at: clock().now(),
         usage: Usage { input_tokens: 10, output_tokens: 5, ..Usage::default() },
         cost: MicroUsd(1_000),
-        cost_source: CostSource::Measured,
         model: Some("sonnet".into()),
         session_id: Some("the-session".into()),
-        goal: None,
-        foreign: false,
+        ..plain::plain(of, 0, clock().now())
     }
 }
 

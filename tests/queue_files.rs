@@ -19,8 +19,7 @@ use std::{
 use jiff::Timestamp;
 use podium::{
     model::{
-        AgentName, Changes, Clock, CostSource, EndState, Ending, MicroUsd, Outcome, Past, Rejected, Standing,
-        TaskRecord, TaskRef, TaskSpec, Usage,
+        AgentName, Changes, Clock, EndState, Ending, Outcome, Past, Rejected, Standing, TaskRecord, TaskRef, TaskSpec,
     },
     queue::{
         Change, Claim, Claimed, Finished, Lease, Queue, Submitted,
@@ -35,8 +34,12 @@ mod bad_input;
 mod blocked;
 #[path = "queue_files/old_formats.rs"]
 mod old_formats;
+#[path = "common/outcome.rs"]
+mod outcome;
 #[path = "queue_files/outsiders.rs"]
 mod outsiders;
+
+use outcome::plain;
 
 const PATIENCE: Duration = Duration::from_secs(40);
 
@@ -127,24 +130,7 @@ fn json(id: &str, text: &str) -> String {
 }
 
 fn done(of: &TaskRef) -> Outcome {
-    Outcome {
-        task: of.clone(),
-        state: EndState::Done,
-        ending: Ending::Done,
-        attempt: 1,
-        summary: "well".into(),
-        findings: Vec::new(),
-        artifacts: Vec::new(),
-        started_at: clock().now(),
-        completed_at: clock().now(),
-        usage: Usage::default(),
-        cost: MicroUsd(1),
-        cost_source: CostSource::Measured,
-        model: None,
-        session_id: None,
-        goal: None,
-        foreign: false,
-    }
+    Outcome { summary: "well".into(), ..plain(of, 1, clock().now()) }
 }
 
 async fn won(queue: &FileQueue, of: &str) -> Claim<FileLease> {

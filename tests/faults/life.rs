@@ -11,12 +11,14 @@ use std::{
 
 use jiff::Timestamp;
 use podium::{
-    model::{Changes, Clock, CostSource, EndState, Ending, MicroUsd, Outcome, Spend, TaskRef, TaskSpec, Usage},
+    model::{Changes, Clock, Ending, Outcome, Spend, TaskRef, TaskSpec},
     queue::{
         Claim, Claimed, Finished, Lease as _, Queue, QueueError, Spawned, Submitted,
         file::{FileLease, FileQueue, Settings},
     },
 };
+
+use crate::outcome::plain;
 
 /// How often a step is tried.
 const TRIES: u32 = 4;
@@ -38,24 +40,7 @@ pub(super) fn task(text: &str) -> TaskRef {
 
 /// A result that names the attempt it belongs to.
 pub(super) fn outcome(of: &TaskRef, n: u32) -> Outcome {
-    Outcome {
-        task: of.clone(),
-        state: EndState::Done,
-        ending: Ending::Done,
-        attempt: n,
-        summary: format!("what attempt {n} found"),
-        findings: Vec::new(),
-        artifacts: Vec::new(),
-        started_at: clock().now(),
-        completed_at: clock().now(),
-        usage: Usage::default(),
-        cost: MicroUsd(1),
-        cost_source: CostSource::Measured,
-        model: None,
-        session_id: None,
-        goal: None,
-        foreign: false,
-    }
+    plain(of, n, clock().now())
 }
 
 /// An error with its cause.

@@ -12,5 +12,7 @@ mod disks;
 mod full;
 mod law;
 mod life;
+#[path = "../common/outcome.rs"]
+mod outcome;
 mod power;
 mod whole;
