@@ -10,7 +10,6 @@ in ~/.cache/podium/peers/bin; `--install` fetches them there (pueue with cargo, 
 Linux only, standard library only.
 """
 
-import argparse
 import datetime
 import json
 import os
@@ -25,7 +24,7 @@ import time
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import whole  # noqa: E402
-from whole import AGENTS, Stage, machine, must, pss_kib, spread  # noqa: E402
+from whole import AGENTS, Stage, machine, must, options, program, pss_kib, spread  # noqa: E402
 
 PEERS = os.path.expanduser("~/.cache/podium/peers")
 ROWS = []
@@ -416,18 +415,10 @@ SCENARIOS = {"submit": submit, "through": through, "many": many, "pueue": pueue,
 
 
 def main():
-    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    here = os.path.dirname(os.path.abspath(__file__))
-    target = os.environ.get("CARGO_TARGET_DIR", os.path.join(here, "..", "target"))
-    arguments.add_argument("--podium", default=os.path.join(target, "release", "podium"))
-    arguments.add_argument("--only", help=f"some of {','.join(SCENARIOS)}")
-    arguments.add_argument("--quick", action="store_true", help="a tenth of everything, to see that it works")
-    arguments.add_argument("--json", help="write all figures into this file")
+    arguments = options(__doc__, SCENARIOS, "a tenth of everything, to see that it works")
     arguments.add_argument("--install", action="store_true", help="fetch the peers first")
     given = arguments.parse_args()
-    podium = os.path.realpath(given.podium)
-    if not os.access(podium, os.X_OK):
-        sys.exit(f"{given.podium} is not there; build it with `cargo build --release`")
+    podium = program(given)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     if given.install:
         install()

@@ -583,18 +583,30 @@ def machine(folder):
             "file_system": max(inside, key=lambda m: len(m[1]))[2] if inside else "?"}
 
 
-def main():
-    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def options(about, scenarios, quick):
+    """What every benchmark here may be told; `quick` says what --quick leaves out."""
+    arguments = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
     here = os.path.dirname(os.path.abspath(__file__))
     target = os.environ.get("CARGO_TARGET_DIR", os.path.join(here, "..", "target"))
     arguments.add_argument("--podium", default=os.path.join(target, "release", "podium"))
-    arguments.add_argument("--only", help=f"some of {','.join(SCENARIOS)}")
-    arguments.add_argument("--quick", action="store_true", help="fewer runs, to see that it works")
+    arguments.add_argument("--only", help=f"some of {','.join(scenarios)}")
+    arguments.add_argument("--quick", action="store_true", help=quick)
     arguments.add_argument("--json", help="write all figures into this file")
-    given = arguments.parse_args()
+    return arguments
+
+
+def program(given):
+    """The full path of the program that is measured; ends where there is none."""
     podium = os.path.realpath(given.podium)
     if not os.access(podium, os.X_OK):
         sys.exit(f"{given.podium} is not there; build it with `cargo build --release`")
+    return podium
+
+
+def main():
+    arguments = options(__doc__, SCENARIOS, "fewer runs, to see that it works")
+    given = arguments.parse_args()
+    podium = program(given)
     # Ended from outside, everything that was started is ended too.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     record = {"date": datetime.date.today().isoformat(), "machine": machine(tempfile.gettempdir()), "figures": {}}
