@@ -101,6 +101,7 @@ impl Story {
             attempts: 3,
             day_budget: MicroUsd::from_dollars(50.0),
             found: Vec::new(),
+            offline: None,
         })));
         for (pid, name) in (100..).zip(AGENTS) {
             let slot = SlotId { agent: name.parse().unwrap(), index: 0 };

@@ -70,6 +70,9 @@ enum Trouble {
     /// The room said no.
     #[error("{0}")]
     Refused(String),
+    /// No room is open, and the files do not say either.
+    #[error("{0}")]
+    NoRoom(String),
 }
 
 /// A terminal control room for a small company of AI agents.
@@ -402,6 +405,8 @@ fn client(verb: impl Future<Output = anyhow::Result<Exit>>) -> anyhow::Result<Ex
 fn fail(out: &Out, error: &anyhow::Error) -> Exit {
     let exit = if error.is::<ConfigError>() {
         Exit::Wrong
+    } else if error.is::<link::ReadOnly>() {
+        Exit::Refused
     } else if let Some(error) = error.downcast_ref::<AttachError>() {
         match error {
             AttachError::NoRoom
@@ -415,12 +420,13 @@ fn fail(out: &Out, error: &anyhow::Error) -> Exit {
         match error.downcast_ref::<Trouble>() {
             Some(Trouble::Wrong(_)) => Exit::Wrong,
             Some(Trouble::Refused(_)) => Exit::Refused,
+            Some(Trouble::NoRoom(_)) => Exit::NoRoom,
             None => Exit::Failed,
         }
     };
     let mut message = format!("{error:#}");
     if matches!(error.downcast_ref(), Some(AttachError::NoRoom)) {
-        message.push_str("; start one with `podium serve --detach`, or open it with `podium`");
+        message = format!("{message}; {}", link::HOW_TO_OPEN);
     }
     if out.is_json() {
         out.json(&json::Failure { error: message, exit: exit as u8 });

@@ -63,14 +63,34 @@ impl<Fact: Serialize + DeserializeOwned> Journal<Fact> {
         }
         let mut options = OpenOptions::new();
         let mut file = options.read(true).append(true).create(true).mode(0o600).open(path).map_err(fail("open"))?;
-        let mut reader = BufReader::new(&mut file);
+        let (facts, whole) = Self::facts(&mut file, path)?;
+        file.set_len(whole).map_err(fail("mend"))?;
+        file.seek(SeekFrom::End(0)).map_err(fail("read"))?;
+        sync_folder_of(path).map_err(fail("make the name last of"))?;
+        let kept = VecDeque::new();
+        Ok((Self { file, path: path.to_owned(), whole, kept, spoilt: false, fact: PhantomData }, facts))
+    }
+
+    /// Every fact that the journal holds; none where there is none. Changes nothing.
+    pub fn read(path: &Path) -> Result<Vec<Fact>, JournalError> {
+        match File::open(path) {
+            Ok(mut file) => Ok(Self::facts(&mut file, path)?.0),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+            Err(source) => Err(JournalError::Io { action: "open", path: path.to_owned(), source }),
+        }
+    }
+
+    /// The facts of its whole lines, and how many bytes those are.
+    fn facts(file: &mut File, path: &Path) -> Result<(Vec<Fact>, u64), JournalError> {
+        let mut reader = BufReader::new(file);
         let (mut facts, mut whole, mut number, mut line) = (Vec::new(), 0_u64, 0, Vec::new());
         loop {
             line.clear();
-            let read = reader.read_until(b'\n', &mut line).map_err(fail("read"))?;
+            let read = reader.read_until(b'\n', &mut line);
+            let read = read.map_err(|source| JournalError::Io { action: "read", path: path.to_owned(), source })?;
             number += 1;
             if read == 0 || line.last() != Some(&b'\n') {
-                break;
+                return Ok((facts, whole));
             }
             match serde_json::from_slice(&line) {
                 Ok(fact) => facts.push(fact),
@@ -81,12 +101,6 @@ impl<Fact: Serialize + DeserializeOwned> Journal<Fact> {
             }
             whole += read as u64;
         }
-        drop(reader);
-        file.set_len(whole).map_err(fail("mend"))?;
-        file.seek(SeekFrom::End(0)).map_err(fail("read"))?;
-        sync_folder_of(path).map_err(fail("make the name last of"))?;
-        let kept = VecDeque::new();
-        Ok((Self { file, path: path.to_owned(), whole, kept, spoilt: false, fact: PhantomData }, facts))
     }
 
     /// Appends one fact, behind those that were kept; it is durable when this returns `Ok`, and not in the journal

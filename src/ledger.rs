@@ -53,7 +53,12 @@ impl Ledger {
     pub fn open(dir: impl Into<PathBuf>) -> Result<Self, LedgerError> {
         let dir = dir.into();
         fs::DirBuilder::new().recursive(true).mode(0o700).create(&dir).map_err(at(&dir))?;
-        Ok(Self { dir, open: None, kept: VecDeque::new() })
+        Ok(Self::of(dir))
+    }
+
+    /// The ledger in `dir` for whoever only reads it; empty where there is no such folder.
+    pub fn of(dir: impl Into<PathBuf>) -> Self {
+        Self { dir: dir.into(), open: None, kept: VecDeque::new() }
     }
 
     /// Appends one row with one write; it survives the end of this process, not a loss of power. Where the disk does not
@@ -100,7 +105,11 @@ impl Ledger {
     pub fn read(&self, since: Timestamp) -> Result<Vec<Call>, LedgerError> {
         let first = day(since);
         let mut days: Vec<Date> = Vec::new();
-        for entry in fs::read_dir(&self.dir).map_err(at(&self.dir))? {
+        let entries = match fs::read_dir(&self.dir) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            entries => entries.map_err(at(&self.dir))?,
+        };
+        for entry in entries {
             let name = entry.map_err(at(&self.dir))?.file_name();
             let day = |name: &str| name.strip_prefix("calls-")?.strip_suffix(".jsonl")?.parse::<Date>().ok();
             let found = name.to_str().and_then(day);

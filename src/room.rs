@@ -100,6 +100,8 @@ pub struct State {
     pub pid: u32,
     /// The process id of its core, which the guardian starts again when it dies.
     pub core: u32,
+    /// Why no room is open: this is what the stage's files say, and every order is refused with it.
+    pub offline: Option<String>,
     /// When the room opened.
     pub opened_at: Option<Timestamp>,
     /// When the last event happened.
@@ -150,6 +152,9 @@ impl State {
             Event::Worker(event) => self.worker_event(event, &mut effects),
             Event::Goal(event) => self.goal_event(event, &mut effects),
             Event::Gateway(event) => self.gateway_event(event),
+        }
+        if self.offline.is_some() {
+            return effects;
         }
         self.settle_requests(&mut effects);
         self.settle_expired(&mut effects);
@@ -219,12 +224,16 @@ impl State {
         self.version = opened.version;
         self.pid = opened.pid;
         self.core = opened.core;
-        self.opened_at = Some(self.now);
+        self.offline = opened.offline;
+        self.opened_at = Some(self.now).filter(|_| self.offline.is_none());
         self.day_budget = opened.day_budget;
         self.leaving = Leaving::No;
         self.tasks.attempts_allowed = opened.attempts;
         self.goals.orchestrator = opened.orchestrator;
         self.agents.open(opened.agents, opened.max_running, &opened.found, self.now);
+        if self.offline.is_some() {
+            return;
+        }
         self.start_workers(effects);
         self.resume_goals(effects);
     }
@@ -235,6 +244,9 @@ impl State {
     }
 
     fn order(&mut self, id: OrderId, order: Order, effects: &mut Vec<Effect>) {
+        if let Some(why) = &self.offline {
+            return refuse(effects, id, why.clone());
+        }
         if self.leaving != Leaving::No && !matches!(order, Order::Stop { .. }) {
             return refuse(effects, id, "the room is closing");
         }

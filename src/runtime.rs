@@ -11,4 +11,5 @@ pub mod open;
 pub mod screen;
 pub mod serve;
 pub mod sweep;
+pub mod viewer;
 pub mod worker;

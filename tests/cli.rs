@@ -192,6 +192,30 @@ fn without_a_room_clients_end_with_4_and_say_how_to_start_one() {
 }
 
 #[test]
+fn without_a_room_status_and_show_tell_what_the_files_say_and_write_nothing() {
+    let place = Place::with("");
+    let inbox = place.stage.join("tasks/marie");
+    fs::create_dir_all(&inbox).unwrap();
+    fs::write(inbox.join("x.json"), r#"{"task_id": "x", "description": "Wait for it"}"#).unwrap();
+    fs::write(inbox.join("bad.json"), "{bad").unwrap();
+    let status = place.run(&["status"]).ends(4).says("This is what the stage's files say.");
+    for word in ["(no room is open)", "marie/x  ready", "tasks/marie/bad.json: ", "marie   not ready"] {
+        assert!(status.out.contains(word), "{word}: {status:?}");
+    }
+    let shown = place.run(&["show", "x"]).ends(4).says("podium serve --detach");
+    assert!(shown.out.contains("Wait for it") && shown.out.contains("no room is open"), "{shown:?}");
+    let status = place.json(&["status"]);
+    assert!(status["offline"].as_str().unwrap().starts_with("no room is running"), "{status:#}");
+    assert_eq!((&status["counts"]["ready"], &status["opened_at"]), (&1.into(), &Value::Null), "{status:#}");
+    assert_eq!(place.json(&["show", "x"])["state"], "ready");
+    place.run(&["show", "y"]).ends(4).says("there is no task and no goal y");
+    let mut left: Vec<_> = fs::read_dir(&inbox).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    left.sort();
+    assert_eq!(left, ["bad.json", "x.json"]);
+    assert!(!place.stage.join(".podium").exists() && !place.stage.join("results").exists());
+}
+
+#[test]
 fn init_makes_a_stage_once_and_overwrites_nothing() {
     use std::os::unix::fs::PermissionsExt;
     let place = Place::empty();
@@ -344,6 +368,15 @@ fn an_editor_changes_the_text_of_a_retry_and_an_emptied_text_is_refused() {
     edit("sed -i s/wrong/better/").ends(0);
     place.run(&["wait", "wrong", "--timeout", "1m"]).ends(1);
     assert_eq!(place.json(&["show", "wrong"])["description"], "go better");
+    // Also one that is longer than what the room keeps of it: to its last word.
+    let long = format!("go {}\nlast wrong", "on and on ".repeat(2_000));
+    place.run(&["retry", "wrong", "--text", &long]).ends(0);
+    place.run(&["wait", "wrong", "--timeout", "1m"]).ends(1);
+    edit("sed -i s/wrong/better/").ends(0);
+    place.run(&["wait", "wrong", "--timeout", "1m"]).ends(1);
+    let task = fs::read_to_string(place.stage.join("tasks/bad/.dead/wrong.json")).unwrap();
+    let task: Value = serde_json::from_str(&task).unwrap();
+    assert_eq!(task["description"], long.replace("wrong", "better"));
     edit("truncate -s 0").ends(3).says("the text is empty");
     edit("false").ends(3).says("nothing was changed");
     edit("no-such-editor").ends(1).says("set EDITOR");

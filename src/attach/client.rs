@@ -43,20 +43,28 @@ pub enum News {
 impl Link {
     /// Connects to the room of the stage and waits for the snapshot.
     pub async fn connect(stage: &Path) -> Result<Self, AttachError> {
-        let hello = Hello::Screen { version: env!("CARGO_PKG_VERSION").to_owned() };
+        Self::read(dial(stage, &hello()).await?).await.map_err(|error| match error {
+            AttachError::Silent { .. } => AttachError::Silent { pid: super::room_pid(stage) },
+            other => other,
+        })
+    }
+
+    /// The same over a connection that is there already.
+    pub async fn over(stream: UnixStream) -> Result<Self, AttachError> {
+        Self::read(greet(stream, &hello()).await?).await
+    }
+
+    /// Waits for the snapshot.
+    async fn read(wire: Framed<UnixStream, LinesCodec>) -> Result<Self, AttachError> {
         let mut link = Self {
-            wire: dial(stage, &hello).await?,
+            wire,
             state: State::default(),
             tickets: 0,
             answers: HashMap::new(),
             heard: Instant::now(),
             strict: true,
         };
-        let first = link.hear().await.map_err(|error| match error {
-            AttachError::Silent { .. } => AttachError::Silent { pid: super::room_pid(stage) },
-            other => other,
-        });
-        match first? {
+        match link.hear().await? {
             Tell::Snapshot(snapshot) => link.state = *snapshot,
             Tell::Bye(why) => return Err(AttachError::Unreadable(why)),
             Tell::Tasks(_) | Tell::Whole | Tell::Event(_) | Tell::Answer(..) | Tell::Beat => {
@@ -167,6 +175,15 @@ pub async fn dial(stage: &Path, hello: &Hello) -> Result<Framed<UnixStream, Line
         }
         Err(_elapsed) => return Err(AttachError::Silent { pid: super::room_pid(stage) }),
     };
+    greet(stream, hello).await
+}
+
+/// What a screen or a client says first.
+fn hello() -> Hello {
+    Hello::Screen { version: env!("CARGO_PKG_VERSION").to_owned() }
+}
+
+async fn greet(stream: UnixStream, hello: &Hello) -> Result<Framed<UnixStream, LinesCodec>, AttachError> {
     let mut wire = Framed::new(stream, LinesCodec::new_with_max_length(LONGEST_LINE));
     wire.send(encode(hello)?).await.map_err(|_closed| AttachError::Closed)?;
     Ok(wire)

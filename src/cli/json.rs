@@ -93,6 +93,8 @@ pub struct Status<'a> {
     version: &'a str,
     pid: u32,
     core_pid: u32,
+    /// Why no room is open, so that this is what the files say; `null` = one is.
+    offline: Option<&'a str>,
     opened_at: Option<Timestamp>,
     now: Timestamp,
     leaving: crate::room::Leaving,
@@ -112,6 +114,9 @@ pub struct Status<'a> {
     polling: Option<&'a str>,
     /// Why nothing new is started; `null` = the disk has room.
     space: Option<&'a str>,
+    /// Where no room is open.
+    #[serde(flatten)]
+    failure: Option<Failure>,
 }
 
 #[derive(Debug, Serialize)]
@@ -385,6 +390,7 @@ impl<'a> Status<'a> {
             version: &state.version,
             pid: state.pid,
             core_pid: state.core,
+            offline: state.offline.as_deref(),
             opened_at: state.opened_at,
             now,
             leaving: state.leaving,
@@ -437,6 +443,7 @@ impl<'a> Status<'a> {
             },
             polling: state.tasks.polling.as_deref(),
             space: state.tasks.space.as_deref(),
+            failure: state.offline.clone().map(|error| Failure { error, exit: super::Exit::NoRoom as u8 }),
         }
     }
 }

@@ -6,17 +6,23 @@ use std::{cell::RefCell, collections::BTreeSet, io::IsTerminal, process::Command
 
 use anyhow::Context;
 use jiff::tz::TimeZone;
-use tokio::runtime::Builder;
+use tokio::{runtime::Builder, task::JoinSet};
 use tracing_subscriber::EnvFilter;
 
 use crate::{
+    attach::AttachError,
     config::{Config, Env},
     guardian,
     model::{AgentName, Clock, EngineKind, Request, SlotId, TaskRecord, TaskRef, text},
-    queue::Queue as _,
+    queue::{
+        Queue as _,
+        file::{FileQueue, Unfit},
+    },
+    room::State,
     runtime::{
         self,
         serve::{Guardian, StageTaken},
+        viewer::Viewer,
     },
     supervisor::{self, SlotLock},
     tui::{self, Leave},
@@ -76,6 +82,75 @@ pub fn core(config: &Config, env: &Env, guardian: Guardian) -> anyhow::Result<()
     runtime.block_on(runtime::serve::serve(settings, guardian, clock()))
 }
 
+/// Connects to the room of a stage for an order; where none can be, the order is refused.
+pub async fn connect(config: &Config) -> anyhow::Result<Link> {
+    match Link::connect(&config.stage).await {
+        Err(AttachError::NoRoom) => match read_only(config) {
+            Some(why) => Err(ReadOnly(why).into()),
+            None => Err(AttachError::NoRoom.into()),
+        },
+        other => Ok(other?),
+    }
+}
+
+/// Nothing can be ordered on a stage that cannot be written to.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct ReadOnly(String);
+
+/// What there is to see of a stage.
+#[derive(Debug)]
+pub enum Picture {
+    /// A room is open.
+    Room(Box<Link>),
+    /// None is: what the files say.
+    Files(Box<State>),
+}
+
+impl Picture {
+    /// What there is.
+    pub fn state(&self) -> &State {
+        match self {
+            Self::Room(link) => link.state(),
+            Self::Files(state) => state,
+        }
+    }
+}
+
+/// Asks the room of a stage, and reads its files where none is open.
+pub async fn look(config: &Config, env: &Env) -> anyhow::Result<Picture> {
+    match Link::connect(&config.stage).await {
+        Ok(link) => Ok(Picture::Room(Box::new(link))),
+        Err(AttachError::NoRoom) => {
+            let why = no_room(config);
+            let viewer = Viewer::open(config, env, why, clock()).await?;
+            Ok(Picture::Files(Box::new(viewer.into_state())))
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Why no room is open on a stage where none answers.
+fn no_room(config: &Config) -> String {
+    match read_only(config) {
+        Some(why) => why,
+        None => format!("{}; {HOW_TO_OPEN}", AttachError::NoRoom),
+    }
+}
+
+/// How a room comes to be.
+pub const HOW_TO_OPEN: &str = "start one with `podium serve --detach`, or open it with `podium`";
+
+/// Why nothing can be ordered on a stage that cannot be written to; `None` where it can.
+pub fn read_only(config: &Config) -> Option<String> {
+    let unfit = FileQueue::read_only(&config.stage)?;
+    let (folder, why) = match &unfit {
+        Unfit::ReadOnly(folder, why) => (folder.as_str(), *why),
+        Unfit::Network(..) | Unfit::Weak(..) | Unfit::Unknown { .. } => return None,
+    };
+    Some(format!("READ-ONLY: {folder}/ cannot be written to ({why}); no room is running and nothing can be ordered"))
+}
+
 /// Leaves markers that ask for something of these tasks, where no room runs; tells which tasks were meant.
 pub async fn note(config: &Config, names: &[String], request: Request) -> anyhow::Result<Vec<TaskRef>> {
     let queue = runtime::open::queue(config, clock())?;
@@ -107,7 +182,12 @@ pub async fn note(config: &Config, names: &[String], request: Request) -> anyhow
 
 /// One task as its files say.
 pub async fn record(config: &Config, task: &TaskRef) -> anyhow::Result<TaskRecord> {
-    Ok(runtime::open::queue(config, clock())?.get(task).await?)
+    Ok(runtime::open::reader(config, clock()).get(task).await?)
+}
+
+/// A task's whole text, as its file says.
+pub async fn description(config: &Config, task: &TaskRef) -> anyhow::Result<String> {
+    Ok(runtime::open::reader(config, clock()).spec(task).await?.description)
 }
 
 /// Whether this error says that another process does the same already.
@@ -115,18 +195,34 @@ pub fn is_taken(error: &anyhow::Error) -> bool {
     error.is::<StageTaken>() || error.is::<SlotTaken>()
 }
 
-/// Runs the screen on the room that `connect` finds, until it is left; `None` when somebody pressed Ctrl+C before. The
+/// What a screen is drawn from; where that is the files of a stage, also who reads them.
+pub type Shown = (Link, Option<JoinSet<()>>);
+
+/// The room of a stage that cannot be written to, or its files where none is open.
+pub async fn shown(config: &Config, env: &Env) -> anyhow::Result<Shown> {
+    match Link::connect(&config.stage).await {
+        Ok(link) => Ok((link, None)),
+        Err(AttachError::NoRoom) => {
+            let viewer = Viewer::open(config, env, no_room(config), clock()).await?;
+            let (link, reading) = viewer.link().await?;
+            Ok((link, Some(reading)))
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Runs the screen on what `connect` finds, until it is left; `None` when somebody pressed Ctrl+C before. The
 /// connection that tells whether there is a room is the one that is drawn from: a snapshot is fetched once.
 pub fn screen(
     config: &Config,
     options: &ScreenOptions,
-    connect: impl Future<Output = anyhow::Result<Link>>,
+    connect: impl Future<Output = anyhow::Result<Shown>>,
 ) -> anyhow::Result<Option<Leave>> {
     let settings = tui::Settings { ascii: options.ascii, color: !config.no_color, zone: TimeZone::system() };
     let draft = options.composed.as_deref().unwrap_or_default();
     let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let left = runtime.block_on(async {
-        let link = tokio::select! {
+        let (link, _reading) = tokio::select! {
             connected = connect => connected?,
             _pressed = tokio::signal::ctrl_c() => return Ok(None),
         };

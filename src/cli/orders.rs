@@ -11,13 +11,12 @@ use super::{
     json,
     link::{self, Link},
     priority,
-    show::whole,
     wait::seen,
     wait_text,
 };
 use crate::{
     attach::AttachError,
-    model::{Changes, Effort, Item, Priority, Request, TaskRecord, TaskRef},
+    model::{Changes, Effort, Item, Priority, Request, TaskRef},
     room::{Answer, Order, State},
 };
 
@@ -106,7 +105,7 @@ pub(super) async fn retry(call: &Call, args: &RetryArgs) -> anyhow::Result<Exit>
     }
     let mut exit = Exit::Done;
     for task in tasks {
-        let description = if args.edit { Some(edited(call, link.state(), &task).await?) } else { args.text.clone() };
+        let description = if args.edit { Some(edited(call, &task).await?) } else { args.text.clone() };
         let ended_at = |state: &State| Some(state.tasks.find(&task)?.record.outcome.as_ref()?.completed_at);
         let before = ended_at(link.state());
         let changes = Box::new(args.changes(description));
@@ -127,12 +126,9 @@ pub(super) async fn retry(call: &Call, args: &RetryArgs) -> anyhow::Result<Exit>
 }
 
 /// The task's text as the operator's editor leaves it.
-async fn edited(call: &Call, state: &State, task: &TaskRef) -> anyhow::Result<String> {
-    let known = whole(call, state, task).await.map(|t| t.record.spec.description.clone()).unwrap_or_default();
-    if known.len() >= TaskRecord::TEXT_LIMIT - '…'.len_utf8() {
-        let message = format!("the text of {task} is too long to edit here; give the whole new one with --text");
-        return Err(Trouble::Wrong(message).into());
-    }
+async fn edited(call: &Call, task: &TaskRef) -> anyhow::Result<String> {
+    // The room knows the beginning of a long one.
+    let known = link::description(&call.config()?, task).await?;
     let text = edit(call, &known)?;
     text.ok_or_else(|| Trouble::Refused(format!("{task} is not retried: the text is empty")).into())
 }
@@ -242,7 +238,7 @@ async fn note(call: &Call, ids: &[String], request: Request) -> anyhow::Result<E
 }
 
 async fn connect(call: &Call) -> anyhow::Result<Link> {
-    Ok(Link::connect(&call.config()?.stage).await?)
+    link::connect(&call.config()?).await
 }
 
 /// Sends one order and says what came of it, one line of JSON per order; also the ids made or touched.

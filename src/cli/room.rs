@@ -69,23 +69,33 @@ pub(super) fn open(call: &Call, opening: Opening) -> anyhow::Result<Exit> {
             Trouble::Wrong("the control room needs a terminal; try `podium status` or `podium --help`".into()).into()
         );
     }
-    prepare(&config)?;
+    let options = link::ScreenOptions { ascii: opening.ascii, composed: opening.goal };
+    let left = if link::read_only(&config).is_some() {
+        link::screen(&config, &options, link::shown(&config, &call.env))?
+    } else {
+        open_room(call, &config, &options)?
+    };
+    let Some(left) = left else { return Ok(Exit::Interrupted) };
+    if left == Leave::Detach && link::read_only(&config).is_none() {
+        call.out.note("the room and its agents go on; `podium` shows them again, `podium stop` ends them");
+    }
+    Ok(Exit::Done)
+}
+
+/// The screen on a stage that a room may write to.
+fn open_room(call: &Call, config: &Config, options: &link::ScreenOptions) -> anyhow::Result<Option<Leave>> {
+    prepare(config)?;
     let connect = async {
-        let (link, is_new) = ensure(&config, &call.flags).await?;
+        let (link, is_new) = ensure(config, &call.flags).await?;
         if !is_new && call.flags.rehearse {
             return Err(Trouble::Wrong(
                 "a room is running on this stage; --rehearse is for a new one (`podium stop` first)".into(),
             )
             .into());
         }
-        Ok(link)
+        Ok((link, None))
     };
-    let options = link::ScreenOptions { ascii: opening.ascii, composed: opening.goal };
-    let Some(left) = link::screen(&config, &options, connect)? else { return Ok(Exit::Interrupted) };
-    if left == Leave::Detach {
-        call.out.note("the room and its agents go on; `podium` shows them again, `podium stop` ends them");
-    }
-    Ok(Exit::Done)
+    link::screen(config, options, connect)
 }
 
 /// `podium serve`.

@@ -47,7 +47,7 @@ pub(super) async fn run(call: &Call, args: &RunArgs) -> anyhow::Result<Exit> {
         Approve::Auto => Approval::Auto { ceiling: *config.budget.goal },
         Approve::Never => Approval::Never,
     };
-    let mut link = Link::connect(&config.stage).await?;
+    let mut link = link::connect(&config).await?;
     let goal = submit(&mut link, &args.goal.join(" "), approval).await?;
     if args.detach {
         if call.out.is_json() {

@@ -5,12 +5,11 @@ use std::borrow::Cow;
 use jiff::Timestamp;
 
 use super::{
-    Call, Exit,
+    Call, Exit, Trouble,
     ids::{self, Named},
-    json,
-    link::{self, Link},
+    json, link,
     out::{Out, Paint},
-    status::{money, phase_paint, task_row},
+    status::{money, phase_paint, seen, task_row},
 };
 use crate::{
     model::{Ending, Plan, TaskRef, text},
@@ -19,9 +18,13 @@ use crate::{
 
 pub(super) async fn show(call: &Call, id: &str) -> anyhow::Result<Exit> {
     let config = call.config()?;
-    let link = Link::connect(&config.stage).await?;
-    let (state, now) = (link.state(), link::clock().now());
-    match ids::find(state, id)? {
+    let picture = link::look(&config, &call.env).await?;
+    let (state, now) = (picture.state(), link::clock().now());
+    let named = ids::find(state, id).map_err(|trouble| match &state.offline {
+        Some(why) => Trouble::NoRoom(format!("{trouble}; {why}")),
+        None => trouble,
+    })?;
+    match named {
         Named::Task(task) => {
             let Some(task) = whole(call, state, &task).await else { return Ok(Exit::Failed) };
             if call.out.is_json() {
@@ -39,7 +42,7 @@ pub(super) async fn show(call: &Call, id: &str) -> anyhow::Result<Exit> {
             }
         }
     }
-    Ok(Exit::Done)
+    Ok(seen(&call.out, state))
 }
 
 /// A task in full: what the room keeps in short is read from its files.

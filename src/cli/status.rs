@@ -3,8 +3,7 @@
 use jiff::Timestamp;
 
 use super::{
-    Call, Exit, json,
-    link::{self, Link},
+    Call, Exit, json, link,
     out::{Out, Paint},
 };
 use crate::{
@@ -17,14 +16,21 @@ const SET_ASIDE: usize = 20;
 
 pub(super) async fn status(call: &Call) -> anyhow::Result<Exit> {
     let config = call.config()?;
-    let link = Link::connect(&config.stage).await?;
-    let now = link::clock().now();
+    let picture = link::look(&config, &call.env).await?;
+    let (state, now) = (picture.state(), link::clock().now());
     if call.out.is_json() {
-        call.out.json(&json::Status::new(link.state(), now));
+        call.out.json(&json::Status::new(state, now));
     } else {
-        print(&call.out, link.state(), now);
+        print(&call.out, state, now);
     }
-    Ok(Exit::Done)
+    Ok(seen(&call.out, state))
+}
+
+/// Says where no room is open that this is what its files say, and tells how the verb ended.
+pub(super) fn seen(out: &Out, state: &State) -> Exit {
+    let Some(why) = &state.offline else { return Exit::Done };
+    out.note(&format!("{why}\nThis is what the stage's files say."));
+    Exit::NoRoom
 }
 
 fn print(out: &Out, state: &State, now: Timestamp) {
@@ -46,7 +52,10 @@ fn print(out: &Out, state: &State, now: Timestamp) {
         state.money.today.cost,
         state.day_budget,
     ));
-    let room = format!("{} (room: process {}, core {})", state.stage.display(), state.pid, state.core);
+    let room = match &state.offline {
+        Some(_) => format!("{} (no room is open)", state.stage.display()),
+        None => format!("{} (room: process {}, core {})", state.stage.display(), state.pid, state.core),
+    };
     out.line(&out.paint(Paint::Dim, &room));
     for trouble in [&state.tasks.space, &state.tasks.polling].into_iter().flatten() {
         out.line(&out.paint(Paint::Warn, &text::scrub(trouble)));

@@ -10,7 +10,7 @@ use anyhow::Context;
 use clap::Args;
 use serde_json::{Map, Value};
 
-use super::{Call, Exit, Trouble, ids, json, link::Link, priority, wait::seen, wait_text};
+use super::{Call, Exit, Trouble, ids, json, link, priority, wait::seen, wait_text};
 use crate::{
     model::{Dependency, Priority, TaskId, TaskRef, TaskSpec, text},
     room::{Answer, Order},
@@ -64,7 +64,7 @@ pub(super) async fn submit(call: &Call, args: &SubmitArgs) -> anyhow::Result<Exi
         let message = format!("the text is {} bytes long, at most {LIMIT} are allowed", draft.description.len());
         return Err(Trouble::Wrong(message).into());
     }
-    let mut link = Link::connect(&config.stage).await?;
+    let mut link = link::connect(&config).await?;
     let agent = ids::agent(link.state(), &draft.agent)?;
     let wish = args.id.clone().or(draft.id);
     let rename = wish.is_none();

@@ -6,7 +6,7 @@ use super::{
     Call, Exit,
     ids::{self, Named},
     json,
-    link::Link,
+    link::{self, Link},
 };
 use crate::{
     model::{EndState, GoalEnd, GoalPhase},
@@ -15,7 +15,7 @@ use crate::{
 
 pub(super) async fn wait(call: &Call, ids: &[String], timeout: Option<Duration>) -> anyhow::Result<Exit> {
     let config = call.config()?;
-    let mut link = Link::connect(&config.stage).await?;
+    let mut link = link::connect(&config).await?;
     // A file that was dropped a moment ago is on its way into the picture.
     let known = |state: &State| ids.iter().all(|id| ids::find(state, id).is_ok());
     let _late = limit(Some(NEWS), seen(&mut link, known)).await;

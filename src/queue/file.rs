@@ -40,6 +40,7 @@ mod store;
 mod strict;
 mod submit;
 mod trash;
+mod view;
 mod watch;
 
 pub use attempts::FileLease;
@@ -54,6 +55,14 @@ const TRIES: u32 = 5;
 const FIRST_WAIT: Duration = Duration::from_millis(100);
 /// The longest such wait.
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
+
+/// Folders of a stage in which a room has to write.
+const FOLDERS: [&str; 4] = ["", "tasks", "results", ".podium"];
+
+/// What one of them is called.
+fn shown(stage: &Path, folder: &str) -> String {
+    if folder.is_empty() { stage.display().to_string() } else { folder.to_owned() }
+}
 
 /// What a file queue is told when it is opened.
 #[derive(Debug, Clone)]
@@ -99,6 +108,26 @@ impl FileQueue {
         Store::open(settings).map(|store| Self(Arc::new(store)))
     }
 
+    /// The queue of a stage for whoever only reads it, by [`FileQueue::view`] and the trait's own reading functions:
+    /// nothing is made.
+    pub fn reader(settings: Settings) -> Self {
+        Self(Arc::new(Store::new(settings)))
+    }
+
+    /// Everything there is, as a watch tells it at its start. Changes nothing.
+    pub async fn view(&self) -> Result<Vec<Change>, QueueError> {
+        self.blocking(|store| store.view()).await
+    }
+
+    /// Why nothing can be written on a stage, where that is so; found out without writing.
+    pub fn read_only(stage: &Path) -> Option<Unfit> {
+        FOLDERS.iter().find_map(|name| {
+            let folder = stage.join(name);
+            let denied = rustix::fs::access(&folder, rustix::fs::Access::WRITE_OK).err()?;
+            probe::unwritable(&shown(stage, name), &denied.into())
+        })
+    }
+
     /// Tries in every folder of the queue what it relies on, so that nothing is promised that the disk does not keep.
     /// Blocks for some tens of system calls.
     pub fn probe(&self) -> Result<(), Unfit> {
@@ -117,9 +146,9 @@ impl FileQueue {
     /// Whether a room could be opened on this stage, found out before anything is made in it: its folder can be written
     /// to and is of this machine. A folder that is not there yet is no trouble.
     pub fn fits(stage: &Path) -> Result<(), Unfit> {
-        for name in ["", "tasks", "results", ".podium"] {
+        for name in FOLDERS {
             let folder = stage.join(name);
-            let shown = if name.is_empty() { stage.display().to_string() } else { name.to_owned() };
+            let shown = shown(stage, name);
             if folder.is_dir() {
                 if let Ok(FileSystem::Network(name)) = FileSystem::of(&folder) {
                     return Err(Unfit::Network(shown, name));

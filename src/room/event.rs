@@ -85,6 +85,9 @@ pub struct Opened {
     pub day_budget: MicroUsd,
     /// Workers of a former room that still live.
     pub found: Vec<(SlotId, u32)>,
+    /// Why this is no room but what the files of its stage say; `None` = it is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub offline: Option<String>,
 }
 
 /// One agent at the start.

@@ -51,23 +51,29 @@ fn settings(name: &str) -> AgentSetup {
     AgentSetup { settings, trouble: None }
 }
 
+/// A room of three agents with one slot each.
+fn opened() -> Opened {
+    Opened {
+        name: "studio".into(),
+        stage: "/stage".into(),
+        rehearsal: true,
+        version: "1".into(),
+        pid: 1,
+        core: 2,
+        agents: ["marie", "anga", "fabien"].map(settings).into(),
+        orchestrator: Orchestrator { model: "opus".into(), trouble: None },
+        max_running: 6,
+        attempts: 3,
+        day_budget: MicroUsd(0),
+        found: Vec::new(),
+        offline: None,
+    }
+}
+
 impl Story {
     fn begin() -> Self {
         let mut story = Self { room: State::default(), now: Timestamp::from_second(1_700_000_000).unwrap(), orders: 0 };
-        let effects = story.tell(Event::Opened(Box::new(Opened {
-            name: "studio".into(),
-            stage: "/stage".into(),
-            rehearsal: true,
-            version: "1".into(),
-            pid: 1,
-            core: 2,
-            agents: ["marie", "anga", "fabien"].map(settings).into(),
-            orchestrator: Orchestrator { model: "opus".into(), trouble: None },
-            max_running: 6,
-            attempts: 3,
-            day_budget: MicroUsd(0),
-            found: Vec::new(),
-        })));
+        let effects = story.tell(Event::Opened(Box::new(opened())));
         assert_eq!(effects.len(), 3, "one worker each is wanted: {effects:?}");
         story
     }
@@ -631,20 +637,7 @@ fn a_room_that_stops_asks_its_workers_and_leaves_when_they_are_gone() {
 fn goals_are_replayed_from_facts_alone_and_asked_for_again() {
     let mut story = Story::begin();
     let mut facts = Vec::new();
-    let opened = Event::Opened(Box::new(Opened {
-        name: "studio".into(),
-        stage: "/stage".into(),
-        rehearsal: true,
-        version: "1".into(),
-        pid: 1,
-        core: 2,
-        agents: ["marie", "anga", "fabien"].map(settings).into(),
-        orchestrator: Orchestrator::default(),
-        max_running: 6,
-        attempts: 3,
-        day_budget: MicroUsd(0),
-        found: Vec::new(),
-    }));
+    let opened = Event::Opened(Box::new(opened()));
     let order = Order::Goal { text: "Announce.".into(), approval: Approval::Ask };
     let approve = Order::Approve { goal: goal_id() };
     for event in [

@@ -50,6 +50,8 @@ pub enum Why {
     Hindered(String, Option<SignedDuration>),
     /// The room is on its way out.
     Leaving,
+    /// Nothing starts: no room is open.
+    NoRoom,
 }
 
 impl Why {
@@ -102,6 +104,7 @@ impl fmt::Display for Why {
             }
             Self::Leaving => f.write_str("the room is leaving and starts nothing more"),
             Self::NoAgent(agent) => write!(f, "there is no agent {agent}"),
+            Self::NoRoom => f.write_str("no room is open"),
         }
     }
 }
@@ -175,6 +178,9 @@ impl State {
         }
         if self.leaving != Leaving::No {
             return Some(Why::Leaving);
+        }
+        if self.offline.is_some() {
+            return Some(Why::NoRoom);
         }
         let name = agent.name().clone();
         if let Some(trouble) = &agent.trouble {

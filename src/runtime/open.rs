@@ -11,35 +11,20 @@ use crate::{
     engines::Programs,
     gateway, limiter,
     model::{Clock, EngineKind, SlotId, id::stage_id},
-    queue::{QueueError, file::FileQueue},
+    queue::{self, QueueError, file::FileQueue},
     room::event::{AgentSetup, Orchestrator},
     worker::{self, Retries},
 };
 
 /// What the room is opened with.
 pub fn room(config: &Config, env: &Env) -> anyhow::Result<serve::Settings> {
-    let agents: Vec<AgentSetup> = config
-        .resolved(env)
-        .into_iter()
-        .map(|resolved| AgentSetup { settings: resolved.settings, trouble: resolved.trouble })
-        .collect();
-    let orchestrator = Orchestrator {
-        model: config.orchestrator.model.value.clone(),
-        trouble: match config.resolved_orchestrator(env) {
-            Ok(EngineKind::Claude) => Some(
-                "planning with the CLI's own login is not built yet; set ANTHROPIC_API_KEY, or rehearse".to_owned(),
-            ),
-            Ok(EngineKind::Auto | EngineKind::Messages | EngineKind::Command) => None,
-            Err(trouble) => Some(trouble),
-        },
-    };
     let prompt = config.orchestrator_prompt();
     let orchestrator_prompt =
         fs::read_to_string(&prompt).with_context(|| format!("could not read {}", prompt.display()))?;
     Ok(serve::Settings {
         stage: config.stage.clone(),
-        agents,
-        orchestrator,
+        agents: agents(config, env),
+        orchestrator: orchestrator(config, env),
         orchestrator_prompt,
         max_running: *config.max_running,
         attempts: *config.attempts,
@@ -54,6 +39,26 @@ pub fn room(config: &Config, env: &Env) -> anyhow::Result<serve::Settings> {
         rehearsal: config.is_rehearsal().then(|| Rehearsal { seed: *config.seed, pace: *config.pace }),
         program: program()?,
     })
+}
+
+/// Every agent, its engine resolved.
+pub(super) fn agents(config: &Config, env: &Env) -> Vec<AgentSetup> {
+    let resolved = config.resolved(env).into_iter();
+    resolved.map(|resolved| AgentSetup { settings: resolved.settings, trouble: resolved.trouble }).collect()
+}
+
+/// How the orchestrator works.
+pub(super) fn orchestrator(config: &Config, env: &Env) -> Orchestrator {
+    Orchestrator {
+        model: config.orchestrator.model.value.clone(),
+        trouble: match config.resolved_orchestrator(env) {
+            Ok(EngineKind::Claude) => Some(
+                "planning with the CLI's own login is not built yet; set ANTHROPIC_API_KEY, or rehearse".to_owned(),
+            ),
+            Ok(EngineKind::Auto | EngineKind::Messages | EngineKind::Command) => None,
+            Err(trouble) => Some(trouble),
+        },
+    }
 }
 
 fn keys(config: &Config) -> gateway::Keys {
@@ -86,8 +91,17 @@ fn limits(config: &Config) -> std::collections::BTreeMap<String, limiter::Limit>
 
 /// The stage's queue as it lies on disk, for whoever works on it beside the room.
 pub fn queue(config: &Config, clock: Clock) -> Result<FileQueue, QueueError> {
+    FileQueue::open(queue_settings(config, clock))
+}
+
+/// The same for whoever only reads it.
+pub fn reader(config: &Config, clock: Clock) -> FileQueue {
+    FileQueue::reader(queue_settings(config, clock))
+}
+
+fn queue_settings(config: &Config, clock: Clock) -> queue::file::Settings {
     let agents = config.agents().into_iter().map(|a| a.name).collect();
-    FileQueue::open(super::effects::queue_settings(&config.stage, agents, *config.attempts, clock))
+    super::effects::queue_settings(&config.stage, agents, *config.attempts, clock)
 }
 
 /// What a worker of this slot is started with, and its queue. `engine` comes from the room, which knows the keys.

@@ -37,7 +37,7 @@ use crate::{
     guardian,
     journal::Journal,
     ledger::{Ledger, Prices},
-    model::{Clock, EngineKind, MicroUsd, Report, SlotId},
+    model::{Clock, EngineKind, MicroUsd, Report, SlotId, text},
     queue::{Change, KEPT, Queue, file::FileQueue},
     rehearsal::{self, StandIn},
     room::{
@@ -182,6 +182,7 @@ pub async fn serve(settings: Settings, guardian: Guardian, clock: Clock) -> anyh
         attempts: settings.attempts,
         day_budget: settings.day_budget,
         found: found.clone(),
+        offline: None,
     };
     let folder = settings.stage.clone();
     let world = Arc::new(World::new(settings, guardian, queue, gateway, clock.clone())?);
@@ -326,7 +327,8 @@ fn watch_guardian(
     Ok(watched)
 }
 
-fn fold(ledger: &Ledger, now: Timestamp) -> anyhow::Result<Money> {
+/// What was spent lately.
+pub(super) fn fold(ledger: &Ledger, now: Timestamp) -> anyhow::Result<Money> {
     let since = now.checked_sub((LEDGER_DAYS * 24).hours()).unwrap_or(Timestamp::MIN);
     let mut money = Money::default();
     for call in ledger.read(since)? {
@@ -381,20 +383,24 @@ fn find_workers(settings: &Settings, gateway: &Gateway) -> anyhow::Result<Vec<(S
 
 async fn forward_changes(mut changes: mpsc::Receiver<Change>, inputs: mpsc::UnboundedSender<Input>) {
     while let Some(change) = changes.recv().await {
-        let event = match change {
-            Change::Task(record) => TaskEvent::Changed { record },
-            Change::Found(tasks, unread) => TaskEvent::Found { tasks, unread },
-            Change::Gone(task) => TaskEvent::Withdrawn { task },
-            Change::Rejected(rejected) => TaskEvent::Rejected { rejected },
-            Change::RejectedGone(path) => TaskEvent::RejectedGone { path },
-            Change::Polling(why) => TaskEvent::Polling { why },
-            Change::Requested { task, request } => TaskEvent::Requested { task, request },
-            Change::Trash(removed) => TaskEvent::Trash { removed },
-            Change::Space(why) => TaskEvent::Space { why },
-        };
-        if inputs.send(Input::Event(Event::Task(event))).is_err() {
+        if inputs.send(Input::Event(Event::Task(task_event(change)))).is_err() {
             return;
         }
+    }
+}
+
+/// The queue's word as the room's.
+pub(super) fn task_event(change: Change) -> TaskEvent {
+    match change {
+        Change::Task(record) => TaskEvent::Changed { record },
+        Change::Found(tasks, unread) => TaskEvent::Found { tasks, unread },
+        Change::Gone(task) => TaskEvent::Withdrawn { task },
+        Change::Rejected(rejected) => TaskEvent::Rejected { rejected },
+        Change::RejectedGone(path) => TaskEvent::RejectedGone { path },
+        Change::Polling(why) => TaskEvent::Polling { why },
+        Change::Requested { task, request } => TaskEvent::Requested { task, request },
+        Change::Trash(removed) => TaskEvent::Trash { removed },
+        Change::Space(why) => TaskEvent::Space { why },
     }
 }
 
@@ -488,7 +494,7 @@ impl Room {
             Input::Notice(Notice::Opened { account }) => self.apply(Event::Gateway(GatewayEvent::Opened { account })),
             Input::Notice(Notice::Call(call)) => {
                 if let Err(error) = self.ledger.append(&call) {
-                    tracing::error!(error = chain(&error), "a model call waits to be written to the ledger");
+                    tracing::error!(error = text::chain(&error), "a model call waits to be written to the ledger");
                     self.catch_up();
                 }
                 self.apply(Event::Gateway(GatewayEvent::Called { call }));
@@ -586,10 +592,10 @@ impl Room {
             // An order can be refused; everything else has happened.
             if let Event::Ordered { id, .. } = stamped.event {
                 if let Err(error) = self.journal.append(&stamped) {
-                    return self.answer(id, Answer::Refused { reason: chain(&error) });
+                    return self.answer(id, Answer::Refused { reason: text::chain(&error) });
                 }
             } else if let Err(error) = self.journal.keep(&stamped) {
-                tracing::error!(error = chain(&error), "a fact waits to be written to the journal");
+                tracing::error!(error = text::chain(&error), "a fact waits to be written to the journal");
             }
         }
         if !self.screens.is_empty() {
@@ -617,8 +623,8 @@ impl Room {
 
     /// Tries again to write what the disk did not take, and shows how the disk is.
     fn catch_up(&mut self) {
-        let journal = self.journal.write_kept().map_err(|error| chain(&error));
-        let ledger = self.ledger.write_kept().map_err(|error| chain(&error));
+        let journal = self.journal.write_kept().map_err(|error| text::chain(&error));
+        let ledger = self.ledger.write_kept().map_err(|error| text::chain(&error));
         let lines = self.journal.kept() + self.ledger.kept();
         let behind = journal.and(ledger).err().map(|error| format!("{lines} lines wait to be written: {error}"));
         let why = self.disk.clone().or(behind);
@@ -785,11 +791,6 @@ impl Room {
             let _gone = outlet.send(Arc::clone(&line));
         }
     }
-}
-
-/// An error and its causes.
-fn chain(error: &(dyn std::error::Error + 'static)) -> String {
-    std::iter::successors(Some(error), |error| error.source()).map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
 fn tell_line(tell: &impl Serialize) -> Arc<str> {

@@ -53,6 +53,7 @@ pub(crate) fn opened(agents: Vec<AgentSetup>) -> Opened {
         attempts: 3,
         day_budget: MicroUsd::from_dollars(5.0),
         found: Vec::new(),
+        offline: None,
     }
 }
 

@@ -244,10 +244,23 @@ fn a_read_only_stage_is_refused_with_a_sentence_and_can_be_read() {
     assert!(logs.code == Some(0) && logs.out.contains("what m1 found"), "{logs:?}");
     let doctor = stage.run(&["doctor"]);
     assert!(doctor.code == Some(1) && doctor.out.contains("cannot be written to"), "{doctor:?}");
+    let read_only = "READ-ONLY: ";
     for args in [&["status"][..], &["show", "marie/m1"]] {
         let ran = stage.run(args);
         assert_eq!(ran.code, Some(4), "{args:?}: {ran:?}");
-        assert!(ran.err.contains("no room is running"), "{args:?}: {ran:?}");
+        assert!(ran.err.starts_with(read_only) && ran.err.contains("no room is running"), "{args:?}: {ran:?}");
+        assert!(ran.out.contains("marie/m1") && ran.out.contains("done"), "{args:?}: {ran:?}");
+    }
+    let status = stage.run(&["status", "--json"]);
+    let status: serde_json::Value = serde_json::from_str(&status.out).unwrap();
+    assert!(status["offline"].as_str().unwrap().starts_with(read_only), "{status:#}");
+    assert_eq!((&status["counts"]["done"], &status["pid"]), (&1.into(), &0.into()), "{status:#}");
+    for args in
+        [&["cancel", "marie/m1"][..], &["retry", "marie/m1"], &["submit", "--agent", "marie", "x"], &["pause", "marie"]]
+    {
+        let ran = stage.run(args);
+        assert_eq!(ran.code, Some(3), "{args:?}: {ran:?}");
+        assert!(ran.err.contains(read_only) && ran.err.contains("nothing can be ordered"), "{args:?}: {ran:?}");
     }
     mount.remount("rw");
 }

@@ -28,8 +28,8 @@ pub enum FileSystem {
 pub enum Unfit {
     /// Nothing can be written.
     #[error(
-        "{0}/ cannot be written to ({1}): a room has to write there. `podium logs` reads what is there, and `podium \
-         status` and `podium show` ask the room that writes"
+        "{0}/ cannot be written to ({1}): a room has to write there. `podium`, `podium status`, `podium show` and \
+         `podium logs` read what is there"
     )]
     ReadOnly(String, &'static str),
     /// Locks and names there are another machine's word.
@@ -145,12 +145,14 @@ pub(super) fn writable(folder: &Path, shown: &str) -> Result<(), Unfit> {
     disk::remove_quietly(&path);
     match made {
         Ok(_) => Ok(()),
-        Err(error) => match read_only(&error) {
-            Some(why) => Err(Unfit::ReadOnly(shown.to_owned(), why)),
-            // A full disk is no reason not to look after what is there.
-            None => Ok(()),
-        },
+        // A full disk is no reason not to look after what is there.
+        Err(error) => unwritable(shown, &error).map_or(Ok(()), Err),
     }
+}
+
+/// What an error says of a folder, where it says that nothing may be written there.
+pub(super) fn unwritable(shown: &str, error: &io::Error) -> Option<Unfit> {
+    read_only(error).map(|why| Unfit::ReadOnly(shown.to_owned(), why))
 }
 
 /// Why nothing may be written, where that is what an error says.

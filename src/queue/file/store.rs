@@ -98,10 +98,20 @@ pub(super) fn is_ignored(name: &OsStr) -> bool {
 }
 
 impl Store {
+    /// Opens the queue and makes the folders that are missing.
     pub(super) fn open(settings: Settings) -> Result<Self, QueueError> {
+        let store = Self::new(settings);
+        for agent in &store.settings.agents {
+            store.make_folders(agent)?;
+        }
+        Ok(store)
+    }
+
+    /// The queue as it is.
+    pub(super) fn new(settings: Settings) -> Self {
         let layout = Layout { stage: settings.stage.clone() };
         let reserve = Reserve::of(&settings.stage);
-        let store = Self {
+        Self {
             has_archive: layout.stage.join("archive").is_dir(),
             settings,
             layout,
@@ -111,11 +121,7 @@ impl Store {
             names: Mutex::default(),
             waiting: Mutex::default(),
             reserve,
-        };
-        for agent in &store.settings.agents {
-            store.make_folders(agent)?;
         }
-        Ok(store)
     }
 
     /// The time now.

@@ -327,20 +327,7 @@ fn a_goal_that_goes_on_goes_on_in_the_next_room_too() {
         assert!(event.is_fact());
         again.tell(event);
     }
-    let effects = again.tell(Event::Opened(Box::new(Opened {
-        name: "studio".into(),
-        stage: "/stage".into(),
-        rehearsal: true,
-        version: "1".into(),
-        pid: 1,
-        core: 2,
-        agents: ["marie", "anga", "fabien"].map(settings).into(),
-        orchestrator: Orchestrator::default(),
-        max_running: 6,
-        attempts: 3,
-        day_budget: MicroUsd(0),
-        found: Vec::new(),
-    })));
+    let effects = again.tell(Event::Opened(Box::new(opened())));
     assert!(effects.iter().all(|e| matches!(e, Effect::SpawnWorker { .. })), "no second report yet: {effects:?}");
     assert_eq!(again.goal().phase, GoalPhase::Running);
     assert_eq!(again.goal().tasks[0], super::task("anga/g1-read"));

@@ -123,6 +123,12 @@ causes! {
         story.dropped("marie/b", &[]);
         story.order(Order::Stop { drain: true });
     };
+    NoRoom: "marie/a", "no room is open", |story| {
+        let offline = Some("READ-ONLY: because".into());
+        story.tell(Event::Opened(Box::new(Opened { offline, ..opened() })));
+        story.dropped("marie/a", &[]);
+        assert_eq!(story.room.next_wake(), None, "nothing is to be done");
+    };
 }
 
 impl Story {

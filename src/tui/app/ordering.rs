@@ -116,7 +116,7 @@ impl App {
                 let text = state.tasks.get(&task).map(|t| t.record.spec.description.clone()).unwrap_or_default();
                 if text.len() >= TaskRecord::TEXT_LIMIT - '…'.len_utf8() {
                     let id = &task.id;
-                    self.say(&format!("its text is too long to edit here: podium retry {id} --text \"…\""), true);
+                    self.say(&format!("its text is too long to edit here: podium retry {id} --edit"), true);
                 } else {
                     self.edit(task, &text);
                 }

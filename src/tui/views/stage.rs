@@ -91,6 +91,10 @@ fn header(scene: &Scene<'_>, buffer: &mut Buffer, area: Rect, glyphs: bool) {
         left.push(scene.span(" REHEARSAL ", Role::Badge));
         left.push(Span::raw(" "));
     }
+    if state.offline.is_some() {
+        left.push(scene.span(" READ-ONLY ", Role::Badge));
+        left.push(Span::raw(" "));
+    }
     match state.leaving {
         Leaving::No => {}
         Leaving::Draining => left.push(scene.span(" CLOSING when idle ", Role::Badge)),
