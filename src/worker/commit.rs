@@ -3,10 +3,7 @@
 //! Owns what goes into the result. Must not know processes. Its one surprise: what cannot be written is not told either;
 //! the lease is gone then, and whoever recovers next finds the attempt lost.
 
-use std::time::Duration;
-
 use jiff::Timestamp;
-use tokio::time::{Instant, sleep};
 
 use super::{
     Farewell, Worker,
@@ -17,14 +14,11 @@ use crate::{
     engines::Finding,
     ledger::Prices,
     model::{AttemptRef, CostSource, EndState, Ending, MicroUsd, Outcome, Report, Spend, TaskSpec, Verdict, text},
-    queue::{Claim, Queue, QueueError},
+    queue::{Claim, Queue},
 };
 
 /// Bytes of an answer that go into the result file.
 const SUMMARY_LIMIT: usize = 256 * 1024;
-
-/// How long the last try to write may take to let go of the lease.
-const LETTING_GO: Duration = Duration::from_secs(5);
 
 /// Why an end was not written that would have had to wait.
 const GONE: &str = "there was no room on the disk, and the worker had to go";
@@ -54,7 +48,6 @@ pub(super) async fn commit<Q: Queue>(
                 Heeded::Written(Ok(_)) => Report::Ended { outcome: clipped },
                 Heeded::Written(Err(error)) => unpublished(attempt, &error.to_string(), spend, now),
                 Heeded::Left => unpublished(attempt, GONE, spend, now),
-                Heeded::Cancelled => cancelled(&queue, attempt, spend, now).await,
             };
             worker.post.send(report);
             return farewell;
@@ -72,32 +65,9 @@ pub(super) async fn commit<Q: Queue>(
         Heeded::Written(Ok(())) => Report::Failed { attempt: attempt.clone(), ending, spend, not_before, at: now },
         Heeded::Written(Err(error)) => unpublished(attempt, &error.to_string(), spend, now),
         Heeded::Left => unpublished(attempt, GONE, spend, now),
-        Heeded::Cancelled => cancelled(&queue, attempt, spend, now).await,
     };
     worker.post.send(report);
     farewell
-}
-
-/// Ends the task of an attempt whose own end found no room on the disk: a shorter one may find it.
-async fn cancelled<Q: Queue>(queue: &Q, attempt: &AttemptRef, spend: Spend, at: Timestamp) -> Report {
-    let end = Instant::now() + LETTING_GO;
-    loop {
-        let error = match queue.end(&attempt.task, Ending::Cancelled).await {
-            Ok(_) => match queue.result(&attempt.task).await {
-                Ok(Some(outcome)) => {
-                    return Report::Ended { outcome: Box::new(outcome.clipped(crate::model::TaskRecord::TEXT_LIMIT)) };
-                }
-                Ok(None) => return unpublished(attempt, "its result is gone", spend, at),
-                Err(error) => error,
-            },
-            Err(error) => error,
-        };
-        // The last try to write still holds the lease for a moment.
-        if !matches!(error, QueueError::State { .. }) || Instant::now() >= end {
-            return unpublished(attempt, &error.to_string(), spend, at);
-        }
-        sleep(Duration::from_millis(20)).await;
-    }
 }
 
 /// The lease is gone and nothing was written: whoever recovers next will find the attempt lost.

@@ -1,8 +1,9 @@
 //! Orders while the end of an attempt is being written, which a full disk may make long.
 //!
-//! Owns what an order means once the child is gone and only its end is unwritten. Must not know what is written. Its one
-//! surprise: without a room it waits on for the disk, since nobody else knows how the attempt ended; an order to go
-//! leaves the attempt to be found lost.
+//! Owns what an order means once the child is gone and only its end is unwritten. Must not know what is written. Its two
+//! surprises: without a room it waits on for the disk, since nobody else knows how the attempt ended; an order to go
+//! leaves the attempt to be found lost. And a cancellation comes too late for an attempt that has ended: its result
+//! stands, and where it failed the room ends the task once that is written. Given up here, neither would be on the disk.
 
 use std::{pin::pin, time::Duration};
 
@@ -15,7 +16,7 @@ use crate::{
     queue::{Queue, QueueError},
 };
 
-/// How long the queue may go on writing after an order that ends it: it is nearly always done at once.
+/// How long the queue may go on writing after an order to go: it is nearly always done at once.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// After so long the room is told what is waited for.
@@ -29,8 +30,6 @@ const DOING: &str = "has ended; waits for room on the disk to write how";
 pub(super) enum Heeded<T> {
     /// The queue has answered.
     Written(Result<T, QueueError>),
-    /// A person wants it cancelled, and it is not written.
-    Cancelled,
     /// The worker must go, and it is not written.
     Left,
 }
@@ -45,13 +44,12 @@ pub(super) async fn heed<Q: Queue, T>(
 ) -> Heeded<T> {
     let mut writing = pin!(writing);
     let mut news = Some(Instant::now() + NEWS);
-    let mut cancelled = false;
     let mut until = matches!(leaving, Some(Farewell::Stopped)).then(|| Instant::now() + PATIENCE);
     loop {
         let order = tokio::select! {
             biased;
             written = &mut writing => return Heeded::Written(written),
-            () = at(until) => return if leaving.is_some() { Heeded::Left } else { Heeded::Cancelled },
+            () = at(until) => return Heeded::Left,
             order = worker.link.order() => order,
             () = at(news) => {
                 news = None;
@@ -65,15 +63,14 @@ pub(super) async fn heed<Q: Queue, T>(
                 let reason = format!("this worker is busy with {attempt}");
                 worker.post.send(Report::NotStarted { task, reason });
             }
-            Order::Cancel { attempt: of } => cancelled |= attempt.is_meant_by(&of),
-            // It can be silent no more.
-            Order::Extend { .. } => {}
+            // Nothing of it runs any more, and it can be silent no more.
+            Order::Cancel { .. } | Order::Extend { .. } => {}
             Order::Drain => worker.draining = true,
             Order::Stop | Order::Quit { .. } => *leaving = Some(Farewell::Stopped),
             Order::Room(there) => worker.room(there),
             Order::Gateway { url, token } => worker.settings.gateway = Some(Gateway { url, token }),
         }
-        if until.is_none() && (cancelled || matches!(leaving, Some(Farewell::Stopped))) {
+        if until.is_none() && matches!(leaving, Some(Farewell::Stopped)) {
             until = Some(Instant::now() + PATIENCE);
         }
     }
