@@ -239,7 +239,7 @@ impl Shared {
     }
 
     fn levels(&self) -> Levels {
-        Levels { accounts: lock(&self.accounts).all(self.clock.now()), ..self.limiter.levels(&self.clock) }
+        Levels { accounts: lock(&self.accounts).all(self.clock.now()), ..self.limiter.levels() }
     }
 
     /// Lets nobody of this account pass before the end of what it met.
@@ -303,7 +303,7 @@ impl Gateway {
             tokens: Mutex::default(),
             purposes: Mutex::default(),
             estimator: Mutex::default(),
-            limiter: Limiter::new(settings.limits, settings.hold),
+            limiter: Limiter::new(settings.limits, settings.hold, clock.clone()),
             accounts: Mutex::default(),
             closed: Notify::new(),
             prices,

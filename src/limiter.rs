@@ -6,46 +6,34 @@
 //! [`Lease::settle`]). A lease that is dropped is charged what it had set aside, so a crash errs on the safe side.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::BTreeMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
-use jiff::Timestamp;
 use tokio::{
     sync::Notify,
-    time::{Instant, sleep, timeout_at},
+    time::{Instant, sleep},
 };
 
 use crate::model::{
     Clock,
-    gateway::{Dimension, Level, Levels},
+    gateway::{Cause, Level, Levels, Waiting},
 };
 
 mod bucket;
 pub mod estimate;
+mod queue;
+mod state;
 
-use bucket::Bucket;
 pub use estimate::Estimator;
+pub use queue::Who;
+use state::{Block, Held, State};
 
 /// The longest retry-after a caller is told while a bucket refills: a client that is told more gives its task up.
 const TOLD_AT_MOST: Duration = Duration::from_secs(30);
-/// The longest hold a server can ask for.
-const HELD_AT_MOST: Duration = Duration::from_hours(7 * 24);
-/// How much of its size a bucket loses when the server refuses what it would have admitted, in thousandths.
-const SHRINK: u64 = 800;
-/// The smallest share of the limit that a bucket holds, in thousandths.
-const SMALLEST: u64 = 100;
-/// How much of the limit a bucket's size wins back per minute, in thousandths.
-const REGROW: u64 = 50;
 /// Pools at most; further groups share one per credential.
 const POOLS: usize = 64;
-/// After how many good answers an overloaded server gets one call more at once.
-const GOOD_ANSWERS: u32 = 5;
-/// As many calls at once are no restriction any more.
-const ENOUGH_AT_ONCE: u32 = 32;
-/// How long a 429 or 529 is counted.
-const REMEMBERED: Duration = Duration::from_mins(1);
 
 /// Limits per minute. 0 counts as 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -124,150 +112,10 @@ pub struct Readings {
     pub output: Reading,
 }
 
-/// A bucket with what is known around it.
-#[derive(Debug)]
-struct Gauge {
-    dimension: Dimension,
-    bucket: Bucket,
-    server: Option<(u64, Timestamp)>,
-    learned: bool,
-}
-
-impl Gauge {
-    fn new(dimension: Dimension, limit: u32) -> Self {
-        Self { dimension, bucket: Bucket::new(limit, limit), server: None, learned: false }
-    }
-
-    /// Makes the bucket `share` thousandths of `limit` large.
-    fn fit(&mut self, limit: u32, share: u64) {
-        let limit = limit.max(1);
-        let burst = u32::try_from(u64::from(limit) * share / 1_000).unwrap_or(u32::MAX).max(1);
-        if (self.bucket.limit(), self.bucket.burst()) != (limit, burst) {
-            self.bucket.resize(limit, burst);
-        }
-    }
-}
-
-/// What a lease has set aside in each bucket; what is charged already is 0 here.
-#[derive(Debug, Clone, Copy, Default)]
-struct Held {
-    requests: u32,
-    input: u32,
-    output: u32,
-}
-
-#[derive(Debug)]
-struct State {
-    requests: Gauge,
-    input: Gauge,
-    output: Gauge,
-    /// Input set aside by calls whose answer has begun: the server has counted it, we have not.
-    answered_input: u64,
-    /// Counts the server's readings that lowered the input's level.
-    lowered: u64,
-    in_flight: u32,
-    queued: u32,
-    /// The server asked for silence until then.
-    held_until: Option<Instant>,
-    /// Size of a full bucket in thousandths of its limit, and when that was set.
-    share: (u64, Instant),
-    /// Calls at once, while the server is overloaded, and good answers since that was set.
-    at_once: Option<(u32, u32)>,
-    throttled: VecDeque<Instant>,
-}
-
-impl State {
-    fn new(limit: Limit) -> Self {
-        Self {
-            requests: Gauge::new(Dimension::Requests, limit.requests),
-            input: Gauge::new(Dimension::Input, limit.input),
-            output: Gauge::new(Dimension::Output, limit.output),
-            answered_input: 0,
-            lowered: 0,
-            in_flight: 0,
-            queued: 0,
-            held_until: None,
-            share: (1_000, Instant::now()),
-            at_once: None,
-            throttled: VecDeque::new(),
-        }
-    }
-
-    fn gauges(&self) -> [&Gauge; 3] {
-        [&self.requests, &self.input, &self.output]
-    }
-
-    /// Looks at everything that can hold a call back: what may be set aside for it, or the longest wait and whether the
-    /// server asked for it.
-    fn probe(&mut self, ask: Ask) -> Result<Held, (Duration, bool)> {
-        let now = Instant::now();
-        if let Some(until) = self.held_until {
-            if until > now {
-                return Err((until - now, true));
-            }
-            self.held_until = None;
-        }
-        self.regrow(now);
-        if self.at_once.is_some_and(|(most, _)| self.in_flight >= most) {
-            return Err((Duration::from_secs(1), false));
-        }
-        let held =
-            Held { requests: 1, input: self.input.bucket.fit(ask.input), output: self.output.bucket.fit(ask.output) };
-        let each = [(&self.requests, held.requests), (&self.input, held.input), (&self.output, held.output)];
-        match each.iter().filter_map(|(gauge, n)| gauge.bucket.probe(*n).err()).max() {
-            Some(wait) => Err((wait, false)),
-            None => Ok(held),
-        }
-    }
-
-    /// Sets aside in all three buckets or none.
-    fn take(&mut self, ask: Ask) -> Result<Held, (Duration, bool)> {
-        let held = self.probe(ask)?;
-        self.requests.bucket.reserve(held.requests);
-        self.input.bucket.reserve(held.input);
-        self.output.bucket.reserve(held.output);
-        self.in_flight += 1;
-        Ok(held)
-    }
-
-    fn regrow(&mut self, now: Instant) {
-        let (share, since) = self.share;
-        let minutes = (now - since).as_secs() / 60;
-        if share < 1_000 && minutes > 0 {
-            self.share = ((share + minutes * REGROW).min(1_000), since + Duration::from_secs(minutes * 60));
-            self.fit();
-        }
-    }
-
-    fn fit(&mut self) {
-        let share = self.share.0;
-        for gauge in [&mut self.requests, &mut self.input, &mut self.output] {
-            gauge.fit(gauge.bucket.limit(), share);
-        }
-    }
-
-    /// Counts an answer 429 or 529.
-    fn count_throttled(&mut self) {
-        self.throttled.push_back(Instant::now());
-        self.forget_old();
-    }
-
-    fn forget_old(&mut self) {
-        let now = Instant::now();
-        while self.throttled.front().is_some_and(|at| now - *at >= REMEMBERED) {
-            self.throttled.pop_front();
-        }
-    }
-}
-
-/// One pool: its buckets, and the door in front of them.
+/// One pool: its buckets, and those who wait for them.
 #[derive(Debug)]
 struct Group {
     state: Mutex<State>,
-    /// Held while waiting for the buckets: first come, first served, and nobody overtakes a large call.
-    turn: tokio::sync::Mutex<()>,
-    /// Something came back: whoever holds the turn looks again.
-    freed: Notify,
     /// Shared by all groups: there is something new to show.
     changed: Arc<Notify>,
 }
@@ -278,9 +126,14 @@ impl Group {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn stirred(&self) {
-        self.freed.notify_one();
+    /// Changes something, and lets all go that may go now.
+    fn change<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
+        let mut state = self.state();
+        let out = change(&mut state);
+        state.let_go(None);
+        drop(state);
         self.changed.notify_one();
+        out
     }
 }
 
@@ -292,14 +145,15 @@ pub struct Limiter(Arc<Inner>);
 struct Inner {
     limits: BTreeMap<String, Limit>,
     hold: Duration,
+    clock: Clock,
     groups: Mutex<BTreeMap<Pool, Arc<Group>>>,
     changed: Arc<Notify>,
 }
 
 impl Limiter {
     /// Starts with `limits` per model group (others get [`Limit::default`]); a call waits at most `hold`.
-    pub fn new(limits: BTreeMap<String, Limit>, hold: Duration) -> Self {
-        Self(Arc::new(Inner { limits, hold, groups: Mutex::default(), changed: Arc::default() }))
+    pub fn new(limits: BTreeMap<String, Limit>, hold: Duration, clock: Clock) -> Self {
+        Self(Arc::new(Inner { limits, hold, clock, groups: Mutex::default(), changed: Arc::default() }))
     }
 
     fn group(&self, pool: &Pool) -> Arc<Group> {
@@ -317,12 +171,7 @@ impl Limiter {
             return group.clone();
         }
         let limit = self.0.limits.get(&pool.group).copied().unwrap_or_default();
-        let made = Arc::new(Group {
-            state: Mutex::new(State::new(limit)),
-            turn: tokio::sync::Mutex::default(),
-            freed: Notify::new(),
-            changed: self.0.changed.clone(),
-        });
+        let made = Arc::new(Group { state: Mutex::new(State::new(limit)), changed: self.0.changed.clone() });
         groups.insert(pool, made.clone());
         made
     }
@@ -333,110 +182,54 @@ impl Limiter {
     }
 
     /// Waits for its turn and for all three buckets, then reserves. Dropping the future leaves nothing behind.
-    pub async fn admit(&self, pool: &Pool, ask: Ask) -> Result<Lease, Refused> {
+    pub async fn admit(&self, pool: &Pool, who: &Who, ask: Ask) -> Result<Lease, Refused> {
         let group = self.group(pool);
         let until = Instant::now() + self.0.hold;
-        let queued = Queued::new(&group);
-        let Ok(turn) = timeout_at(until, group.turn.lock()).await else {
-            let (wait, by_server) = group.state().probe(ask).err().unwrap_or_default();
-            return Err(refuse(wait, by_server));
-        };
+        let (id, door) = group.state().queue.join(who.clone(), ask, self.0.clock.now());
+        let place = Place { group: &group, id };
         loop {
-            let freed = group.freed.notified();
-            let taken = group.state().take(ask);
-            let (wait, by_server) = match taken {
-                Ok(held) => {
-                    drop(turn);
-                    drop(queued);
-                    return Ok(Lease { group: group.clone(), held, input: 0, lowered: 0, open: true });
-                }
-                Err(wait) => wait,
+            let look = place.look();
+            let Some(block) = look.block.filter(|_| !look.may_go) else {
+                return place.go(who.clone(), ask).ok_or(refuse(Duration::ZERO, false));
             };
-            let now = Instant::now();
+            let (now, by_server) = (Instant::now(), block.cause == Cause::Server);
             // A bucket may be refunded earlier than it says; the server's own word is final.
-            if now >= until || (by_server && now + wait > until) {
-                return Err(refuse(wait, by_server));
+            if now >= until || (by_server && now + block.wait > until) {
+                return Err(refuse(block.wait, by_server));
             }
+            group.changed.notify_one();
+            // Only the next one watches the time; the others are woken by it.
+            let pause = if look.is_next { block.wait.min(until - now) } else { until - now };
             tokio::select! {
-                () = freed => {}
-                () = sleep(wait.min(until - now)) => {}
+                () = door.notified() => {}
+                () = sleep(pause) => {}
             }
         }
     }
 
     /// Takes over what the server says about a pool, in the head of an answer whose lease knows that it is answered.
-    pub fn learn(&self, pool: &Pool, readings: &Readings, at: Timestamp) {
-        let group = self.group(pool);
-        let mut state = group.state();
-        let share = state.share.0;
-        let State { requests, input, output, answered_input, lowered, .. } = &mut *state;
-        // The server counts a request and its input when it arrives, and output while it is produced. So input of
-        // answered calls, which we still have to charge, is missing from what it says is left.
-        let each =
-            [(requests, readings.requests, 0), (input, readings.input, *answered_input), (output, readings.output, 0)];
-        for (gauge, reading, counted_there) in each {
-            if let Some(limit) = reading.limit.filter(|n| *n > 0) {
-                gauge.fit(u32::try_from(limit).unwrap_or(u32::MAX), share);
-                gauge.learned = true;
-            }
-            if let Some(left) = reading.remaining {
-                let news = gauge.bucket.lower_to(left.saturating_add(counted_there));
-                *lowered += u64::from(news && counted_there > 0);
-                gauge.server = Some((left, at));
-            }
-        }
-        drop(state);
-        group.stirred();
+    pub fn learn(&self, pool: &Pool, readings: &Readings) {
+        let at = self.0.clock.now();
+        self.group(pool).change(|state| state.learn(readings, at));
     }
 
-    /// The server refused with 429: silence for `retry_after` where it said so, and smaller buckets where ours would
-    /// have admitted the call.
+    /// The server refused with 429: silence for `retry_after`, or where it named none, longer each time; and smaller
+    /// buckets where ours would have admitted the call.
     pub fn throttled(&self, pool: &Pool, retry_after: Option<Duration>) {
-        let group = self.group(pool);
-        let mut state = group.state();
-        let now = Instant::now();
-        state.count_throttled();
-        if let Some(wait) = retry_after {
-            let until = now + wait.min(HELD_AT_MOST);
-            state.held_until = Some(state.held_until.map_or(until, |held| held.max(until)));
-        }
-        // One refusal of a volley says as much as all of it: shrink at most once a second.
-        let (share, since) = state.share;
-        let shrunk_just_now = share < 1_000 && now - since < Duration::from_secs(1);
-        if !shrunk_just_now && state.gauges().iter().all(|gauge| gauge.bucket.level() > 0) {
-            state.share = ((share * SHRINK / 1_000).max(SMALLEST), now);
-            state.fit();
-        }
-        drop(state);
-        group.stirred();
+        let at = self.0.clock.now();
+        self.group(pool).change(|state| state.throttled(retry_after, at));
     }
 
     /// The server is overloaded (529, or the like in mid-stream): half as many calls at once, one more after every
-    /// fifth good answer.
-    pub fn overloaded(&self, pool: &Pool) {
-        let group = self.group(pool);
-        let mut state = group.state();
-        state.count_throttled();
-        let most = state.at_once.map_or(state.in_flight, |(most, _)| most.min(state.in_flight));
-        state.at_once = Some(((most / 2).max(1), 0));
-        drop(state);
-        group.stirred();
+    /// fifth good answer; silence for `retry_after` where it asked for it.
+    pub fn overloaded(&self, pool: &Pool, retry_after: Option<Duration>) {
+        let at = self.0.clock.now();
+        self.group(pool).change(|state| state.overloaded(retry_after, at));
     }
 
     /// A call was answered well.
     pub fn went_well(&self, pool: &Pool) {
-        let group = self.group(pool);
-        let mut state = group.state();
-        if state.at_once.is_none() {
-            return;
-        }
-        state.at_once = state.at_once.and_then(|(most, good)| match good + 1 {
-            GOOD_ANSWERS if most >= ENOUGH_AT_ONCE => None,
-            GOOD_ANSWERS => Some((most + 1, 0)),
-            good => Some((most, good)),
-        });
-        drop(state);
-        group.stirred();
+        self.group(pool).change(State::went_well);
     }
 
     /// Something changed that is shown beside the levels.
@@ -450,23 +243,41 @@ impl Limiter {
     }
 
     /// Every bucket in use, by group, as of now.
-    pub fn levels(&self, clock: &Clock) -> Levels {
-        let mut levels = Levels { at: Some(clock.now()), ..Levels::default() };
+    pub fn levels(&self) -> Levels {
+        let now = self.0.clock.now();
+        let mut levels = Levels { at: Some(now), ..Levels::default() };
         for (pool, group) in self.all() {
             let mut state = group.state();
-            state.forget_old();
             state.regrow(Instant::now());
+            let (throttled, overloaded) = state.refusals();
+            let blocked = state.blocked(now);
+            let group = pool.name();
             levels.in_flight += state.in_flight;
-            levels.queued += state.queued;
-            levels.throttled += u32::try_from(state.throttled.len()).unwrap_or(u32::MAX);
-            levels.buckets.extend(state.gauges().map(|gauge| Level {
-                group: pool.name(),
-                dimension: gauge.dimension,
-                limit: u64::from(gauge.bucket.limit()),
-                level: gauge.bucket.level(),
-                reserved: gauge.bucket.reserved(),
-                server: gauge.server,
-                learned: gauge.learned,
+            levels.throttled += throttled;
+            levels.overloaded += overloaded;
+            levels.waiting.extend(state.queue.by_caller().into_iter().map(|(who, (calls, since))| {
+                levels.queued += calls;
+                let agent = match who {
+                    Who::Orchestrator => None,
+                    Who::Agent(agent) => Some(agent),
+                };
+                Waiting { agent, group: group.clone(), calls, since }
+            }));
+            levels.buckets.extend(state.gauges().map(|gauge| {
+                let here = |block: &Block| block.dimension.is_none_or(|dimension| dimension == gauge.dimension);
+                let blocked = blocked.filter(|(block, _)| here(block));
+                Level {
+                    group: group.clone(),
+                    dimension: gauge.dimension,
+                    limit: u64::from(gauge.bucket.limit()),
+                    burst: u64::from(gauge.bucket.burst()),
+                    level: gauge.bucket.level(),
+                    reserved: gauge.bucket.reserved(),
+                    server: gauge.server,
+                    learned: gauge.learned,
+                    blocked_until: blocked.and_then(|(_, until)| until),
+                    cause: blocked.map(|(block, _)| block.cause),
+                }
             }));
         }
         levels
@@ -474,15 +285,7 @@ impl Limiter {
 
     /// Nothing is in flight, queued, throttled or refilling: the levels stay as they are until the next call.
     pub fn is_at_rest(&self) -> bool {
-        self.all().iter().all(|(_, group)| {
-            let mut state = group.state();
-            state.forget_old();
-            state.in_flight == 0
-                && state.queued == 0
-                && state.throttled.is_empty()
-                && state.share.0 >= 1_000
-                && state.gauges().iter().all(|gauge| gauge.bucket.is_full())
-        })
+        self.all().iter().all(|(_, group)| group.state().is_at_rest())
     }
 }
 
@@ -492,21 +295,44 @@ fn refuse(wait: Duration, by_server: bool) -> Refused {
     Refused { retry_after: Duration::from_secs(whole.max(1)), by_server }
 }
 
-/// Counts a call as waiting for as long as it lives.
-struct Queued(Arc<Group>);
+/// A call's place among those who wait. Dropped, it is free again, and so is what had been set aside.
+struct Place<'a> {
+    group: &'a Arc<Group>,
+    id: u64,
+}
 
-impl Queued {
-    fn new(group: &Arc<Group>) -> Self {
-        group.state().queued += 1;
-        group.changed.notify_one();
-        Self(group.clone())
+/// What a waiting call sees.
+struct Look {
+    may_go: bool,
+    is_next: bool,
+    /// Why the next one may not go.
+    block: Option<Block>,
+}
+
+impl Place<'_> {
+    /// Lets all go that may, and looks how this one stands.
+    fn look(&self) -> Look {
+        let mut state = self.group.state();
+        let block = state.let_go(Some(self.id));
+        let is_next = state.queue.head().is_some_and(|head| head.id == self.id);
+        Look { may_go: state.queue.may_go(self.id), is_next, block }
+    }
+
+    /// Takes what was set aside along.
+    fn go(self, who: Who, ask: Ask) -> Option<Lease> {
+        let held = self.group.state().queue.leave(self.id)?;
+        let guess = queue::cost(ask);
+        Some(Lease { group: self.group.clone(), who, guess, held, input: 0, lowered: 0, open: true })
     }
 }
 
-impl Drop for Queued {
+impl Drop for Place<'_> {
     fn drop(&mut self) {
-        self.0.state().queued -= 1;
-        self.0.changed.notify_one();
+        self.group.change(|state| {
+            if let Some(held) = state.queue.leave(self.id) {
+                state.give_back(held);
+            }
+        });
     }
 }
 
@@ -514,6 +340,9 @@ impl Drop for Queued {
 #[derive(Debug)]
 pub struct Lease {
     group: Arc<Group>,
+    who: Who,
+    /// What its caller's share was charged.
+    guess: u64,
     held: Held,
     /// Input charged so far.
     input: u64,
@@ -539,46 +368,48 @@ impl Lease {
     pub fn counted(&mut self, input: u64) {
         self.answered();
         let held = std::mem::take(&mut self.held.input);
-        let mut state = self.group.state();
-        state.input.bucket.release(held);
-        state.answered_input = state.answered_input.saturating_sub(u64::from(held));
-        // Where a reading has lowered the level with this call's guess added back, that guess is what must go again.
-        let input = if state.lowered > self.lowered { input.max(u64::from(held)) } else { input };
-        // A later number replaces the earlier one; only what came on top is new.
-        state.input.bucket.spend(input.saturating_sub(self.input));
-        drop(state);
-        self.input = self.input.max(input);
-        self.group.stirred();
+        let (lowered, known) = (self.lowered, self.input);
+        self.input = self.group.change(|state| {
+            state.input.bucket.release(held);
+            state.answered_input = state.answered_input.saturating_sub(u64::from(held));
+            // Where a reading has lowered the level with this call's guess added back, that guess is what must go again.
+            let input = if state.lowered > lowered { input.max(u64::from(held)) } else { input };
+            // A later number replaces the earlier one; only what came on top is new.
+            state.input.bucket.spend(input.saturating_sub(known));
+            known.max(input)
+        });
     }
 
     /// Ends the call with what it really used, in tokens.
     pub fn settle(mut self, used: Ask) {
         self.counted(used.input);
-        self.close(used.output);
+        self.close(used.output, queue::cost(used));
     }
 
     /// Ends a call that never reached the server, which counted nothing.
     pub fn refund(mut self) {
-        let Held { requests, input, output } = std::mem::take(&mut self.held);
-        let mut state = self.group.state();
-        state.requests.bucket.release(requests);
-        state.input.bucket.release(input);
-        state.output.bucket.release(output);
-        drop(state);
-        self.close(0);
+        let held = std::mem::take(&mut self.held);
+        {
+            let mut state = self.group.state();
+            state.requests.bucket.release(held.requests);
+            state.input.bucket.release(held.input);
+            state.output.bucket.release(held.output);
+        }
+        self.close(0, 0);
     }
 
-    fn close(&mut self, output: u64) {
+    fn close(&mut self, output: u64, cost: u64) {
         if !std::mem::replace(&mut self.open, false) {
             return;
         }
         let held = std::mem::take(&mut self.held.output);
-        let mut state = self.group.state();
-        state.output.bucket.release(held);
-        state.output.bucket.spend(output);
-        state.in_flight -= 1;
-        drop(state);
-        self.group.stirred();
+        let (who, guess) = (&self.who, self.guess);
+        self.group.change(|state| {
+            state.output.bucket.release(held);
+            state.output.bucket.spend(output);
+            state.queue.correct(who, guess, cost);
+            state.in_flight -= 1;
+        });
     }
 }
 
@@ -586,7 +417,7 @@ impl Drop for Lease {
     fn drop(&mut self) {
         if self.open {
             self.counted(u64::from(self.held.input));
-            self.close(u64::from(self.held.output));
+            self.close(u64::from(self.held.output), self.guess);
         }
     }
 }

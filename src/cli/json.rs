@@ -108,7 +108,7 @@ pub struct Status<'a> {
     rejected_in_all: usize,
     needs_you: Vec<NeedJson>,
     limits: Vec<LimitJson<'a>>,
-    calls: CallsJson,
+    calls: CallsJson<'a>,
     money: MoneyJson<'a>,
     /// Why files are noticed by looking now and then; `null` = the kernel tells.
     polling: Option<&'a str>,
@@ -153,18 +153,39 @@ struct LimitJson<'a> {
     group: &'a str,
     dimension: crate::model::gateway::Dimension,
     limit: u64,
+    burst: u64,
     level: u64,
     reserved: u64,
     learned: bool,
+    cause: Option<crate::model::gateway::Cause>,
+    blocked_until: Option<Timestamp>,
     server_remaining: Option<u64>,
     server_at: Option<Timestamp>,
 }
 
+/// Calls of one caller that wait for a bucket.
 #[derive(Debug, Serialize)]
-struct CallsJson {
+struct WaitingJson<'a> {
+    caller: &'a str,
+    group: &'a str,
+    calls: u32,
+    since: Timestamp,
+}
+
+impl<'a> From<&'a crate::model::gateway::Waiting> for WaitingJson<'a> {
+    fn from(waiting: &'a crate::model::gateway::Waiting) -> Self {
+        let caller = waiting.agent.as_ref().map_or("orchestrator", |agent| agent.as_str());
+        Self { caller, group: &waiting.group, calls: waiting.calls, since: waiting.since }
+    }
+}
+
+#[derive(Debug, Serialize)]
+struct CallsJson<'a> {
     in_flight: u32,
     queued: u32,
+    waiting: Vec<WaitingJson<'a>>,
     throttled: u32,
+    overloaded: u32,
     at: Option<Timestamp>,
 }
 
@@ -419,9 +440,12 @@ impl<'a> Status<'a> {
                     group: &b.group,
                     dimension: b.dimension,
                     limit: b.limit,
+                    burst: b.burst,
                     level: b.level,
                     reserved: b.reserved,
                     learned: b.learned,
+                    cause: b.cause,
+                    blocked_until: b.blocked_until,
                     server_remaining: b.server.map(|(left, _)| left),
                     server_at: b.server.map(|(_, at)| at),
                 })
@@ -429,7 +453,9 @@ impl<'a> Status<'a> {
             calls: CallsJson {
                 in_flight: state.levels.in_flight,
                 queued: state.levels.queued,
+                waiting: state.levels.waiting.iter().map(WaitingJson::from).collect(),
                 throttled: state.levels.throttled,
+                overloaded: state.levels.overloaded,
                 at: state.levels.at,
             },
             money: MoneyJson {

@@ -31,7 +31,7 @@ use super::{
 };
 use crate::{
     limiter::{
-        self, Ask, Lease, Pool, Readings,
+        self, Ask, Lease, Pool, Readings, Who,
         estimate::{self, Asker},
     },
     model::{
@@ -73,14 +73,18 @@ pub(super) async fn serve(shared: Arc<Shared>, request: Request<Incoming>) -> Re
         tracing::warn!(path = %text::clip(path, 60), "the gateway refused a call without a valid token");
         return refuse(StatusCode::UNAUTHORIZED, "authentication_error", "invalid x-api-key");
     };
+    let models = path == "/v1/models" || path.starts_with("/v1/models/");
+    let takes = if models { Method::GET } else { Method::POST };
     let counted = path == "/v1/messages";
-    if !counted && path != "/v1/messages/count_tokens" {
-        return refuse(StatusCode::NOT_FOUND, "not_found_error", "this gateway relays /v1/messages only");
+    if !counted && !models && path != "/v1/messages/count_tokens" {
+        let what = "this gateway relays /v1/messages and /v1/models only";
+        return refuse(StatusCode::NOT_FOUND, "not_found_error", what);
     }
-    if request.method() != Method::POST {
-        return refuse(StatusCode::METHOD_NOT_ALLOWED, "invalid_request_error", "this path takes POST only");
+    if *request.method() != takes {
+        let what = format!("this path takes {takes} only");
+        return refuse(StatusCode::METHOD_NOT_ALLOWED, "invalid_request_error", &what);
     }
-    if counted { call(shared, identity, request).await } else { count_tokens(shared, &identity, request).await }
+    if counted { call(shared, identity, request).await } else { pass(shared, &identity, request).await }
 }
 
 /// A model call: admitted, relayed, metered, booked.
@@ -104,7 +108,7 @@ async fn call(shared: Arc<Shared>, identity: Identity, request: Request<Incoming
     };
     let pool = Pool { credential: credential.label.clone(), group: limiter::group(&model).to_owned() };
     record.begin(model, estimate::weight(&body), pool.clone());
-    match admitted(&shared, &pool, record.ask).await {
+    match admitted(&shared, &pool, &who(&identity), record.ask).await {
         Ok(lease) => record.lease = Some(lease),
         Err(refused) => return record.refuse(refused),
     }
@@ -130,8 +134,8 @@ async fn call(shared: Arc<Shared>, identity: Identity, request: Request<Incoming
 }
 
 /// Waits until the account is open and the limiter lets the call pass.
-async fn admitted(shared: &Shared, pool: &Pool, ask: Ask) -> Result<Lease, Refusal> {
-    let admit = shared.limiter.admit(pool, ask);
+async fn admitted(shared: &Shared, pool: &Pool, who: &Who, ask: Ask) -> Result<Lease, Refusal> {
+    let admit = shared.limiter.admit(pool, who, ask);
     tokio::pin!(admit);
     loop {
         let closed = shared.closed.notified();
@@ -146,14 +150,22 @@ async fn admitted(shared: &Shared, pool: &Pool, ask: Ask) -> Result<Lease, Refus
     }
 }
 
+/// Whose share of the buckets a call takes from.
+fn who(identity: &Identity) -> Who {
+    match identity {
+        Identity::Worker(slot) => Who::Agent(slot.agent.clone()),
+        Identity::Orchestrator => Who::Orchestrator,
+    }
+}
+
 /// Whether calls of an account may pass.
 fn open(shared: &Shared, account: &str) -> Result<(), Refusal> {
     let now = shared.clock.now();
     lock(&shared.accounts).closed(account, now).map_or(Ok(()), |news| Err(Refusal::closed(news, now)))
 }
 
-/// A count of tokens: free, outside of the limits of calls, and no row of the ledger.
-async fn count_tokens(shared: Arc<Shared>, identity: &Identity, request: Request<Incoming>) -> Response<Answer> {
+/// A count of tokens or a list of models: free, outside of the limits of calls, and no row of the ledger.
+async fn pass(shared: Arc<Shared>, identity: &Identity, request: Request<Incoming>) -> Response<Answer> {
     let (head, body) = request.into_parts();
     let body = match read(body).await {
         Ok(body) => body,
@@ -166,8 +178,8 @@ async fn count_tokens(shared: Arc<Shared>, identity: &Identity, request: Request
     if let Err(refused) = open(&shared, &credential.label) {
         return refused.answer();
     }
-    let path = head.uri.path_and_query().map_or("/v1/messages/count_tokens", |p| p.as_str());
-    let sent = shared.client.post(format!("{}{path}", shared.upstream));
+    let path = head.uri.path_and_query().map_or("/", |p| p.as_str());
+    let sent = shared.client.request(head.method, format!("{}{path}", shared.upstream));
     match sent.headers(headers::upstream(head.headers, credential.key.clone())).body(body).send().await {
         Ok(response) => hand_through(response, None),
         Err(error) => unreachable(&error).answer(),
@@ -377,7 +389,7 @@ impl Record {
         }
         let readings = headers::readings(head);
         if readings != Readings::default() {
-            self.shared.limiter.learn(pool, &readings, now);
+            self.shared.limiter.learn(pool, &readings);
         }
     }
 
@@ -410,7 +422,7 @@ impl Record {
         };
         match meaning.kind.remedy() {
             Remedy::HoldGroup | Remedy::BackOff => self.shared.limiter.throttled(pool, refusal.retry_after),
-            Remedy::FewerAtOnce => self.shared.limiter.overloaded(pool),
+            Remedy::FewerAtOnce => self.shared.limiter.overloaded(pool, refusal.retry_after),
             Remedy::ParkAccount | Remedy::StopAccount => self.shared.close(&mut news),
             Remedy::NeverRetry => {}
         }

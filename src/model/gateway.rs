@@ -101,8 +101,11 @@ pub struct Level {
     pub group: String,
     /// What it holds.
     pub dimension: Dimension,
-    /// Its size, per minute.
+    /// What it wins back per minute.
     pub limit: u64,
+    /// What it holds when full: less than a minute's worth where the server was seen to allow less at once.
+    #[serde(default)]
+    pub burst: u64,
     /// What is left now.
     pub level: u64,
     /// Held by calls in flight.
@@ -111,6 +114,51 @@ pub struct Level {
     pub server: Option<(u64, Timestamp)>,
     /// The limit came from the server's headers, not from the configuration.
     pub learned: bool,
+    /// Why it lets the next call not pass, if it does not.
+    #[serde(default)]
+    pub cause: Option<Cause>,
+    /// Until when, where that is known.
+    #[serde(default)]
+    pub blocked_until: Option<Timestamp>,
+}
+
+/// Why calls wait.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Cause {
+    /// The server refused and asked for silence.
+    Server,
+    /// The server was overloaded: fewer calls at once.
+    Overloaded,
+    /// A slow start after a rest.
+    ColdStart,
+    /// The bucket must refill.
+    Refill,
+}
+
+impl Cause {
+    /// The words on screen.
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::Server => "the server asked to wait",
+            Self::Overloaded => "overloaded, fewer at once",
+            Self::ColdStart => "slow start",
+            Self::Refill => "refills",
+        }
+    }
+}
+
+/// Calls of one caller that wait for a bucket.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Waiting {
+    /// The agent; `None` is the orchestrator.
+    pub agent: Option<AgentName>,
+    /// The model group they wait for.
+    pub group: String,
+    /// How many.
+    pub calls: u32,
+    /// Since when the first of them.
+    pub since: Timestamp,
 }
 
 /// The gateway at one moment.
@@ -122,8 +170,14 @@ pub struct Levels {
     pub in_flight: u32,
     /// Calls that wait for a bucket.
     pub queued: u32,
-    /// Answers 429 and 529 in the last minute.
+    /// The same by caller.
+    #[serde(default)]
+    pub waiting: Vec<Waiting>,
+    /// Answers 429 in the last minute.
     pub throttled: u32,
+    /// Answers 529, and overload in mid-stream, in the last minute.
+    #[serde(default)]
+    pub overloaded: u32,
     /// Accounts of which more is known than their buckets.
     #[serde(default)]
     pub accounts: Vec<Account>,

@@ -205,7 +205,18 @@ pub(crate) fn outcome(task: &TaskRef, n: u32, seconds: i64, state: EndState, end
 
 fn level(group: &str, dimension: Dimension, limit: u64, level: u64, seen: Option<i64>) -> Level {
     let server = seen.map(|s| (level, at(s)));
-    Level { group: group.into(), dimension, limit, level, reserved: 0, server, learned: seen.is_some() }
+    Level {
+        group: group.into(),
+        dimension,
+        limit,
+        burst: limit,
+        level,
+        reserved: 0,
+        server,
+        learned: seen.is_some(),
+        cause: None,
+        blocked_until: None,
+    }
 }
 
 /// A room in the middle of its work: something of every kind.
