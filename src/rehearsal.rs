@@ -7,7 +7,8 @@
 //!
 //! `[[rehearse:WORD]]` or `[[rehearse:WORD*N]]` in the text of a task makes a fault, N times for that task:
 //! `429`, `529`, `500`, `cut` (the stream breaks) and `max_tokens` (once without N); `refuse`, `empty`, `hang`, `slow`,
-//! `tool` and `subagent` (every time without N).
+//! `tool` and `subagent` (every time without N). In the text of a goal, `plan-prose`, `plan-cut`, `plan-circle` and the other
+//! words of `fault.rs` make the plan bad, once without N, so that its repair can be watched.
 
 use std::{
     convert::Infallible,
@@ -171,7 +172,7 @@ impl Stage {
     fn message(&self, asked: &asked::Asked) -> Response<Body> {
         let now = self.settings.clock.now();
         let directives = asked.directives();
-        let key = seed::of(&[&self.settings.seed.to_string(), asked.task_key()]);
+        let key = seed::of(&[&self.settings.seed.to_string(), &asked.task_key()]);
         let mut memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
         let request_id = memory.meter.next_request_id(self.settings.seed);
         let due = memory.faults.take(key, &directives);

@@ -14,6 +14,7 @@ pub mod money;
 mod order;
 pub mod orders;
 pub mod past;
+pub mod plans;
 mod ready;
 mod rejected;
 pub mod retry;
@@ -128,6 +129,8 @@ pub struct State {
     pub doubted_until: Option<Timestamp>,
     /// What markers beside the tasks ask for.
     pub requests: Requests,
+    /// What plans are judged by, beside the agents.
+    pub planning: event::Planning,
 }
 
 impl State {
@@ -227,6 +230,7 @@ impl State {
         self.offline = opened.offline;
         self.opened_at = Some(self.now).filter(|_| self.offline.is_none());
         self.day_budget = opened.day_budget;
+        self.planning = opened.planning;
         self.leaving = Leaving::No;
         self.tasks.attempts_allowed = opened.attempts;
         self.goals.orchestrator = opened.orchestrator;
@@ -253,7 +257,8 @@ impl State {
         match order {
             Order::Goal { text, approval } => self.submit_goal(id, &text, approval, effects),
             Order::Task { spec, rename } => self.submit_task(id, spec, rename, effects),
-            Order::Approve { goal } => self.approve(id, &goal, effects),
+            Order::Approve { goal, ceiling } => self.approve(id, &goal, ceiling, effects),
+            Order::EditPlan { goal, base, edits } => self.edit_plan(id, &goal, &base, &edits, effects),
             Order::Deny { goal } => self.deny(id, &goal, effects),
             Order::Retry { task, changes } => self.retry(id, task, None, *changes, effects),
             Order::RetryOn { task, agent, changes } => self.retry(id, task, Some(agent), *changes, effects),

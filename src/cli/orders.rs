@@ -208,7 +208,7 @@ pub(super) async fn restore(call: &Call, ids: &[String]) -> anyhow::Result<Exit>
 pub(super) async fn decide(call: &Call, name: &str, yes: bool) -> anyhow::Result<Exit> {
     let mut link = connect(call).await?;
     let goal = ids::goal(link.state(), name)?;
-    let order = if yes { Order::Approve { goal } } else { Order::Deny { goal } };
+    let order = if yes { Order::Approve { goal, ceiling: None } } else { Order::Deny { goal } };
     Ok(send(call, &mut link, order).await?.0)
 }
 

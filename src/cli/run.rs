@@ -116,7 +116,7 @@ pub(super) async fn follow(out: &Out, link: &mut Link, goal: &GoalId, ask: bool)
                     print_plan(out, plan);
                 }
                 let order = if question("run it? [y/N] ").await? {
-                    Order::Approve { goal: goal.clone() }
+                    Order::Approve { goal: goal.clone(), ceiling: None }
                 } else {
                     Order::Deny { goal: goal.clone() }
                 };

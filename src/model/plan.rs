@@ -9,7 +9,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-use super::{AgentName, GoalId, Priority, Spend, TaskId, TaskRef};
+use super::{AgentName, GoalId, MicroUsd, Priority, Spend, TaskId, TaskRef};
 
 mod estimate;
 mod probe;
@@ -93,6 +93,17 @@ impl ModelTier {
             Self::Strong => Some("opus"),
         }
     }
+}
+
+/// What a model costs, in money per million tokens, and how much it holds at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ModelPrice {
+    /// Input, not from the cache.
+    pub input: MicroUsd,
+    /// Output.
+    pub output: MicroUsd,
+    /// Tokens of one conversation.
+    pub context: u64,
 }
 
 /// Something a task works from.

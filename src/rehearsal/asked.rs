@@ -3,9 +3,9 @@
 use serde_json::Value;
 
 use super::{
-    fault::{self, Directive},
+    fault::{self, Directive, Fault},
     meter::Prefix,
-    seed,
+    planner, seed,
 };
 use crate::orchestrator::{brief, plan, synthesis};
 
@@ -116,13 +116,22 @@ impl Asked {
     pub(super) fn directives(&self) -> Vec<Directive> {
         match self.kind {
             Kind::Task | Kind::Other => fault::directives(self.own_words()),
-            Kind::Plan | Kind::SubTask | Kind::Report | Kind::Title => Vec::new(),
+            Kind::Plan => {
+                let mut all = fault::directives(&planner::goal(&self.prompt));
+                all.retain(|directive| matches!(directive.fault, Fault::Plan(_)));
+                all
+            }
+            Kind::SubTask | Kind::Report | Kind::Title => Vec::new(),
         }
     }
 
     /// What stays the same over all attempts at one task.
-    pub(super) fn task_key(&self) -> &str {
-        self.own_words()
+    pub(super) fn task_key(&self) -> String {
+        match self.kind {
+            // A repair is another request for the same goal.
+            Kind::Plan => planner::goal(&self.prompt),
+            Kind::Task | Kind::SubTask | Kind::Report | Kind::Title | Kind::Other => self.own_words().to_owned(),
+        }
     }
 
     /// `marie/g1-notes` of a task.

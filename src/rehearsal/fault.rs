@@ -23,7 +23,60 @@ pub(super) enum Fault {
     Subagent,
     /// The answer runs into its token limit.
     MaxTokens,
+    /// The plan is bad in one way.
+    Plan(Bad),
 }
+
+/// How a plan is bad.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Bad {
+    /// Words instead of a plan.
+    Prose,
+    /// A good plan inside prose and a fence, which is no fault.
+    Fenced,
+    /// It ends in the middle.
+    Truncated,
+    /// There is no answer.
+    Nothing,
+    /// Other words for its fields.
+    Language,
+    /// Another version.
+    Version,
+    /// Two tasks wait for each other.
+    Cyclic,
+    /// Five hundred tasks too many.
+    Many,
+    /// An agent that nobody knows.
+    Strangers,
+    /// A text that leans on another one.
+    Above,
+    /// A dependency that leads nowhere, of which nothing is taken.
+    Loose,
+    /// Two tasks write one file.
+    Clash,
+    /// A task that somebody else's text asked for.
+    Injected,
+    /// A task that cannot be taken back.
+    Risky,
+}
+
+/// The words for bad plans.
+const BAD: [(&str, Bad); 14] = [
+    ("plan-prose", Bad::Prose),
+    ("plan-fenced", Bad::Fenced),
+    ("plan-cut", Bad::Truncated),
+    ("plan-empty", Bad::Nothing),
+    ("plan-language", Bad::Language),
+    ("plan-version", Bad::Version),
+    ("plan-circle", Bad::Cyclic),
+    ("plan-many", Bad::Many),
+    ("plan-strangers", Bad::Strangers),
+    ("plan-above", Bad::Above),
+    ("plan-loose", Bad::Loose),
+    ("plan-clash", Bad::Clash),
+    ("plan-injected", Bad::Injected),
+    ("plan-risky", Bad::Risky),
+];
 
 /// One request for a fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,9 +118,31 @@ fn directive(text: &str) -> Option<Directive> {
         "slow" => (Fault::Slow, None),
         "tool" => (Fault::Tool, None),
         "subagent" => (Fault::Subagent, None),
-        _ => return None,
+        other => (Fault::Plan(BAD.iter().find(|(name, _)| *name == other)?.1), Some(1)),
     };
     Some(Directive { fault, times: times.or(usual) })
+}
+
+/// A goal without the directives that are about its plan; those about tasks stay with their words.
+pub(super) fn without_plan_faults(goal: &str) -> String {
+    let mut out = String::new();
+    let mut rest = goal;
+    while let Some((before, tail)) = rest.split_once(OPEN) {
+        out.push_str(before);
+        let Some((words, after)) = tail.split_once(CLOSE) else {
+            rest = tail;
+            out.push_str(OPEN);
+            break;
+        };
+        let is_plans = |word: &str| matches!(directive(word.trim()), Some(Directive { fault: Fault::Plan(_), .. }));
+        let kept: Vec<&str> = words.split(',').filter(|word| !is_plans(word)).collect();
+        if !kept.is_empty() {
+            out.extend([OPEN, &kept.join(","), CLOSE]);
+        }
+        rest = after;
+    }
+    out.push_str(rest);
+    out.trim().to_owned()
 }
 
 /// A text without its directives.

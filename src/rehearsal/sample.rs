@@ -1,6 +1,9 @@
 //! The sample goal: its plan, and what its tasks answer.
 
-use crate::model::{Estimates, PlanTask};
+use crate::model::{
+    Effort, Estimates, PlanTask,
+    plan::{Input, Range, Requirement},
+};
 
 /// A goal whose plan has a fan-out, chains, a sub-agent, a limit that is waited out and a task that is refused.
 pub const SAMPLE_GOAL: &str = "Evaluate Saturday's beginner hip-hop class, fix the sign-up API that takes double bookings, \
@@ -125,14 +128,14 @@ pub(super) const TASKS: [SampleTask; 9] = [
     SampleTask {
         id: "ad-campaign",
         worker: "fabien",
-        title: "Buy advertisements for recital week",
-        description: "Book paid advertisements for recital week in the name of the school.\nInputs: the result of \
-            audience.\nOutput: the bookings and what they cost.\nBoundaries: the budget is for printing only. \
+        title: "Choose advertisements for recital week",
+        description: "Choose paid advertisements for recital week and find out what they would cost.\nInputs: the result of \
+            audience.\nOutput: the advertisements and what they would cost.\nBoundaries: the budget is for printing only. \
             [[rehearse:refuse]]",
         dependencies: &["audience"],
-        done_when: &["The bookings are named with their cost"],
+        done_when: &["The advertisements are named with their cost"],
         minutes: 4.0,
-        answer: "Nothing was booked: the budget is for printing only.",
+        answer: "Nothing was chosen: the budget is for printing only.",
     },
     SampleTask {
         id: "poster",
@@ -185,19 +188,52 @@ pub(super) const TASKS: [SampleTask; 9] = [
     },
 ];
 
+/// What the goal asks for.
+pub(super) fn requirements() -> Vec<Requirement> {
+    let each = [
+        ("class", "Saturday's beginner hip-hop class is evaluated"),
+        ("bookings", "the sign-up API takes no double bookings"),
+        ("recital", "recital week is announced"),
+    ];
+    each.map(|(id, text)| Requirement { id: id.to_owned(), text: text.to_owned() }).to_vec()
+}
+
 /// The tasks as a planner would answer them.
 pub(super) fn plan() -> Vec<PlanTask> {
-    TASKS
-        .iter()
-        .map(|task| PlanTask {
-            id: task.id.to_owned(),
-            worker: task.worker.to_owned(),
-            title: task.title.to_owned(),
-            objective: task.description.to_owned(),
-            dependencies: task.dependencies.iter().map(|&id| id.to_owned()).collect(),
-            done_when: task.done_when.iter().map(|&line| line.into()).collect(),
-            estimates: Estimates::minutes(task.minutes),
-            ..PlanTask::default()
-        })
-        .collect()
+    TASKS.iter().map(planned).collect()
+}
+
+fn planned(task: &SampleTask) -> PlanTask {
+    let line = |name: &str| {
+        let lines = task.description.lines();
+        lines.filter_map(|line| line.strip_prefix(name)).map(|line| line.trim().to_owned()).next().unwrap_or_default()
+    };
+    let own = Input { dependency: String::new(), what: line("Inputs:") };
+    let from = |id: &&str| Input { dependency: (*id).to_owned(), what: "its result".to_owned() };
+    PlanTask {
+        id: task.id.to_owned(),
+        worker: task.worker.to_owned(),
+        title: task.title.to_owned(),
+        objective: task.objective().to_owned(),
+        inputs: std::iter::once(own).chain(task.dependencies.iter().map(from)).collect(),
+        output: line("Output:"),
+        boundaries: line("Boundaries:"),
+        dependencies: task.dependencies.iter().map(|&id| id.to_owned()).collect(),
+        done_when: task.done_when.iter().map(|&line| line.into()).collect(),
+        serves: vec![
+            match task.worker {
+                "marie" => "class",
+                "anga" => "bookings",
+                _ => "recital",
+            }
+            .to_owned(),
+        ],
+        effort: Some(if task.id == "booking-fix" { Effort::High } else { Effort::Medium }),
+        estimates: Estimates {
+            minutes: Some(Range { low: task.minutes, high: task.minutes + 3.0 }),
+            tokens: Some(Range { low: 4_000.0 * task.minutes, high: 12_000.0 * task.minutes }),
+            usd: None,
+        },
+        ..PlanTask::default()
+    }
 }

@@ -103,7 +103,7 @@ impl Script {
         let schema = asked.schema.as_ref().or(tool.map(|tool| &tool.schema));
         if let Some(schema) = schema {
             let is_plan = asked.kind == Kind::Plan || schema["properties"]["tasks"].is_object();
-            let value = if is_plan { planner::answer(asked) } else { example(schema, 0) };
+            let value = if is_plan { planner::answer(asked, due) } else { example(schema, 0) };
             let seconds = if asked.kind == Kind::Plan { dice.between(2.4, 3.0) } else { 2.0 };
             return match tool {
                 Some(_) if asked.schema.is_none() && asked.steps == 0 => Self {
@@ -113,11 +113,12 @@ impl Script {
                     twist: None,
                 },
                 Some(_) if asked.schema.is_none() => text("Rehearsal. The answer has been given.".to_owned(), 0.5),
+                Some(_) | None if is_plan => text(planner::worded(&value, due), seconds),
                 Some(_) | None => text(value.to_string(), seconds),
             };
         }
         match asked.kind {
-            Kind::Plan => text(planner::answer(asked).to_string(), dice.between(2.4, 3.0)),
+            Kind::Plan => text(planner::worded(&planner::answer(asked, due), due), dice.between(2.4, 3.0)),
             Kind::Report => text(prose::report(&asked.prompt, dice), dice.between(3.2, 4.0)),
             Kind::SubTask => text(prose::second_look(dice), dice.between(1.5, 2.0)),
             Kind::Title => text("{\"title\": \"Rehearsal\"}".to_owned(), 0.2),

@@ -132,6 +132,16 @@ pub enum Effect {
         /// All of them.
         tasks: Vec<TaskSpec>,
     },
+    /// Bring the queue in line with an edited plan: first all of these go, then the others come; `Amended` follows, or
+    /// `AmendFailed` with the queue as it was.
+    Amend {
+        /// For which goal.
+        goal: GoalId,
+        /// Tasks that go, or come back changed.
+        withdraw: Vec<TaskRef>,
+        /// Tasks that come.
+        publish: Vec<TaskSpec>,
+    },
     /// Write a goal's report from the results on disk; `goal::Reported` or `ReportFailed` follows.
     Synthesise {
         /// For which goal.

@@ -1,15 +1,19 @@
 //! What happened: every event the room can hear of, in the past tense.
 
-use std::{path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use crate::model::{
-    AgentName, AgentSettings, Approval, AttemptRef, Changes, GoalEnd, GoalId, Item, MicroUsd, Past, Priority, Rejected,
-    Removed, Report, Request, SlotId, Spend, TaskRecord, TaskRef, TaskSpec,
-    gateway::{Call, Levels},
-    limit::LimitNews,
+use crate::{
+    model::{
+        AgentName, AgentSettings, Approval, AttemptRef, Changes, Fault, GoalEnd, GoalId, Item, MicroUsd, Past, Plan,
+        Priority, Rejected, Removed, Report, Request, SlotId, Spend, TaskRecord, TaskRef, TaskSpec,
+        gateway::{Call, Levels},
+        limit::LimitNews,
+        plan::ModelPrice,
+    },
+    orchestrator::plan::Edit,
 };
 
 use super::money::Money;
@@ -83,11 +87,24 @@ pub struct Opened {
     pub attempts: u32,
     /// The most a day may cost.
     pub day_budget: MicroUsd,
+    /// What plans are judged by, beside the agents.
+    #[serde(default)]
+    pub planning: Planning,
     /// Workers of a former room that still live.
     pub found: Vec<(SlotId, u32)>,
     /// Why this is no room but what the files of its stage say; `None` = it is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub offline: Option<String>,
+}
+
+/// What plans are judged by, beside the agents.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Planning {
+    /// The most a goal may cost; `None` where nobody said.
+    pub goal_budget: Option<MicroUsd>,
+    /// Prices and contexts of the models that tasks may run on, by alias or id.
+    pub models: BTreeMap<String, ModelPrice>,
 }
 
 /// One agent at the start.
@@ -130,6 +147,18 @@ pub enum Order {
     Approve {
         /// Whose plan.
         goal: GoalId,
+        /// Nothing more of it starts once it has cost this.
+        #[serde(default)]
+        ceiling: Option<MicroUsd>,
+    },
+    /// Change a plan that waits for approval or runs; all of it or nothing.
+    EditPlan {
+        /// Whose plan.
+        goal: GoalId,
+        /// The hash of the plan that was looked at; another one is refused.
+        base: String,
+        /// What is different, in order.
+        edits: Vec<Edit>,
     },
     /// The plan is not.
     Deny {
@@ -351,6 +380,32 @@ pub enum GoalEvent {
         model: String,
         /// What it cost.
         spend: Spend,
+        /// The rules to judge it by; a journal of the first version does not say.
+        #[serde(default = "first_rules")]
+        validator: u32,
+    },
+    /// A person changed the plan, and it passed the checks.
+    Edited {
+        /// Which goal.
+        id: GoalId,
+        /// The hash of the plan before.
+        base: String,
+        /// The plan now.
+        plan: Box<Plan>,
+        /// What is to be said of it.
+        faults: Vec<Fault>,
+    },
+    /// The queue is in line with the edited plan.
+    Amended {
+        /// Which goal.
+        id: GoalId,
+    },
+    /// The queue could not be brought in line with the edited plan, and is as it was.
+    AmendFailed {
+        /// Which goal.
+        id: GoalId,
+        /// Why.
+        message: String,
     },
     /// There was no answer.
     PlanFailed {
@@ -407,6 +462,11 @@ pub enum GoalEvent {
         /// Why.
         message: String,
     },
+}
+
+/// The rules before they were numbered.
+fn first_rules() -> u32 {
+    1
 }
 
 /// The gateway counted or learned.
@@ -473,6 +533,8 @@ impl Event {
                 Order::Task { .. }
                 | Order::Retry { .. }
                 | Order::RetryOn { .. }
+                // What comes of it is a fact of its own: it depends on what runs just then.
+                | Order::EditPlan { .. }
                 | Order::Cancel { .. }
                 | Order::Extend { .. }
                 | Order::Prioritise { .. }

@@ -5,14 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{Effect, GoalEvent, OrderId, State, Voice, done, event::Orchestrator, refuse};
+use super::{Effect, GoalEvent, OrderId, State, Voice, done, event::Orchestrator, plans::PlanAnswer, refuse};
 use crate::{
-    model::{Approval, Ending, Fault, GoalEnd, GoalId, GoalPhase, MicroUsd, Plan, TaskRef},
-    orchestrator::{plan, schedule},
+    model::{Approval, Ending, Fault, GoalEnd, GoalId, GoalPhase, Plan, TaskRef, plan::Revision},
+    orchestrator::plan,
 };
-
-/// Rounds in which the model may answer: the plan and one repair.
-pub const ROUNDS: u32 = 2;
 
 /// Every goal.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -40,8 +37,14 @@ pub struct Goal {
     pub phase: GoalPhase,
     /// The plan in force, or the one that waits for approval.
     pub plan: Option<Plan>,
-    /// What was wrong with the model's last answer.
+    /// What is to be said of the plan, or what was wrong with the model's last answer.
     pub faults: Vec<Fault>,
+    /// Every revision so far, the bad ones too, oldest first.
+    #[serde(default)]
+    pub revisions: Vec<Revision>,
+    /// While the queue is brought in line with an edited plan: the plan before it.
+    #[serde(default)]
+    pub amending: Option<Box<Plan>>,
     /// Its tasks in the queue.
     pub tasks: Vec<TaskRef>,
     /// Its tasks are in the queue.
@@ -104,7 +107,7 @@ impl Goals {
         self.all.values().rev().find(|g| !g.phase.is_over()).or_else(|| self.all.values().next_back())
     }
 
-    fn get_mut(&mut self, id: &GoalId) -> Option<&mut Goal> {
+    pub(super) fn get_mut(&mut self, id: &GoalId) -> Option<&mut Goal> {
         self.all.values_mut().find(|g| &g.id == id)
     }
 
@@ -153,6 +156,8 @@ impl State {
                 phase: GoalPhase::Planning { round: 1 },
                 plan: None,
                 faults: Vec::new(),
+                revisions: Vec::new(),
+                amending: None,
                 tasks: Vec::new(),
                 published: false,
                 approved_at: None,
@@ -166,9 +171,13 @@ impl State {
 
     pub(super) fn goal_event(&mut self, event: GoalEvent, effects: &mut Vec<Effect>) {
         match event {
-            GoalEvent::Answered { id, round, text, model, spend } => {
-                self.plan_answered(&id, round, &text, &model, spend, effects);
+            GoalEvent::Answered { id, round, text, model, spend, validator } => {
+                let answer = PlanAnswer { round, text: &text, model: &model, spend, validator };
+                self.plan_answered(&id, &answer, effects);
             }
+            GoalEvent::Edited { id, base, plan, faults } => self.plan_edited(&id, &base, *plan, faults, effects),
+            GoalEvent::Amended { id } => self.plan_amended(&id),
+            GoalEvent::AmendFailed { id, message } => self.amend_failed(&id, &message),
             GoalEvent::PlanFailed { id, round, message } => {
                 if self.is_planning(&id, round) {
                     self.end_goal(&id, GoalEnd::Failed, &format!("no plan: {message}"));
@@ -198,117 +207,6 @@ impl State {
         }
     }
 
-    fn is_planning(&self, id: &GoalId, round: u32) -> bool {
-        self.goals.get(id).is_some_and(|g| g.phase == GoalPhase::Planning { round })
-    }
-
-    fn plan_answered(
-        &mut self,
-        id: &GoalId,
-        round: u32,
-        answer: &str,
-        model: &str,
-        spend: crate::model::Spend,
-        effects: &mut Vec<Effect>,
-    ) {
-        if !self.is_planning(id, round) {
-            return;
-        }
-        let enabled = self.agents.names();
-        let Some(goal) = self.goals.get_mut(id) else { return };
-        let parsed = plan::parse(answer, round, model, spend).and_then(|parsed| {
-            let faults = plan::check(&parsed, &enabled);
-            if faults.is_empty() { Ok(parsed) } else { Err(faults) }
-        });
-        match parsed {
-            Ok(plan) => {
-                goal.plan = Some(plan);
-                goal.faults.clear();
-                goal.phase = GoalPhase::AwaitingApproval;
-                let text = self.describe_plan(id);
-                self.say(Voice::Plan, Some(id.clone()), text);
-                self.approve_by_itself(id, effects);
-            }
-            Err(faults) if round < ROUNDS => {
-                goal.faults.clone_from(&faults);
-                goal.phase = GoalPhase::Planning { round: round + 1 };
-                let repair = Some((answer.to_owned(), faults));
-                effects.push(Effect::Plan { goal: id.clone(), text: goal.text.clone(), round: round + 1, repair });
-            }
-            Err(faults) => {
-                let count = faults.len();
-                let first = faults.first().map(ToString::to_string).unwrap_or_default();
-                // Never run what nobody checked: what is left is the goal as one task, and a person says yes to it.
-                goal.plan = enabled.first().map(|agent| plan::single_task(&goal.text, agent, round + 1));
-                goal.faults = faults;
-                goal.phase = GoalPhase::AwaitingApproval;
-                let text = format!("the plan has {count} faults after a repair ({first}); one task is offered instead");
-                self.say(Voice::Plan, Some(id.clone()), text);
-                if goal_is_unattended(self.goals.get(id)) {
-                    self.end_goal(id, GoalEnd::Failed, &format!("no valid plan: {first}"));
-                }
-            }
-        }
-    }
-
-    fn describe_plan(&self, id: &GoalId) -> String {
-        let Some(plan) = self.goals.get(id).and_then(|g| g.plan.as_ref()) else { return String::new() };
-        let agents: BTreeSet<_> = plan.tasks.iter().map(|t| t.worker.as_str()).collect();
-        let many = |n: usize, word: &str| if n == 1 { format!("1 {word}") } else { format!("{n} {word}s") };
-        let text = format!("{} on {}", many(plan.tasks.len(), "task"), many(agents.len(), "agent"));
-        match self.estimate(plan) {
-            Some(estimate) => format!("{text}, {estimate}"),
-            None => text,
-        }
-    }
-
-    /// What a plan is expected to take with the slots there are.
-    pub fn estimate(&self, plan: &Plan) -> Option<schedule::Estimate> {
-        let slots = self.agents.iter().map(|a| (a.name().to_string(), a.settings.slots)).collect();
-        schedule::estimate(plan, &slots, self.agents.max_running, self.tasks.learned())
-    }
-
-    fn approve_by_itself(&mut self, id: &GoalId, effects: &mut Vec<Effect>) {
-        match self.goals.get(id).map(|g| g.approval) {
-            Some(Approval::Auto { ceiling }) => {
-                let cost = self.goals.get(id).and_then(|g| g.plan.as_ref()).map_or(MicroUsd(0), |p| p.spend.cost);
-                if cost <= ceiling {
-                    return self.start_goal(id, effects);
-                }
-                let text = format!("planning cost {cost}, more than the {ceiling} allowed: a person must approve it");
-                self.say(Voice::Plan, Some(id.clone()), text);
-            }
-            Some(Approval::Never) => self.end_goal(id, GoalEnd::Planned, "only a plan was asked for"),
-            Some(Approval::Ask) | None => {}
-        }
-    }
-
-    pub(super) fn approve(&mut self, order: OrderId, id: &GoalId, effects: &mut Vec<Effect>) {
-        match self.goals.get(id) {
-            None => refuse(effects, order, format!("there is no goal {id}")),
-            Some(goal) if !goal.needs_approval() => {
-                refuse(effects, order, format!("{id} has no plan to approve: it is {}", goal.phase.word()));
-            }
-            Some(_) => {
-                done(effects, order, format!("{id} is approved"), vec![id.to_string()]);
-                self.start_goal(id, effects);
-            }
-        }
-    }
-
-    pub(super) fn deny(&mut self, order: OrderId, id: &GoalId, effects: &mut Vec<Effect>) {
-        match self.goals.get(id) {
-            None => refuse(effects, order, format!("there is no goal {id}")),
-            Some(goal) if !goal.needs_approval() => {
-                refuse(effects, order, format!("{id} has no plan to deny: it is {}", goal.phase.word()));
-            }
-            Some(_) => {
-                done(effects, order, format!("{id} is denied"), vec![id.to_string()]);
-                self.end_goal(id, GoalEnd::Planned, "the plan was denied");
-            }
-        }
-    }
-
     pub(super) fn cancel_goal(&mut self, order: OrderId, id: &GoalId, effects: &mut Vec<Effect>) {
         match self.goals.get(id) {
             None => return refuse(effects, order, format!("there is no goal {id}")),
@@ -327,7 +225,7 @@ impl State {
         self.end_goal(id, GoalEnd::Cancelled, "cancelled");
     }
 
-    fn start_goal(&mut self, id: &GoalId, effects: &mut Vec<Effect>) {
+    pub(super) fn start_goal(&mut self, id: &GoalId, effects: &mut Vec<Effect>) {
         let now = self.now;
         let Some(plan) = self.goals.get(id).and_then(|g| g.plan.clone()) else { return };
         let tasks = match plan::to_tasks(&plan, id) {
@@ -361,7 +259,7 @@ impl State {
         self.goals.touch(id);
     }
 
-    fn end_goal(&mut self, id: &GoalId, end: GoalEnd, note: &str) {
+    pub(super) fn end_goal(&mut self, id: &GoalId, end: GoalEnd, note: &str) {
         let now = self.now;
         let Some(goal) = self.goals.get_mut(id) else { return };
         if goal.phase.is_over() {
@@ -413,6 +311,7 @@ impl State {
                     effects.push(Effect::Plan { goal: goal.id, text: goal.text, round: *round, repair: None });
                 }
                 GoalPhase::AwaitingApproval | GoalPhase::Ended { .. } => {}
+                GoalPhase::Running if !goal.published && goal.amending.is_some() => effects.extend(goal.amendment()),
                 GoalPhase::Running if !goal.published => {
                     // A plan that was approved has passed this once.
                     let tasks = goal.plan.as_ref().and_then(|p| plan::to_tasks(p, &goal.id).ok()).unwrap_or_default();
@@ -427,9 +326,4 @@ impl State {
             }
         }
     }
-}
-
-/// Nobody will be asked about this goal.
-fn goal_is_unattended(goal: Option<&Goal>) -> bool {
-    goal.is_some_and(|g| g.approval != Approval::Ask)
 }

@@ -250,6 +250,17 @@ impl Tasks {
         }
     }
 
+    /// Whether nothing of it has begun: it can be taken out of the queue, or is not in it yet.
+    pub(super) fn may_move(&self, task: &TaskRef) -> bool {
+        let untouched = |t: &Task| {
+            !t.assigned
+                && t.record.standing == Standing::Waiting
+                && t.record.attempts.is_empty()
+                && t.record.outcome.is_none()
+        };
+        self.find(task).is_none_or(|t| untouched(&t))
+    }
+
     /// The tasks ahead of `task` on its agent, and itself not among them; `None` when it is not ready.
     pub fn ahead(&self, task: &TaskRef) -> Option<usize> {
         let key = self.derived.keys.get(task)?;

@@ -25,8 +25,8 @@ use crate::{
     gateway::{Gateway, Identity, Purpose, TokenHash},
     ledger::Prices,
     model::{
-        AgentName, Changes, Clock, EndState, Ending, Fault, GoalId, Item, Plan, SlotId, Spend, TaskRef, id::stage_id,
-        text,
+        AgentName, Changes, Clock, EndState, Ending, Fault, GoalId, Item, Plan, SlotId, Spend, TaskRef, TaskSpec,
+        id::stage_id, plan::VALIDATOR, text,
     },
     orchestrator::{Prompt, plan, synthesis},
     queue::{Queue as _, QueueError, Submitted, file::FileQueue},
@@ -142,6 +142,9 @@ impl World {
             Effect::Publish { goal, .. } => {
                 Some(Event::Goal(GoalEvent::PublishFailed { id: goal.clone(), message: message() }))
             }
+            Effect::Amend { goal, .. } => {
+                Some(Event::Goal(GoalEvent::AmendFailed { id: goal.clone(), message: message() }))
+            }
             Effect::Synthesise { goal, .. } => {
                 Some(Event::Goal(GoalEvent::ReportFailed { id: goal.clone(), message: message() }))
             }
@@ -211,6 +214,10 @@ impl World {
             Effect::Publish { goal, tasks } => Some(Event::Goal(match self.publish(tasks).await {
                 Ok(()) => GoalEvent::Published { id: goal },
                 Err(message) => GoalEvent::PublishFailed { id: goal, message },
+            })),
+            Effect::Amend { goal, withdraw, publish } => Some(Event::Goal(match self.amend(withdraw, publish).await {
+                Ok(()) => GoalEvent::Amended { id: goal },
+                Err(message) => GoalEvent::AmendFailed { id: goal, message },
             })),
             Effect::Synthesise { goal, text, plan } => Some(Event::Goal(self.synthesise(goal, &text, &plan).await)),
             Effect::Answer { .. }
@@ -305,7 +312,7 @@ impl World {
         }
     }
 
-    async fn publish(&self, tasks: Vec<crate::model::TaskSpec>) -> Result<(), String> {
+    async fn publish(&self, tasks: Vec<TaskSpec>) -> Result<(), String> {
         let names: Vec<_> = tasks.iter().map(|t| t.task.clone()).collect();
         let answers = self.queue.submit_many(tasks).await.map_err(|error| error.to_string())?;
         let bad = names.iter().zip(answers).find_map(|(name, answer)| match answer {
@@ -314,6 +321,38 @@ impl World {
             Submitted::Full { waiting, limit } => Some(format!("{waiting} tasks wait already, at most {limit} may")),
         });
         bad.map_or(Ok(()), Err)
+    }
+
+    /// Takes tasks out of the queue and puts others in; on trouble those that went come back.
+    async fn amend(&self, withdraw: Vec<TaskRef>, publish: Vec<TaskSpec>) -> Result<(), String> {
+        let mut gone = Vec::new();
+        for task in withdraw {
+            match self.queue.remove(&task).await {
+                Ok(()) => gone.push(task),
+                // Taken out before a crash.
+                Err(QueueError::Unknown(_)) => {}
+                Err(error) => {
+                    self.bring_back(gone).await;
+                    return Err(error.to_string());
+                }
+            }
+        }
+        let names: Vec<TaskRef> = publish.iter().map(|spec| spec.task.clone()).collect();
+        let Err(message) = self.publish(publish).await else { return Ok(()) };
+        for task in names {
+            // What of it came in must not run; that the rest is unknown is no trouble.
+            let _unknown = self.queue.remove(&task).await;
+        }
+        self.bring_back(gone).await;
+        Err(message)
+    }
+
+    async fn bring_back(&self, tasks: Vec<TaskRef>) {
+        for task in tasks {
+            if let Err(error) = self.queue.restore(&Item::Task(task.clone())).await {
+                tracing::error!(%error, %task, "a task of an edited plan could not be brought back");
+            }
+        }
     }
 
     async fn plan(&self, id: GoalId, goal: &str, round: u32, repair: Option<(&str, &[Fault])>) -> GoalEvent {
@@ -327,7 +366,7 @@ impl World {
         match self.ask(&id, prompt).await {
             Ok((reply, spend)) => {
                 let (text, model) = (reply.text(), reply.model.clone());
-                GoalEvent::Answered { id, round, text, model, spend }
+                GoalEvent::Answered { id, round, text, model, spend, validator: VALIDATOR }
             }
             Err(message) => GoalEvent::PlanFailed { id, round, message },
         }

@@ -7,12 +7,19 @@ use secrecy::ExposeSecret as _;
 
 use super::serve::{self, Rehearsal};
 use crate::{
+    api,
     config::{Config, Env},
     engines::Programs,
-    gateway, limiter,
-    model::{Clock, EngineKind, SlotId, id::stage_id},
+    gateway,
+    ledger::Prices,
+    limiter,
+    model::{
+        Clock, EngineKind, MicroUsd, SlotId, Usage,
+        id::stage_id,
+        plan::{ModelPrice, ModelTier},
+    },
     queue::{self, QueueError, file::FileQueue},
-    room::event::{AgentSetup, Orchestrator},
+    room::event::{AgentSetup, Orchestrator, Planning},
     worker::{self, Retries},
 };
 
@@ -29,6 +36,7 @@ pub fn room(config: &Config, env: &Env) -> anyhow::Result<serve::Settings> {
         max_running: *config.max_running,
         attempts: *config.attempts,
         day_budget: *config.budget.day,
+        planning: planning(config),
         gateway: gateway::Settings {
             listen: *config.gateway,
             upstream: config.upstream.value.clone(),
@@ -59,6 +67,26 @@ pub(super) fn orchestrator(config: &Config, env: &Env) -> Orchestrator {
             Err(trouble) => Some(trouble),
         },
     }
+}
+
+/// What plans are judged by: the goal's budget, and what the models that tasks may run on cost today.
+pub(super) fn planning(config: &Config) -> Planning {
+    let prices = Prices::embedded();
+    let now = super::clock::system().now();
+    let own = config.enabled().map(|agent| agent.model.value.clone());
+    let tiers = ModelTier::ALL.into_iter().filter_map(ModelTier::alias).map(str::to_owned);
+    let models = own.chain(tiers).map(|model| {
+        // A thousandth, so that no rate for long prompts is meant.
+        let cost = |usage: Usage| MicroUsd(prices.cost(api::full_id(&model), &usage, now).cost.0 * 1_000);
+        let context = if model.ends_with("[1m]") { 1_000_000 } else { 200_000 };
+        let price = ModelPrice {
+            input: cost(Usage { input_tokens: 1_000, ..Usage::default() }),
+            output: cost(Usage { output_tokens: 1_000, ..Usage::default() }),
+            context,
+        };
+        (model, price)
+    });
+    Planning { goal_budget: Some(*config.budget.goal), models: models.collect() }
 }
 
 fn keys(config: &Config) -> gateway::Keys {

@@ -43,7 +43,7 @@ use crate::{
     room::{
         Answer, Effect, Event, GatewayEvent, Leaving, Money, Opened, Order, OrderId, Stamped, State, TaskEvent,
         WorkerEvent,
-        event::{AgentSetup, Orchestrator},
+        event::{AgentSetup, Orchestrator, Planning},
     },
     supervisor::{self, Part},
 };
@@ -65,6 +65,8 @@ pub struct Settings {
     pub attempts: u32,
     /// The most a day may cost.
     pub day_budget: MicroUsd,
+    /// What plans are judged by, beside the agents.
+    pub planning: Planning,
     /// The gateway; its upstream is replaced in a rehearsal.
     pub gateway: crate::gateway::Settings,
     /// How the stand-in behaves, in a rehearsal.
@@ -181,6 +183,7 @@ pub async fn serve(settings: Settings, guardian: Guardian, clock: Clock) -> anyh
         max_running: settings.max_running,
         attempts: settings.attempts,
         day_budget: settings.day_budget,
+        planning: settings.planning.clone(),
         found: found.clone(),
         offline: None,
     };
@@ -673,6 +676,7 @@ impl Room {
             | Effect::AnswerRequest { .. }
             | Effect::Plan { .. }
             | Effect::Publish { .. }
+            | Effect::Amend { .. }
             | Effect::Synthesise { .. } => {
                 let failure = World::failure(&effect);
                 let world = Arc::clone(&self.world);

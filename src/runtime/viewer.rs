@@ -63,6 +63,7 @@ impl Viewer {
             max_running: *config.max_running,
             attempts: *config.attempts,
             day_budget: *config.budget.day,
+            planning: super::open::planning(config),
             found: Vec::new(),
             offline: Some(why),
         };

@@ -178,6 +178,7 @@ impl App {
                     Order::Task { spec, .. } => Some(format!("@{} {}", spec.task.agent, spec.description)),
                     Order::Approve { .. }
                     | Order::Deny { .. }
+                    | Order::EditPlan { .. }
                     | Order::Retry { .. }
                     | Order::RetryOn { .. }
                     | Order::Cancel { .. }

@@ -13,7 +13,7 @@ use crate::{
     },
     room::{
         Event, GatewayEvent, GoalEvent, Opened, Order, OrderId, Stamped, State, TaskEvent, WorkerEvent,
-        event::{AgentSetup, Orchestrator},
+        event::{AgentSetup, Orchestrator, Planning},
     },
 };
 
@@ -52,6 +52,7 @@ pub(crate) fn opened(agents: Vec<AgentSetup>) -> Opened {
         max_running: 4,
         attempts: 3,
         day_budget: MicroUsd::from_dollars(5.0),
+        planning: Planning::default(),
         found: Vec::new(),
         offline: None,
     }

@@ -263,10 +263,10 @@ fn a_plan_is_approved_with_one_key_and_denied_with_two() {
     let stage = sample::planned();
     let goal = || "g1".parse().unwrap();
     let mut app = looking(&stage, WIDE);
-    assert_eq!(orders(press(&mut app, &stage.state, "a")), [Order::Approve { goal: goal() }]);
+    assert_eq!(orders(press(&mut app, &stage.state, "a")), [Order::Approve { goal: goal(), ceiling: None }]);
     assert_eq!(orders(press(&mut app, &stage.state, "d")), []);
     assert_eq!(orders(press(&mut app, &stage.state, "y")), [Order::Deny { goal: goal() }]);
-    assert_eq!(orders(press(&mut app, &stage.state, "n a")), [Order::Approve { goal: goal() }]);
+    assert_eq!(orders(press(&mut app, &stage.state, "n a")), [Order::Approve { goal: goal(), ceiling: None }]);
     assert!(app.popups().is_empty());
 }
 

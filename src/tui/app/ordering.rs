@@ -56,7 +56,7 @@ impl App {
     pub(super) fn approve(&mut self, state: &State) -> Vec<Wish> {
         let Some(goal) = self.plan_here(state) else { return Vec::new() };
         self.popups.retain(|p| !matches!(p, Popup::Plan { .. }));
-        vec![Wish::Order(Order::Approve { goal })]
+        vec![Wish::Order(Order::Approve { goal, ceiling: None })]
     }
 
     pub(super) fn deny(&mut self, state: &State) {
@@ -190,6 +190,7 @@ impl App {
             Order::Goal { .. }
             | Order::Task { .. }
             | Order::Approve { .. }
+            | Order::EditPlan { .. }
             | Order::Deny { .. }
             | Order::Retry { .. }
             | Order::RetryOn { .. }
