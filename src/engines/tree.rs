@@ -10,7 +10,10 @@ use std::{
     time::Duration,
 };
 
-use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions, pidfd_open, pidfd_send_signal, waitpid};
+use rustix::{
+    io::Errno,
+    process::{Pid, PidfdFlags, Signal, WaitOptions, pidfd_open, pidfd_send_signal, wait, waitpid},
+};
 use tokio::{
     process::Child,
     time::{Instant, sleep, timeout},
@@ -196,6 +199,21 @@ impl Tree {
         Load { rss_bytes, cpu_percent, stirred }
     }
 
+    /// Whether nothing is left below this process: the kernel's own word, exact and in one call. Whatever the attempt
+    /// started hangs below it, so nobody can slip through; a look at the table is none the wiser. What has ended is
+    /// reaped by it, so ask only once somebody has the leader's status. Always false where this process runs more than
+    /// the attempt.
+    pub fn is_gone(&self) -> bool {
+        while self.owner.is_some() {
+            match wait(WaitOptions::NOHANG) {
+                Ok(Some(_)) | Err(Errno::INTR) => {}
+                Err(Errno::CHILD) => return true,
+                Ok(None) | Err(_) => return false,
+            }
+        }
+        false
+    }
+
     /// The numbers of all that live, by parent links and by cookie.
     pub fn alive(&self) -> Vec<i32> {
         self.members(true).into_iter().filter(|p| !p.zombie).map(|p| p.pid).collect()
@@ -318,7 +336,7 @@ pub fn signal(seen: &Process, signal: Signal) {
     match pidfd_open(pid, PidfdFlags::empty()) {
         // The descriptor pins the process; only then is its start time compared.
         Ok(held) if still_it() => drop(pidfd_send_signal(held, signal)),
-        Ok(_) | Err(rustix::io::Errno::SRCH) => {}
+        Ok(_) | Err(Errno::SRCH) => {}
         Err(_) if still_it() => drop(rustix::process::kill_process(pid, signal)),
         Err(_) => {}
     }

@@ -19,8 +19,14 @@ use tokio::{
 };
 
 use super::{
-    Farewell, Settings, Worker, artifacts::Moment, commit::commit, cut::Capped, end::Judged, stall::Silence,
-    tail::Tail, watch::Running,
+    Farewell, Settings, Worker,
+    artifacts::Moment,
+    commit::commit,
+    cut::Capped,
+    end::Judged,
+    stall::Silence,
+    tail::Tail,
+    watch::{REPORT_PACE, Running},
 };
 use crate::{
     engines::{
@@ -128,7 +134,8 @@ async fn start<Q: Queue>(
             silence: Silence::new(spec.stall.or(settings.stall), Instant::now()),
             load: Load::default(),
             log_bytes: offset,
-            look: Instant::now(),
+            // Not before anybody could be told of it.
+            look: Instant::now() + REPORT_PACE,
         },
         Err(error) => {
             let _status = tree.end_leader(&mut child, Grace::short()).await;

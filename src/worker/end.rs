@@ -58,11 +58,14 @@ impl Running {
             Cause::Stopped | Cause::Quit(_) | Cause::Orphaned => Grace::short(),
             _ => settings.grace,
         };
+        // Of an engine that ended by itself mostly nothing is left, and then there is nobody to look for.
+        let alone = matches!(cause, Cause::Exited(_)) && self.tree.is_gone();
         let (exit, held) = match &cause {
+            Cause::Exited(status) if alone => (exit_of(*status), 0),
             Cause::Exited(status) => (exit_of(*status), outlived(&self.tree).await),
             _ => (self.end_leader(grace).await, 0),
         };
-        let left = self.tree.sweep(settings.grace.sweep).await;
+        let left = if alone { Ok(()) } else { self.tree.sweep(settings.grace.sweep).await };
         self.feeding.abort_all();
         // Nobody writes any more: what is over the cap goes before the rest is read.
         let _flood = self.cap();

@@ -31,7 +31,7 @@ use crate::{
 const POLL: (Duration, Duration) = (Duration::from_millis(30), Duration::from_millis(100));
 
 /// The shortest time between two reports of activity.
-const REPORT_PACE: Duration = Duration::from_millis(250);
+pub(super) const REPORT_PACE: Duration = Duration::from_millis(250);
 
 /// How often memory, CPU and the log's size are looked at.
 const LOAD_PACE: Duration = Duration::from_secs(1);
