@@ -15,7 +15,8 @@ use super::{
     disk::{self, Stamp, failed},
     layout::json,
     notice::REST,
-    results::{self, Reading},
+    past::Names,
+    results::Reading,
     store::{Judged, Look, Store, is_ignored, modified},
 };
 use crate::{
@@ -93,25 +94,12 @@ impl Store {
         found.map(|(spec, _)| spec).ok_or_else(|| QueueError::Unknown(task.clone()))
     }
 
-    /// Folders in which an agent's tasks rest that are over.
-    pub(super) fn resting(&self, agent: &AgentName) -> Result<Vec<PathBuf>, QueueError> {
-        let done = self.layout.all_done(agent);
-        let days = disk::text_names(&done)?.into_iter().map(|day| done.join(day));
-        Ok(days.chain([self.layout.within(agent, ".dead")]).collect())
-    }
-
-    /// Whether nothing is known of a task but its file in the inbox. `resting` is what [`Store::resting`] says.
-    pub(super) fn is_new(&self, task: &TaskRef, resting: &[PathBuf]) -> Result<bool, QueueError> {
-        let file = json(&task.id);
-        let results = self.layout.results(&task.agent);
-        let places = [self.layout.claimed(task), self.layout.attempts(task)].into_iter();
-        let places = places.chain(resting.iter().map(|folder| folder.join(&file)));
-        for place in places.chain(results::names(&task.id).map(|name| results.join(name))) {
-            if exists(&place)? {
-                return Ok(false);
-            }
-        }
-        Ok(self.archived(task)?.is_none())
+    /// Whether nothing is known of a task but its file in the inbox. `ended` was listed after the watch began to hear.
+    pub(super) fn is_new(&self, task: &TaskRef, ended: &Names) -> Result<bool, QueueError> {
+        Ok(!ended.knows(task)
+            && !exists(&self.layout.claimed(task))?
+            && !exists(&self.layout.attempts(task))?
+            && self.archived(task)?.is_none())
     }
 
     /// One task as it stands; `None` where there is no trace of it.

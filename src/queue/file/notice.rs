@@ -21,7 +21,7 @@ use super::{
     layout::json,
     needs::Needs,
     objection::Objection,
-    past::{self, Found},
+    past::{self, Found, Names},
     requests,
     results::{self, Reading},
     store::{Judged, Look, Store, is_ignored, modified},
@@ -96,8 +96,10 @@ pub(super) struct Notice {
     seen: HashMap<(Folder, OsString), Seen>,
     /// Results under their usual name, as last seen: there may be very many.
     settled: ByTask<u64>,
-    /// During the first look: the folders in which each agent's tasks rest that are over.
-    resting: HashMap<AgentName, Vec<PathBuf>>,
+    /// During the first look: what has ended.
+    ended: Option<Names>,
+    /// While hints are gone through: tasks to derive after that, each once however many hints speak of it.
+    later: Option<HashSet<TaskRef>>,
     /// Names to look at again although nobody hints.
     due: BTreeSet<(Instant, Folder, OsString)>,
     /// Files that are listed, by path.
@@ -128,7 +130,8 @@ impl Notice {
             open: HashSet::new(),
             seen: HashMap::new(),
             settled: ByTask::default(),
-            resting: HashMap::new(),
+            ended: None,
+            later: None,
             due: BTreeSet::new(),
             listed: HashMap::new(),
             trash: Vec::new(),
@@ -189,40 +192,39 @@ impl Notice {
     /// Looks at everything for the first time: open work at once, what has ended from now on.
     pub(super) fn begin(&mut self, signal: &Arc<Signal>) {
         let store = Arc::clone(&self.store);
-        let past = past::start(&store, signal);
+        self.ended = Self::noted(Names::list(&store));
+        self.unread = self.ended.as_ref().map(Names::results);
+        if let Some(unread) = self.unread.filter(|unread| *unread > 0) {
+            self.say(Change::Found(Vec::new(), unread));
+        }
+        self.open_work();
+        let started = match self.ended.take() {
+            Some(ended) => past::start(&store, signal, ended)
+                .inspect_err(|error| tracing::warn!(%error, "no thread to read what has ended")),
+            None => Err(std::io::ErrorKind::Other.into()),
+        };
+        if started.is_err() {
+            self.unread = None;
+            self.results(true);
+        }
+    }
+
+    /// Looks at everything that has not ended, and at what is no task.
+    fn open_work(&mut self) {
+        let store = Arc::clone(&self.store);
         for agent in &store.settings.agents {
-            if let Some(folders) = Self::noted(store.resting(agent)) {
-                self.resting.insert(agent.clone(), folders);
-            }
             self.list_inbox(agent, true);
             self.list_claimed(agent);
             self.list_rejected(agent);
         }
-        self.resting = HashMap::new();
         self.list_requests();
         self.list_root();
         self.trash();
-        match past {
-            Ok(go) => {
-                self.unread = Some(0);
-                drop(go);
-            }
-            Err(error) => {
-                tracing::warn!(%error, "no thread to read what has ended");
-                self.everything();
-            }
-        }
     }
 
     /// Takes in what was read of ended tasks.
     fn found(&mut self, found: Found) {
         match found {
-            Found::Unread(unread) => {
-                self.unread = Some(unread);
-                if unread > 0 {
-                    self.say(Change::Found(Vec::new(), unread));
-                }
-            }
             Found::Past(each, looked_at) => {
                 let unread = self.unread.map_or(0, |unread| unread.saturating_sub(looked_at));
                 self.unread = Some(unread);
@@ -269,15 +271,7 @@ impl Notice {
 
     /// Looks at everything there is.
     pub(super) fn everything(&mut self) {
-        let store = Arc::clone(&self.store);
-        for agent in &store.settings.agents {
-            self.list_inbox(agent, true);
-            self.list_claimed(agent);
-            self.list_rejected(agent);
-        }
-        self.list_requests();
-        self.list_root();
-        self.trash();
+        self.open_work();
         if self.unread.is_none() {
             self.results(true);
         }
@@ -303,6 +297,7 @@ impl Notice {
         for found in hints.found {
             self.found(found);
         }
+        self.later = Some(HashSet::new());
         // These are listed as a whole, however many names were hinted at.
         let mut listings = HashSet::new();
         for ((folder, name), whole) in hints.names {
@@ -331,6 +326,9 @@ impl Notice {
             } else if self.store.layout.waiting(&task).exists() {
                 self.inbox_name(&task.agent, json(&task.id).as_ref(), Some(true));
             }
+            self.soon(&task);
+        }
+        for task in self.later.take().unwrap_or_default() {
             self.task(&task);
         }
         self.list_requests();
@@ -492,19 +490,15 @@ impl Notice {
         let Some(names) = Self::noted(disk::names(&path)) else { return };
         let names: HashSet<OsString> = names.into_iter().collect();
         let known = |name: &OsString| self.seen.contains_key(&(folder.clone(), name.clone()));
-        let mut fresh: Vec<(i128, OsString)> = names
-            .iter()
-            .filter(|name| deep || !known(name))
-            .map(|name| (Stamp::at(&path.join(name)).ok().flatten().map_or(0, |stamp| stamp.ctime), name.clone()))
-            .collect();
-        fresh.sort_unstable();
+        let fresh = names.iter().filter(|name| deep || !known(name)).cloned().collect();
+        let fresh = self.store.look_ahead(agent, fresh);
         let absent: Vec<OsString> = self
             .seen
             .keys()
             .filter(|(place, name)| *place == folder && !names.contains(name))
             .map(|(_, name)| name.clone())
             .collect();
-        for name in absent.into_iter().chain(fresh.into_iter().map(|(_, name)| name)) {
+        for name in absent.into_iter().chain(fresh) {
             self.inbox_name(agent, &name, None);
         }
         let texts = names.iter().filter_map(|name| name.to_str().map(str::to_owned)).collect();
@@ -574,7 +568,7 @@ impl Notice {
         let (stamp, judged) = match look {
             Look::Nothing => {
                 if let Some(task) = self.seen.remove(&key).and_then(|seen| seen.task) {
-                    self.task(&task);
+                    self.soon(&task);
                 }
                 return;
             }
@@ -651,11 +645,11 @@ impl Notice {
     /// At the first look: whether there is nothing to be said of a task but what its file says.
     fn is_new(&self, spec: &TaskSpec) -> bool {
         let task = &spec.task;
-        let Some(resting) = self.resting.get(&task.agent) else { return false };
+        let Some(ended) = &self.ended else { return false };
         self.said.get(task).is_none()
             && self.store.hub.twin(task).is_none()
             && self.needs.cycle(spec, &self.store.settings.agents).is_none()
-            && Self::noted(self.store.is_new(task, resting)) == Some(true)
+            && Self::noted(self.store.is_new(task, ended)) == Some(true)
     }
 
     /// Lists results and looks at new names; `deep` at all.
@@ -694,19 +688,19 @@ impl Notice {
             let stamp = Stamp::at(&path).ok().flatten();
             if stamp.is_some_and(|stamp| stamp.print() == known) {
                 if hinted {
-                    self.task(&task);
+                    self.soon(&task);
                 }
                 return;
             }
             self.settled.remove(&task);
-            self.task(&task);
+            self.soon(&task);
         }
         let shown = self.store.layout.shown(&path);
         let Some(reading) = Self::noted(self.store.reading(agent, text)) else { return };
         let Some((reading, stamp)) = reading else {
             self.unlist_one(&shown);
             if let Some(task) = self.seen.remove(&key).and_then(|seen| seen.task) {
-                self.task(&task);
+                self.soon(&task);
             }
             return;
         };
@@ -731,7 +725,7 @@ impl Notice {
                 }
                 if hinted || edited || !known || outcome.foreign {
                     self.unlist_one(&shown);
-                    self.task(&task);
+                    self.soon(&task);
                 }
             }
             Reading::NotAnEnd(_) => {}
@@ -776,6 +770,14 @@ impl Notice {
         });
         for (path, reason) in strays {
             self.leave(&path, reason);
+        }
+    }
+
+    /// Derives a task again once all hints that came together have been gone through.
+    fn soon(&mut self, task: &TaskRef) {
+        match &mut self.later {
+            Some(later) => drop(later.insert(task.clone())),
+            None => self.task(task),
         }
     }
 

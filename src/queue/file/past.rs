@@ -1,15 +1,16 @@
 //! Reading what ended before a watch began, newest first, while the watch goes on.
 //!
-//! Names first, content later and on several threads: open work never waits for it. Its one surprise: nothing here
-//! says anything. What was read is left with the watch's hints, and the watch decides whether it is still so.
+//! Names first, content later and on several threads: open work waits for the names only, which tell what is new. Its
+//! one surprise: nothing here says anything. What was read is left with the watch's hints, and the watch decides whether
+//! it is still so.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
+    panic::resume_unwind,
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
-        mpsc::{Receiver, Sender, channel},
     },
     thread,
 };
@@ -34,8 +35,6 @@ const THREADS: usize = 4;
 /// Something read at the start.
 #[derive(Debug)]
 pub(super) enum Found {
-    /// This many results are still to be read.
-    Unread(usize),
     /// Results, in short, with the version of their files; this many names were looked at for them.
     Past(Vec<(TaskRef, Past, Stamp)>, usize),
     /// Names in `results/{agent}/` that the watch should look at itself.
@@ -53,18 +52,21 @@ struct Name {
     mtime: i128,
 }
 
-/// Everything that ended, by name.
-struct Names {
-    agents: Vec<AgentName>,
-    results: Vec<Name>,
+/// Everything that ended, by name: of each agent, in the order of the settings.
+pub(super) struct Names(Vec<Ended>);
+
+/// What of one agent ended.
+struct Ended {
+    agent: AgentName,
+    /// Its results.
+    results: HashSet<Box<str>>,
     /// Folders of finished tasks, and which of them holds which task.
     folders: Vec<PathBuf>,
-    over: Vec<HashMap<Box<str>, usize>>,
+    over: HashMap<Box<str>, usize>,
 }
 
-/// Starts to list; reading begins when the sender returned is dropped.
-pub(super) fn start(store: &Arc<Store>, signal: &Arc<Signal>) -> std::io::Result<Sender<()>> {
-    let (go, wait) = channel();
+/// Starts to read what has these names.
+pub(super) fn start(store: &Arc<Store>, signal: &Arc<Signal>, names: Names) -> std::io::Result<()> {
     let (store, ears) = (Arc::clone(store), Arc::downgrade(signal));
     let hand = move |found: Found| match ears.upgrade() {
         Some(signal) => {
@@ -74,24 +76,20 @@ pub(super) fn start(store: &Arc<Store>, signal: &Arc<Signal>) -> std::io::Result
         None => false,
     };
     thread::Builder::new().name("queue-past".into()).spawn(move || {
-        if let Err(error) = read_all(&store, &wait, &hand) {
-            tracing::warn!(%error, "could not list what has ended");
-        }
+        read_all(&store, names, &hand);
         hand(Found::End);
     })?;
-    Ok(go)
+    Ok(())
 }
 
-fn read_all(store: &Arc<Store>, wait: &Receiver<()>, hand: &(impl Fn(Found) -> bool + Sync)) -> Result<(), QueueError> {
-    let names = Names::list(store)?;
-    hand(Found::Unread(names.results.len()));
-    // Nothing is ever sent: this waits for the other end to be dropped.
-    let _begun = wait.recv();
-    let (newest, older) = names.results.split_at(names.results.len().min(Past::WHOLE));
-    for (at, agent) in names.agents.iter().enumerate() {
-        let of = newest.iter().filter(|name| name.agent == at).map(|name| format!("{}.json", name.stem)).collect();
-        hand(Found::Results(agent.clone(), of));
-        hand(Found::Tasks(names.without_result(at)));
+fn read_all(store: &Store, mut names: Names, hand: &(impl Fn(Found) -> bool + Sync)) {
+    let missing: Vec<Vec<TaskRef>> = names.0.iter().map(Ended::without_result).collect();
+    let results = names.take_results(store);
+    let (newest, older) = results.split_at(results.len().min(Past::WHOLE));
+    for ((at, of), missing) in names.0.iter().enumerate().zip(missing) {
+        let own = newest.iter().filter(|name| name.agent == at).map(|name| format!("{}.json", name.stem)).collect();
+        hand(Found::Results(of.agent.clone(), own));
+        hand(Found::Tasks(missing));
     }
     hand(Found::Past(Vec::new(), newest.len()));
     let next = AtomicUsize::new(0);
@@ -119,57 +117,54 @@ fn read_all(store: &Arc<Store>, wait: &Receiver<()>, hand: &(impl Fn(Found) -> b
         work();
     });
     for (agent, name) in std::mem::take(&mut *super::store::lock(&strange)) {
-        if let Some(agent) = names.agents.get(agent) {
-            hand(Found::Results(agent.clone(), vec![name]));
+        if let Some(of) = names.0.get(agent) {
+            hand(Found::Results(of.agent.clone(), vec![name]));
         }
     }
-    Ok(())
 }
 
 impl Names {
-    fn list(store: &Store) -> Result<Self, QueueError> {
-        let agents = store.settings.agents.clone();
-        let (mut results, mut folders, mut over) = (Vec::new(), Vec::new(), Vec::new());
-        for (at, agent) in agents.iter().enumerate() {
-            let folder = store.layout.results(agent);
-            for name in disk::text_names(&folder)? {
-                if let Some(stem) = name.strip_suffix(".json").filter(|_| !is_ignored(name.as_ref())) {
-                    let mtime = Stamp::at(&folder.join(&name)).ok().flatten().map_or(0, |stamp| stamp.mtime);
-                    results.push(Name { agent: at, stem: stem.into(), mtime });
-                }
-            }
-            let done = store.layout.all_done(agent);
-            let mut days = disk::text_names(&done)?;
-            days.sort_unstable();
-            let mut of = HashMap::new();
-            // As everywhere: a later day hides an earlier one, and `.dead` hides both.
-            let each = days.iter().map(|day| done.join(day)).chain([store.layout.within(agent, ".dead")]);
-            for folder in each {
-                for name in disk::text_names(&folder)? {
-                    if let Some(stem) = name.strip_suffix(".json") {
-                        of.insert(stem.into(), folders.len());
-                    }
-                }
-                folders.push(folder);
-            }
-            over.push(of);
-        }
-        results.sort_unstable_by(|a, b| (b.mtime, &a.stem).cmp(&(a.mtime, &b.stem)));
-        Ok(Self { agents, results, folders, over })
+    /// Lists them, each agent's on a thread of its own.
+    pub(super) fn list(store: &Store) -> Result<Self, QueueError> {
+        let agents = &store.settings.agents;
+        let list = |agent| Ended::list(store, agent);
+        thread::scope(|scope| {
+            let threads: Vec<_> = agents.iter().map(|agent| scope.spawn(move || list(agent))).collect();
+            let ended = threads.into_iter().map(|thread| thread.join().unwrap_or_else(|panic| resume_unwind(panic)));
+            ended.collect::<Result<_, _>>().map(Self)
+        })
     }
 
-    /// Tasks of an agent that are over and whose result is not there under its usual name.
-    fn without_result(&self, agent: usize) -> Vec<TaskRef> {
-        let (Some(over), Some(name)) = (self.over.get(agent), self.agents.get(agent)) else { return Vec::new() };
-        let there: std::collections::HashSet<&str> =
-            self.results.iter().filter(|result| result.agent == agent).map(|result| &*result.stem).collect();
-        let missing = over.keys().filter(|stem| !there.contains(&***stem));
-        missing.filter_map(|stem| Some(TaskRef::new(name.clone(), TaskId::new(&**stem).ok()?))).collect()
+    /// How many results there are.
+    pub(super) fn results(&self) -> usize {
+        self.0.iter().map(|of| of.results.len()).sum()
+    }
+
+    /// Whether a task has a result, or its file rests where what is over does.
+    pub(super) fn knows(&self, task: &TaskRef) -> bool {
+        let Some(of) = self.0.iter().find(|of| of.agent == task.agent) else { return false };
+        let is_result = |name: String| name.strip_suffix(".json").is_some_and(|stem| of.results.contains(stem));
+        of.over.contains_key(task.id.as_str()) || results::names(&task.id).into_iter().any(is_result)
+    }
+
+    /// The results, newest first.
+    fn take_results(&mut self, store: &Store) -> Vec<Name> {
+        let mut all = Vec::with_capacity(self.results());
+        for (at, of) in self.0.iter_mut().enumerate() {
+            let folder = store.layout.results(&of.agent);
+            for stem in std::mem::take(&mut of.results) {
+                let mtime = Stamp::at(&folder.join(format!("{stem}.json"))).ok().flatten();
+                all.push(Name { agent: at, stem, mtime: mtime.map_or(0, |stamp| stamp.mtime) });
+            }
+        }
+        all.sort_unstable_by(|a, b| (b.mtime, &a.stem).cmp(&(a.mtime, &b.stem)));
+        all
     }
 
     /// Reads one result; `None` where it is nothing usual.
     fn read(&self, store: &Store, name: &Name) -> Option<(TaskRef, Past, Stamp)> {
-        let agent = self.agents.get(name.agent)?;
+        let of = self.0.get(name.agent)?;
+        let agent = &of.agent;
         let task = TaskRef::new(agent.clone(), TaskId::new(&*name.stem).ok()?);
         let path = store.layout.result(&task);
         let Opened::Whole { bytes, stamp, .. } = disk::open_regular(&path, results::LIMIT).ok()? else { return None };
@@ -177,13 +172,42 @@ impl Names {
         if outcome.task != task {
             return None;
         }
-        let folder = self.over.get(name.agent)?.get(&name.stem).and_then(|at| self.folders.get(*at));
+        let folder = of.over.get(&name.stem).and_then(|at| of.folders.get(*at));
         let (spec, seen_at) = match folder.and_then(|folder| spec_in(store, folder, &task)) {
             Some((spec, stamp)) => (spec, modified(&stamp)),
             None => (super::derive::spec_of_result(&outcome), outcome.started_at),
         };
         let past = Past::new(&spec, seen_at, &outcome);
         Some((task, past, stamp))
+    }
+}
+
+impl Ended {
+    fn list(store: &Store, agent: &AgentName) -> Result<Self, QueueError> {
+        let mut results = HashSet::new();
+        for name in disk::text_names(&store.layout.results(agent))? {
+            results.extend(name.strip_suffix(".json").filter(|_| !is_ignored(name.as_ref())).map(Box::from));
+        }
+        let done = store.layout.all_done(agent);
+        let mut days = disk::text_names(&done)?;
+        days.sort_unstable();
+        let (mut folders, mut over) = (Vec::new(), HashMap::new());
+        // As everywhere: a later day hides an earlier one, and `.dead` hides both.
+        for folder in days.iter().map(|day| done.join(day)).chain([store.layout.within(agent, ".dead")]) {
+            for name in disk::text_names(&folder)? {
+                if let Some(stem) = name.strip_suffix(".json") {
+                    over.insert(stem.into(), folders.len());
+                }
+            }
+            folders.push(folder);
+        }
+        Ok(Self { agent: agent.clone(), results, folders, over })
+    }
+
+    /// Tasks that are over and whose result is not there under its usual name.
+    fn without_result(&self) -> Vec<TaskRef> {
+        let missing = self.over.keys().filter(|stem| !self.results.contains(*stem));
+        missing.filter_map(|stem| Some(TaskRef::new(self.agent.clone(), TaskId::new(&**stem).ok()?))).collect()
     }
 }
 

@@ -4,10 +4,12 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    ffi::OsStr,
+    ffi::{OsStr, OsString},
     fs::File,
+    panic::resume_unwind,
     path::Path,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    thread,
     time::Duration,
 };
 
@@ -47,6 +49,11 @@ pub(super) struct Store {
 
 /// Results that are remembered; what ended a while ago is read again when somebody asks.
 const RESULTS: usize = 256;
+
+/// Threads that look ahead.
+const THREADS: usize = 4;
+/// Names that one of them takes at a time; fewer are not worth a thread.
+const FEW: usize = 64;
 
 type Cache<T> = Mutex<HashMap<std::path::PathBuf, (Stamp, T)>>;
 
@@ -188,8 +195,53 @@ impl Store {
         timing::backoff(spec.backoff, &self.settings.backoff, attempt, counted)
     }
 
+    /// Puts names of an inbox in order, the oldest first. New files are read on several threads, for whoever looks at
+    /// them next.
+    pub(super) fn look_ahead(&self, agent: &AgentName, names: Vec<OsString>) -> Vec<OsString> {
+        let look = |name: OsString| match self.look_at(agent, &name, false) {
+            Look::File(stamp, judged) => (stamp.ctime, name, Some(judged)),
+            Look::Nothing | Look::Left(_) | Look::Unfit(_) | Look::Unread(..) => {
+                let stamp = Stamp::at(&self.layout.inbox(agent).join(&name));
+                (stamp.ok().flatten().map_or(0, |stamp| stamp.ctime), name, None)
+            }
+        };
+        let threads = thread::available_parallelism().map_or(1, usize::from).min(THREADS).min(names.len() / FEW + 1);
+        let next = Mutex::new(names.into_iter());
+        let work = || {
+            let mut seen = Vec::new();
+            loop {
+                let some: Vec<OsString> = lock(&next).by_ref().take(FEW).collect();
+                if some.is_empty() {
+                    return seen;
+                }
+                seen.extend(some.into_iter().map(look));
+            }
+        };
+        let mut seen = thread::scope(|scope| {
+            let others: Vec<_> = (1..threads).map(|_| scope.spawn(work)).collect();
+            let mut seen = work();
+            for other in others {
+                seen.extend(other.join().unwrap_or_else(|panic| resume_unwind(panic)));
+            }
+            seen
+        });
+        seen.sort_unstable_by(|a, b| (a.0, &a.1).cmp(&(b.0, &b.1)));
+        let in_order = |(_, name, judged): (i128, OsString, Option<Arc<Judged>>)| {
+            if let (Some(Judged::Task(spec)), Some(name)) = (judged.as_deref(), name.to_str()) {
+                self.remember(&spec.task, name);
+            }
+            name
+        };
+        seen.into_iter().map(in_order).collect()
+    }
+
     /// Looks at one name in an inbox without changing anything.
     pub(super) fn look(&self, agent: &AgentName, name: &OsStr) -> Look {
+        self.look_at(agent, name, true)
+    }
+
+    /// The same; `remembers` says whether a file that is read for the first time is noted as its task's.
+    fn look_at(&self, agent: &AgentName, name: &OsStr, remembers: bool) -> Look {
         let path = self.layout.inbox(agent).join(name);
         if is_ignored(name) {
             let folder = !name.to_string_lossy().starts_with('.') && name != "rejected" && path.is_dir();
@@ -226,7 +278,7 @@ impl Store {
                     },
                 };
                 let judged = Arc::new(judged);
-                if let (Judged::Task(spec), Some(name)) = (&*judged, name.to_str()) {
+                if let (Judged::Task(spec), Some(name), true) = (&*judged, name.to_str(), remembers) {
                     self.remember(&spec.task, name);
                 }
                 lock(&self.specs).insert(path, (stamp, Arc::clone(&judged)));

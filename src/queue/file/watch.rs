@@ -79,7 +79,8 @@ pub(super) struct Hints {
     pub(super) everything: bool,
     /// What was read of ended tasks.
     pub(super) found: Vec<Found>,
-    count: u64,
+    /// When the last one was left; `None` while there is none.
+    last: Option<Instant>,
     canaries: HashSet<Folder>,
 }
 
@@ -94,9 +95,13 @@ impl Signal {
     pub(super) fn leave(&self, change: impl FnOnce(&mut Hints)) {
         let mut hints = lock(&self.hints);
         change(&mut hints);
-        hints.count += 1;
+        let first = hints.last.replace(Instant::now()).is_none();
+        // Whoever has heard the first lets the others settle, and is not woken for each of them.
+        let rings = first || !hints.canaries.is_empty();
         drop(hints);
-        self.bell.notify_all();
+        if rings {
+            self.bell.notify_all();
+        }
     }
 
     /// Waits until `done`, at most until `deadline`.
@@ -108,18 +113,19 @@ impl Signal {
 
     /// Waits for hints until `deadline`, lets them settle, and takes them.
     fn take(&self, deadline: Instant) -> Hints {
-        self.wait(deadline, |hints| hints.count > 0);
+        self.wait(deadline, |hints| hints.last.is_some());
         let latest = Instant::now() + PATIENCE;
-        let mut seen = lock(&self.hints).count;
-        while seen > 0 && Instant::now() < latest {
-            self.wait(Instant::now() + QUIET, |hints| hints.count != seen);
-            let now = lock(&self.hints).count;
-            if now == seen {
-                break;
+        loop {
+            let mut hints = lock(&self.hints);
+            let settled = hints.last.map(|last| (last + QUIET).min(latest));
+            match settled.filter(|settled| *settled > Instant::now()) {
+                None => return std::mem::take(&mut *hints),
+                Some(settled) => {
+                    drop(hints);
+                    self.wait(settled, |_| false);
+                }
             }
-            seen = now;
         }
-        std::mem::take(&mut *lock(&self.hints))
     }
 }
 
