@@ -76,7 +76,8 @@ pub trait Lease: Send + Sync + fmt::Debug {
     fn log(&self) -> String;
 }
 
-/// What is noted about an attempt once its child runs; kept in the attempt's folder for whoever adopts it.
+/// What is known of an attempt once its child runs. A backend keeps the session for the next attempt; who runs is told by
+/// the process table.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Spawned {
     /// Process id of the child.

@@ -85,8 +85,12 @@ pub struct Server {
 }
 
 impl Server {
-    /// Listens on the stage's socket. Only the holder of the room's lock may call this: it replaces what is there.
-    pub fn bind(stage: &Path, said: mpsc::UnboundedSender<Said>) -> Result<Self, AttachError> {
+    /// Listens on the stage's socket. Only the holder of the room's lock may call this: it replaces what is there. What
+    /// is said goes where everything else of the room's does, so that no task stands between.
+    pub fn bind<T: From<Said> + Send + 'static>(
+        stage: &Path,
+        said: mpsc::UnboundedSender<T>,
+    ) -> Result<Self, AttachError> {
         let path = socket_path(stage);
         let fail = |source: io::Error| AttachError::Io { path: path.clone(), source };
         if let Some(folder) = path.parent() {
@@ -128,9 +132,9 @@ impl Drop for Server {
     }
 }
 
-async fn accept(
+async fn accept<T: From<Said> + Send + 'static>(
     listener: UnixListener,
-    said: mpsc::UnboundedSender<Said>,
+    said: mpsc::UnboundedSender<T>,
     stop: CancellationToken,
     tracker: TaskTracker,
 ) {
@@ -154,7 +158,12 @@ async fn accept(
     }
 }
 
-async fn serve(id: ConnectionId, stream: UnixStream, said: mpsc::UnboundedSender<Said>, stop: CancellationToken) {
+async fn serve<T: From<Said> + Send>(
+    id: ConnectionId,
+    stream: UnixStream,
+    said: mpsc::UnboundedSender<T>,
+    stop: CancellationToken,
+) {
     let peer = stream.peer_cred().ok().and_then(|c| c.pid()).and_then(|p| u32::try_from(p).ok());
     let mut wire = Framed::new(stream, LinesCodec::new_with_max_length(LONGEST_LINE));
     let hello = tokio::select! {
@@ -167,14 +176,14 @@ async fn serve(id: ConnectionId, stream: UnixStream, said: mpsc::UnboundedSender
     let (outlet, mut lines) = mpsc::channel::<Arc<str>>(BACKLOG);
     let worker = match serde_json::from_str::<Hello>(&hello) {
         Ok(Hello::Screen { .. }) => {
-            if said.send(Said::Screen(id, Outlet(outlet))).is_err() {
+            if said.send(Said::Screen(id, Outlet(outlet)).into()).is_err() {
                 return;
             }
             false
         }
         Ok(Hello::Worker { slot, pid, token, running, .. }) => {
             let hello = WorkerHello { slot, pid: peer.unwrap_or(pid), token, running };
-            if said.send(Said::Worker(id, Box::new(hello), Outlet(outlet))).is_err() {
+            if said.send(Said::Worker(id, Box::new(hello), Outlet(outlet)).into()).is_err() {
                 return;
             }
             true
@@ -212,7 +221,7 @@ async fn serve(id: ConnectionId, stream: UnixStream, said: mpsc::UnboundedSender
                     };
                     match word {
                         Ok(word) => {
-                            if said.send(word).is_err() {
+                            if said.send(word.into()).is_err() {
                                 return;
                             }
                         }
@@ -236,5 +245,5 @@ async fn serve(id: ConnectionId, stream: UnixStream, said: mpsc::UnboundedSender
         }
     }
     // The room may be gone already; then nobody needs to know.
-    let _room_gone = said.send(Said::Gone(id));
+    let _room_gone = said.send(Said::Gone(id).into());
 }

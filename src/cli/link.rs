@@ -77,9 +77,18 @@ pub fn serve(config: &Config) -> anyhow::Result<u8> {
 pub fn core(config: &Config, env: &Env, guardian: Guardian) -> anyhow::Result<()> {
     log(config)?;
     let settings = runtime::open::room(config, env)?;
-    // The loop has a thread of its own beside these; a thread per core would only cost memory on a large machine.
-    let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    runtime.block_on(runtime::serve::serve(settings, guardian, clock()))
+    // A thread per core would only cost memory on a large machine. The loop is a task like the others, so that what a
+    // connection brings and what goes back out over it change no thread on the way.
+    let runtime = Builder::new_multi_thread().worker_threads(3).enable_all().build()?;
+    let room = runtime.spawn(runtime::serve::serve(settings, guardian, clock()));
+    match runtime.block_on(room) {
+        Ok(left) => left,
+        Err(error) => match error.try_into_panic() {
+            // As if it had happened here: the guardian starts the next core.
+            Ok(panic) => std::panic::resume_unwind(panic),
+            Err(error) => Err(error.into()),
+        },
+    }
 }
 
 /// Connects to the room of a stage for an order; where none can be, the order is refused.

@@ -159,6 +159,11 @@ impl FileQueue {
         Ok(())
     }
 
+    /// [`Queue::submit`] for a thread that may block.
+    pub fn submit_blocking(&self, task: &TaskSpec) -> Result<Submitted, QueueError> {
+        self.0.submit(task)
+    }
+
     /// Does file work where it may block.
     async fn blocking<T: Send + 'static>(
         &self,
@@ -223,6 +228,10 @@ impl Queue for FileQueue {
     }
 
     async fn spawned(&self, lease: &FileLease, spawned: &Spawned) -> Result<(), QueueError> {
+        // Who runs is told by the process table; only a session outlives it, and is written down for the next attempt.
+        if spawned.session_id.is_none() {
+            return Ok(());
+        }
         let (attempt, spawned) = (lease.attempt.clone(), spawned.clone());
         self.blocking(move |store| store.with_reserve(|| store.spawned(&attempt, &spawned))).await
     }

@@ -169,18 +169,6 @@ impl World {
     async fn dispatch(&self, effect: Effect) -> Option<Event> {
         match effect {
             Effect::Recover { task, cancel } => self.recover(task, cancel).await,
-            Effect::Submit { id, spec } => {
-                let task = spec.task.clone();
-                let answer = match self.queue.submit(*spec).await {
-                    Ok(Submitted::New | Submitted::Exists) => done(format!("{task} is in the queue"), &task),
-                    Ok(Submitted::Conflict) => refused(format!("{task} is known already, with other content")),
-                    Ok(Submitted::Full { waiting, limit }) => {
-                        refused(format!("{waiting} tasks wait already, at most {limit} may"))
-                    }
-                    Err(error) => could_not(&error),
-                };
-                Some(answered(id, answer))
-            }
             Effect::EndTask { id, task, ending } => {
                 let ended = self.queue.end(&task, ending).await;
                 if let Err(error) = &ended {
@@ -221,6 +209,7 @@ impl World {
             })),
             Effect::Synthesise { goal, text, plan } => Some(Event::Goal(self.synthesise(goal, &text, &plan).await)),
             Effect::Answer { .. }
+            | Effect::Submit { .. }
             | Effect::SpawnWorker { .. }
             | Effect::Assign { .. }
             | Effect::CancelAttempt { .. }
@@ -229,6 +218,20 @@ impl World {
             | Effect::Keep { .. }
             | Effect::Shutdown => None,
         }
+    }
+
+    /// Puts a task into the queue. Blocks: whoever submits one task after the other waits for nothing else.
+    pub fn submit(&self, id: OrderId, spec: &TaskSpec) -> Event {
+        let task = &spec.task;
+        let answer = match self.queue.submit_blocking(spec) {
+            Ok(Submitted::New | Submitted::Exists) => done(format!("{task} is in the queue"), task),
+            Ok(Submitted::Conflict) => refused(format!("{task} is known already, with other content")),
+            Ok(Submitted::Full { waiting, limit }) => {
+                refused(format!("{waiting} tasks wait already, at most {limit} may"))
+            }
+            Err(error) => could_not(&error),
+        };
+        answered(id, answer)
     }
 
     /// Brings a task back, or makes another agent's of it, and what was skipped because of it.

@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::mpsc,
-    task::JoinSet,
+    task::{AbortHandle, JoinSet},
 };
 
 use super::{
@@ -38,7 +38,7 @@ use crate::{
     journal::Journal,
     ledger::{Ledger, Prices},
     model::{Clock, EngineKind, MicroUsd, Report, SlotId, text},
-    queue::{Change, KEPT, Queue, file::FileQueue},
+    queue::{Change, Queue, file::FileQueue},
     rehearsal::{self, StandIn},
     room::{
         Answer, Effect, Event, GatewayEvent, Leaving, Money, Opened, Order, OrderId, Stamped, State, TaskEvent,
@@ -121,6 +121,12 @@ enum Input {
     Notice(Notice),
 }
 
+impl From<Said> for Input {
+    fn from(said: Said) -> Self {
+        Self::Said(said)
+    }
+}
+
 /// Inputs applied before the loop looks at signals and time again.
 const BATCH: usize = 512;
 
@@ -194,18 +200,14 @@ pub async fn serve(settings: Settings, guardian: Guardian, clock: Clock) -> anyh
     // Before anything can be started again.
     let _said = world.sweep().await;
     world.queue.recover().await?;
-    let purged = world.queue.purge(KEPT).await?;
-    tracing::info!(purged, "what was thrown away long ago is deleted");
 
     let (inputs, mut pending) = mpsc::unbounded_channel();
     let mut sources = JoinSet::new();
     sources.spawn(forward_changes(world.queue.watch().await?, inputs.clone()));
     sources.spawn(forward_notices(notices, inputs.clone()));
-    let (said, heard) = mpsc::unbounded_channel();
-    sources.spawn(forward_said(heard, inputs.clone()));
     sources.spawn(forward_signals(inputs.clone()).context("could not listen for signals")?);
     sources.spawn(leave_without_guardian(watched, inputs.clone()));
-    let server = Server::bind(&opened.stage, said)?;
+    let server = Server::bind(&opened.stage, inputs.clone())?;
     let gateway = world.gateway.addr();
     tracing::info!(stage = %opened.stage.display(), pid = guardian, core, %gateway, "the room is open");
     let mut room = Room {
@@ -410,14 +412,6 @@ pub(super) fn task_event(change: Change) -> TaskEvent {
 async fn forward_notices(mut notices: mpsc::UnboundedReceiver<Notice>, inputs: mpsc::UnboundedSender<Input>) {
     while let Some(notice) = notices.recv().await {
         if inputs.send(Input::Notice(notice)).is_err() {
-            return;
-        }
-    }
-}
-
-async fn forward_said(mut heard: mpsc::UnboundedReceiver<Said>, inputs: mpsc::UnboundedSender<Input>) {
-    while let Some(said) = heard.recv().await {
-        if inputs.send(Input::Said(said)).is_err() {
             return;
         }
     }
@@ -667,8 +661,12 @@ impl Room {
             Effect::SpawnWorker { slot, epoch } => self.spawn_worker(slot, epoch),
             Effect::Shutdown => self.leaving = true,
             Effect::Keep { fact } => self.apply(*fact),
+            Effect::Submit { id, ref spec } => {
+                let (failure, world, spec) = (World::failure(&effect), Arc::clone(&self.world), spec.clone());
+                let handle = self.tasks.spawn_blocking(move || Some(world.submit(id, &spec)));
+                self.means(&handle, failure);
+            }
             Effect::Recover { .. }
-            | Effect::Submit { .. }
             | Effect::EndTask { .. }
             | Effect::RetryTask { .. }
             | Effect::Remove { .. }
@@ -687,6 +685,11 @@ impl Room {
 
     fn start(&mut self, failure: Option<Event>, work: impl Future<Output = Option<Event>> + Send + 'static) {
         let handle = self.tasks.spawn(work);
+        self.means(&handle, failure);
+    }
+
+    /// Notes what it means when a task panics.
+    fn means(&mut self, handle: &AbortHandle, failure: Option<Event>) {
         if let Some(failure) = failure {
             self.failures.insert(handle.id(), failure);
         }

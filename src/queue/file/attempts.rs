@@ -14,7 +14,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use super::{
-    disk::{self, failed},
+    disk::{self, Draft, failed},
     layout::Layout,
     owner,
 };
@@ -196,11 +196,20 @@ pub(super) fn damage(error: &QueueError) -> Option<(&Path, String)> {
 
 /// Writes one of our JSON files: whole, synced, and never over another. Says whether it was first.
 pub(super) fn write<T: Serialize>(layout: &Layout, task: &TaskRef, path: &Path, value: &T) -> Result<bool, QueueError> {
+    publish(draft(layout, task, value)?, path)
+}
+
+/// Begins to write one of our JSON files.
+fn draft<T: Serialize>(layout: &Layout, task: &TaskRef, value: &T) -> Result<Draft, QueueError> {
     let name = owner::temporary(&format!(".exit-{}", task.id));
     let temporary = layout.all_attempts(&task.agent).join(name);
-    let bytes = serde_json::to_vec(value).map_err(|error| failed("write", path)(error.into()))?;
-    disk::write_synced(&temporary, &bytes, true)?;
-    let first = disk::publish(&temporary, path)?;
+    let bytes = serde_json::to_vec(value).map_err(|error| failed("write", &temporary)(error.into()))?;
+    Draft::begin(temporary, bytes, true)
+}
+
+/// Gives a file of ours its name, durably; says whether it was first.
+fn publish(draft: Draft, path: &Path) -> Result<bool, QueueError> {
+    let first = draft.publish(path)?;
     // Also where it was there: whoever wrote it may have failed to make it last.
     if let Some(folder) = path.parent() {
         disk::sync_folder(folder)?;
@@ -252,19 +261,22 @@ pub(super) fn load(layout: &Layout, task: &TaskRef) -> Result<Attempts, QueueErr
 /// Marks all attempts up to `settled` as history, durably.
 pub(super) fn settle(layout: &Layout, task: &TaskRef, settled: u32) -> Result<(), QueueError> {
     let folder = layout.attempts(task);
-    let path = folder.join("budget.json");
-    let temporary = layout.all_attempts(&task.agent).join(owner::temporary(&format!(".exit-{}", task.id)));
-    let bytes = serde_json::to_vec(&Budget { settled }).map_err(|error| failed("write", &path)(error.into()))?;
-    disk::write_synced(&temporary, &bytes, true)?;
-    disk::replace(&temporary, &path)?;
+    draft(layout, task, &Budget { settled })?.replace(&folder.join("budget.json"))?;
     disk::sync_folder(&folder)
 }
 
-/// Counts a new attempt on disk and returns its lease. `task_file` is kept beside it.
-pub(super) fn begin(layout: &Layout, task: &TaskRef, start: &Start, task_file: &Path) -> Result<FileLease, QueueError> {
+/// Counts a new attempt on disk and returns its lease. `task_file` is kept beside it, once `settle` has made it so that
+/// it may be; what that writes goes to the disk together with what the attempt begins with.
+pub(super) fn begin(
+    layout: &Layout,
+    task: &TaskRef,
+    start: &Start,
+    task_file: &Path,
+    settle: impl FnOnce() -> Result<(), QueueError>,
+) -> Result<FileLease, QueueError> {
     let attempt = task.attempt(start.n);
     let new = layout.all_attempts(&task.agent).join(owner::temporary(&format!(".new-{}", task.id)));
-    let lock = put_together(&new, start, task_file)
+    let lock = put_together(&new, start, task_file, settle)
         .and_then(|lock| put_in_place(layout, &attempt, &new).map(|()| lock))
         .inspect_err(|_| {
             // Half an attempt counts for nothing, and a process that lives long must not leave it lying.
@@ -279,19 +291,27 @@ pub(super) fn begin(layout: &Layout, task: &TaskRef, start: &Start, task_file: &
 }
 
 /// Writes all that an attempt begins with into `new`.
-fn put_together(new: &Path, start: &Start, task_file: &Path) -> Result<File, QueueError> {
+fn put_together(
+    new: &Path,
+    start: &Start,
+    task_file: &Path,
+    settle: impl FnOnce() -> Result<(), QueueError>,
+) -> Result<File, QueueError> {
     disk::make_folder(new, true)?;
     let lock = disk::new_lease(&new.join("lease"))?;
+    drop(disk::write_unsynced(&new.join("out.log"), b"", true)?);
+    drop(disk::write_unsynced(&new.join("err.log"), b"", true)?);
+    let bytes = serde_json::to_vec(start).map_err(|error| failed("write", new)(error.into()))?;
+    let mut start = Draft::begin(new.join("start.json"), bytes, true)?;
+    settle()?;
     let copy = new.join("task.json");
     // A link costs nothing; a file of another user may not be linked, a copy always works.
     if fs::hard_link(task_file, &copy).is_err() {
         let bytes = fs::read(task_file).map_err(failed("read", task_file))?;
         disk::write_synced(&copy, &bytes, true)?;
     }
-    drop(disk::write_unsynced(&new.join("out.log"), b"", true)?);
-    drop(disk::write_unsynced(&new.join("err.log"), b"", true)?);
-    let bytes = serde_json::to_vec(start).map_err(|error| failed("write", new)(error.into()))?;
-    disk::write_synced(&new.join("start.json"), &bytes, true)?;
+    start.sync()?;
+    start.stays();
     disk::sync_folder(new)?;
     Ok(lock)
 }
@@ -324,26 +344,42 @@ pub(super) fn show_log(out: &Path, shown: &Path) {
 pub(super) fn spawned(layout: &Layout, attempt: &AttemptRef, spawned: &Spawned) -> Result<(), QueueError> {
     let task = &attempt.task;
     let folder = layout.attempt(attempt);
-    let path = folder.join("spawn.json");
-    let temporary = layout.all_attempts(&task.agent).join(owner::temporary(&format!(".exit-{}", task.id)));
-    let bytes = serde_json::to_vec(spawned).map_err(|error| failed("write", &path)(error.into()))?;
-    disk::write_synced(&temporary, &bytes, true)?;
-    disk::replace(&temporary, &path)?;
+    draft(layout, task, spawned)?.replace(&folder.join("spawn.json"))?;
     disk::sync_folder(&folder)
 }
 
 /// Records how an attempt ended; says whether it was the first to say so.
 pub(super) fn end(layout: &Layout, attempt: &AttemptRef, exit: &Exit) -> Result<bool, QueueError> {
-    write(layout, &attempt.task, &layout.attempt(attempt).join("exit.json"), exit)
+    EndDraft::begin(layout, attempt, exit)?.record()
+}
+
+/// An attempt's end that is on its way to the disk.
+pub(super) struct EndDraft {
+    draft: Draft,
+    path: PathBuf,
+}
+
+impl EndDraft {
+    /// Begins to write how an attempt ended.
+    pub(super) fn begin(layout: &Layout, attempt: &AttemptRef, exit: &Exit) -> Result<Self, QueueError> {
+        let path = layout.attempt(attempt).join("exit.json");
+        Ok(Self { draft: draft(layout, &attempt.task, exit)?, path })
+    }
+
+    /// Makes it last; says whether it was the first to say so.
+    pub(super) fn record(self) -> Result<bool, QueueError> {
+        publish(self.draft, &self.path)
+    }
 }
 
 /// Makes what the child wrote durable before the attempt is said to have ended. Nobody has these bytes in memory, so a
 /// log that does not last is told of and does not hold the result up.
 pub(super) fn sync_logs(folder: &Path) {
+    // One that is empty is durable: it came with its folder.
+    let sync = |file: File| if file.metadata()?.len() == 0 { Ok(()) } else { file.sync_data() };
     for name in ["out.log", "err.log"] {
         let path = folder.join(name);
-        let synced =
-            disk::absent_as_none(File::open(&path)).and_then(|file| file.map_or(Ok(()), |file| file.sync_data()));
+        let synced = disk::absent_as_none(File::open(&path)).and_then(|file| file.map_or(Ok(()), sync));
         if let Err(error) = synced {
             tracing::error!(path = %path.display(), %error, "a log could not be made to last");
         }

@@ -9,11 +9,11 @@ use std::{
     hash::{DefaultHasher, Hash, Hasher},
     io::{self, Read, Write},
     os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, OpenOptionsExt},
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use rustix::{
-    fs::{CWD, OFlags, RenameFlags},
+    fs::{Advice, CWD, OFlags, RenameFlags},
     io::Errno,
 };
 
@@ -176,6 +176,62 @@ fn write_and_sync(path: &Path, bytes: &[u8], private: bool) -> Result<(), QueueE
         remove_quietly(path);
         failed("sync", path)(error)
     })
+}
+
+/// A new file on its way to the disk, gone again unless it gets its name.
+///
+/// What is begun together reaches the disk together: the first one that is waited for carries the others along.
+pub(super) struct Draft {
+    path: PathBuf,
+    bytes: Vec<u8>,
+    private: bool,
+    /// `None` once it is durable.
+    file: Option<File>,
+}
+
+impl Draft {
+    /// Writes the file and has the disk begin with it.
+    pub(super) fn begin(path: PathBuf, bytes: Vec<u8>, private: bool) -> Result<Self, QueueError> {
+        let file = write_unsynced(&path, &bytes, private)?;
+        // Only a hint: pages that are not needed any more are written out at once.
+        let _begun = rustix::fs::fadvise(&file, 0, None, Advice::DontNeed);
+        Ok(Self { path, bytes, private, file: Some(file) })
+    }
+
+    /// Waits until it is durable, under the name it has.
+    pub(super) fn sync(&mut self) -> Result<(), QueueError> {
+        let Some(file) = self.file.take() else { return Ok(()) };
+        file.sync_all().or_else(|_| {
+            // As everywhere: a failed sync is not tried again, a new file is.
+            remove_quietly(&self.path);
+            write_and_sync(&self.path, &self.bytes, self.private)
+        })
+    }
+
+    /// Waits until it is durable and gives it its name, never over another file; says whether it was first.
+    pub(super) fn publish(mut self, name: &Path) -> Result<bool, QueueError> {
+        self.sync()?;
+        publish(&std::mem::take(&mut self.path), name)
+    }
+
+    /// The same over whatever has that name.
+    pub(super) fn replace(mut self, name: &Path) -> Result<(), QueueError> {
+        self.sync()?;
+        replace(&std::mem::take(&mut self.path), name)
+    }
+
+    /// It has its name already, in a folder that gets its own.
+    pub(super) fn stays(mut self) {
+        self.path = PathBuf::new();
+    }
+}
+
+impl Drop for Draft {
+    fn drop(&mut self) {
+        if !self.path.as_os_str().is_empty() {
+            remove_quietly(&self.path);
+        }
+    }
 }
 
 /// Removes a file of ours that may already be gone; recovery removes what is left.

@@ -154,18 +154,10 @@ impl Store {
         Ok(Some(Rejected { path: self.layout.shown(&to), reason: sentence, at, moved: true, duplicate }))
     }
 
-    /// Makes a taken file ours alone: whoever dropped it may have it open still, or have a link to it. What we wrote
-    /// ourselves came by a rename and has no other writer.
-    pub(super) fn keep_own(&self, task: &TaskRef, claimed: &Path, bytes: &[u8]) -> Result<(), QueueError> {
-        let ours = spec::read(bytes, &task.agent, task.id.as_str())
-            .ok()
-            .and_then(|spec| spec::write(&spec).ok())
-            .is_some_and(|own| own == bytes);
-        if ours {
-            return Ok(());
-        }
-        self.replace(task, claimed, bytes)?;
-        disk::sync_folder(&self.layout.within(&task.agent, ".claimed"))
+    /// Whether a task file is one that we wrote ourselves.
+    pub(super) fn is_own(task: &TaskRef, bytes: &[u8]) -> bool {
+        let spec = spec::read(bytes, &task.agent, task.id.as_str());
+        spec.ok().and_then(|spec| spec::write(&spec).ok()).is_some_and(|own| own == bytes)
     }
 
     /// What lies in `rejected/`: the names, and of those that are not `known` yet also the reasons.

@@ -1,18 +1,22 @@
 //! The steps of one task's life: claim, end of an attempt, end of the task, retry. Each holds the task's lock and
 //! makes its system calls in the order that survives a crash between any two.
 
-use std::{fs, io, path::Path};
+use std::{
+    fs::{self, File},
+    io,
+    path::Path,
+};
 
 use jiff::{Timestamp, tz::TimeZone};
 use sha2::{Digest, Sha256};
 
 use super::{
-    attempts::{self, Attempt, Attempts, Exit, FileLease, Start},
+    attempts::{self, Attempt, Attempts, EndDraft, Exit, FileLease, Start},
     derive::Place,
-    disk::{self, Opened, failed},
+    disk::{self, Draft, Opened, Stamp, failed},
     layout::json,
     owner, results, spec,
-    store::{Store, modified},
+    store::{Store, full_spec, modified},
 };
 use crate::{
     model::{
@@ -24,8 +28,17 @@ use crate::{
 
 /// What became of the try to take a waiting file.
 enum Taken {
-    Yes,
+    Yes(Fresh),
     No(String),
+}
+
+/// A task file that has just left the inbox.
+struct Fresh {
+    file: File,
+    bytes: Vec<u8>,
+    stamp: Stamp,
+    /// The copy of ours that takes its place, where it is somebody else's.
+    copy: Option<Draft>,
 }
 
 /// Lower-case hex of the SHA-256 of `bytes`.
@@ -58,8 +71,7 @@ impl Store {
     /// Moves a task back to the inbox if it is taken.
     fn give_back_taken(&self, task: &TaskRef) -> Result<(), QueueError> {
         let claimed = self.layout.claimed(task);
-        if disk::Stamp::at(&claimed).map_err(failed("look at", &claimed))?.is_some() && self.result_of(task)?.is_none()
-        {
+        if Stamp::at(&claimed).map_err(failed("look at", &claimed))?.is_some() && self.result_of(task)?.is_none() {
             self.give_back(task)?;
         }
         Ok(())
@@ -72,15 +84,16 @@ impl Store {
         if let Some(short) = self.shortage(&task.agent)? {
             return Ok(Claimed::Missed(short.tight_sentence()));
         }
-        let mut file = None;
+        let (mut file, mut fresh) = (None, None);
         match self.place(task, true)? {
             Place::Inbox(name) => {
                 let waits = self.spec_at(&self.layout.inbox(&task.agent).join(&name), task)?;
                 if let Some(at) = waits.and_then(|(spec, _)| spec.not_before).filter(|at| *at > self.now()) {
                     return Ok(Claimed::Missed(format!("{task} is not to start before {at}")));
                 }
-                if let Taken::No(why) = self.take(task, &name)? {
-                    return Ok(Claimed::Missed(why));
+                match self.take(task, &name)? {
+                    Taken::Yes(taken) => fresh = Some(taken),
+                    Taken::No(why) => return Ok(Claimed::Missed(why)),
                 }
                 file = (name != json(&task.id)).then_some(name);
             }
@@ -105,9 +118,15 @@ impl Store {
             }
         }
         let path = self.layout.claimed(task);
-        let Some((spec, stamp)) = self.full_spec_at(&path, task)? else {
+        // Until it is settled, whoever dropped it may write on: what was checked counts, and the copy says the same.
+        let taken = match &fresh {
+            Some(fresh) => Some((fresh.bytes.clone(), fresh.stamp)),
+            None => self.bytes_at(&path)?,
+        };
+        let Some((bytes, stamp)) = taken else {
             return Ok(Claimed::Missed(format!("{task} is gone")));
         };
+        let spec = full_spec(&bytes, &path, task);
         let expiry = spec.expires_at(modified(&stamp), !known.each.is_empty());
         if let Some((_, message)) = expiry.filter(|(at, _)| *at <= self.now()) {
             let missed = format!("{task} has expired: {message}");
@@ -118,7 +137,6 @@ impl Store {
         if counted >= self.allowed(&spec) {
             return Ok(Claimed::Missed(format!("{task} has used up its {counted} attempts")));
         }
-        let bytes = fs::read(&path).map_err(failed("read", &path))?;
         let resume = spec.resume.clone().filter(|session| !known.has_resumed(session));
         let earlier = known.each.iter().rev().find_map(|a| a.start.as_ref()?.file.clone());
         let start = Start {
@@ -130,17 +148,18 @@ impl Store {
             file: file.or(earlier),
             resumed: resume.clone(),
         };
-        let lease = attempts::begin(&self.layout, task, &start, &path)?;
+        let settle = || fresh.map_or(Ok(()), |fresh| self.settle(task, fresh));
+        let lease = attempts::begin(&self.layout, task, &start, &path, settle)?;
         let previous = known.each.last().and_then(previous);
         let prerequisites = self.prerequisites(&spec)?;
         Ok(Claimed::Won(Box::new(Claim { spec, n: start.n, counted, prerequisites, previous, resume, lease })))
     }
 
-    /// Moves a waiting file out of the inbox, durably; its content is checked before and after.
+    /// Moves a waiting file out of the inbox; its content is checked before and after. What was taken is to be settled.
     fn take(&self, task: &TaskRef, name: &str) -> Result<Taken, QueueError> {
         let from = self.layout.inbox(&task.agent).join(name);
         let to = self.layout.claimed(task);
-        let Opened::Whole { bytes, file, .. } =
+        let Opened::Whole { bytes, .. } =
             disk::open_regular(&from, spec::LIMIT as u64).map_err(failed("read", &from))?
         else {
             return Ok(Taken::No(format!("{task} is no longer there")));
@@ -150,8 +169,6 @@ impl Store {
         if !holds(&bytes) {
             return Ok(Taken::No(format!("{} no longer holds {task}", self.layout.shown(&from))));
         }
-        // The dropper may not have synced it.
-        let mut synced = file.sync_all();
         match disk::rename_new(&from, &to) {
             Ok(true) => {}
             Ok(false) => return Ok(Taken::No(format!("{task} is already claimed"))),
@@ -160,34 +177,43 @@ impl Store {
             }
             Err(error) => return Err(failed("claim", &from)(error)),
         }
-        disk::sync_folder(&self.layout.within(&task.agent, ".claimed"))?;
-        disk::sync_folder(&self.layout.inbox(&task.agent))?;
-        let mut read = || -> Result<Vec<u8>, QueueError> {
+        let read = || -> Result<Option<Fresh>, QueueError> {
             match disk::open_regular(&to, spec::LIMIT as u64).map_err(failed("read", &to))? {
-                Opened::Whole { bytes: again, file, .. } => {
-                    if again != bytes {
-                        synced = file.sync_all();
-                    }
-                    Ok(again)
-                }
-                Opened::Absent | Opened::TooLarge(_) | Opened::Folder | Opened::Special(_) => Ok(Vec::new()),
+                Opened::Whole { bytes, stamp, file } => Ok(Some(Fresh { file, bytes, stamp, copy: None })),
+                Opened::Absent | Opened::TooLarge(_) | Opened::Folder | Opened::Special(_) => Ok(None),
             }
         };
         // A writer that had it open still may write on.
         let again = read()?;
-        if again != bytes && (!holds(&again) || read()? != again) {
+        let steady = match &again {
+            Some(again) if again.bytes == bytes => true,
+            Some(again) => holds(&again.bytes) && read()?.is_some_and(|third| third.bytes == again.bytes),
+            None => false,
+        };
+        let Some(mut fresh) = again.filter(|_| steady) else {
             drop(self.reject(&task.agent, &to, name.as_ref(), "The file changed while it was being read.")?);
             return Ok(Taken::No(format!("the file of {task} changed while it was being read")));
+        };
+        // Whoever dropped it may have it open still, or a link to it, and may not have synced it: a copy of ours takes its
+        // place. What we wrote ourselves came by a rename and has no other writer.
+        if !Self::is_own(task, &fresh.bytes) {
+            fresh.copy = Some(self.copy(task, &fresh.bytes)?);
         }
-        if let Err(error) = synced {
-            // What was read may never reach the disk from there: a copy of ours takes its place.
-            tracing::warn!(path = %to.display(), %error, "could not be synced and is written anew");
-            self.replace(task, &to, &again)?;
-            disk::sync_folder(&self.layout.within(&task.agent, ".claimed"))?;
-        } else {
-            self.keep_own(task, &to, &again)?;
+        Ok(Taken::Yes(fresh))
+    }
+
+    /// Makes a taken file ours alone, and durable where it is.
+    fn settle(&self, task: &TaskRef, fresh: Fresh) -> Result<(), QueueError> {
+        let path = self.layout.claimed(task);
+        if let Some(copy) = fresh.copy {
+            copy.replace(&path)?;
+        } else if let Err(error) = fresh.file.sync_all() {
+            // What was read may never reach the disk from there.
+            tracing::warn!(path = %path.display(), %error, "could not be synced and is written anew");
+            self.replace(task, &path, &fresh.bytes)?;
         }
-        Ok(Taken::Yes)
+        disk::sync_folder(&self.layout.within(&task.agent, ".claimed"))?;
+        disk::sync_folder(&self.layout.inbox(&task.agent))
     }
 
     /// Results on disk of what a task depends on, in its order.
@@ -223,14 +249,14 @@ impl Store {
 
     /// Ends a held attempt and its task. May be asked again after an error, for as long as the lease is held.
     pub(super) fn finish(&self, lease: &FileLease, outcome: &Outcome) -> Result<Finished, QueueError> {
-        attempts::sync_logs(&lease.folder);
         let lock = self.lock(&lease.attempt.task)?;
-        let answer = self.finish_locked(&lease.attempt, outcome.clone());
+        let answer = self.finish_locked(lease, outcome.clone());
         drop(lock);
         answer
     }
 
-    fn finish_locked(&self, attempt: &AttemptRef, mut outcome: Outcome) -> Result<Finished, QueueError> {
+    fn finish_locked(&self, lease: &FileLease, mut outcome: Outcome) -> Result<Finished, QueueError> {
+        let attempt = &lease.attempt;
         let task = &attempt.task;
         let known = attempts::load(&self.layout, task)?;
         outcome.task = task.clone();
@@ -245,11 +271,16 @@ impl Store {
             asks: false,
             outcome: Some(outcome.clone()),
         };
+        // All three are on their way to the disk before one is waited for. The record goes first: a disk that has no room
+        // for the result may have it for that, and then the work is not lost with this process.
+        let record = EndDraft::begin(&self.layout, attempt, &exit)?;
+        let result = self.draft(&outcome);
+        attempts::sync_logs(&lease.folder);
+        let first = record.record()?;
         // Where a newer attempt is there, or this one was said to be lost, ours is kept beside and theirs counts.
-        let first = attempts::end(&self.layout, attempt, &exit)?;
         let is_ours = first || self.recorded(attempt, &outcome)?;
         if is_ours && known.last() == attempt.n {
-            return self.publish(&outcome);
+            return self.publish_draft(result?, &outcome);
         }
         if !is_ours {
             attempts::write(&self.layout, task, &self.layout.attempt(attempt).join("late.json"), &exit)?;
@@ -266,20 +297,29 @@ impl Store {
 
     /// Publishes a result and moves the task's file to where it rests.
     pub(super) fn publish(&self, outcome: &Outcome) -> Result<Finished, QueueError> {
+        self.publish_draft(self.draft(outcome)?, outcome)
+    }
+
+    /// Begins to write a result.
+    fn draft(&self, outcome: &Outcome) -> Result<Draft, QueueError> {
         let task = &outcome.task;
-        let name = self.layout.result(task);
-        let folder = self.layout.results_temporary(&task.agent);
-        let temporary = folder.join(owner::temporary(task.id.as_str()));
-        let write = || disk::write_synced(&temporary, &results::write(outcome), false);
-        write().or_else(|error| match error {
+        let name = owner::temporary(task.id.as_str());
+        let temporary = self.layout.results_temporary(&task.agent).join(name);
+        let begin = || Draft::begin(temporary.clone(), results::write(outcome), false);
+        begin().or_else(|error| match error {
             // Somebody tidied `results/` away; the folder is ours to make again.
             QueueError::Io { ref source, .. } if source.kind() == io::ErrorKind::NotFound => {
                 self.make_folders(&task.agent)?;
-                write()
+                begin()
             }
             other => Err(other),
-        })?;
-        let answer = if disk::publish(&temporary, &name)? { Finished::Committed } else { Finished::AlreadyCommitted };
+        })
+    }
+
+    fn publish_draft(&self, draft: Draft, outcome: &Outcome) -> Result<Finished, QueueError> {
+        let task = &outcome.task;
+        let first = draft.publish(&self.layout.result(task))?;
+        let answer = if first { Finished::Committed } else { Finished::AlreadyCommitted };
         disk::sync_folder(&self.layout.results(&task.agent))?;
         self.put_to_rest(task, outcome.state)?;
         Ok(answer)
@@ -339,11 +379,10 @@ impl Store {
             return Ok(Finished::AlreadyCommitted);
         }
         match self.place(task, true)? {
-            Place::Inbox(name) => {
-                if let Taken::No(why) = self.take(task, &name)? {
-                    return Err(QueueError::State { task: task.clone(), state: why });
-                }
-            }
+            Place::Inbox(name) => match self.take(task, &name)? {
+                Taken::Yes(fresh) => self.settle(task, fresh)?,
+                Taken::No(state) => return Err(QueueError::State { task: task.clone(), state }),
+            },
             Place::Claimed => {}
             Place::Over(_) => return Ok(Finished::AlreadyCommitted),
             Place::Nowhere => return Err(QueueError::Unknown(task.clone())),
@@ -487,9 +526,12 @@ impl Store {
 
     /// Writes our own copy of a task file over the taken one.
     pub(super) fn replace(&self, task: &TaskRef, path: &Path, bytes: &[u8]) -> Result<(), QueueError> {
-        let temporary = self.layout.within(&task.agent, ".tmp").join(owner::temporary(task.id.as_str()));
-        disk::write_synced(&temporary, bytes, false)?;
-        disk::replace(&temporary, path)
+        self.copy(task, bytes)?.replace(path)
+    }
+
+    /// Begins to write our own copy of a task file.
+    fn copy(&self, task: &TaskRef, bytes: &[u8]) -> Result<Draft, QueueError> {
+        Draft::begin(self.temporary(task), bytes.to_vec(), false)
     }
 
     /// Moves every result of the task aside.

@@ -365,16 +365,14 @@ impl Store {
 
     /// The whole spec of a task file of ours; one that is damaged is a task without text.
     pub(super) fn full_spec_at(&self, path: &Path, task: &TaskRef) -> Result<Option<(TaskSpec, Stamp)>, QueueError> {
+        Ok(self.bytes_at(path)?.map(|(bytes, stamp)| (full_spec(&bytes, path, task), stamp)))
+    }
+
+    /// The bytes of a task file of ours.
+    pub(super) fn bytes_at(&self, path: &Path) -> Result<Option<(Vec<u8>, Stamp)>, QueueError> {
         match disk::open_regular(path, spec::LIMIT as u64).map_err(failed("read", path))? {
             Opened::Absent => Ok(None),
-            Opened::Whole { bytes, stamp, .. } => {
-                let mut spec = spec::read(&bytes, &task.agent, task.id.as_str()).unwrap_or_else(|fault| {
-                    tracing::warn!(path = %path.display(), reason = fault.sentence, "a taken task file is damaged");
-                    TaskSpec::new(task.clone(), "")
-                });
-                spec.task = task.clone();
-                Ok(Some((spec, stamp)))
-            }
+            Opened::Whole { bytes, stamp, .. } => Ok(Some((bytes, stamp))),
             Opened::TooLarge(_) | Opened::Folder | Opened::Special(_) => {
                 Err(QueueError::Unsafe(format!("{} is no longer a task file", self.layout.shown(path))))
             }
@@ -455,6 +453,16 @@ impl Store {
                 || path.file_name().and_then(OsStr::to_str).is_some_and(|name| names.contains(name))
         });
     }
+}
+
+/// The whole spec that these bytes of a task file of ours say; a task without text where they are damaged.
+pub(super) fn full_spec(bytes: &[u8], path: &Path, task: &TaskRef) -> TaskSpec {
+    let mut spec = spec::read(bytes, &task.agent, task.id.as_str()).unwrap_or_else(|fault| {
+        tracing::warn!(path = %path.display(), reason = fault.sentence, "a taken task file is damaged");
+        TaskSpec::new(task.clone(), "")
+    });
+    spec.task = task.clone();
+    spec
 }
 
 /// When a file's content was last written.

@@ -98,7 +98,7 @@ impl Store {
         Ok(answers)
     }
 
-    fn temporary(&self, task: &TaskRef) -> PathBuf {
+    pub(super) fn temporary(&self, task: &TaskRef) -> PathBuf {
         self.layout.within(&task.agent, ".tmp").join(owner::temporary(task.id.as_str()))
     }
 
