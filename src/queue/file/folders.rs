@@ -4,7 +4,12 @@
 //! under another name, and what looks at that place lists it. Its one surprise: it goes through a name that no task may
 //! have, so that a crash half-way leaves a file that is set aside like any other.
 
-use std::path::{Path, PathBuf};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use rustix::io::Errno;
 
 use super::{
     disk::{self, Stamp, failed},
@@ -41,7 +46,18 @@ fn is_blocked(path: &Path) -> Result<bool, QueueError> {
         std::io::ErrorKind::NotADirectory => Ok(None),
         _ => Err(error),
     });
-    Ok(there.map_err(failed("look at", path))?.is_some() && !path.is_dir())
+    if there.map_err(failed("look at", path))?.is_none() {
+        return Ok(false);
+    }
+    match fs::metadata(path) {
+        Ok(meta) => Ok(!meta.is_dir()),
+        Err(error) => match Errno::from_io_error(&error) {
+            // A link that leads nowhere.
+            Some(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Ok(true),
+            // A look that fails tells nothing: what was never seen to be something else stays where it is.
+            Some(_) | None => Err(failed("look at", path)(error)),
+        },
+    }
 }
 
 /// Gives what lies at `path` a name of its own: in the inbox where it lies there, else beside the folder.
