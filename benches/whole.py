@@ -569,7 +569,186 @@ def three(podium, quick):
         stage.end()
 
 
-SCENARIOS = {"frame": frame, "key": key, "start": start, "dependent": dependent, "shown": shown, "idle": idle, "three": three}
+WRITER = """import os, sys, time
+rate, total = float(sys.argv[1]), int(float(sys.argv[2]) * 1e6)
+block = b"".join(b"%07d %s\\n" % (n, b"the quick brown fox jumps over the lazy dog " * 2) for n in range(10000))
+sent, began = 0, time.monotonic()
+while sent < total:
+    part = block[:min(len(block), total - sent)]
+    os.write(1, part)
+    sent += len(part)
+    ahead = sent / 1e6 / rate - (time.monotonic() - began) if rate else 0
+    if ahead > 0:
+        time.sleep(ahead)
+os.write(1, b"the flood ends\\n")
+"""
+
+
+def writer(stage, rate, megabytes):
+    """A command that writes so many megabytes of lines, at so many a second or as fast as it can."""
+    path = os.path.join(stage.top, "writer.py")
+    with open(path, "w") as file:
+        file.write(WRITER)
+    return [sys.executable, path, str(rate), str(megabytes)]
+
+
+def high_water(pid):
+    """The most memory that a process ever had, in megabytes."""
+    with open(f"/proc/{pid}/status") as file:
+        return next(int(line.split()[1]) for line in file if line.startswith("VmHWM")) * 1024 / 1e6
+
+
+def drawing(screen):
+    """The process that draws: the child of what was started in the terminal."""
+    return family(screen.child.pid)[-1]
+
+
+def flood(podium, quick):
+    """Three agents write 20 MB/s each: keys, bytes to the terminal, memory; then as fast as they can: what is consumed."""
+    figures, megabytes = {}, 60 if quick else 240
+    for rate, name in ((20, "3 x 20 MB/s"), (0, "as fast as it goes")):
+        stage = Stage(podium, "")
+        argv = writer(stage, rate, megabytes)
+        with open(os.path.join(stage.top, "engine.sh"), "w") as file:
+            file.write(" ".join(argv) + "\n")
+        began = time.monotonic()
+        cats = [subprocess.Popen(f"{' '.join(argv)} | cat > /dev/null", shell=True) for _ in AGENTS]
+        for cat in cats:
+            cat.wait()
+        by_cat = time.monotonic() - began
+        stage.open()
+        screen = None
+        try:
+            screen = stage.screen()
+            must(screen.until(lambda s: all(agent in s.text() for agent in AGENTS), 10), "the screen")
+            screen.send(b"4AAA")
+            results = stage.results()
+            began, bytes_before = time.monotonic(), screen.bytes
+            for agent in AGENTS:
+                stage.drop(agent, f"flood-{agent}")
+            must(screen.until(lambda s: "lazy dog" in s.text(), 20), f"the flood:\n{screen.text()}")
+            times = []
+            while rate and len(times) < (20 if quick else 100) and time.monotonic() - began < by_cat * 0.9:
+                for pressed, is_open in ((b"?", True), (b"\x1b", False)):
+                    screen.until(lambda _: False, 0.03)
+                    before = time.time()
+                    screen.send(pressed)
+                    seen = screen.until(lambda s: ("Everywhere" in s.text()) == is_open, 5)
+                    if is_open:
+                        times.append((must(seen, f"the help:\n{screen.text()}") - before) * 1e3)
+            while not all(f"flood-{agent}.json" in results.names for agent in AGENTS):
+                screen.until(lambda _: False, 0.02)
+                results.until("nothing", 0.02)
+                if time.monotonic() - began > 300:
+                    sys.exit("the flood was not consumed in five minutes")
+            lasted = time.monotonic() - began
+            results.end()
+            figures[f"flood {name}: share of what cat > /dev/null takes"] = single(by_cat / lasted, "of cat")
+            figures[f"flood {name}: bytes to the terminal per second"] = single((screen.bytes - bytes_before) / lasted / 1e3, "kB/s", 250)
+            figures[f"flood {name}: the screen's memory at most"] = single(high_water(drawing(screen)), "MB", 60)
+            if times:
+                figures[f"flood {name}: key to changed screen"] = spread(times, 50)
+        finally:
+            if screen:
+                screen.end()
+            stage.end()
+    return figures
+
+
+def gigabyte(stage, megabytes):
+    """Logs of 50 agents in the form of the CLI's stream: words, tool calls, their answers, pieces; five needles."""
+    words = "evaluate the juniors before the recital and write down what each of them has learned since the spring term".split()
+    lines, seed = [], 12345
+    for n in range(4000):
+        text = []
+        for _ in range(40):
+            seed = (seed * 1103515245 + 12345) & 0x7FFFFFFF
+            text.append(words[seed % len(words)])
+        said = " ".join(text) + ". She said \"count it in\".\n" + " ".join(text[:12])
+        ids = {"session_id": f"{n:08x}-aaaa-bbbb-cccc-000000000000", "uuid": f"{n:08x}-dddd-eeee-ffff-000000000000"}
+        kind = n % 8
+        if kind < 4:
+            event = {"type": "stream_event", "event": {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": said[:60]}}, **ids}
+        elif kind < 6:
+            event = {"type": "assistant", "message": {"id": f"msg_{n}", "role": "assistant", "content": [{"type": "text", "text": said}]}, **ids}
+        elif kind == 6:
+            event = {"type": "assistant", "message": {"content": [{"type": "tool_use", "id": f"toolu_{n}", "name": "Bash", "input": {"command": f"grep -rn {text[0]} notes/", "description": said[:50]}}]}, **ids}
+        else:
+            event = {"type": "user", "message": {"role": "user", "content": [{"type": "tool_result", "tool_use_id": f"toolu_{n}", "content": said * 3}]}, **ids}
+        lines.append(json.dumps(event) + "\n")
+    block = "".join(lines).encode()
+    each = megabytes * 1_000_000 // 50
+    for agent in range(50):
+        folder = os.path.join(stage.folder, "logs", f"agent-{agent:02}")
+        os.makedirs(folder)
+        path = os.path.join(folder, "task.1.log")
+        with open(path, "wb") as file:
+            while file.tell() < each:
+                file.write(block)
+                if agent % 10 == 3 and file.tell() > each // 2 and agent != seed:
+                    seed = agent
+                    text = f"the needle of agent {agent} lies \"here\""
+                    file.write(json.dumps({"type": "assistant", "message": {"content": [{"type": "text", "text": text}]}}).encode() + b"\n")
+        os.utime(path, (1_700_000_000 + agent, 1_700_000_000 + agent))
+
+
+def search(podium, quick):
+    """A pattern through 1 GB of logs of 50 agents: by the verb, and on the screen while keys are pressed."""
+    megabytes = 100 if quick else 1000
+    figures, stage = {}, Stage(podium, QUICK_SCRIPT)
+    stage.open()
+    screen = None
+    try:
+        gigabyte(stage, megabytes)
+        for pattern, name in (("needle of agent", "words"), ('lies "here"', "words with quotes"), (r"n[e]{2}dle \w+ a\w+t", "classes"),
+                              ("session|uuid", "names for machines, in every line")):
+            first, whole = [], []
+            for _ in range(1 if quick else 5):
+                before = time.monotonic()
+                run = subprocess.Popen([podium, "logs", "--grep", pattern], cwd=stage.folder, env=stage.env, stdout=subprocess.PIPE)
+                if run.stdout.readline():
+                    first.append((time.monotonic() - before) * 1e3)
+                run.stdout.read()
+                _, _, used = os.wait4(run.pid, 0)
+                whole.append(time.monotonic() - before)
+            if first:
+                figures[f"search {megabytes} MB, {name}: first hit"] = spread(first, 200)
+            figures[f"search {megabytes} MB, {name}: whole"] = spread(whole, 5, "s")
+            figures[f"search {megabytes} MB, {name}: resident at most"] = single(used.ru_maxrss * 1024 / 1e6, "MB", 100)
+        screen = stage.screen()
+        must(screen.until(lambda s: all(agent in s.text() for agent in AGENTS), 10), "the screen")
+        times, found, ended = [], [], []
+        for turn in range(2 if quick else 8):
+            screen.send(b"S\x15")
+            must(screen.until(lambda s: "a regular expression, through" in s.text(), 10), f"the search:\n{screen.text()}")
+            for n, letter in enumerate("needle of"):
+                screen.until(lambda _: False, 0.02)
+                before, typed = time.time(), "/ " + "needle of"[:n + 1]
+                screen.send(letter.encode())
+                times.append((must(screen.until(lambda s: typed in s.text(), 5), f"{typed}:\n{screen.text()}") - before) * 1e3)
+            before = times and time.time()
+            screen.send(b" ")
+            at = must(screen.until(lambda s: "lies" in s.text(), 20), f"a hit:\n{screen.text()}")
+            found.append((at - before) * 1e3)
+            at = must(screen.until(lambda s: "files searched" in s.text() and "5 hits" in s.text(), 60), f"the end:\n{screen.text()}")
+            ended.append(at - before)
+            screen.send(b"\r")
+            must(screen.until(lambda s: "Search all logs" not in s.text() and "needle of agent" in s.text(), 20), f"the log at the hit:\n{screen.text()}")
+            screen.send(b"\x1b")
+            screen.until(lambda _: False, 0.3)
+        figures[f"search {megabytes} MB on screen: key to its letter, searching"] = spread(times, 50)
+        figures[f"search {megabytes} MB on screen: first hit"] = spread(found, 200)
+        figures[f"search {megabytes} MB on screen: whole"] = spread(ended, 5, "s")
+        figures[f"search {megabytes} MB on screen: the screen's memory at most"] = single(high_water(drawing(screen)), "MB", 100)
+        return figures
+    finally:
+        if screen:
+            screen.end()
+        stage.end()
+
+
+SCENARIOS = {"frame": frame, "key": key, "start": start, "dependent": dependent, "shown": shown, "idle": idle, "three": three,
+             "flood": flood, "search": search}
 
 
 def machine(folder):

@@ -6,7 +6,6 @@
 
 pub mod args;
 pub mod decode;
-mod kind;
 pub mod log;
 mod pretty;
 pub mod readable;

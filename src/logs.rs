@@ -15,5 +15,5 @@ mod times;
 
 pub use catalog::{Extent, LogFile};
 pub use pattern::Pattern;
-pub use search::{Found, Hit};
-pub use stream::{From, Part, Reading, Stream, TimedLine, context};
+pub use search::Found;
+pub use stream::{Stream, context};

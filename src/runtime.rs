@@ -5,8 +5,9 @@
 
 pub mod clock;
 pub mod effects;
+mod guest;
 pub mod lock;
-pub mod logs;
+mod logs;
 pub mod open;
 pub mod screen;
 pub mod serve;

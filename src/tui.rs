@@ -9,6 +9,7 @@ pub mod action;
 pub mod app;
 pub mod composer;
 pub mod draw;
+pub mod find;
 pub mod glyph;
 pub mod keymap;
 pub mod layout;
@@ -29,9 +30,13 @@ use jiff::{Timestamp, tz::TimeZone};
 pub use action::Action;
 pub use app::App;
 pub use draw::draw;
-pub use log::{Entry, Kind, LogTarget};
+pub use find::Search;
+pub use log::{Ask, Kind};
 
-use crate::room::Order;
+use crate::{
+    model::log::{LogHit, LogRange},
+    room::Order,
+};
 
 /// How the screen looks; nothing here changes what it does.
 #[derive(Debug, Clone)]
@@ -66,9 +71,17 @@ pub enum Wish {
     Order(Order),
     /// Close the screen.
     Quit(Leave),
-    /// Read this log from its start, or its last part, and go on reading as it grows; whatever was read before is of no
-    /// interest any more. `None`: read nothing.
-    ReadLog(Option<LogTarget>),
+    /// Read this part of a log, and go on as it grows where it reaches its end; whatever was read before is of no interest
+    /// any more. [`App::log_read`] is told. `None`: read nothing.
+    ReadLog(Option<Ask>),
+    /// Search through logs; the search before ends. [`App::found`] is told. `None`: only end it.
+    Search(Option<Search>),
+    /// Read the lines around this one; [`App::beside_read`] is told.
+    Beside(Box<LogHit>),
+    /// Copy these lines into a file and into the clipboard; [`App::copied`] is told.
+    CopyLog(LogRange),
+    /// Show these lines in a program that gets the terminal for as long as it runs.
+    OpenLog(LogRange, Guest),
     /// Read this file, relative to the stage; [`App::report_read`] or [`App::report_failed`] is told.
     ReadReport {
         /// The path as the goal names it.
@@ -80,6 +93,15 @@ pub enum Wish {
     Redraw,
     /// Let the terminal report the mouse, or not.
     Mouse(bool),
+}
+
+/// A program of the operator's that gets the terminal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Guest {
+    /// `$PAGER`.
+    Pager,
+    /// `$EDITOR`.
+    Editor,
 }
 
 /// Whether the room is heard.

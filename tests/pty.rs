@@ -601,6 +601,200 @@ async fn dropped_files_and_what_is_wrong_with_them_are_on_screen_soon() {
         .await;
 }
 
+// Logs.
+
+/// A script engine's steps that print so many numbered lines.
+const NUMBERS: &str = "i=0; while [ $i -lt 3000 ]; do i=$((i+1)); echo number $i; done; echo ready";
+
+impl Stage {
+    /// A rehearsal in which marie runs this in a shell.
+    fn shell(script: &str) -> Self {
+        let command = json!(["/bin/sh", "-c", script]);
+        Self::new(&format!(
+            "[upstream]\nurl = \"rehearsal:\"\n[retry]\nattempts = 1\n[agents.marie]\nengine = \"command\"\ncommand = {command}\n"
+        ))
+    }
+}
+
+#[tokio::test]
+async fn a_log_is_searched_jumped_into_copied_and_shown_in_the_pager_that_gives_the_screen_back() {
+    let stage = Stage::shell(NUMBERS);
+    let pager = stage.dir.path().join("bin/pager");
+    let script = "#!/bin/sh\necho; echo the pager has $(/usr/bin/wc -l < \"$1\") lines\n/bin/stty raw -echo\n/usr/bin/head -c1 > /dev/null\nkill -9 $$\n";
+    fs::write(&pager, script).unwrap();
+    fs::set_permissions(&pager, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let mut screen = stage.open_with(WIDE, &[], &[("PAGER", pager.to_str().unwrap())]);
+    screen.see("@marie").await;
+    stage.drop_task("marie", "count", "Count");
+    screen.see("1 done").await;
+    screen.press("j4").await;
+    screen.see("number 3000").await;
+    // Everything on disk, while it is typed.
+    screen.press("S").await;
+    screen.see("Search all logs").await;
+    screen.press("number 17.3$").await;
+    screen.see("10 hits").await;
+    screen.see("number 1793").await;
+    screen.press("\u{1b}[B\u{1b}[B").await;
+    screen.press(ENTER).await;
+    screen.see_no("Search all logs").await;
+    screen.see("number 1774").await;
+    screen.see("8 of 10").await;
+    // From hit to hit, a mark, a range.
+    screen.press("n").await;
+    screen.see("9 of 10").await;
+    screen.press("bvjj").await;
+    screen.see("a range, y copies").await;
+    screen.press("y").await;
+    screen.see("copied 3 lines").await;
+    let copies: Vec<_> = fs::read_dir(stage.root().join(".podium/copies")).unwrap().collect();
+    let text = fs::read_to_string(copies[0].as_ref().unwrap().path()).unwrap();
+    assert_eq!(text, "number 1783\nnumber 1784\nnumber 1785\n");
+    let clipboard = screen.raw().windows(7).any(|part| part == b"\x1b]52;c;");
+    assert!(clipboard, "it is in the clipboard too");
+    // The pager has the terminal, dies in the middle of its own modes, and the screen is whole.
+    screen.press("o").await;
+    screen.see("the pager has 3001 lines").await;
+    screen.press("x").await;
+    screen.see("ended with signal: 9").await;
+    screen.see("number 1783").await;
+    // The next key takes the message away.
+    screen.press("\u{c}").await;
+    screen.see_no("SIGKILL").await;
+    screen.assert_drawn_whole().await;
+    screen.press("1").await;
+    screen.see("┌ Agents").await;
+    screen.press("qs").await;
+    assert!(screen.ended().await.0.success());
+    stage.nothing_left().await;
+}
+
+#[tokio::test]
+async fn whoever_closes_the_screen_and_comes_back_finds_every_line() {
+    let stage = Stage::shell(
+        "i=0; while [ $i -lt 9000 ]; do i=$((i+1)); echo number $i; [ $((i % 100)) = 0 ] && /bin/sleep 0.06; done; exec /bin/sleep 60",
+    );
+    let mut screen = stage.open(WIDE, &[]);
+    screen.see("@marie").await;
+    stage.drop_task("marie", "count", "Count");
+    screen.press("4").await;
+    screen.see("number 1").await;
+    screen.press("q").await;
+    screen.see("stop everything").await;
+    screen.press(ENTER).await;
+    assert!(screen.ended().await.0.success());
+    let log = stage.root().join("logs/marie/count.1.log");
+    let wait = async {
+        while !fs::read_to_string(&log).unwrap_or_default().contains("number 9000\n") {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    timeout(PATIENCE, wait).await.expect("it counts on");
+    let mut screen = stage.open(WIDE, &[]);
+    screen.see("@marie").await;
+    screen.press("4").await;
+    screen.see("number 9000").await;
+    // Back by pages to the beginning: every number is seen, in its order.
+    let mut lowest = 9_001;
+    while lowest > 1 {
+        let seen: Vec<u32> =
+            screen.text().lines().filter_map(|l| l.split("number ").nth(1)?.split(' ').next()?.parse().ok()).collect();
+        assert!(seen.windows(2).all(|w| w[1] == w[0] + 1), "{seen:?}");
+        let (first, last) = (seen[0], *seen.last().unwrap());
+        assert!(first < lowest && last + 1 >= lowest, "a gap: {seen:?} after {lowest}");
+        lowest = first;
+        if lowest > 1 {
+            let gone = format!("number {last} ");
+            screen.press("\u{1b}[5~").await;
+            screen.until("the page before", |s| !s.contains(&gone)).await;
+        }
+    }
+    screen.press("qs").await;
+    assert!(screen.ended().await.0.success());
+}
+
+/// What must never reach the terminal, whatever an agent prints, and the text between it that must.
+const CORPUS: [(&str, &str); 14] = [
+    ("clipboard", r"a\033]52;c;aGFjaw==\007one"),
+    ("link", r"a\033]8;;http://evil.example\033\\two\033]8;;\033\\"),
+    ("title", r"a\033]0;owned\007three"),
+    ("dcs", r"a\033P1$r0m\033\\four"),
+    ("apc", r"a\033_Gi=31;\033\\five"),
+    ("clear", r"a\033[2J\033[Hsix"),
+    ("alternate", r"a\033[?1049l\033[?25hseven"),
+    ("mouse", r"a\033[?1003h\033[?2004leight"),
+    ("report", r"a\033[6n\033[c\033[>qnine"),
+    ("c1", r"a\302\233 2J\302\235ten"),
+    ("raw c1", r"a\233\237\220eleven"),
+    ("bidi", r"a\342\200\256\342\201\246twelve"),
+    ("bell", r"a\007\010\016\017\032thirteen"),
+    ("scroll", r"a\033[5;6r\033M\033Dfourteen"),
+];
+
+#[tokio::test]
+async fn what_an_agent_prints_is_text_and_nothing_else_at_the_terminals_end() {
+    let prints = CORPUS.map(|(name, bytes)| format!("printf '{name}: {bytes} end\\n'; "));
+    let mut script = prints.concat();
+    // An escape that never ends swallows its own line at most.
+    script += r"printf 'open \033]0;never\n'; echo after-all; exec /bin/sleep 60";
+    let stage = Stage::shell(&script);
+    let mut screen = stage.open(WIDE, &[]);
+    screen.see("@marie").await;
+    screen.press("4").await;
+    screen.quiet().await;
+    let before = screen.raw().len();
+    stage.drop_task("marie", "evil", "Print it");
+    screen.see("after-all").await;
+    screen.press("J").await;
+    screen.see("raw").await;
+    screen.press("wJS").await;
+    screen.press("end").await;
+    screen.see("14 hits").await;
+    screen.press(ENTER).await;
+    screen.quiet().await;
+    let raw = screen.raw().split_off(before);
+    // What a frame is made of: moves, colours, and modes of the cursor and of a frame's edges.
+    let mut rest = raw.as_slice();
+    while let Some(at) = rest.iter().position(|b| *b == 0x1b) {
+        let after = &rest[at + 1..];
+        assert_eq!(
+            after.first(),
+            Some(&b'['),
+            "an escape that no frame is made of: {:?}",
+            String::from_utf8_lossy(&after[..after.len().min(40)])
+        );
+        let end = after.iter().skip(1).position(|b| (0x40..=0x7e).contains(b)).unwrap() + 1;
+        let (body, last) = (&after[1..end], after[end]);
+        let ours = match last {
+            b'H' | b'm' | b'K' | b'X' => true,
+            b'J' => body == b"2",
+            b'h' | b'l' => [&b"?25"[..], b"?2026"].contains(&body),
+            _ => false,
+        };
+        assert!(ours, "{:?}{}", String::from_utf8_lossy(body), char::from(last));
+        rest = &after[end + 1..];
+    }
+    let text = String::from_utf8(raw).expect("what is drawn is UTF-8");
+    let strange = |c: char| {
+        (c.is_control() && !matches!(c, '\u{1b}' | '\r' | '\n'))
+            || ('\u{202a}'..='\u{202e}').contains(&c)
+            || ('\u{2066}'..='\u{2069}').contains(&c)
+    };
+    assert_eq!(text.chars().find(|c| strange(*c)), None);
+    let shown = screen.text();
+    for (n, word) in [
+        "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve", "thirteen",
+        "fourteen",
+    ]
+    .iter()
+    .enumerate()
+    {
+        assert!(shown.contains(&format!("{word} end")), "{}: {shown}", CORPUS[n].0);
+    }
+    screen.press("qs").await;
+    assert!(screen.ended().await.0.success());
+}
+
 // Keys through the whole program.
 
 #[tokio::test]

@@ -8,26 +8,13 @@ use std::collections::HashMap;
 
 use serde_json::{Map, Value};
 
-pub use super::kind::{Kind, Show};
 use super::{
     decode::{Content, Decoder, Line},
     pretty,
     wire::{Answer, Block, Delta, Event, RateLimit, Said, starts_agent, tool_arguments, tool_line},
 };
+pub use crate::model::log::{Kind, LogLine, Show};
 use crate::model::{Usage, text};
-
-/// One line for a person.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LogLine {
-    /// What it is.
-    pub kind: Kind,
-    /// Indentation: 0 in the main loop, 1 in a sub-agent, and so on.
-    pub depth: u8,
-    /// Cleaned, without line breaks, at most 4,000 bytes unless more was asked for.
-    pub text: String,
-    /// Where its source line starts in the log, in bytes.
-    pub offset: u64,
-}
 
 /// The longest line handed out, in bytes.
 const TEXT_LIMIT: usize = 4_000;

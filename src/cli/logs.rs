@@ -11,10 +11,12 @@ use clap::Args;
 
 use super::{Call, Exit, Trouble, ids::known_agent, json, out::Paint};
 use crate::{
-    claude::log::{Kind, Show},
     config::Config,
-    logs::{Extent, Found, From, Hit, LogFile, Pattern, Reading, Stream, TimedLine, catalog, context, search},
-    model::{AgentName, LogPlace, LogScope, TaskRef},
+    logs::{Extent, Found, LogFile, Pattern, Stream, catalog, context, search},
+    model::{
+        AgentName, LogScope, TaskRef,
+        log::{Kind, LogFrom, LogHit, LogReading, Show, TimedLine},
+    },
 };
 
 /// How often a followed log is looked at.
@@ -91,9 +93,9 @@ async fn read(
     let mut any = false;
     let mut streams = Vec::new();
     for scope in scopes {
-        let reading = Reading { scope, raw: false, show: Show::All };
+        let reading = LogReading { scope, raw: false, show: Show::All };
         let mut stream = Stream::open(&config.stage, reading);
-        stream.everything(&From::Start, !follow, &|| false, &mut |line| {
+        stream.everything(&LogFrom::Start, !follow, &|| false, &mut |line| {
             any = true;
             if wanted(&line) {
                 print(call, &line, false);
@@ -152,12 +154,12 @@ struct Printed {
 }
 
 impl Printed {
-    fn hit(&mut self, call: &Call, config: &Config, hit: &Hit) {
+    fn hit(&mut self, call: &Call, config: &Config, hit: &LogHit) {
         let between = std::mem::replace(&mut self.any, true) && self.around > 0;
         if self.around == 0 {
             return print(call, &hit.line(), false);
         }
-        let place = LogPlace { path: hit.log.path.clone(), offset: hit.offset, nth: hit.nth };
+        let place = hit.place();
         let (lines, here) = context(&config.stage, &hit.log, &place, &hit.text, self.around);
         let last = self.last.get(&hit.log.path).copied();
         let is_new = |line: &TimedLine| last.is_none_or(|last| (line.line.offset, line.nth) > last);

@@ -9,8 +9,12 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{From, Reading, Stream};
-use crate::model::{LogPlace, text};
+use super::Stream;
+use crate::model::{
+    LogPlace, LogScope,
+    log::{LogFrom, LogRange},
+    text,
+};
 
 /// Bytes of a copy at most.
 const MOST: usize = 64 << 20;
@@ -20,21 +24,6 @@ const CLIPBOARD: usize = 74_000;
 
 /// Copies kept; the oldest go.
 const KEPT: usize = 20;
-
-/// What is copied.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Range {
-    /// Of which logs, read how.
-    pub reading: Reading,
-    /// The first line; `None` begins at the beginning.
-    pub from: Option<LogPlace>,
-    /// The last line; `None` goes on to the end.
-    pub to: Option<LogPlace>,
-    /// The line that is looked at.
-    pub here: Option<LogPlace>,
-    /// With time and kind before each line.
-    pub headed: bool,
-}
 
 /// What was copied.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,14 +43,14 @@ pub struct Copied {
 }
 
 /// Writes a range into a new file of `folder`.
-pub fn copy(stage: &Path, range: &Range, folder: &Path, stop: &dyn Fn() -> bool) -> io::Result<Copied> {
+pub fn copy(stage: &Path, range: &LogRange, folder: &Path, stop: &dyn Fn() -> bool) -> io::Result<Copied> {
     fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
     let (path, file) = fresh(folder, &name(range))?;
     let mut out = BufWriter::new(file);
     let mut stream = Stream::open(stage, range.reading.clone());
     let mut copied = Copied { path, lines: 0, bytes: 0, text: Some(String::new()), here: 1, cut: false };
-    let from = range.from.clone().map_or(From::Start, From::Around);
-    let many = !matches!(range.reading.scope, crate::model::LogScope::One(_));
+    let from = range.from.clone().map_or(LogFrom::Start, LogFrom::Around);
+    let many = !matches!(range.reading.scope, LogScope::One(_));
     let mut wrote = Ok(());
     let mut begun = range.from.is_none();
     stream.everything(&from, true, stop, &mut |line| {
@@ -109,8 +98,7 @@ pub fn copy(stage: &Path, range: &Range, folder: &Path, stop: &dyn Fn() -> bool)
 }
 
 /// `eval-junior.2`.
-fn name(range: &Range) -> String {
-    use crate::model::LogScope;
+fn name(range: &LogRange) -> String {
     match &range.reading.scope {
         LogScope::One(id) => {
             let task = id.task.as_deref().unwrap_or(id.agent.as_str());

@@ -9,23 +9,19 @@ use std::{
     io,
     num::NonZero,
     os::unix::fs::FileExt as _,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
-    },
+    sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     thread,
 };
 
-use jiff::Timestamp;
 use memchr::{memchr, memrchr};
 
-use super::{LogFile, Pattern, TimedLine, times::Times};
+use super::{LogFile, Pattern, times::Times};
 use crate::{
-    claude::{
-        log::{Kind, LogLine},
-        readable::{glance, is_object, is_piece, readable},
+    claude::readable::{glance, is_object, is_piece, readable},
+    model::{
+        log::{Kind, LogHit, LogSum},
+        text,
     },
-    model::{LogId, text},
 };
 
 /// Bytes read at once.
@@ -46,45 +42,13 @@ const KEPT: usize = 400;
 /// From so many bytes on a hole is passed over.
 const HOLE: u64 = 64 * 1024;
 
-/// A line that matches.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Hit {
-    /// In which log.
-    pub log: Arc<LogId>,
-    /// When it was written, where that is known.
-    pub at: Option<Timestamp>,
-    /// What it is.
-    pub kind: Kind,
-    /// A sub-agent's.
-    pub nested: bool,
-    /// Where its source line starts, in bytes.
-    pub offset: u64,
-    /// Which of the lines of that source line that match, from 0.
-    pub nth: u32,
-    /// The line as it is read, cut around the match.
-    pub text: String,
-}
-
 /// What a search tells while it runs.
 #[derive(Debug)]
 pub enum Found {
     /// Lines that match, of one log, in its order.
-    Hits(Vec<Hit>),
+    Hits(Vec<LogHit>),
     /// So many bytes of all have been looked at.
     Read(u64),
-}
-
-/// What a search has done.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Sum {
-    /// Files looked at.
-    pub files: usize,
-    /// Bytes looked at.
-    pub bytes: u64,
-    /// Lines that match.
-    pub hits: usize,
-    /// It ended at the most hits that were wanted, or because it was stopped.
-    pub cut: bool,
 }
 
 /// Looks through `files`, the newest first, until `most` lines match, `stop` is set, or `tell` says no.
@@ -94,7 +58,7 @@ pub fn search(
     most: usize,
     stop: &AtomicBool,
     tell: &(dyn Fn(Found) -> bool + Sync),
-) -> Sum {
+) -> LogSum {
     files.sort_by_key(|file| std::cmp::Reverse(file.modified));
     let all: Vec<Share<'_>> = files.iter().flat_map(shares).collect();
     run(&files, &all, pattern, most, stop, tell)
@@ -106,7 +70,7 @@ pub fn by_file(
     pattern: &Pattern,
     stop: &AtomicBool,
     tell: &(dyn Fn(Found) -> bool + Sync),
-) -> Sum {
+) -> LogSum {
     files.sort_by_key(|file| std::cmp::Reverse(file.modified));
     let all: Vec<Share<'_>> = files.iter().map(|file| Share { file, from: 0, to: file.size }).collect();
     run(&files, &all, pattern, usize::MAX, stop, tell)
@@ -119,7 +83,7 @@ fn run(
     most: usize,
     stop: &AtomicBool,
     tell: &(dyn Fn(Found) -> bool + Sync),
-) -> Sum {
+) -> LogSum {
     let next = AtomicUsize::new(0);
     let work = Work {
         pattern,
@@ -144,7 +108,7 @@ fn run(
         }
         scan();
     });
-    Sum {
+    LogSum {
         files: files.len(),
         bytes: work.bytes.into_inner(),
         hits: work.hits.load(Ordering::Relaxed).min(most),
@@ -175,21 +139,12 @@ struct Work<'a> {
     over: AtomicBool,
 }
 
-impl Hit {
-    /// The line as the log shows it.
-    pub fn line(&self) -> TimedLine {
-        let depth = u8::from(self.nested);
-        let line = LogLine { kind: self.kind, depth, text: self.text.clone(), offset: self.offset };
-        TimedLine { log: self.log.clone(), at: self.at, nth: self.nth, line }
-    }
-}
-
 impl Work<'_> {
     fn is_over(&self) -> bool {
         self.over.load(Ordering::Relaxed) || self.stop.load(Ordering::Relaxed)
     }
 
-    fn tell(&self, mut hits: Vec<Hit>) {
+    fn tell(&self, mut hits: Vec<LogHit>) {
         if hits.is_empty() || self.is_over() {
             return;
         }
@@ -217,7 +172,7 @@ struct Scan<'a> {
     held: Vec<u8>,
     piece: Vec<u8>,
     words: Vec<u8>,
-    hits: Vec<Hit>,
+    hits: Vec<LogHit>,
 }
 
 impl<'a> Scan<'a> {
@@ -340,7 +295,7 @@ impl<'a> Scan<'a> {
             let Some(found) = pattern.text().find(text) else { return };
             let at = times.get_or_insert_with(|| read_times(file)).at(offset);
             let text = around(text, found.start(), found.end());
-            hits.push(Hit { log: file.id.clone(), at, kind, nested, offset, nth, text });
+            hits.push(LogHit { log: file.id.clone(), at, kind, nested, offset, nth, text });
             nth += 1;
         });
     }
@@ -354,7 +309,7 @@ impl<'a> Scan<'a> {
         let found = self.work.pattern.text().find(&near).map_or((0, 0), |m| (m.start(), m.end()));
         let at = times.get_or_insert_with(|| read_times(file)).at(offset);
         let text = around(&near, found.0, found.1);
-        self.hits.push(Hit { log: file.id.clone(), at, kind: Kind::Raw, nested: false, offset, nth: 0, text });
+        self.hits.push(LogHit { log: file.id.clone(), at, kind: Kind::Raw, nested: false, offset, nth: 0, text });
     }
 }
 
@@ -423,7 +378,7 @@ mod tests {
         stage
     }
 
-    fn hits(stage: &Path, pattern: &str, most: usize) -> (Vec<Hit>, Sum) {
+    fn hits(stage: &Path, pattern: &str, most: usize) -> (Vec<LogHit>, LogSum) {
         let files = catalog::find(stage, &LogScope::All, Extent::Everything);
         let found = Mutex::new(Vec::new());
         let pattern = Pattern::new(pattern, false).unwrap();

@@ -10,7 +10,6 @@ use std::{
     io,
     os::unix::fs::{FileExt as _, MetadataExt as _},
     path::{Path, PathBuf},
-    sync::Arc,
 };
 
 use jiff::Timestamp;
@@ -22,8 +21,11 @@ use super::{
     times::Times,
 };
 use crate::{
-    claude::log::{Kind, LogLine, Reader, Show},
-    model::{LogId, LogPlace, LogScope},
+    claude::log::Reader,
+    model::{
+        LogId, LogPlace, LogScope,
+        log::{Kind, LogFrom, LogLine, LogPart, LogReading, Show, TimedLine},
+    },
 };
 
 /// Bytes decoded before and after the wanted place at first; more when that makes too few lines.
@@ -60,67 +62,11 @@ const QUIET: u32 = 100;
 /// Quiet files that are looked at each time.
 const QUIET_AT_ONCE: usize = 32;
 
-/// What is read and how.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Reading {
-    /// Which logs.
-    pub scope: LogScope,
-    /// As it lies on disk.
-    pub raw: bool,
-    /// Which kinds.
-    pub show: Show,
-}
-
-/// Where to begin.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum From {
-    /// At the beginning.
-    Start,
-    /// So that the place lies in the middle.
-    Around(LogPlace),
-    /// The same for a line that a search has found, with its text.
-    Hit(LogPlace, String),
-    /// At the end, and go on as more is written.
-    End,
-}
-
-/// A line, whose it is and when it was written, where that is known.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TimedLine {
-    /// The log.
-    pub log: Arc<LogId>,
-    /// When.
-    pub at: Option<Timestamp>,
-    /// Which of the lines of its source line.
-    pub nth: u32,
-    /// The line.
-    pub line: LogLine,
-}
-
-/// Some lines in a row.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Part {
-    /// In their order.
-    pub lines: Vec<TimedLine>,
-    /// It replaces what was read before.
-    pub whole: bool,
-    /// Which of the lines was asked for.
-    pub here: Option<usize>,
-    /// There is nothing before it.
-    pub starts: bool,
-    /// Bytes between the part before and this one that were passed over.
-    pub skipped: u64,
-    /// Bytes after it that were not read.
-    pub below: u64,
-    /// Files it is about.
-    pub files: usize,
-}
-
 /// Logs being read.
 #[derive(Debug)]
 pub struct Stream {
     stage: PathBuf,
-    reading: Reading,
+    reading: LogReading,
     sources: Vec<Source>,
     known: HashSet<(u64, u64)>,
     folders: HashMap<PathBuf, i64>,
@@ -151,7 +97,7 @@ struct Source {
 
 impl Stream {
     /// Finds the logs.
-    pub fn open(stage: impl Into<PathBuf>, reading: Reading) -> Self {
+    pub fn open(stage: impl Into<PathBuf>, reading: LogReading) -> Self {
         let mut stream = Self {
             stage: stage.into(),
             reading,
@@ -168,18 +114,18 @@ impl Stream {
     }
 
     /// What is read.
-    pub fn reading(&self) -> &Reading {
+    pub fn reading(&self) -> &LogReading {
         &self.reading
     }
 
     /// Reads the part that `from` asks for; an empty one when `stop` said so.
-    pub fn load(&mut self, from: &From, stop: &dyn Fn() -> bool) -> Part {
+    pub fn load(&mut self, from: &LogFrom, stop: &dyn Fn() -> bool) -> LogPart {
         self.look(true);
         self.follows = false;
         let (place, exact) = match from {
-            From::Start => (vec![0; self.sources.len()], true),
-            From::Around(place) | From::Hit(place, _) => (self.position(place), false),
-            From::End => (self.sources.iter().map(|s| s.file.size).collect(), false),
+            LogFrom::Start => (vec![0; self.sources.len()], true),
+            LogFrom::Around(place) | LogFrom::Hit(place, _) => (self.position(place), false),
+            LogFrom::End => (self.sources.iter().map(|s| s.file.size).collect(), false),
         };
         let mut budget = BESIDE;
         loop {
@@ -194,7 +140,7 @@ impl Stream {
             self.forward(&mut lines, before, MOST_LINES / 2, MOST_TEXT / 2, stop, true);
             let starts = position.iter().all(|at| *at == 0);
             if stop() {
-                return Part::default();
+                return LogPart::default();
             }
             if !(exact || starts || lines.len() >= ENOUGH) {
                 budget = budget.saturating_mul(4);
@@ -215,11 +161,11 @@ impl Stream {
             }
             self.below = self.left();
             let here = match from {
-                From::Start | From::End => None,
-                From::Around(place) => locate(&lines, place, None),
-                From::Hit(place, text) => locate(&lines, place, Some(text)),
+                LogFrom::Start | LogFrom::End => None,
+                LogFrom::Around(place) => locate(&lines, place, None),
+                LogFrom::Hit(place, text) => locate(&lines, place, Some(text)),
             };
-            return Part {
+            return LogPart {
                 lines,
                 whole: true,
                 here,
@@ -232,18 +178,18 @@ impl Stream {
     }
 
     /// What has been written since; `None` when there is no news.
-    pub fn more(&mut self, stop: &dyn Fn() -> bool) -> Option<Part> {
+    pub fn more(&mut self, stop: &dyn Fn() -> bool) -> Option<LogPart> {
         let mut lines = self.look(false);
         let left = self.left();
         if !self.follows {
             let news = left != self.below || !lines.is_empty();
             self.below = left;
             let files = self.sources.len();
-            return news.then(|| Part { lines, below: left, files, ..Part::default() });
+            return news.then(|| LogPart { lines, below: left, files, ..LogPart::default() });
         }
         if self.sources.iter().any(|s| s.finished && s.left() > 0) {
             // The last line went on after all: it is told again, whole.
-            return (!self.patient).then(|| self.load(&From::End, stop));
+            return (!self.patient).then(|| self.load(&LogFrom::End, stop));
         }
         let mut skipped = 0;
         if left > BEHIND && !self.patient {
@@ -261,23 +207,29 @@ impl Stream {
         self.finish(&mut lines);
         self.below = self.left();
         let files = self.sources.len();
-        (skipped > 0 || !lines.is_empty()).then(|| Part { lines, skipped, files, below: self.below, ..Part::default() })
+        (skipped > 0 || !lines.is_empty()).then(|| LogPart {
+            lines,
+            skipped,
+            files,
+            below: self.below,
+            ..LogPart::default()
+        })
     }
 
     /// Reads everything from `from` to its end, a part at a time; what follows comes from [`Stream::more`], all of it,
     /// unless the reading `ends` here. `take` says whether to go on.
     pub fn everything(
         &mut self,
-        from: &From,
+        from: &LogFrom,
         ends: bool,
         stop: &dyn Fn() -> bool,
         take: &mut dyn FnMut(TimedLine) -> bool,
     ) {
         self.look(true);
         let position = match from {
-            From::Start => vec![0; self.sources.len()],
-            From::Around(place) | From::Hit(place, _) => self.position(place),
-            From::End => self.sources.iter().map(|s| s.file.size).collect(),
+            LogFrom::Start => vec![0; self.sources.len()],
+            LogFrom::Around(place) | LogFrom::Hit(place, _) => self.position(place),
+            LogFrom::End => self.sources.iter().map(|s| s.file.size).collect(),
         };
         self.seek(&position);
         (self.follows, self.patient) = (true, true);
@@ -492,8 +444,8 @@ fn locate(lines: &[TimedLine], place: &LogPlace, text: Option<&str>) -> Option<u
 
 /// The lines around one that was found: so many before it and after it, and which of them it is.
 pub fn context(stage: &Path, log: &LogId, place: &LogPlace, text: &str, lines: usize) -> (Vec<TimedLine>, usize) {
-    let reading = Reading { scope: LogScope::One(log.clone()), raw: false, show: Show::All };
-    let part = Stream::open(stage, reading).load(&From::Hit(place.clone(), text.to_owned()), &|| false);
+    let reading = LogReading { scope: LogScope::One(log.clone()), raw: false, show: Show::All };
+    let part = Stream::open(stage, reading).load(&LogFrom::Hit(place.clone(), text.to_owned()), &|| false);
     let Some(here) = part.here else { return (Vec::new(), 0) };
     let from = here.saturating_sub(lines);
     (part.lines.into_iter().skip(from).take(here - from + 1 + lines).collect(), here - from)

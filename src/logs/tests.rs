@@ -8,13 +8,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{
-    copy::{Range, copy},
-    *,
-};
-use crate::{
-    claude::log::{Kind, Show},
-    model::{AttemptRef, LogId, LogPlace, LogScope, TaskRef},
+use super::{copy::copy, *};
+use crate::model::{
+    AttemptRef, LogId, LogPlace, LogScope, TaskRef,
+    log::{Kind, LogFrom, LogPart, LogRange, LogReading, Show},
 };
 
 struct Stage(tempfile::TempDir);
@@ -34,8 +31,8 @@ impl Stage {
         OpenOptions::new().create(true).append(true).open(self.path(log)).unwrap().write_all(text).unwrap();
     }
 
-    fn reading(scope: LogScope) -> Reading {
-        Reading { scope, raw: false, show: Show::All }
+    fn reading(scope: LogScope) -> LogReading {
+        LogReading { scope, raw: false, show: Show::All }
     }
 
     fn one(&self, log: &str) -> Stream {
@@ -55,12 +52,8 @@ fn go_on() -> bool {
     false
 }
 
-fn texts(part: &Part) -> Vec<&str> {
+fn texts(part: &LogPart) -> Vec<&str> {
     part.lines.iter().map(|l| l.line.text.as_str()).collect()
-}
-
-fn place(line: &TimedLine) -> LogPlace {
-    LogPlace { path: line.log.path.clone(), offset: line.line.offset, nth: line.nth }
 }
 
 fn numbered(from: usize, to: usize) -> Vec<u8> {
@@ -76,13 +69,13 @@ fn the_end_is_shown_first_and_going_back_leaves_no_gap() {
     let stage = Stage::new();
     stage.append("marie/a.1.log", &numbered(0, 60_000));
     let mut stream = stage.one("marie/a.1.log");
-    let end = stream.load(&From::End, &go_on);
+    let end = stream.load(&LogFrom::End, &go_on);
     assert!(end.whole && !end.starts && end.below == 0, "{}", end.below);
     assert_eq!(number(texts(&end).last().unwrap()), 59_999);
     // Back to the beginning, a part at a time; each part is without a gap and holds where the former began.
     let mut first = end.lines.first().cloned().unwrap();
     for _ in 0..100 {
-        let part = stream.load(&From::Around(place(&first)), &go_on);
+        let part = stream.load(&LogFrom::Around(first.place()), &go_on);
         let numbers: Vec<usize> = texts(&part).into_iter().map(number).collect();
         assert!(numbers.windows(2).all(|w| w[1] == w[0] + 1), "a gap or a double");
         assert!(numbers.contains(&number(&first.line.text)), "the place that was asked for is in it");
@@ -90,7 +83,7 @@ fn the_end_is_shown_first_and_going_back_leaves_no_gap() {
         first = part.lines.first().cloned().unwrap();
         if part.starts {
             assert_eq!(numbers[0], 0);
-            let start = stream.load(&From::Start, &go_on);
+            let start = stream.load(&LogFrom::Start, &go_on);
             assert_eq!((number(texts(&start)[0]), start.starts, start.below > 0), (0, true, true));
             return;
         }
@@ -104,7 +97,7 @@ fn whoever_comes_back_finds_what_was_written_meanwhile_without_a_gap() {
     let log = "marie/a.1.log";
     stage.append(log, &numbered(0, 1_000));
     let mut first = stage.one(log);
-    let mut seen: Vec<usize> = texts(&first.load(&From::End, &go_on)).into_iter().map(number).collect();
+    let mut seen: Vec<usize> = texts(&first.load(&LogFrom::End, &go_on)).into_iter().map(number).collect();
     stage.append(log, &numbered(1_000, 1_010));
     seen.extend(texts(&first.more(&go_on).unwrap()).into_iter().map(number));
     assert_eq!(first.more(&go_on), None);
@@ -114,7 +107,7 @@ fn whoever_comes_back_finds_what_was_written_meanwhile_without_a_gap() {
     stage.append(log, &numbered(1_010, 6_010));
     stage.append(log, b"line 60");
     let mut next = stage.one(log);
-    let mut part = next.load(&From::End, &go_on);
+    let mut part = next.load(&LogFrom::End, &go_on);
     stage.append(log, b"10 whole\n");
     let mut again: Vec<usize> = texts(&next.more(&go_on).unwrap()).into_iter().map(number).collect();
     // Back by whole windows, as somebody does who holds the key for a page up.
@@ -126,7 +119,7 @@ fn whoever_comes_back_finds_what_was_written_meanwhile_without_a_gap() {
         if part.starts {
             break;
         }
-        part = next.load(&From::Around(place(&first)), &go_on);
+        part = next.load(&LogFrom::Around(first.place()), &go_on);
     }
     again.retain(|n| *n > last);
     assert!(again.iter().copied().eq(last + 1..=6_010), "a gap or a double: {:?}", again.len());
@@ -145,7 +138,7 @@ fn logs_are_put_together_by_the_time_at_which_they_were_written() {
     }
     let read = |scope| {
         let mut stream = Stream::open(stage.0.path(), Stage::reading(scope));
-        let part = stream.load(&From::End, &go_on);
+        let part = stream.load(&LogFrom::End, &go_on);
         texts(&part).into_iter().map(str::to_owned).collect::<Vec<_>>()
     };
     assert_eq!(read(LogScope::All), ["m 1", "a 2", "m 5", "a 6", "a 7", "m 9"]);
@@ -154,7 +147,7 @@ fn logs_are_put_together_by_the_time_at_which_they_were_written() {
     // From a line in the middle, and a log that appears meanwhile.
     let mut stream = Stream::open(stage.0.path(), Stage::reading(LogScope::All));
     let middle = LogPlace { path: "logs/marie/a.1.log".into(), offset: 4, nth: 0 };
-    assert_eq!(texts(&stream.load(&From::Around(middle), &go_on)).len(), 6);
+    assert_eq!(texts(&stream.load(&LogFrom::Around(middle), &go_on)).len(), 6);
     stage.append("fabien/c.1.log", b"new\n");
     stage.append("marie/a.1.log", b"m 10\n");
     let part = stream.more(&go_on).unwrap();
@@ -169,7 +162,7 @@ fn a_flood_is_not_read_through_and_the_end_is_the_end() {
     let log = "marie/a.1.log";
     stage.append(log, b"line 0 \n");
     let mut stream = stage.one(log);
-    stream.load(&From::End, &go_on);
+    stream.load(&LogFrom::End, &go_on);
     stage.append(log, &numbered(1, 200_000));
     let part = stream.more(&go_on).unwrap();
     let numbers: Vec<usize> = texts(&part).into_iter().map(number).collect();
@@ -186,7 +179,7 @@ fn what_is_wrong_with_a_log_is_said_and_reading_goes_on() {
     stage.append(log, &binary);
     stage.append(log, b"\nplain\nbroken \xf0\x9f");
     let mut stream = stage.one(log);
-    let part = stream.load(&From::End, &go_on);
+    let part = stream.load(&LogFrom::End, &go_on);
     assert!(texts(&part)[0].starts_with("[binary, "), "{part:?}");
     assert_eq!(part.lines[0].line.kind, Kind::Raw);
     // The last line is told when nobody goes on with it, and again when somebody does.
@@ -211,8 +204,8 @@ fn what_is_wrong_with_a_log_is_said_and_reading_goes_on() {
     assert_eq!(texts(&stream.more(&go_on).unwrap())[1], "rotated in");
     // A log that was never there.
     assert_eq!(
-        stage.one("marie/none.1.log").load(&From::End, &go_on),
-        Part { whole: true, starts: true, ..Part::default() }
+        stage.one("marie/none.1.log").load(&LogFrom::End, &go_on),
+        LogPart { whole: true, starts: true, ..LogPart::default() }
     );
 }
 
@@ -226,7 +219,7 @@ fn a_line_of_100_mb_and_a_hole_of_4_gb_are_read_with_small_hands() {
     }
     stage.append(log, b"\nafter\n");
     let mut stream = stage.one(log);
-    let part = stream.load(&From::End, &go_on);
+    let part = stream.load(&LogFrom::End, &go_on);
     let shown = texts(&part);
     assert_eq!((shown[0], shown[2], shown.len()), ("before", "after", 3));
     assert!(shown[1].starts_with("[a line too long to be shown whole] xxx") && shown[1].len() < 4_100);
@@ -235,16 +228,16 @@ fn a_line_of_100_mb_and_a_hole_of_4_gb_are_read_with_small_hands() {
     file.write_all_at(b"head\nbegun", 0).unwrap();
     file.write_all_at(b"ended\ntail\n", 4 << 30).unwrap();
     let mut stream = stage.one("marie/b.1.log");
-    let part = stream.load(&From::End, &go_on);
+    let part = stream.load(&LogFrom::End, &go_on);
     assert_eq!(texts(&part), ["head", "[… 4294 MB cut …]", "tail"]);
-    assert_eq!(texts(&stream.load(&From::Start, &go_on)), ["head", "[… 4294 MB cut …]", "tail"]);
+    assert_eq!(texts(&stream.load(&LogFrom::Start, &go_on)), ["head", "[… 4294 MB cut …]", "tail"]);
 }
 
 #[test]
 fn sub_agents_are_a_tree_wherever_reading_begins() {
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/transcripts/claude/2.1.197");
     let run = fs::read(Path::new(folder).join("agent_foreground.jsonl")).unwrap();
-    let started = run.windows(17).position(|w| w == b"\"Part 0. [[fake:").unwrap_or(0);
+    let started = run.windows(17).position(|w| w == b"\"LogPart 0. [[fake:").unwrap_or(0);
     let head = run[..started].iter().rposition(|b| *b == b'\n').map_or(0, |end| end + 1);
     let stage = Stage::new();
     let log = "marie/a.1.log";
@@ -257,7 +250,7 @@ fn sub_agents_are_a_tree_wherever_reading_begins() {
     stage.append(log, format!("{noise}\n").repeat(5_000).as_bytes());
     stage.append(log, &run[head..]);
     let mut stream = stage.one(log);
-    let part = stream.load(&From::End, &go_on);
+    let part = stream.load(&LogFrom::End, &go_on);
     assert!(!part.starts);
     let nested: Vec<&str> = part.lines.iter().filter(|l| l.line.depth == 1).map(|l| l.line.text.as_str()).collect();
     assert!(nested.iter().any(|t| t.contains("Bash echo hi")), "{nested:?}");
@@ -274,16 +267,16 @@ fn kinds_are_left_out_where_they_are_read_and_raw_lines_are_as_on_disk() {
         .to_string();
     stage.append(log, format!("{failed}\n").as_bytes());
     stage.append(log, (0..30_000).map(|n| said(&format!("word {n}")) + "\n").collect::<String>().as_bytes());
-    let reading = Reading { show: Show::Errors, ..Stage::reading(LogScope::One(id(log))) };
+    let reading = LogReading { show: Show::Errors, ..Stage::reading(LogScope::One(id(log))) };
     let mut stream = Stream::open(stage.0.path(), reading.clone());
-    let part = stream.load(&From::End, &go_on);
+    let part = stream.load(&LogFrom::End, &go_on);
     assert_eq!(
         (texts(&part), part.starts),
         (vec!["ended with an error: out of luck"], true),
         "it is looked for up to the beginning"
     );
-    let mut stream = Stream::open(stage.0.path(), Reading { raw: true, show: Show::All, ..reading });
-    let part = stream.load(&From::Start, &go_on);
+    let mut stream = Stream::open(stage.0.path(), LogReading { raw: true, show: Show::All, ..reading });
+    let part = stream.load(&LogFrom::Start, &go_on);
     let head: Vec<(u8, &str)> = part.lines.iter().take(3).map(|l| (l.line.depth, l.line.text.as_str())).collect();
     assert_eq!(head, [(0, "{"), (1, "\"is_error\": true,"), (1, "\"result\": \"out of luck\",")]);
     assert_eq!(part.lines[2].nth, 2);
@@ -295,21 +288,21 @@ fn a_range_is_copied_into_a_file_of_its_own_and_old_copies_go() {
     let log = "marie/a.1.log";
     stage.append(log, &numbered(0, 5_000));
     let mut stream = stage.one(log);
-    let part = stream.load(&From::End, &go_on);
+    let part = stream.load(&LogFrom::End, &go_on);
     let (from, here, to) = (&part.lines[10], &part.lines[12], &part.lines[20]);
     let folder = stage.0.path().join("copies");
-    let range = Range {
+    let range = LogRange {
         reading: stream.reading().clone(),
-        from: Some(place(from)),
-        to: Some(place(to)),
-        here: Some(place(here)),
+        from: Some(from.place()),
+        to: Some(to.place()),
+        here: Some(here.place()),
         headed: false,
     };
     let copied = copy(stage.0.path(), &range, &folder, &go_on).unwrap();
     let expected: String = part.lines[10..=20].iter().map(|l| l.line.text.clone() + "\n").collect();
     assert_eq!(fs::read_to_string(&copied.path).unwrap(), expected);
     assert_eq!((copied.lines, copied.here, copied.text, copied.cut), (11, 3, Some(expected), false));
-    let all = Range { from: None, to: None, headed: true, ..range };
+    let all = LogRange { from: None, to: None, headed: true, ..range };
     for _ in 0..21 {
         let copied = copy(stage.0.path(), &all, &folder, &go_on).unwrap();
         assert_eq!((copied.lines, copied.text), (5_000, None));
@@ -322,9 +315,9 @@ fn reading_that_nobody_waits_for_any_more_ends() {
     let stage = Stage::new();
     let log = "marie/a.1.log";
     stage.append(log, &numbered(0, 400_000));
-    let reading = Reading { show: Show::Errors, ..Stage::reading(LogScope::One(id(log))) };
+    let reading = LogReading { show: Show::Errors, ..Stage::reading(LogScope::One(id(log))) };
     let asked = Cell::new(0);
     let stop = || asked.replace(asked.get() + 1) > 5;
-    let part = Stream::open(stage.0.path(), reading).load(&From::End, &stop);
-    assert_eq!((part, asked.get() < 50), (Part::default(), true));
+    let part = Stream::open(stage.0.path(), reading).load(&LogFrom::End, &stop);
+    assert_eq!((part, asked.get() < 50), (LogPart::default(), true));
 }

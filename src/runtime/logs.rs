@@ -1,127 +1,127 @@
-//! An attempt's log, read by offset while it grows: bytes of a file become lines for people, with their times.
+//! The hands that read and search logs for the screen.
+//!
+//! Owns one thread that reads what the log view shows, and the search that runs. Must not know how either is shown. Its one
+//! surprise: whoever asks anew ends what was asked before, in the middle of a file if need be; keys never wait.
 
 use std::{
-    fs::File,
-    io::{self, Read as _, Seek as _, SeekFrom},
-    path::{Path, PathBuf},
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+        mpsc::{Receiver, RecvTimeoutError, Sender, channel},
+    },
+    time::Duration,
 };
 
-use jiff::Timestamp;
+use crate::{
+    logs::{Extent, Found, Pattern, Stream, catalog, search},
+    model::log::{LogHit, LogPart, LogSum},
+    tui::{Ask, Search},
+};
 
-use crate::claude::log::{LogLine, Reader};
+/// How often logs are looked at while they grow, and while they do not.
+const LOOK: Duration = Duration::from_millis(50);
+const LOOK_SELDOM: Duration = Duration::from_millis(250);
 
-/// Bytes read at once: enough to outrun an agent, small enough to stop between two reads.
-const AT_ONCE: u64 = 256 * 1024;
+/// Looks without news after which they are seldom.
+const QUIET: u32 = 60;
 
-/// A line and when it was written, where that is known.
-pub type TimedLine = (Option<Timestamp>, LogLine);
+/// Hits of one search at most.
+const MOST_HITS: usize = 5_000;
 
-/// A log being read.
+/// A search tells how far it is each time it has read so much.
+const TOLD: u64 = 16 << 20;
+
+/// What a search tells.
 #[derive(Debug)]
-pub struct Follow {
-    file: File,
-    offset: u64,
-    reader: Reader,
-    times: Times,
+pub(super) enum News {
+    Hits(Vec<LogHit>),
+    Read(u64),
+    Ended(LogSum),
 }
 
-impl Follow {
-    /// Opens a log at its start, or where its last `tail` bytes begin. Gives how many bytes were passed over.
-    pub fn open(path: &Path, tail: Option<u64>) -> io::Result<(Self, u64)> {
-        let mut file = File::open(path)?;
-        let offset = tail.map_or(0, |tail| file.metadata().map_or(0, |m| m.len()).saturating_sub(tail));
-        file.seek(SeekFrom::Start(offset))?;
-        let reader = Reader::starting_at(offset, offset > 0);
-        Ok((Self { file, offset, reader, times: Times::beside(path) }, offset))
-    }
-
-    /// Reads what is new, at most a good piece of it; empty when there is nothing new.
-    pub fn read(&mut self) -> io::Result<Option<Vec<TimedLine>>> {
-        let mut bytes = Vec::new();
-        let read = self.file.by_ref().take(AT_ONCE).read_to_end(&mut bytes)? as u64;
-        if read == 0 {
-            return Ok(None);
-        }
-        self.offset += read;
-        self.times.read();
-        let lines = self.reader.feed(&bytes);
-        Ok(Some(lines.into_iter().map(|line| (self.times.at(line.offset), line)).collect()))
-    }
-
-    /// The line that was begun and not ended, once no more follows.
-    pub fn finish(&mut self) -> Vec<TimedLine> {
-        self.reader.finish().into_iter().map(|line| (self.times.at(line.offset), line)).collect()
-    }
-}
-
-/// When which part of the log was written: the worker notes it beside the log.
+/// The thread that reads for the log view; it ends with this.
 #[derive(Debug)]
-struct Times {
-    path: PathBuf,
-    read: u64,
-    /// Offsets and when the bytes from there on were seen, ascending.
-    marks: Vec<(u64, Timestamp)>,
+pub(super) struct Eyes {
+    asks: Sender<Option<Ask>>,
+    newest: Arc<AtomicU64>,
 }
 
-impl Times {
-    fn beside(log: &Path) -> Self {
-        Self { path: log.with_extension("times"), read: 0, marks: Vec::new() }
+impl Eyes {
+    /// Starts the thread; `tell` is given what was read and says whether anybody listens.
+    pub(super) fn open(stage: &Path, tell: impl Fn(u64, LogPart) -> bool + Send + 'static) -> std::io::Result<Self> {
+        let (asks, asked) = channel();
+        let newest = Arc::new(AtomicU64::new(0));
+        let (stage, latest) = (stage.to_owned(), newest.clone());
+        std::thread::Builder::new().name("logs".to_owned()).spawn(move || read(&stage, &asked, &latest, &tell))?;
+        Ok(Self { asks, newest })
     }
 
-    fn read(&mut self) {
-        let Ok(mut file) = File::open(&self.path) else { return };
-        let mut text = String::new();
-        if file.seek(SeekFrom::Start(self.read)).and_then(|_| file.read_to_string(&mut text)).is_err() {
+    /// Reads this from now on, and nothing else.
+    pub(super) fn read(&self, ask: Option<Ask>) {
+        self.newest.store(ask.as_ref().map_or(0, |ask| ask.id), Ordering::Relaxed);
+        // The thread ends after this does, unless it panicked; then the view stays as it is.
+        let _gone = self.asks.send(ask);
+    }
+}
+
+fn read(stage: &Path, asked: &Receiver<Option<Ask>>, newest: &AtomicU64, tell: &dyn Fn(u64, LogPart) -> bool) {
+    let mut open: Option<(u64, Stream)> = None;
+    let mut quiet = 0;
+    loop {
+        let wait = if quiet < QUIET { LOOK } else { LOOK_SELDOM };
+        let next = match &open {
+            Some(_) => asked.recv_timeout(wait),
+            None => asked.recv().map_err(|_nobody| RecvTimeoutError::Disconnected),
+        };
+        let told = match next {
+            Err(RecvTimeoutError::Disconnected) => return,
+            Ok(None) => {
+                open = None;
+                continue;
+            }
+            Ok(Some(ask)) => {
+                quiet = 0;
+                if newest.load(Ordering::Relaxed) != ask.id {
+                    continue;
+                }
+                let mut stream = match open.take() {
+                    Some((_, stream)) if *stream.reading() == ask.reading => stream,
+                    Some(_) | None => Stream::open(stage, ask.reading),
+                };
+                let part = stream.load(&ask.from, &|| newest.load(Ordering::Relaxed) != ask.id);
+                open = Some((ask.id, stream));
+                part.whole.then_some((ask.id, part))
+            }
+            Err(RecvTimeoutError::Timeout) => open.as_mut().and_then(|(id, stream)| {
+                let part = stream.more(&|| newest.load(Ordering::Relaxed) != *id)?;
+                Some((*id, part))
+            }),
+        };
+        quiet = if told.is_some() { 0 } else { quiet.saturating_add(1) };
+        if let Some((id, part)) = told
+            && !tell(id, part)
+        {
             return;
         }
-        let whole = text.rfind('\n').map_or(0, |end| end + 1);
-        self.read += whole as u64;
-        let lines = text.get(..whole).unwrap_or_default().lines();
-        self.marks.extend(lines.filter_map(|line| {
-            let (offset, millis) = line.split_once(' ')?;
-            Some((offset.parse().ok()?, Timestamp::from_millisecond(millis.parse().ok()?).ok()?))
-        }));
-    }
-
-    fn at(&self, offset: u64) -> Option<Timestamp> {
-        let after = self.marks.partition_point(|(from, _)| *from <= offset);
-        self.marks.get(after.checked_sub(1)?).map(|(_, at)| *at)
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use std::io::Write as _;
-
-    use super::*;
-
-    #[test]
-    fn a_growing_log_is_read_once_and_its_lines_carry_their_times() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("a.1.log");
-        let mut file = File::create(&path).unwrap();
-        file.write_all(b"one\ntwo\nthr").unwrap();
-        std::fs::write(folder.path().join("a.1.times"), "0 1000\n4 2000\n").unwrap();
-        let (mut follow, skipped) = Follow::open(&path, None).unwrap();
-        assert_eq!(skipped, 0);
-        let texts = |lines: Vec<TimedLine>| {
-            lines.into_iter().map(|(at, line)| (at.map(Timestamp::as_second), line.text)).collect::<Vec<_>>()
-        };
-        let lines = follow.read().unwrap().unwrap();
-        assert_eq!(texts(lines), [(Some(1), "one".into()), (Some(2), "two".into())]);
-        assert!(follow.read().unwrap().is_none());
-        file.write_all(b"ee\n").unwrap();
-        assert_eq!(texts(follow.read().unwrap().unwrap()), [(Some(2), "three".into())]);
-    }
-
-    #[test]
-    fn the_tail_of_a_log_begins_with_a_whole_line() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("a.1.log");
-        std::fs::write(&path, "first line\nsecond\nthird\n").unwrap();
-        let (mut follow, skipped) = Follow::open(&path, Some(15)).unwrap();
-        assert_eq!(skipped, 9);
-        let lines = follow.read().unwrap().unwrap();
-        assert_eq!(lines.into_iter().map(|(_, l)| l.text).collect::<Vec<_>>(), ["second", "third"]);
+/// Searches until the end, until `stop`, or until nobody listens to `tell` any more.
+pub(super) fn find(stage: &Path, asked: &Search, stop: &AtomicBool, tell: &(dyn Fn(News) -> bool + Sync)) {
+    let Ok(pattern) = Pattern::new(&asked.pattern, false) else { return };
+    let files = catalog::find(stage, &asked.scope, Extent::Everything);
+    let told = AtomicU64::new(0);
+    let sum = search::search(files, &pattern, MOST_HITS, stop, &|found| match found {
+        Found::Hits(hits) => tell(News::Hits(hits)),
+        Found::Read(bytes) => {
+            let before = told.load(Ordering::Relaxed);
+            let is_due = bytes >= before + TOLD;
+            let mine = is_due && told.compare_exchange(before, bytes, Ordering::Relaxed, Ordering::Relaxed).is_ok();
+            !mine || tell(News::Read(bytes))
+        }
+    });
+    if !stop.load(Ordering::Relaxed) {
+        tell(News::Ended(sum));
     }
 }

@@ -6,6 +6,10 @@
 use std::{
     collections::HashMap,
     path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -15,30 +19,36 @@ use futures_util::{FutureExt as _, StreamExt as _};
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::mpsc,
-    task::{AbortHandle, JoinSet},
+    task::JoinSet,
     time::{Instant, sleep_until},
 };
 
-use super::logs::Follow;
+use super::{
+    guest::Visit,
+    logs::{self, Eyes},
+};
 use crate::{
     attach::{
         AttachError,
         client::{Link, News},
     },
-    claude::log::{Kind, LogLine},
-    model::Clock,
+    logs::{context, copy},
+    model::{
+        Clock, LogPlace,
+        log::{LogHit, LogPart, LogRange, TimedLine},
+    },
     room::Order,
-    tui::{self, App, Connection, Entry, Leave, LogTarget, Wish, terminal},
+    tui::{self, App, Connection, Guest, Leave, Search, Wish, terminal},
 };
 
 /// The shortest time between two frames that no key asked for.
 const FRAME: Duration = Duration::from_millis(33);
-/// How often a followed log is looked at.
-const LOOK: Duration = Duration::from_millis(60);
 /// Words of the room that are taken in before keys and the clock are looked at again.
 const NEWS: usize = 256;
-/// The part of a long log that is read when it is opened.
-const TAIL: u64 = 4 * 1024 * 1024;
+/// Lines before and after a hit that are shown beside a list of hits.
+const BESIDE: usize = 6;
+/// Where copies of logs go, below the stage.
+const COPIES: &str = ".podium/copies";
 /// A room that has said nothing for so long, not even that it is there, is shown as not responding.
 const QUIET: Duration = Duration::from_secs(6);
 /// How often a lost room is called again.
@@ -46,8 +56,10 @@ const CALL: Duration = Duration::from_millis(300);
 
 /// What the loop hears from its own tasks.
 enum Heard {
-    Entries(LogTarget, Vec<Entry>),
-    Skipped(LogTarget, u64),
+    Log(u64, LogPart),
+    Found(u64, logs::News),
+    Beside(LogPlace, Vec<TimedLine>, usize),
+    Copied(Option<Guest>, std::io::Result<copy::Copied>),
     Report(String, Result<String, String>),
 }
 
@@ -73,6 +85,9 @@ pub async fn run(
     let (tell, mut heard) = mpsc::channel(16);
     let mut link = link;
     link.be_patient();
+    let told = tell.clone();
+    let logs = Eyes::open(stage, move |ask, part| told.blocking_send(Heard::Log(ask, part)).is_ok())
+        .context("could not start the thread that reads logs")?;
     let mut eyes = Screen {
         stage: stage.to_owned(),
         link,
@@ -82,17 +97,33 @@ pub async fn run(
         orders: HashMap::new(),
         tell,
         reading: JoinSet::new(),
-        log: None,
+        logs,
+        search: Arc::default(),
+        guest: None,
         calling: JoinSet::new(),
         dirty: true,
         clear: false,
     };
     eyes.observe().await;
-    let mut keys = EventStream::new();
+    let mut keys = Some(EventStream::new());
+    let mut visit: Option<Visit> = None;
     let mut drawn = Instant::now().checked_sub(FRAME).unwrap_or_else(Instant::now);
     let mut second = Instant::now();
     loop {
-        if eyes.dirty && drawn.elapsed() >= FRAME {
+        if let Some((guest, file, line)) = eyes.guest.take().filter(|_| visit.is_none()) {
+            // The key reader must not take what is meant for the guest.
+            keys = None;
+            match Visit::begin(guest, &file, line) {
+                Ok(begun) => visit = Some(begun),
+                Err(error) => {
+                    eyes.app.say(&format!("{error:#}"), true);
+                    screen = terminal::enter().context("could not take the terminal again")?;
+                    keys = Some(EventStream::new());
+                    eyes.back(&screen)?;
+                }
+            }
+        }
+        if eyes.dirty && visit.is_none() && drawn.elapsed() >= FRAME {
             eyes.draw(&mut screen).context("could not draw")?;
             drawn = Instant::now();
             second = drawn + Duration::from_secs(1);
@@ -100,7 +131,7 @@ pub async fn run(
         let ticks = eyes.app.ticks(eyes.link.state());
         let quiet = Instant::now() + QUIET.saturating_sub(eyes.link.silent_for());
         tokio::select! {
-            key = keys.next() => {
+            key = next_key(&mut keys), if visit.is_none() => {
                 let Some(Ok(event)) = key else { return Ok(Leave::Detach) };
                 if let Some(leave) = eyes.input(event).await {
                     return eyes.leave(leave, &mut screen).await;
@@ -110,15 +141,40 @@ pub async fn run(
             }
             news = eyes.link.next(), if eyes.room != Room::Lost => eyes.news(news).await,
             () = sleep_until(quiet), if eyes.room == Room::Up => eyes.falls_silent(),
-            Some(word) = heard.recv() => eyes.hear(word),
+            Some(word) = heard.recv() => eyes.hear(word).await,
             Some(called) = eyes.calling.join_next(), if eyes.room == Room::Lost => eyes.called(called.ok().flatten()).await,
-            () = sleep_until(drawn + FRAME), if eyes.dirty => {}
+            said = ended(&mut visit), if visit.is_some() => {
+                if let Some(former) = visit.take() {
+                    screen = former.end().context("could not take the terminal again")?;
+                }
+                keys = Some(EventStream::new());
+                eyes.back(&screen)?;
+                if let Some(said) = said {
+                    eyes.app.say(&said, true);
+                }
+            }
+            () = sleep_until(drawn + FRAME), if eyes.dirty && visit.is_none() => {}
             () = sleep_until(second), if ticks && !eyes.dirty => eyes.dirty = true,
             _ = term.recv() => return Ok(Leave::Detach),
             _ = hup.recv() => return Ok(Leave::Detach),
-            _ = int.recv() => return Ok(Leave::Detach),
+            // While a guest has the terminal, Ctrl+C there is meant for it.
+            _ = int.recv() => if visit.is_none() { return Ok(Leave::Detach) },
         }
     }
+}
+
+/// Copies into a new folder of the temporary directory, which nobody else can have prepared.
+fn copy_elsewhere(stage: &Path, range: &LogRange, gone: &dyn Fn() -> bool) -> std::io::Result<copy::Copied> {
+    let folder = tempfile::Builder::new().prefix("podium-copy-").tempdir()?.keep();
+    copy::copy(stage, range, &folder, gone)
+}
+
+async fn next_key(keys: &mut Option<EventStream>) -> Option<std::io::Result<TerminalEvent>> {
+    keys.as_mut()?.next().await
+}
+
+async fn ended(visit: &mut Option<Visit>) -> Option<String> {
+    visit.as_mut()?.ended().await
 }
 
 /// Whether the room is heard through `link`.
@@ -139,9 +195,14 @@ struct Screen {
     clock: Clock,
     orders: HashMap<u64, Order>,
     tell: mpsc::Sender<Heard>,
-    /// The one log being read, and reports.
+    /// Reports, copies, searches.
     reading: JoinSet<()>,
-    log: Option<AbortHandle>,
+    /// What reads for the log view.
+    logs: Eyes,
+    /// Ends the search that runs.
+    search: Arc<AtomicBool>,
+    /// A program that wants the terminal: on which file, at which line.
+    guest: Option<(Guest, PathBuf, usize)>,
     /// The call for a lost room.
     calling: JoinSet<Option<Link>>,
     dirty: bool,
@@ -195,13 +256,11 @@ impl Screen {
             match wish {
                 Wish::Order(order) => self.order(order).await,
                 Wish::Quit(leave) => return Some(leave),
-                Wish::ReadLog(target) => {
-                    if let Some(former) = self.log.take() {
-                        former.abort();
-                    }
-                    while self.reading.try_join_next().is_some() {}
-                    self.log = target.map(|t| self.reading.spawn(follow(self.stage.clone(), t, self.tell.clone())));
-                }
+                Wish::ReadLog(ask) => self.logs.read(ask),
+                Wish::Search(asked) => self.find(asked),
+                Wish::Beside(hit) => self.look_beside(*hit),
+                Wish::CopyLog(range) => self.copy(range, None),
+                Wish::OpenLog(range, guest) => self.copy(range, Some(guest)),
                 Wish::ReadReport { path } => {
                     let (file, tell) = (self.stage.join(&path), self.tell.clone());
                     self.reading.spawn(async move {
@@ -223,6 +282,63 @@ impl Screen {
             }
         }
         None
+    }
+
+    fn find(&mut self, asked: Option<Search>) {
+        self.search.store(true, Ordering::Relaxed);
+        while self.reading.try_join_next().is_some() {}
+        let Some(asked) = asked else { return };
+        self.search = Arc::default();
+        let (stage, stop, tell) = (self.stage.clone(), self.search.clone(), self.tell.clone());
+        self.reading.spawn_blocking(move || {
+            let id = asked.id;
+            logs::find(&stage, &asked, &stop, &|news| tell.blocking_send(Heard::Found(id, news)).is_ok());
+        });
+    }
+
+    fn look_beside(&mut self, hit: LogHit) {
+        let (stage, tell) = (self.stage.clone(), self.tell.clone());
+        self.reading.spawn_blocking(move || {
+            let place = hit.place();
+            let (lines, here) = context(&stage, &hit.log, &place, &hit.text, BESIDE);
+            let _left = tell.blocking_send(Heard::Beside(place, lines, here));
+        });
+    }
+
+    fn copy(&mut self, range: LogRange, guest: Option<Guest>) {
+        let (stage, tell) = (self.stage.clone(), self.tell.clone());
+        self.reading.spawn_blocking(move || {
+            let gone = || tell.is_closed();
+            let copied = copy::copy(&stage, &range, &stage.join(COPIES), &gone)
+                // A stage that cannot be written to still has logs that can be read.
+                .or_else(|_| copy_elsewhere(&stage, &range, &gone));
+            let _left = tell.blocking_send(Heard::Copied(guest, copied));
+        });
+    }
+
+    fn copied(&mut self, guest: Option<Guest>, copied: std::io::Result<copy::Copied>) {
+        match (copied, guest) {
+            (Err(error), _) => self.app.say(&format!("could not copy: {error}"), true),
+            (Ok(copied), Some(guest)) => self.guest = Some((guest, copied.path, copied.here)),
+            (Ok(copied), None) => {
+                let set = copied.text.as_deref().is_some_and(|text| terminal::copy(text).is_ok());
+                let path = copied.path.strip_prefix(&self.stage).unwrap_or(&copied.path);
+                self.app.copied(copied.lines, path, set, copied.cut);
+            }
+        }
+    }
+
+    /// The terminal was taken again: everything is drawn anew, in the size that it has now.
+    fn back(&mut self, screen: &terminal::Screen) -> anyhow::Result<()> {
+        let size = screen.size().context("could not read the terminal's size")?;
+        self.app.resize(size.width, size.height);
+        if self.app.has_mouse()
+            && let Err(error) = terminal::mouse(true)
+        {
+            self.app.say(&format!("could not switch the mouse: {error}"), true);
+        }
+        (self.dirty, self.clear) = (true, true);
+        Ok(())
     }
 
     async fn order(&mut self, order: Order) {
@@ -308,11 +424,18 @@ impl Screen {
         }
     }
 
-    fn hear(&mut self, word: Heard) {
+    async fn hear(&mut self, word: Heard) {
         self.dirty = true;
         match word {
-            Heard::Entries(target, entries) => self.app.log_appended(&target, entries),
-            Heard::Skipped(target, bytes) => self.app.log_skipped(&target, bytes),
+            Heard::Log(ask, part) => self.app.log_read(ask, part, self.link.state()),
+            Heard::Found(id, logs::News::Hits(hits)) => {
+                self.app.found(id, hits, self.link.state());
+                self.observe().await;
+            }
+            Heard::Found(id, logs::News::Read(bytes)) => self.app.searched(id, bytes),
+            Heard::Found(id, logs::News::Ended(sum)) => self.app.search_ended(id, sum),
+            Heard::Beside(place, lines, here) => self.app.beside_read(place, lines, here),
+            Heard::Copied(guest, copied) => self.copied(guest, copied),
             Heard::Report(path, Ok(text)) => self.app.report_read(&path, &text),
             Heard::Report(path, Err(why)) => self.app.report_failed(&path, &why),
         }
@@ -336,46 +459,4 @@ impl Screen {
         }
         Ok(leave)
     }
-}
-
-/// Reads a log as it grows until it is aborted.
-async fn follow(stage: PathBuf, target: LogTarget, tell: mpsc::Sender<Heard>) {
-    let path = stage.join(&target.path);
-    let opened = tokio::task::spawn_blocking(move || Follow::open(&path, Some(TAIL))).await;
-    let (mut follow, skipped) = match opened {
-        Ok(Ok(opened)) => opened,
-        Ok(Err(error)) => {
-            let text = format!("the log cannot be read: {error}");
-            let entry = Entry { at: None, kind: Kind::Error, depth: 0, text };
-            let _left = tell.send(Heard::Entries(target, vec![entry])).await;
-            return;
-        }
-        Err(_aborted) => return,
-    };
-    if skipped > 0 && tell.send(Heard::Skipped(target.clone(), skipped)).await.is_err() {
-        return;
-    }
-    loop {
-        let read = tokio::task::spawn_blocking(move || {
-            let lines = follow.read();
-            (follow, lines)
-        });
-        let Ok((back, lines)) = read.await else { return };
-        follow = back;
-        match lines {
-            Ok(Some(lines)) => {
-                let entries = lines.into_iter().map(|(at, line)| entry(at, line)).collect();
-                // A bounded channel: a flood waits here and not in the screen's memory.
-                if tell.send(Heard::Entries(target.clone(), entries)).await.is_err() {
-                    return;
-                }
-            }
-            Ok(None) => tokio::time::sleep(LOOK).await,
-            Err(_gone) => return,
-        }
-    }
-}
-
-fn entry(at: Option<jiff::Timestamp>, line: LogLine) -> Entry {
-    Entry { at, kind: line.kind, depth: line.depth, text: line.text }
 }

@@ -56,6 +56,32 @@ pub enum Action {
     Follow,
     /// Show only entries of some kinds.
     Kinds,
+    /// Search in all logs on disk.
+    SearchAll,
+    /// Wrap long lines, or cut them.
+    Wrap,
+    /// Move cut lines to the left.
+    Leftwards,
+    /// Move cut lines to the right.
+    Rightwards,
+    /// The log as it lies on disk.
+    Raw,
+    /// Read more logs together.
+    Broaden,
+    /// The attempt before.
+    AttemptBefore,
+    /// The attempt after.
+    AttemptAfter,
+    /// Begin a range of lines, or give it up.
+    Range,
+    /// Mark a line.
+    Mark,
+    /// Go to the next mark.
+    NextMark,
+    /// Show the log in the pager.
+    Pager,
+    /// Show the log in the editor.
+    Editor,
     /// Go to the next thing that waits for a person.
     NextNeed,
     /// Approve the plan.
@@ -107,6 +133,8 @@ pub enum Place {
     Agents,
     /// The log.
     Log,
+    /// The log while it has the keys.
+    Reading,
     /// The log while a search is on.
     Found,
     /// The views.
@@ -115,8 +143,8 @@ pub enum Place {
 
 impl Place {
     /// All, in the order of help.
-    pub const ALL: [Self; 7] =
-        [Self::Everywhere, Self::Goals, Self::Tasks, Self::Agents, Self::Log, Self::Found, Self::Views];
+    pub const ALL: [Self; 8] =
+        [Self::Everywhere, Self::Goals, Self::Tasks, Self::Agents, Self::Log, Self::Reading, Self::Found, Self::Views];
 
     /// The heading in help.
     pub fn word(self) -> &'static str {
@@ -126,6 +154,7 @@ impl Place {
             Self::Tasks => "The selected task",
             Self::Agents => "The selected agent",
             Self::Log => "The log",
+            Self::Reading => "The log, while it has the keys",
             Self::Found => "The log, while a search is on",
             Self::Views => "Views",
         }
@@ -253,6 +282,39 @@ pub const VERBS: &[Verb] = &[
         false,
         "Deny the plan that waits; the goal ends there. Asks once.",
     ),
+    verb(Action::Pager, "pager", &["o"], Place::Reading, false, "Read the log in $PAGER; podium waits and comes back."),
+    verb(
+        Action::Editor,
+        "editor",
+        &["E"],
+        Place::Reading,
+        false,
+        "Open a copy of the log in $EDITOR; podium waits and comes back.",
+    ),
+    verb(
+        Action::Range,
+        "range",
+        &["v"],
+        Place::Reading,
+        false,
+        "A range of lines begins here: move to its other end, y copies it. Again: none.",
+    ),
+    verb(Action::Mark, "mark", &["b"], Place::Reading, false, "Mark the line, or take its mark away."),
+    verb(Action::NextMark, "next mark", &["'"], Place::Reading, false, "The next mark, whichever log it is in."),
+    verb(
+        Action::Broaden,
+        "more logs",
+        &["A"],
+        Place::Reading,
+        false,
+        "One attempt, all of the task, all of the agent, all there is, in the order of time; in turn.",
+    ),
+    verb(Action::AttemptBefore, "attempt before", &["["], Place::Reading, false, "The attempt before."),
+    verb(Action::AttemptAfter, "attempt after", &["]"], Place::Reading, false, "The attempt after."),
+    verb(Action::Wrap, "wrap", &["w"], Place::Reading, false, "Wrap long lines, or cut them at the edge."),
+    verb(Action::Leftwards, "left", &["left", "h"], Place::Reading, false, "Cut lines: back to their beginning."),
+    verb(Action::Rightwards, "right", &["right", "l"], Place::Reading, false, "Cut lines: further to the right."),
+    verb(Action::Raw, "raw", &["J"], Place::Reading, false, "The log as it lies on disk, or as a person reads it."),
     verb(Action::Report, "report", &["o"], Place::Goals, false, "Read the report of the newest goal that has one."),
     verb(Action::SearchNext, "next hit", &["n"], Place::Found, false, "The next hit; after the last comes the first."),
     verb(Action::SearchPrevious, "previous hit", &["N"], Place::Found, false, "The hit before."),
@@ -280,6 +342,14 @@ pub const VERBS: &[Verb] = &[
         true,
         "Search the log by regular expression; in the tasks, show only those that hold the text, or stand so: `is:dead`.",
     ),
+    verb(
+        Action::SearchAll,
+        "search all logs",
+        &["S"],
+        Place::Log,
+        false,
+        "Search every log on disk, all agents and attempts, as you type; enter opens the log at the hit.",
+    ),
     verb(Action::Follow, "follow", &["f"], Place::Log, false, "Follow the log's end, or stand still."),
     verb(
         Action::Kinds,
@@ -287,7 +357,7 @@ pub const VERBS: &[Verb] = &[
         &["t"],
         Place::Log,
         false,
-        "Everything, what is said, tools and sub-agents, errors; in turn.",
+        "Everything, what is said, tools, sub-agents, errors; in turn.",
     ),
     verb(
         Action::Compose,
@@ -326,7 +396,7 @@ pub const VERBS: &[Verb] = &[
         &["y"],
         Place::Everywhere,
         false,
-        "Copy what is looked at: report, result, or a task's name.",
+        "Copy what is looked at: report, result, a task's name; in the log a range, a hit, or what is seen, also into a file.",
     ),
     verb(
         Action::Mouse,
@@ -388,7 +458,8 @@ mod tests {
         for verb in VERBS {
             for key in verb.keys {
                 let chord = Chord::parse(key).unwrap_or_else(|| panic!("{key}"));
-                assert!(seen.insert((chord, verb.place == Place::Found)), "{key} twice");
+                let special = matches!(verb.place, Place::Found | Place::Reading);
+                assert!(seen.insert((chord, special)), "{key} twice");
             }
         }
     }

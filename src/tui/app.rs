@@ -4,9 +4,11 @@
 //! keys come in, wishes go out. Its one surprise: nothing selected by hand means "whatever runs", so a fresh screen
 //! follows the work by itself, and touching anything pins it.
 
+mod finding;
 mod looking;
 mod moving;
 mod ordering;
+mod reading;
 mod typing;
 
 use crossterm::event::{KeyEvent, KeyEventKind, MouseButton, MouseEvent, MouseEventKind};
@@ -16,8 +18,9 @@ use nucleo_matcher::{Config, Matcher};
 use ratatui::layout::Position;
 
 use super::{
-    Action, Connection, Entry, LogTarget, Settings, Wish,
+    Action, Connection, Guest, Settings, Wish,
     composer::Composer,
+    find::Finder,
     keymap::{self, Chord},
     layout::{self, Layout, Pane, Wanted},
     log::Log,
@@ -30,7 +33,7 @@ use super::{
     },
 };
 use crate::{
-    model::{AgentName, TaskRef, text::scrub},
+    model::{AgentName, LogId, LogPlace, TaskRef, text::scrub},
     room::{Answer, Line, Need, Order, State},
 };
 
@@ -95,6 +98,14 @@ pub struct App {
     line: Option<Line>,
     limits_scroll: usize,
     log: Log,
+    breadth: reading::Breadth,
+    /// A log that was gone to although it is not the selected task's.
+    pinned: Option<LogId>,
+    /// The attempt that was chosen by hand, and of which task.
+    attempt: Option<(TaskRef, u32)>,
+    find: Finder,
+    /// The hit whose neighbours have been asked for.
+    beside_of: Option<LogPlace>,
     popups: Vec<Popup>,
     message: Option<Message>,
     link: Connection,
@@ -124,6 +135,11 @@ impl App {
             line: None,
             limits_scroll: 0,
             log: Log::default(),
+            breadth: reading::Breadth::default(),
+            pinned: None,
+            attempt: None,
+            find: Finder::default(),
+            beside_of: None,
             popups: Vec::new(),
             message: None,
             link: Connection::Connected,
@@ -212,19 +228,9 @@ impl App {
             undo.since.get_or_insert(state.now);
         }
         self.pass(state.now);
-        let wanted = self.wanted_log(state);
-        if wanted.as_ref() == self.log.target() {
-            return Vec::new();
-        }
-        // Somebody reads: the next attempt of the same task must not take the page away.
-        if let (Some(wanted), Some(shown)) = (&wanted, self.log.target())
-            && !self.log.follows()
-            && wanted.attempt.task == shown.attempt.task
-        {
-            return Vec::new();
-        }
-        self.log.turn_to(wanted.clone());
-        vec![Wish::ReadLog(wanted)]
+        let mut wishes = self.watch_logs(state);
+        wishes.extend(self.look_beside());
+        wishes
     }
 
     /// Time passes: what could be taken back no longer can.
@@ -237,33 +243,6 @@ impl App {
         let undo = self.undo.as_ref()?;
         let left = UNDO - now.duration_since(undo.since?);
         Some((undo.done.as_str(), left.as_secs())).filter(|(_, left)| *left > 0)
-    }
-
-    /// The log of what is selected: its running attempt, else its last.
-    pub fn wanted_log(&self, state: &State) -> Option<LogTarget> {
-        let task = self.subject(state)?;
-        if let Some(held) = state.agents.holder(&task).and_then(|s| s.held.as_ref())
-            && let (Some(n), Some(log)) = (held.attempt, &held.log)
-        {
-            return Some(LogTarget { attempt: task.attempt(n), path: log.clone() });
-        }
-        let found = state.tasks.find(&task)?;
-        let last = found.record.attempts.last()?;
-        Some(LogTarget { attempt: task.attempt(last.n), path: last.log.clone() })
-    }
-
-    /// Entries of a log have been read; those of another log than the wanted one are dropped.
-    pub fn log_appended(&mut self, target: &LogTarget, entries: Vec<Entry>) {
-        if self.log.target() == Some(target) {
-            self.log.append(entries);
-        }
-    }
-
-    /// Reading of a log began this many bytes into it.
-    pub fn log_skipped(&mut self, target: &LogTarget, bytes: u64) {
-        if self.log.target() == Some(target) {
-            self.log.skip(bytes);
-        }
     }
 
     /// A report has been read.
@@ -301,7 +280,8 @@ impl App {
                     self.filter.clone_from(query);
                 }
             }
-            Some(Popup::Palette { query, .. }) => query.push_str(&one_line(text)),
+            // What is pasted is searched for with the next key, enter included.
+            Some(Popup::Palette { query, .. } | Popup::Find { query, .. }) => query.push_str(&one_line(text)),
             Some(
                 Popup::Help { .. }
                 | Popup::Leave { .. }
@@ -342,6 +322,7 @@ impl App {
             Some(Popup::Confirm { .. }) => return self.confirm_key(chord),
             Some(Popup::Search { .. }) => return self.search_key(chord, state),
             Some(Popup::Retry { .. }) => return self.retry_key(chord, state),
+            Some(Popup::Find { .. }) => return self.find_key(chord, state),
             None if self.composing => return self.compose_key(key, state),
             Some(
                 Popup::Help { .. }
@@ -352,8 +333,7 @@ impl App {
             )
             | None => {}
         }
-        let found = self.focus == Pane::Log && self.popups.is_empty() && self.log.pattern().is_some();
-        match keymap::action(chord, found) {
+        match keymap::action(chord, self.is_reading(), self.log.pattern().is_some()) {
             Some(action) => self.perform(action, state),
             None => Vec::new(),
         }
@@ -387,7 +367,7 @@ impl App {
             Action::FocusNext => self.step(true),
             Action::FocusPrevious => self.step(false),
             Action::Open => return self.open(state),
-            Action::Back => self.back(),
+            Action::Back => return self.back(),
             Action::Up => self.travel(Travel::Rows(-1), state),
             Action::Down => self.travel(Travel::Rows(1), state),
             Action::PageUp => self.travel(Travel::Pages(-1), state),
@@ -431,8 +411,13 @@ impl App {
                 let query = if tasks { self.filter.clone() } else { String::new() };
                 self.popups.push(Popup::Search { query, tasks });
             }
-            Action::SearchNext => self.hit(true, state),
-            Action::SearchPrevious => self.hit(false, state),
+            Action::SearchAll => {
+                self.popups.clear();
+                self.popups.push(Popup::Find { query: self.find.pattern().to_owned(), selected: 0 });
+                return self.search_all();
+            }
+            Action::SearchNext => self.next_hit(true, state),
+            Action::SearchPrevious => self.next_hit(false, state),
             Action::Follow => {
                 let (columns, height) = self.log_size(state);
                 self.pin(state);
@@ -440,8 +425,23 @@ impl App {
             }
             Action::Kinds => {
                 self.pin(state);
-                self.log.show_next();
+                self.log.read_as(|reading| reading.show = reading.show.next());
             }
+            Action::Raw => {
+                self.pin(state);
+                self.log.read_as(|reading| reading.raw = !reading.raw);
+            }
+            Action::Wrap => self.log.toggle_wrap(),
+            Action::Leftwards => self.sideways(false),
+            Action::Rightwards => self.sideways(true),
+            Action::Broaden => self.broaden(state),
+            Action::AttemptBefore => self.step_attempt(false, state),
+            Action::AttemptAfter => self.step_attempt(true, state),
+            Action::Range => self.range(state),
+            Action::Mark => self.mark(state),
+            Action::NextMark => self.next_mark(state),
+            Action::Pager => return self.open_log(Guest::Pager, state),
+            Action::Editor => return self.open_log(Guest::Editor, state),
             Action::NextNeed => self.next_need(state),
             Action::Report => return self.open_report(state),
             Action::Approve => return self.approve(state),
@@ -569,6 +569,11 @@ impl App {
         &self.filter
     }
 
+    /// Whether the terminal reports the mouse.
+    pub fn has_mouse(&self) -> bool {
+        self.mouse
+    }
+
     /// The log on screen.
     pub fn log(&self) -> &Log {
         &self.log
@@ -636,7 +641,8 @@ impl App {
     fn log_size(&self, state: &State) -> (usize, usize) {
         let area = self.layout(state).and_then(|l| l.log).unwrap_or_default();
         let width = usize::from(area.width.saturating_sub(2));
-        (width.saturating_sub(margin(width)).max(1), usize::from(area.height.saturating_sub(2)))
+        let margin = margin(width, self.log.reading());
+        (width.saturating_sub(margin).max(1), usize::from(area.height.saturating_sub(2)))
     }
 
     /// Whether something on screen counts seconds, so that it should be drawn again each second; otherwise the clock

@@ -8,7 +8,7 @@ use super::{
     layout::{self, FLOOR},
     popup::Popup,
     theme::{Role, Theme},
-    views::{Page, Scene, agent, help, leave, palette, paragraph, plan, report, rows, stage, task},
+    views::{Page, Scene, agent, find, help, leave, palette, paragraph, plan, report, rows, stage, task},
 };
 use crate::room::State;
 
@@ -64,6 +64,7 @@ fn over(scene: &Scene<'_>, buffer: &mut Buffer, popup: &Popup) {
         Popup::Retry { task, ways, selected } => leave::retry(scene, buffer, task, ways, *selected),
         // Typed in the hint line.
         Popup::Search { .. } => {}
+        Popup::Find { query, selected } => find::draw(scene, buffer, query, *selected),
     }
 }
 
@@ -80,7 +81,8 @@ pub fn page(scene: &Scene<'_>, popup: &Popup, size: (u16, u16)) -> Option<Page> 
         | Popup::Leave { .. }
         | Popup::Confirm { .. }
         | Popup::Retry { .. }
-        | Popup::Search { .. } => None,
+        | Popup::Search { .. }
+        | Popup::Find { .. } => None,
     }
 }
 

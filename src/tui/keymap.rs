@@ -98,11 +98,11 @@ impl Chord {
     }
 }
 
-/// The action of a key; `found` says whether the log has the focus and a search is on.
-pub fn action(chord: Chord, found: bool) -> Option<Action> {
+/// The action of a key. `reading` says that the log has the keys, `found` that a search is on there.
+pub fn action(chord: Chord, reading: bool, found: bool) -> Option<Action> {
     VERBS
         .iter()
-        .filter(|v| found || v.place != Place::Found)
+        .filter(|v| (reading || v.place != Place::Reading) && ((reading && found) || v.place != Place::Found))
         .find(|v| v.keys.iter().any(|k| chord.is(k)))
         .map(|v| v.action)
 }
@@ -118,19 +118,22 @@ mod tests {
             KeyEvent::new(KeyCode::Char('G'), KeyModifiers::SHIFT),
             KeyEvent::new(KeyCode::Char('g'), KeyModifiers::SHIFT),
         ] {
-            assert_eq!(action(Chord::of(key), false), Some(Action::Bottom));
+            assert_eq!(action(Chord::of(key), false, false), Some(Action::Bottom));
         }
         for key in
             [KeyEvent::new(KeyCode::BackTab, KeyModifiers::SHIFT), KeyEvent::new(KeyCode::Tab, KeyModifiers::SHIFT)]
         {
-            assert_eq!(action(Chord::of(key), false), Some(Action::FocusPrevious));
+            assert_eq!(action(Chord::of(key), false, false), Some(Action::FocusPrevious));
         }
     }
 
     #[test]
     fn n_is_the_next_hit_only_while_there_is_a_search() {
         let n = Chord::parse("n").unwrap();
-        assert_eq!(action(n, true), Some(Action::SearchNext));
-        assert_eq!(action(n, false), Some(Action::NextNeed));
+        assert_eq!(action(n, true, true), Some(Action::SearchNext));
+        assert_eq!(action(n, true, false), Some(Action::NextNeed));
+        let o = Chord::parse("o").unwrap();
+        assert_eq!(action(o, true, false), Some(Action::Pager));
+        assert_eq!(action(o, false, true), Some(Action::Report));
     }
 }

@@ -1,161 +1,290 @@
-//! The log of one attempt as the screen holds it: a bounded ring, a place in it, a search through it.
+//! Logs as the screen holds them: a bounded window of lines, a place in it, a range, marks.
 //!
-//! Owns following, scrolling and finding. Must not know files: entries arrive through [`Log::append`]. Its one surprise:
-//! places are sequence numbers of entries, which never change while new entries arrive and old ones fall out, so a
-//! scrolled-back view stands still whatever the agent prints.
+//! Owns following, scrolling and what is asked for next. Must not know files: lines arrive through [`Log::take`]. Its one
+//! surprise: places are sequence numbers of lines in the window, which never change while lines arrive and fall out, so a
+//! scrolled-back view stands still whatever the agent prints; what does not fit any more is counted, not held.
 
-use std::collections::VecDeque;
+mod rows;
+#[cfg(test)]
+mod tests;
 
-use jiff::Timestamp;
-use regex::{Regex, RegexBuilder};
+use std::{collections::VecDeque, sync::Arc};
+
+use regex::Regex;
+
+use rows::Place;
+pub use rows::Row;
 
 use super::text;
-pub use crate::claude::log::Kind;
-use crate::model::{AttemptRef, text::scrub};
+pub use crate::model::log::{Kind, Show};
+use crate::model::{
+    LogId, LogPlace,
+    log::{LogFrom, LogHit, LogPart, LogReading, TimedLine},
+};
 
-/// Entries kept.
-pub const RING: usize = 20_000;
-/// Bytes of one entry kept.
-const ENTRY_LIMIT: usize = 16_000;
+/// Lines kept.
+pub const WINDOW: usize = 12_000;
+/// Bytes of their text kept.
+pub const WINDOW_BYTES: usize = 5 << 20;
+/// So near to an end of the window, what lies beyond is asked for.
+const NEAR: u64 = 200;
+/// Marks kept.
+const MARKS: usize = 200;
 
-/// Which kinds are shown.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Show {
-    /// All.
-    #[default]
-    All,
-    /// What agents say.
-    Said,
-    /// What they do.
-    Done,
-    /// What went wrong.
-    Errors,
-}
-
-impl Show {
-    /// The words on screen; nothing where everything is shown.
-    pub fn word(self) -> Option<&'static str> {
-        match self {
-            Self::All => None,
-            Self::Said => Some("only what is said"),
-            Self::Done => Some("only tools"),
-            Self::Errors => Some("only errors"),
-        }
-    }
-
-    fn has(self, kind: Kind) -> bool {
-        match (self, kind) {
-            (Self::All, _) | (Self::Said, Kind::Text) | (Self::Done, Kind::Tool | Kind::Agent) => true,
-            (Self::Errors, kind) => kind == Kind::Error,
-            (Self::Said | Self::Done, _) => false,
-        }
-    }
-}
-
-/// One entry of a log.
+/// A part of a log that is wanted.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Entry {
-    /// When, where the log says so.
-    pub at: Option<Timestamp>,
-    /// What it is.
-    pub kind: Kind,
-    /// Sub-agents below the agent.
-    pub depth: u8,
-    /// Its text, maybe with line ends.
-    pub text: String,
+pub struct Ask {
+    /// Its number: an answer to an older one is of no interest any more.
+    pub id: u64,
+    /// Of which logs, read how.
+    pub reading: LogReading,
+    /// Where.
+    pub from: LogFrom,
 }
 
-/// Which log.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct LogTarget {
-    /// Of which attempt.
-    pub attempt: AttemptRef,
-    /// The file, relative to the stage.
-    pub path: String,
+/// Where the view stands when what was asked for arrives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stand {
+    /// At the end, following it.
+    End,
+    /// At the beginning.
+    Start,
+    /// The line that was asked for is the first, from this row of it on.
+    Top(usize),
+    /// The line that was asked for is under the hand.
+    Hand,
 }
 
-/// A line of the view: which entry, which of its lines.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct Place {
-    entry: u64,
-    row: usize,
-}
-
-/// One row as drawn.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Row<'a> {
-    /// Its entry.
-    pub entry: &'a Entry,
-    /// The entry's sequence number.
-    pub number: u64,
-    /// The first row of its entry.
-    pub first: bool,
-    /// The text of this row, indented by depth.
-    pub text: String,
-}
-
-/// A log on screen.
-#[derive(Debug, Default)]
+/// Logs on screen.
+#[derive(Debug)]
 pub struct Log {
-    target: Option<LogTarget>,
-    entries: VecDeque<Entry>,
-    /// Entries that have fallen out of the ring.
+    reading: Option<LogReading>,
+    asked: u64,
+    stand: Option<Stand>,
+    wanted: Option<LogFrom>,
+    lines: VecDeque<TimedLine>,
+    bytes: usize,
+    /// Lines that have fallen out of the window.
     gone: u64,
-    /// Bytes before the first entry that were never read.
-    skipped: u64,
+    starts: bool,
+    /// The window's last line is the last there is.
+    ends: bool,
+    /// Bytes after the window.
+    below: u64,
+    /// Lines that came while the view stood still.
+    fresh: u64,
+    files: usize,
     /// The view's first row; `None` follows the end.
     top: Option<Place>,
+    /// The line under the hand.
+    hand: Option<u64>,
+    /// Where a range begins.
+    range: Option<LogPlace>,
+    marks: Vec<(Arc<LogId>, LogPlace, String)>,
     search: Option<Regex>,
-    hits: VecDeque<u64>,
-    hit: Option<u64>,
-    show: Show,
+    wrap: bool,
+    shift: usize,
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self {
+            reading: None,
+            asked: 0,
+            stand: None,
+            wanted: None,
+            lines: VecDeque::new(),
+            bytes: 0,
+            gone: 0,
+            starts: true,
+            ends: true,
+            below: 0,
+            fresh: 0,
+            files: 0,
+            top: None,
+            hand: None,
+            range: None,
+            marks: Vec::new(),
+            search: None,
+            wrap: true,
+            shift: 0,
+        }
+    }
 }
 
 impl Log {
-    /// Which log this is.
-    pub fn target(&self) -> Option<&LogTarget> {
-        self.target.as_ref()
+    /// What is read.
+    pub fn reading(&self) -> Option<&LogReading> {
+        self.reading.as_ref()
     }
 
-    /// Turns to another log; the search stays.
-    pub fn turn_to(&mut self, target: Option<LogTarget>) {
-        let search = self.search.take();
-        *self = Self { target, search, show: self.show, ..Self::default() };
+    /// Turns to other logs, at their end or where `from` says; search, marks and wrapping stay.
+    pub fn turn_to(&mut self, reading: Option<LogReading>, from: LogFrom) {
+        *self = Self {
+            wanted: reading.is_some().then_some(from),
+            reading,
+            asked: self.asked,
+            marks: std::mem::take(&mut self.marks),
+            search: self.search.take(),
+            wrap: self.wrap,
+            ..Self::default()
+        };
     }
 
-    /// Takes entries of the log it is turned to; cleans them.
-    pub fn append(&mut self, entries: Vec<Entry>) {
-        for mut entry in entries {
-            let clean = scrub(&entry.text);
-            entry.text = crate::model::text::clip(clean.trim_end(), ENTRY_LIMIT).into_owned();
-            if self.entries.len() >= RING {
-                self.entries.pop_front();
-                self.gone += 1;
-                if self.hits.front().is_some_and(|hit| *hit < self.gone) {
-                    self.hits.pop_front();
-                }
+    /// Reads the same logs in another way, where the view stands.
+    pub fn read_as(&mut self, change: impl FnOnce(&mut LogReading)) {
+        let place = self.top.and_then(|top| self.get(top.line)).map(TimedLine::place);
+        let Some(reading) = &mut self.reading else { return };
+        change(reading);
+        self.hand = None;
+        self.range = None;
+        self.want(place.map_or(LogFrom::End, LogFrom::Around), |_| Stand::Top(0));
+    }
+
+    fn want(&mut self, from: LogFrom, place: impl FnOnce(&Self) -> Stand) {
+        let stand = match from {
+            LogFrom::Start => Stand::Start,
+            LogFrom::End => Stand::End,
+            LogFrom::Hit(..) => Stand::Hand,
+            LogFrom::Around(_) => place(self),
+        };
+        self.stand = Some(stand);
+        self.wanted = Some(from);
+    }
+
+    /// What has to be read now, once.
+    pub fn ask(&mut self) -> Option<Ask> {
+        let from = self.wanted.take()?;
+        let reading = self.reading.clone()?;
+        self.asked += 1;
+        self.stand.get_or_insert(match from {
+            LogFrom::Start => Stand::Start,
+            LogFrom::End => Stand::End,
+            LogFrom::Around(_) | LogFrom::Hit(..) => Stand::Hand,
+        });
+        Some(Ask { id: self.asked, reading, from })
+    }
+
+    /// Takes what was read for an ask, in a view of this size; false when nobody waits for it any more.
+    pub fn take(&mut self, ask: u64, part: LogPart, columns: usize, height: usize) -> bool {
+        if ask != self.asked || self.wanted.is_some() {
+            return false;
+        }
+        self.files = part.files;
+        if part.whole {
+            let stand = self.stand.take();
+            if stand.is_none() && self.top.is_some() {
+                // The end was read anew while somebody reads elsewhere.
+                self.ends = false;
+                self.below = part.below.max(1);
+                return true;
             }
-            let number = self.gone + self.entries.len() as u64;
-            if self.search.as_ref().is_some_and(|search| search.is_match(&entry.text)) {
-                self.hits.push_back(number);
+            let hand = self.hand.and_then(|n| self.get(n)).map(TimedLine::place);
+            self.empty();
+            self.starts = part.starts;
+            self.ends = part.below == 0;
+            self.below = part.below;
+            let first = self.gone;
+            let here = part.here.map(|n| first + n as u64);
+            self.top = None;
+            self.push(part.lines);
+            self.hand = hand.and_then(|place| self.find(&place));
+            self.stand_as(stand.unwrap_or(Stand::End), here, columns, height);
+        } else if self.top.is_none() {
+            if part.skipped > 0 {
+                self.empty();
+                self.starts = false;
             }
-            self.entries.push_back(entry);
+            self.below = part.below;
+            self.push(part.lines);
+        } else {
+            self.fresh += part.lines.len() as u64;
+            let passed = if self.ends { part.skipped } else { self.below.saturating_add(part.skipped) };
+            self.below = passed.max(part.below);
+            // Nothing that is looked at falls out: what has no room is read again when somebody goes there.
+            let keep = self.top.map_or(0, |top| top.line.saturating_sub(self.gone).saturating_sub(NEAR));
+            let room = self.lines.len() + part.lines.len() <= WINDOW + usize::try_from(keep).unwrap_or(0);
+            if part.skipped == 0 && self.ends && room && self.bytes < WINDOW_BYTES {
+                self.push(part.lines);
+            } else {
+                self.ends &= part.lines.is_empty() && part.skipped == 0;
+            }
+        }
+        true
+    }
+
+    /// Forgets all lines; their numbers are not given again.
+    fn empty(&mut self) {
+        self.gone += self.lines.len() as u64 + 1;
+        self.lines.clear();
+        self.bytes = 0;
+    }
+
+    fn push(&mut self, lines: Vec<TimedLine>) {
+        for line in lines {
+            self.bytes += line.line.text.len();
+            self.lines.push_back(line);
+        }
+        while self.lines.len() > WINDOW || self.bytes > WINDOW_BYTES {
+            let Some(line) = self.lines.pop_front() else { break };
+            self.bytes -= line.line.text.len();
+            self.gone += 1;
+            self.starts = false;
         }
     }
 
-    /// Notes that reading began this far into the file.
-    pub fn skip(&mut self, bytes: u64) {
-        self.skipped = bytes;
+    fn stand_as(&mut self, stand: Stand, here: Option<u64>, columns: usize, height: usize) {
+        let last = self.last_top(columns, height);
+        self.fresh = 0;
+        match stand {
+            Stand::End => {
+                self.top = (!self.ends).then_some(last);
+                self.pull_hand((self.gone + self.lines.len() as u64).saturating_sub(1));
+            }
+            Stand::Start => {
+                self.pull_hand(self.gone);
+                let start = Place { line: self.gone, row: 0 };
+                self.top = (start < last || !self.ends).then_some(start);
+            }
+            Stand::Top(row) => {
+                let top = here.map_or(last, |line| Place { line, row }).min(last);
+                self.top = (top < last || !self.ends).then_some(top);
+            }
+            Stand::Hand => {
+                self.hand = here.or(self.hand);
+                if let Some(line) = here {
+                    self.show(line, columns, height);
+                }
+            }
+        }
     }
 
-    /// Entries seen so far, those that have fallen out included.
-    pub fn len(&self) -> u64 {
-        self.gone + self.entries.len() as u64
+    /// The other end of a range goes where the view goes.
+    fn pull_hand(&mut self, to: u64) {
+        if self.range.is_some() {
+            self.hand = Some(to);
+        }
+    }
+
+    /// Moves the view so that a line is seen, in its upper third.
+    fn show(&mut self, line: u64, columns: usize, height: usize) {
+        let place = self.back(Place { line, row: 0 }, height / 3, columns);
+        self.top = Some(place.min(self.last_top(columns, height)));
+    }
+
+    /// Lines in the window.
+    pub fn len(&self) -> usize {
+        self.lines.len()
     }
 
     /// Whether nothing has been read.
     pub fn is_empty(&self) -> bool {
-        self.len() == 0
+        self.lines.is_empty()
+    }
+
+    /// Whether what was asked for has not come yet.
+    pub fn waits(&self) -> bool {
+        self.stand.is_some() || self.wanted.is_some()
     }
 
     /// Whether the view shows the end as it grows.
@@ -163,312 +292,292 @@ impl Log {
         self.top.is_none()
     }
 
-    /// One phrase on what is not shown: the beginning of a log that is too long.
-    pub fn cut(&self) -> Option<String> {
-        match (self.skipped, self.gone) {
-            (0, 0) => None,
-            (0, gone) => Some(format!("{gone} earlier lines are in the file")),
-            (skipped, _) => Some(format!("{} before this are in the file", text::bytes(skipped))),
+    /// Whether lines are wrapped.
+    pub fn wraps(&self) -> bool {
+        self.wrap
+    }
+
+    /// Files that are read together.
+    pub fn files(&self) -> usize {
+        self.files
+    }
+
+    /// One phrase on what lies after the view and came since it stands still.
+    pub fn ahead(&self) -> Option<String> {
+        match (self.fresh, self.ends, self.below) {
+            _ if self.follows() => None,
+            (0, true, _) => None,
+            (fresh, false, 0) | (fresh, true, _) => Some(format!("{fresh} new")),
+            (0, false, below) => Some(format!("{} further on", text::bytes(below))),
+            (fresh, false, below) => Some(format!("{fresh} new, {} further on", text::bytes(below))),
         }
     }
 
-    /// The rows to draw in a view of this size.
-    pub fn view(&self, columns: usize, height: usize) -> Vec<Row<'_>> {
-        let mut rows = Vec::with_capacity(height);
-        let top = self.top_place(columns, height);
-        let mut number = top.entry;
-        let mut skip = top.row;
-        while rows.len() < height {
-            let Some(entry) = self.get(number) else { break };
-            for (n, text) in self.lines(entry, columns).into_iter().enumerate().skip(skip) {
-                if rows.len() == height {
-                    break;
-                }
-                rows.push(Row { entry, number, first: n == 0, text });
-            }
-            skip = 0;
-            number += 1;
-        }
-        rows
+    /// Whether there is more before the window.
+    pub fn is_cut(&self) -> bool {
+        !self.starts
     }
 
-    /// Moves the view by rows; following ends when it moves up and begins again at the end.
+    /// Shows the end and follows it.
+    pub fn to_end(&mut self) {
+        self.fresh = 0;
+        self.hand = self.hand.filter(|_| self.range.is_some());
+        if self.ends {
+            self.top = None;
+            self.pull_hand((self.gone + self.lines.len() as u64).saturating_sub(1));
+        } else {
+            self.want(LogFrom::End, |_| Stand::End);
+        }
+    }
+
+    /// Shows the beginning.
+    pub fn to_start(&mut self, columns: usize, height: usize) {
+        if self.starts {
+            self.stand_as(Stand::Start, None, columns, height);
+        } else {
+            self.want(LogFrom::Start, |_| Stand::Start);
+        }
+    }
+
+    /// Stops following where the view is, or follows again.
+    pub fn toggle_follow(&mut self, columns: usize, height: usize) {
+        if self.top.is_some() {
+            self.to_end();
+        } else {
+            self.top = Some(self.top_place(columns, height));
+            self.fresh = 0;
+        }
+    }
+
+    /// Moves the view by rows, or the hand by lines while there is a range. Following ends when it moves up and begins
+    /// again at the end.
     pub fn scroll(&mut self, rows: isize, columns: usize, height: usize) {
+        if self.range.is_some() {
+            return self.move_hand(rows, columns, height);
+        }
         let top = self.top_place(columns, height);
         let last = self.last_top(columns, height);
         let moved = if rows < 0 {
             self.back(top, rows.unsigned_abs(), columns)
         } else {
-            self.forth(top, rows.unsigned_abs(), columns)
+            self.forth(top, rows.unsigned_abs(), columns).min(last)
         };
-        self.top = (moved < last).then_some(moved);
+        if self.top.is_none() {
+            self.fresh = 0;
+        }
+        self.top = (moved < last || !self.ends).then_some(moved);
+        self.look_beyond(rows, columns, height);
     }
 
-    /// Shows the beginning.
-    pub fn to_start(&mut self, columns: usize, height: usize) {
-        let start = Place { entry: self.gone, row: 0 };
-        self.top = (start < self.last_top(columns, height)).then_some(start);
+    fn move_hand(&mut self, by: isize, columns: usize, height: usize) {
+        let Some(last) = (self.gone + self.lines.len() as u64).checked_sub(1) else { return };
+        let hand = self.hand.unwrap_or(last);
+        let hand = hand.saturating_add_signed(i64::try_from(by).unwrap_or(0)).clamp(self.gone, last);
+        self.hand = Some(hand);
+        let (top, bottom) = self.seen(columns, height);
+        if hand < top {
+            self.top = Some(Place { line: hand, row: 0 });
+        } else if hand > bottom {
+            self.top = Some(self.back(Place { line: hand + 1, row: 0 }, height, columns));
+        } else if self.top.is_none() {
+            self.top = Some(self.top_place(columns, height));
+        }
+        self.look_beyond(by, columns, height);
     }
 
-    /// Shows the end and follows it.
-    pub fn to_end(&mut self) {
-        self.top = None;
+    /// Asks for what lies beyond the window when the view comes near to its end.
+    fn look_beyond(&mut self, moved: isize, columns: usize, height: usize) {
+        if self.waits() {
+            return;
+        }
+        let top = self.top_place(columns, height);
+        let end = self.gone + self.lines.len() as u64;
+        let up = moved < 0 && !self.starts && top.line < self.gone + NEAR;
+        let down = moved > 0 && !self.ends && top.line + height as u64 + NEAR > end;
+        if (up || down)
+            && let Some(line) = self.get(top.line)
+        {
+            let place = line.place();
+            self.want(LogFrom::Around(place), |_| Stand::Top(top.row));
+        }
     }
 
-    /// Stops following where the view is, or follows again.
-    pub fn toggle_follow(&mut self, columns: usize, height: usize) {
-        self.top = if self.top.is_some() { None } else { Some(self.top_place(columns, height)) };
-    }
-
-    /// Which kinds are shown.
-    pub fn shows(&self) -> Show {
-        self.show
-    }
-
-    /// Shows the next selection of kinds.
-    pub fn show_next(&mut self) {
-        self.show = match self.show {
-            Show::All => Show::Said,
-            Show::Said => Show::Done,
-            Show::Done => Show::Errors,
-            Show::Errors => Show::All,
-        };
+    /// Wraps lines, or cuts them at the edge.
+    pub fn toggle_wrap(&mut self) {
+        self.wrap = !self.wrap;
+        self.shift = 0;
         if let Some(top) = &mut self.top {
             top.row = 0;
         }
     }
 
-    /// Searches from now on; an empty pattern ends the search. Small letters find capitals too.
-    pub fn search(&mut self, pattern: &str) -> Result<(), regex::Error> {
-        self.hit = None;
-        self.hits.clear();
-        self.search = None;
-        if pattern.is_empty() {
-            return Ok(());
-        }
-        let small = !pattern.chars().any(char::is_uppercase);
-        let search = RegexBuilder::new(pattern).case_insensitive(small).size_limit(1 << 20).build()?;
-        let gone = self.gone;
-        let hits = self.entries.iter().enumerate().filter(|(_, e)| search.is_match(&e.text));
-        self.hits = hits.map(|(n, _)| gone + n as u64).collect();
-        self.search = Some(search);
-        Ok(())
+    /// Moves cut lines sideways; false where lines are wrapped.
+    pub fn sideways(&mut self, right: bool) -> bool {
+        self.shift = if right { (self.shift + 16).min(4_000) } else { self.shift.saturating_sub(16) };
+        !self.wrap
     }
 
-    /// What is searched for.
+    /// Marks what matches in the view.
+    pub fn highlight(&mut self, search: Option<Regex>) {
+        self.search = search;
+    }
+
+    /// What is marked.
     pub fn pattern(&self) -> Option<&Regex> {
         self.search.as_ref()
     }
 
-    /// Which hit is shown, from 1, and how many there are.
-    pub fn found(&self) -> (usize, usize) {
-        let at = self.hit.and_then(|hit| self.hits.iter().position(|h| *h == hit));
-        (at.map_or(0, |n| n + 1), self.hits.len())
+    /// The line under the hand.
+    pub fn hand(&self) -> Option<u64> {
+        self.hand
     }
 
-    /// The entry of the hit that is shown.
-    pub fn hit(&self) -> Option<u64> {
-        self.hit
-    }
-
-    /// Shows the next hit, or the one before, going round at the ends; false when there is none.
-    pub fn next_hit(&mut self, forward: bool, columns: usize, height: usize) -> bool {
-        let from = self.hit.unwrap_or_else(|| {
-            let top = self.top_place(columns, height).entry;
-            if forward { top.saturating_sub(1) } else { self.len() }
-        });
-        let next = if forward {
-            let fresh = self.hit.is_none() && self.gone == from;
-            self.hits.iter().find(|h| **h > from || (fresh && **h == from)).or_else(|| self.hits.front())
-        } else {
-            self.hits.iter().rev().find(|h| **h < from).or_else(|| self.hits.back())
+    /// Goes to a line that was found; it is read if it is not there.
+    pub fn go_to(&mut self, hit: &LogHit, columns: usize, height: usize) {
+        let is_it = |line: &TimedLine| {
+            line.log.path == hit.log.path && line.line.offset == hit.offset && line.line.text.trim() == hit.text.trim()
         };
-        let Some(next) = next.copied() else { return false };
-        self.hit = Some(next);
-        let place = self.back(Place { entry: next, row: 0 }, height / 3, columns);
-        self.top = Some(place.min(self.last_top(columns, height)));
-        true
+        if let Some(at) = self.lines.iter().position(is_it).filter(|_| !self.waits()) {
+            let line = self.gone + at as u64;
+            self.hand = Some(line);
+            self.fresh = 0;
+            return self.show(line, columns, height);
+        }
+        self.want(LogFrom::Hit(hit.place(), hit.text.clone()), |_| Stand::Hand);
     }
 
-    fn get(&self, number: u64) -> Option<&Entry> {
+    /// Goes to a line that was marked.
+    fn go_to_place(&mut self, place: &LogPlace, columns: usize, height: usize) {
+        if let Some(line) = self.find(place).filter(|_| !self.waits()) {
+            self.hand = Some(line);
+            return self.show(line, columns, height);
+        }
+        self.stand = Some(Stand::Hand);
+        self.wanted = Some(LogFrom::Around(place.clone()));
+    }
+
+    /// Begins a range at the line that is looked at, or ends it.
+    pub fn toggle_range(&mut self, columns: usize, height: usize) {
+        if self.range.take().is_some() {
+            return;
+        }
+        let here = self.here(columns, height);
+        self.top = Some(self.top_place(columns, height));
+        self.hand = here;
+        self.range = here.and_then(|n| self.get(n)).map(TimedLine::place);
+    }
+
+    /// Whether there is a range.
+    pub fn has_range(&self) -> bool {
+        self.range.is_some()
+    }
+
+    /// Gives the range up; false when there is none.
+    pub fn end_range(&mut self) -> bool {
+        self.range.take().is_some()
+    }
+
+    /// The first and last line of the range, or of the line under the hand, or of what is seen; and how it is called.
+    pub fn chosen(&self, columns: usize, height: usize) -> Option<(LogPlace, LogPlace)> {
+        let (top, bottom) = self.seen(columns, height);
+        let place = |n| self.get(n).map(TimedLine::place);
+        if let Some(from) = &self.range {
+            let to = place(self.hand?)?;
+            let from_line = self.find(from);
+            let before = from_line.map_or_else(|| from.offset <= to.offset, |from| Some(from) <= self.hand);
+            return Some(if before { (from.clone(), to) } else { (to, from.clone()) });
+        }
+        match self.hand.filter(|hand| (top..=bottom).contains(hand)) {
+            Some(hand) => Some((place(hand)?, place(hand)?)),
+            None => Some((place(top)?, place(bottom)?)),
+        }
+    }
+
+    /// Whether a line belongs to the range.
+    pub fn is_chosen(&self, number: u64) -> bool {
+        let (Some(from), Some(hand)) = (&self.range, self.hand) else { return false };
+        let Some(line) = self.get(number) else { return false };
+        let from = self.find(from).unwrap_or_else(|| {
+            // It has fallen out of the window, at one of its ends.
+            if line.log.path == from.path && line.line.offset < from.offset { u64::MAX } else { 0 }
+        });
+        (from.min(hand)..=from.max(hand)).contains(&number)
+    }
+
+    /// The line that is looked at: under the hand, or the last that is seen.
+    fn here(&self, columns: usize, height: usize) -> Option<u64> {
+        let (top, bottom) = self.seen(columns, height);
+        let hand = self.hand.filter(|hand| (top..=bottom).contains(hand));
+        hand.or_else(|| self.get(bottom).map(|_| bottom))
+    }
+
+    /// The line that is looked at.
+    pub fn place(&self, columns: usize, height: usize) -> Option<LogPlace> {
+        self.here(columns, height).and_then(|n| self.get(n)).map(TimedLine::place)
+    }
+
+    /// Marks the line that is looked at, or takes its mark away; tells which.
+    pub fn toggle_mark(&mut self, columns: usize, height: usize) -> Option<bool> {
+        let here = self.here(columns, height)?;
+        let line = self.get(here)?;
+        let (log, place, text) = (line.log.clone(), line.place(), line.line.text.clone());
+        if let Some(at) = self.marks.iter().position(|(_, mark, _)| *mark == place) {
+            self.marks.remove(at);
+            return Some(false);
+        }
+        if self.marks.len() == MARKS {
+            self.marks.remove(0);
+        }
+        self.marks.push((log, place, crate::model::text::clip(&text, 400).into_owned()));
+        self.hand = Some(here);
+        Some(true)
+    }
+
+    /// Whether a line has a mark.
+    pub fn is_marked(&self, number: u64) -> bool {
+        !self.marks.is_empty()
+            && self.get(number).is_some_and(|line| {
+                self.marks.iter().any(|(log, mark, _)| {
+                    log.path == line.log.path && mark.offset == line.line.offset && mark.nth == line.nth
+                })
+            })
+    }
+
+    /// Goes to the mark after the one that is looked at; its log, where that is another one than is read. `None` when
+    /// there is no mark.
+    pub fn next_mark(&mut self, columns: usize, height: usize) -> Option<(Arc<LogId>, LogPlace)> {
+        let here = self.place(columns, height);
+        let at = here.and_then(|here| self.marks.iter().position(|(_, mark, _)| *mark == here));
+        let (log, place, _) = self.marks.get(at.map_or(0, |at| (at + 1) % self.marks.len()))?.clone();
+        if self.reads(&log) {
+            self.go_to_place(&place, columns, height);
+        }
+        Some((log, place))
+    }
+
+    /// Whether a log is among those that are read.
+    pub fn reads(&self, log: &LogId) -> bool {
+        use crate::model::LogScope;
+        self.reading.as_ref().is_some_and(|reading| match &reading.scope {
+            LogScope::One(one) => one.path == log.path,
+            LogScope::Task(task) => {
+                log.agent == task.agent
+                    && log.task.as_deref() == Some(task.id.as_str())
+                    && log.path.starts_with("logs/")
+            }
+            LogScope::Agent(agent) => log.agent == *agent && log.path.starts_with("logs/"),
+            LogScope::All => log.path.starts_with("logs/"),
+        })
+    }
+
+    fn find(&self, place: &LogPlace) -> Option<u64> {
+        let is_it =
+            |line: &TimedLine| line.log.path == place.path && line.line.offset == place.offset && line.nth == place.nth;
+        self.lines.iter().position(is_it).map(|at| self.gone + at as u64)
+    }
+
+    fn get(&self, number: u64) -> Option<&TimedLine> {
         let index = usize::try_from(number.checked_sub(self.gone)?).ok()?;
-        self.entries.get(index)
-    }
-
-    fn top_place(&self, columns: usize, height: usize) -> Place {
-        match self.top {
-            Some(top) if top.entry >= self.gone => top,
-            Some(_) => Place { entry: self.gone, row: 0 },
-            None => self.last_top(columns, height),
-        }
-    }
-
-    /// The first row of the view that shows the end.
-    fn last_top(&self, columns: usize, height: usize) -> Place {
-        self.back(Place { entry: self.len(), row: 0 }, height, columns)
-    }
-
-    fn back(&self, from: Place, rows: usize, columns: usize) -> Place {
-        let (mut place, mut left) = (from, rows);
-        loop {
-            if left <= place.row {
-                return Place { row: place.row - left, ..place };
-            }
-            left -= place.row;
-            let Some(before) = place.entry.checked_sub(1).filter(|n| *n >= self.gone) else {
-                return Place { row: 0, ..place };
-            };
-            let height = self.get(before).map_or(0, |e| self.lines(e, columns).len());
-            place = Place { entry: before, row: height };
-        }
-    }
-
-    fn lines(&self, entry: &Entry, columns: usize) -> Vec<String> {
-        if self.show.has(entry.kind) { lines(entry, columns) } else { Vec::new() }
-    }
-
-    fn forth(&self, from: Place, rows: usize, columns: usize) -> Place {
-        let (mut place, mut left) = (from, rows);
-        while let Some(entry) = self.get(place.entry) {
-            let rest = self.lines(entry, columns).len().saturating_sub(place.row);
-            if left < rest {
-                return Place { row: place.row + left, ..place };
-            }
-            left -= rest;
-            place = Place { entry: place.entry + 1, row: 0 };
-        }
-        place
-    }
-}
-
-fn lines(entry: &Entry, columns: usize) -> Vec<String> {
-    let indent = (usize::from(entry.depth) * 2).min(columns / 2);
-    let mut lines = text::wrap(&entry.text, columns.saturating_sub(indent));
-    if indent > 0 {
-        for line in &mut lines {
-            line.insert_str(0, &" ".repeat(indent));
-        }
-    }
-    lines
-}
-
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    fn entry(text: impl Into<String>) -> Entry {
-        Entry { at: None, kind: Kind::Text, depth: 0, text: text.into() }
-    }
-
-    fn shown(log: &Log, height: usize) -> Vec<String> {
-        log.view(20, height).into_iter().map(|r| r.text).collect()
-    }
-
-    #[test]
-    fn a_view_that_follows_shows_the_end_as_it_grows() {
-        let mut log = Log::default();
-        log.append((1..=5).map(|n| entry(format!("line {n}"))).collect());
-        assert_eq!(shown(&log, 2), ["line 4", "line 5"]);
-        log.append(vec![entry("line 6")]);
-        assert_eq!(shown(&log, 2), ["line 5", "line 6"]);
-    }
-
-    #[test]
-    fn a_scrolled_back_view_stands_still_whatever_is_printed() {
-        let mut log = Log::default();
-        log.append((1..=9).map(|n| entry(format!("line {n}"))).collect());
-        log.scroll(-3, 20, 3);
-        assert!(!log.follows());
-        assert_eq!(shown(&log, 3), ["line 4", "line 5", "line 6"]);
-        log.append((10..=500).map(|n| entry(format!("line {n}"))).collect());
-        assert_eq!(shown(&log, 3), ["line 4", "line 5", "line 6"]);
-        log.scroll(10_000, 20, 3);
-        assert!(log.follows(), "the end was reached by hand");
-    }
-
-    #[test]
-    fn the_ring_stays_bounded_and_the_view_moves_to_what_is_left() {
-        let mut log = Log::default();
-        log.append((0..10).map(|n| entry(format!("line {n}"))).collect());
-        log.to_start(20, 3);
-        log.append((10..RING as u64 + 5).map(|n| entry(format!("line {n}"))).collect());
-        assert_eq!(log.entries.len(), RING);
-        assert_eq!(shown(&log, 1), ["line 5"]);
-        assert!(log.cut().is_some());
-    }
-
-    #[test]
-    fn long_entries_wrap_and_scroll_by_row() {
-        let mut log = Log::default();
-        log.append(vec![entry("first\nsecond\nthird"), entry("fourth")]);
-        assert_eq!(shown(&log, 2), ["third", "fourth"]);
-        log.scroll(-1, 20, 2);
-        assert_eq!(shown(&log, 2), ["second", "third"]);
-        log.scroll(-100, 20, 2);
-        assert_eq!(shown(&log, 2), ["first", "second"]);
-    }
-
-    #[test]
-    fn a_search_goes_round_and_knows_what_arrives_later() {
-        let mut log = Log::default();
-        log.append((0..50).map(|n| entry(format!("line {n}"))).collect());
-        log.search("LINE 1$|line 7").unwrap();
-        assert_eq!(log.found(), (0, 1), "capitals ask for capitals");
-        log.search("line [17]$").unwrap();
-        assert!(log.next_hit(true, 20, 5));
-        assert_eq!(log.found(), (1, 2));
-        log.append(vec![entry("line 7")]);
-        assert!(log.next_hit(false, 20, 5));
-        assert_eq!(log.found(), (3, 3));
-        assert!(log.search("(").is_err());
-    }
-
-    #[test]
-    fn kinds_can_be_left_out_and_the_end_is_still_the_end() {
-        let mut log = Log::default();
-        let of = |n: u64, kind| Entry { kind, ..entry(format!("line {n}")) };
-        log.append((0..100).map(|n| of(n, if n % 10 == 0 { Kind::Error } else { Kind::Tool })).collect());
-        log.show_next();
-        assert_eq!(shown(&log, 3), Vec::<String>::new(), "nothing was said");
-        log.show_next();
-        log.show_next();
-        assert_eq!(shown(&log, 2), ["line 80", "line 90"]);
-        log.scroll(-1, 20, 2);
-        assert_eq!(shown(&log, 2), ["line 70", "line 80"]);
-    }
-
-    proptest! {
-        #[test]
-        fn the_view_is_full_wherever_it_stands(
-            texts in proptest::collection::vec("[a-z日 \n]{0,60}", 0..30),
-            moves in proptest::collection::vec((0..9, -40_isize..40), 0..30),
-            columns in 1_usize..50, height in 0_usize..20,
-        ) {
-            let mut log = Log::default();
-            let mut more = texts.iter().cycle();
-            log.append(texts.iter().map(entry).collect());
-            log.search("a").unwrap();
-            for (what, n) in moves {
-                match what {
-                    0 => log.to_start(columns, height),
-                    1 => log.to_end(),
-                    2 => log.toggle_follow(columns, height),
-                    3 => { log.next_hit(n > 0, columns, height); }
-                    4 => log.append(more.next().map(entry).into_iter().collect()),
-                    _ => log.scroll(n, columns, height),
-                }
-                let all: usize = log.entries.iter().map(|e| lines(e, columns).len()).sum();
-                prop_assert_eq!(log.view(columns, height).len(), all.min(height));
-            }
-        }
-    }
-
-    #[test]
-    fn what_arrives_is_cleaned() {
-        let mut log = Log::default();
-        log.append(vec![entry("\u{1b}[2Jhello\u{7}\u{202e}")]);
-        assert_eq!(shown(&log, 1), ["hello"]);
+        self.lines.get(index)
     }
 }

@@ -82,6 +82,13 @@ pub enum Popup {
         /// In the tasks, not in the log.
         tasks: bool,
     },
+    /// A search through all logs.
+    Find {
+        /// What was typed.
+        query: String,
+        /// Which hit is under the hand; the newest is the first.
+        selected: usize,
+    },
 }
 
 /// A way to start a task again.
@@ -110,7 +117,8 @@ impl Popup {
             | Self::Confirm { .. }
             | Self::Plan { .. }
             | Self::Retry { .. }
-            | Self::Search { .. } => None,
+            | Self::Search { .. }
+            | Self::Find { .. } => None,
         }
     }
 }

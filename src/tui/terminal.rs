@@ -78,6 +78,14 @@ impl Modes {
         Ok(Self(tcgetattr(io::stdin())?))
     }
 
+    /// Puts these modes back, whatever they are now.
+    pub fn set_again(&self) -> io::Result<()> {
+        // A program that was drawing may have left its own screen open.
+        let mut out = io::stdout();
+        execute!(out, LeaveAlternateScreen, Show)?;
+        Ok(tcsetattr(io::stdin(), OptionalActions::Now, &self.0)?)
+    }
+
     /// Gives the terminal back as it was, after a screen that could not. Does nothing where nothing was taken.
     pub fn give_back(&self) {
         let taken = |now: &Termios| (now.local_modes, now.input_modes) != (self.0.local_modes, self.0.input_modes);

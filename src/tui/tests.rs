@@ -4,6 +4,8 @@ use crossterm::event::KeyEvent;
 use proptest::prelude::*;
 use ratatui::{Terminal, backend::TestBackend, buffer::Buffer};
 
+use std::sync::Arc;
+
 use super::{
     keymap::Chord,
     popup::Popup,
@@ -12,7 +14,9 @@ use super::{
 };
 use crate::{
     model::{
-        Activity, Approval, Changes, EndState, Ending, Item, Report, Standing, TaskRecord, TaskRef, TaskSpec,
+        Activity, Approval, Changes, EndState, Ending, Item, LogId, LogScope, Report, Standing, TaskRecord, TaskRef,
+        TaskSpec,
+        log::{LogFrom, LogLine, LogPart, LogSum, TimedLine},
         text::scrub,
     },
     room::{self, Answer, Event, State, TaskEvent, WorkerEvent},
@@ -74,8 +78,28 @@ fn orders(wishes: Vec<Wish>) -> Vec<Order> {
     wishes.into_iter().filter_map(|w| if let Wish::Order(order) = w { Some(order) } else { None }).collect()
 }
 
-fn entries() -> Vec<Entry> {
-    let entry = |s, kind, depth, text: &str| Entry { at: Some(at(s)), kind, depth, text: text.into() };
+/// A line of the log that the sample's screen shows.
+fn said(offset: u64, s: i64, kind: Kind, depth: u8, text: &str) -> TimedLine {
+    let attempt = "marie/eval-junior".parse::<TaskRef>().unwrap().attempt(1);
+    let log = Arc::new(LogId::of(&attempt, "log/marie/eval-junior/1/out.log"));
+    TimedLine { log, at: Some(at(s)), nth: 0, line: LogLine { kind, depth, text: text.into(), offset } }
+}
+
+/// All that there is of a log.
+fn whole(lines: Vec<TimedLine>) -> LogPart {
+    LogPart { lines, whole: true, starts: true, files: 1, ..LogPart::default() }
+}
+
+/// Answers what was asked for with these lines.
+fn read(app: &mut App, state: &State, wishes: &[Wish], lines: Vec<TimedLine>) {
+    if let Some(Wish::ReadLog(Some(ask))) = wishes.iter().rev().find(|w| matches!(w, Wish::ReadLog(_))) {
+        let here = matches!(ask.from, LogFrom::Around(_) | LogFrom::Hit(..)).then_some(0);
+        app.log_read(ask.id, LogPart { here, ..whole(lines) }, state);
+    }
+}
+
+fn entries() -> Vec<TimedLine> {
+    let entry = |s: i64, kind, depth, text: &str| said(s.unsigned_abs(), s, kind, depth, text);
     vec![
         entry(72, Kind::System, 0, "haiku, 12 tools, session 7f3a"),
         entry(73, Kind::Text, 0, "I will read last term's notes before writing the juniors' report."),
@@ -89,10 +113,28 @@ fn entries() -> Vec<Entry> {
 /// An app that has looked at the running room long enough to show its log.
 fn looking(stage: &Stage, size: (u16, u16)) -> App {
     let mut app = fresh(size);
-    if let Some(Wish::ReadLog(Some(target))) = app.observe(&stage.state).pop() {
-        app.log_appended(&target, entries());
-    }
+    let wishes = app.observe(&stage.state);
+    read(&mut app, &stage.state, &wishes, entries());
     app
+}
+
+/// What a search for the last pattern finds in the sample's log.
+fn search(app: &mut App, state: &State, wishes: &[Wish]) {
+    let Some(Wish::Search(Some(asked))) = wishes.iter().rev().find(|w| matches!(w, Wish::Search(_))) else { return };
+    let pattern = regex::Regex::new(&format!("(?i){}", asked.pattern)).unwrap();
+    let hit = |l: TimedLine| LogHit {
+        log: l.log,
+        at: l.at,
+        kind: l.line.kind,
+        nested: l.line.depth > 0,
+        offset: l.line.offset,
+        nth: 0,
+        text: l.line.text,
+    };
+    let hits: Vec<LogHit> = entries().into_iter().filter(|l| pattern.is_match(&l.line.text)).map(hit).collect();
+    let sum = LogSum { files: 1, bytes: 400, hits: hits.len(), cut: false };
+    app.found(asked.id, hits, state);
+    app.search_ended(asked.id, sum);
 }
 
 const WIDE: (u16, u16) = (120, 40);
@@ -138,11 +180,22 @@ fn pictures_of_what_lies_over_the_stage() {
         ("task", "enter"),
         ("failed", "n"),
         ("agent", "shift-tab enter"),
-        ("search", "4 / n o t e s enter"),
     ] {
         let mut app = looking(&stage, WIDE);
         press(&mut app, &stage.state, keys);
         insta::assert_snapshot!(format!("over_{name}"), screen(&stage.state, &app, at(120), WIDE));
+    }
+    for (name, keys) in [("search", "4 / n o t e s"), ("find", "S n o t e s")] {
+        for size in [WIDE, SMALL] {
+            let mut app = looking(&stage, size);
+            let wishes = press(&mut app, &stage.state, keys);
+            search(&mut app, &stage.state, &wishes);
+            press(&mut app, &stage.state, if name == "search" { "enter" } else { "down" });
+            if let Some(hit) = app.listed(1).cloned() {
+                app.beside_read(hit.place(), entries(), 4);
+            }
+            insta::assert_snapshot!(format!("over_{name}_{}", size.0), screen(&stage.state, &app, at(120), size));
+        }
     }
     let stage = sample::planned();
     for (name, size) in [("wide", WIDE), ("small", SMALL)] {
@@ -325,10 +378,10 @@ fn a_scrolled_back_log_stays_with_its_task_when_others_begin() {
     let mut stage = sample::running();
     let mut app = looking(&stage, SMALL);
     press(&mut app, &stage.state, "4 up");
-    let before = app.log().target().cloned();
+    let before = app.log().reading().cloned();
     stage.end(130, "marie/eval-junior", crate::model::EndState::Done, crate::model::Ending::Done, "Well.");
     assert_eq!(app.observe(&stage.state), []);
-    assert_eq!(app.log().target().cloned(), before);
+    assert_eq!(app.log().reading().cloned(), before);
 }
 
 #[test]
@@ -336,8 +389,8 @@ fn a_scrolled_back_log_is_not_taken_away_by_the_next_attempt() {
     let mut stage = sample::running();
     let mut app = looking(&stage, SMALL);
     press(&mut app, &stage.state, "4");
-    let target = app.log().target().cloned().unwrap();
-    app.log_appended(&target, (0..10).flat_map(|_| entries()).collect());
+    let target = app.log().reading().cloned().unwrap();
+    app.log_read(1, LogPart { whole: false, ..whole((0..10).flat_map(|_| entries()).collect()) }, &stage.state);
     press(&mut app, &stage.state, "pgup");
     stage.fail(130, "marie/eval-junior", crate::model::Ending::Signal { signal: 9 }, 1);
     stage.start(132, "marie/eval-senior", "thinking");
@@ -345,9 +398,9 @@ fn a_scrolled_back_log_is_not_taken_away_by_the_next_attempt() {
     stage.tell(134, room::Event::TimeCame);
     stage.start(135, "marie/eval-junior", "thinking");
     assert_eq!(app.observe(&stage.state), []);
-    assert_eq!(app.log().target(), Some(&target));
+    assert_eq!(app.log().reading(), Some(&target));
     let wishes = press(&mut app, &stage.state, "f");
-    assert!(matches!(wishes.as_slice(), [Wish::ReadLog(Some(next))] if next.attempt.n == 2), "{wishes:?}");
+    assert_eq!(scopes(&wishes), ["marie/eval-junior#2"]);
 }
 
 #[test]
@@ -362,15 +415,151 @@ fn a_message_goes_away_by_itself() {
     assert_eq!(app.message(), None);
 }
 
+/// Which logs were asked for.
+fn scopes(wishes: &[Wish]) -> Vec<String> {
+    let asked = wishes.iter().filter_map(|w| if let Wish::ReadLog(Some(ask)) = w { Some(ask) } else { None });
+    asked
+        .map(|ask| match &ask.reading.scope {
+            LogScope::One(log) => log.to_string(),
+            LogScope::Task(task) => format!("task {task}"),
+            LogScope::Agent(agent) => format!("agent {agent}"),
+            LogScope::All => "all".to_owned(),
+        })
+        .collect()
+}
+
 #[test]
-fn entries_of_another_log_are_dropped() {
+fn lines_that_were_asked_for_before_are_dropped() {
     let stage = sample::running();
     let mut app = looking(&stage, WIDE);
-    let other =
-        LogTarget { attempt: "anga/api-tests".parse::<crate::model::TaskRef>().unwrap().attempt(1), path: "x".into() };
     let before = app.log().len();
-    app.log_appended(&other, entries());
+    app.log_read(0, whole(Vec::new()), &stage.state);
     assert_eq!(app.log().len(), before);
+}
+
+#[test]
+fn one_key_reads_more_logs_together_and_two_go_from_attempt_to_attempt() {
+    let mut stage = sample::running();
+    let mut app = looking(&stage, WIDE);
+    let mut asked = Vec::new();
+    press(&mut app, &stage.state, "4");
+    for _ in 0..4 {
+        asked.extend(scopes(&press(&mut app, &stage.state, "A")));
+    }
+    assert_eq!(asked, ["task marie/eval-junior", "agent marie", "all", "marie/eval-junior#1"]);
+    stage.fail(130, "marie/eval-junior", Ending::Signal { signal: 9 }, 1);
+    stage.start(132, "marie/eval-senior", "thinking");
+    stage.end(133, "marie/eval-senior", EndState::Done, Ending::Done, "Well.");
+    stage.tell(134, room::Event::TimeCame);
+    stage.start(135, "marie/eval-junior", "thinking");
+    assert_eq!(scopes(&app.observe(&stage.state)), ["marie/eval-junior#2"]);
+    assert_eq!(scopes(&press(&mut app, &stage.state, "[")), ["marie/eval-junior#1"]);
+    press(&mut app, &stage.state, "[");
+    assert!(app.message().unwrap().text.contains("first attempt"));
+    assert_eq!(scopes(&press(&mut app, &stage.state, "]")), ["marie/eval-junior#2"]);
+}
+
+#[test]
+fn a_hit_in_another_log_is_gone_to_and_esc_leads_back() {
+    let stage = sample::running();
+    let mut app = looking(&stage, WIDE);
+    let wishes = press(&mut app, &stage.state, "S n o t e s");
+    let Some(Wish::Search(Some(asked))) = wishes.last() else { panic!("{wishes:?}") };
+    assert_eq!((asked.scope.clone(), asked.pattern.as_str()), (LogScope::All, "notes"));
+    let log = LogId { agent: "fabien".parse().unwrap(), task: Some("old".into()), attempt: Some(3), path: "x".into() };
+    let hit = LogHit {
+        log: Arc::new(log),
+        at: None,
+        kind: Kind::Text,
+        nested: false,
+        offset: 77,
+        nth: 0,
+        text: "old notes".into(),
+    };
+    app.found(asked.id - 1, vec![hit.clone()], &stage.state);
+    assert!(app.finder().hits().is_empty(), "that was found for another pattern");
+    app.found(asked.id, vec![hit.clone()], &stage.state);
+    assert!(app.observe(&stage.state).contains(&Wish::Beside(Box::new(hit.clone()))));
+    let wishes = press(&mut app, &stage.state, "enter");
+    assert_eq!(scopes(&wishes), ["fabien/old#3"]);
+    app.log_read(2, LogPart { here: Some(0), ..whole(vec![hit.line()]) }, &stage.state);
+    let shown = screen(&stage.state, &app, at(120), WIDE);
+    assert!(shown.contains("fabien · old · attempt 3") && shown.contains("old notes"), "{shown}");
+    // A mark there is found again from anywhere.
+    press(&mut app, &stage.state, "b");
+    press(&mut app, &stage.state, "esc");
+    assert_eq!(scopes(&press(&mut app, &stage.state, "esc")), ["marie/eval-junior#1"]);
+    assert_eq!(scopes(&press(&mut app, &stage.state, "'")), ["fabien/old#3"]);
+}
+
+#[test]
+fn a_range_is_copied_and_the_log_goes_to_the_operators_own_programs() {
+    let stage = sample::running();
+    let mut app = looking(&stage, WIDE);
+    let wishes = press(&mut app, &stage.state, "4 y");
+    let [Wish::CopyLog(seen)] = wishes.as_slice() else { panic!("{wishes:?}") };
+    assert_eq!((seen.from.as_ref().map(|p| p.offset), seen.to.as_ref().map(|p| p.offset)), (Some(72), Some(97)));
+    press(&mut app, &stage.state, "v k k");
+    let shown = screen(&stage.state, &app, at(120), WIDE);
+    assert!(shown.contains("a range, y copies") && shown.contains("▌13:31:21"), "{shown}");
+    let wishes = press(&mut app, &stage.state, "y");
+    let [Wish::CopyLog(range)] = wishes.as_slice() else { panic!("{wishes:?}") };
+    assert_eq!((range.from.as_ref().map(|p| p.offset), range.to.as_ref().map(|p| p.offset)), (Some(81), Some(97)));
+    app.copied(3, std::path::Path::new(".podium/copies/x.txt"), true, false);
+    assert_eq!(app.message().unwrap().text, "copied 3 lines: in the clipboard and in .podium/copies/x.txt");
+    for (key, program) in [("o", Guest::Pager), ("E", Guest::Editor)] {
+        let wishes = press(&mut app, &stage.state, key);
+        assert!(
+            matches!(wishes.as_slice(), [Wish::OpenLog(range, guest)] if *guest == program && range.headed),
+            "{wishes:?}"
+        );
+    }
+}
+
+#[test]
+fn the_log_is_read_in_other_ways_where_it_stands() {
+    let stage = sample::running();
+    let mut app = looking(&stage, WIDE);
+    let wishes = press(&mut app, &stage.state, "4 t");
+    let Some(Wish::ReadLog(Some(ask))) = wishes.last() else { panic!("{wishes:?}") };
+    assert_eq!((ask.reading.show, ask.reading.raw, &ask.from), (log::Show::Said, false, &LogFrom::End));
+    app.log_read(ask.id, whole(vec![entries().remove(1)]), &stage.state);
+    let shown = screen(&stage.state, &app, at(120), WIDE);
+    assert!(shown.contains("only what is said") && !shown.contains("the notes of week three"), "{shown}");
+    let wishes = press(&mut app, &stage.state, "J");
+    assert!(matches!(wishes.as_slice(), [Wish::ReadLog(Some(ask))] if ask.reading.raw), "{wishes:?}");
+    press(&mut app, &stage.state, "w");
+    assert!(screen(&stage.state, &app, at(120), WIDE).contains("not wrapped"));
+}
+
+#[test]
+fn pictures_of_many_logs_at_once() {
+    let stage = sample::running();
+    for size in [SMALL, WIDE, (200, 60)] {
+        let mut app = looking(&stage, size);
+        let mut wishes = Vec::new();
+        for key in ["4", "A", "A", "A"] {
+            wishes = press(&mut app, &stage.state, key);
+        }
+        let mut lines = entries();
+        let other = LogId {
+            agent: "anga".parse().unwrap(),
+            task: Some("api-tests".into()),
+            attempt: Some(2),
+            path: "y".into(),
+        };
+        for (n, text) in
+            ["日本語のログ 👨‍👩‍👧‍👦 e\u{301}", "\u{5e9}\u{5dc}\u{5d5}\u{5dd} and back", "Bash cargo test"].iter().enumerate()
+        {
+            let mut line = said(0, 74 + 7 * i64::try_from(n).unwrap(), Kind::Tool, u8::try_from(n).unwrap(), text);
+            line.log = Arc::new(other.clone());
+            lines.insert(2 * n + 1, line);
+        }
+        let Some(Wish::ReadLog(Some(ask))) = wishes.last() else { panic!("{wishes:?}") };
+        app.log_read(ask.id, LogPart { files: 2, ..whole(lines) }, &stage.state);
+        press(&mut app, &stage.state, "v up up");
+        insta::assert_snapshot!(format!("logs_{}", size.0), screen(&stage.state, &app, at(120), size));
+    }
 }
 
 #[test]
@@ -392,7 +581,8 @@ fn the_mouse_moves_the_hand_and_scrolls_only_what_it_is_over() {
     let at = |kind, column, row| MouseEvent { kind, column, row, modifiers: KeyModifiers::NONE };
     let click = MouseEventKind::Down(MouseButton::Left);
     app.mouse(at(click, 60, 3), &stage.state);
-    assert_eq!(app.wanted_log(&stage.state).unwrap().attempt.task.to_string(), "fabien/post-teaser");
+    let wanted = app.wanted_logs(&stage.state).unwrap();
+    assert!(matches!(wanted, LogScope::One(log) if log.to_string() == "fabien/post-teaser#1"));
     app.mouse(at(click, 5, 5), &stage.state);
     assert_eq!((app.focus(), app.selected_agent(&stage.state)), (layout::Pane::Agents, 1));
     app.mouse(at(click, 60, 37), &stage.state);
@@ -433,9 +623,8 @@ fn long_and_wide_text_breaks_no_border() {
     let stage = hostile();
     let mut app = looking(&stage, WIDE);
     let nasty = "日本語 \u{1b}[31m👨‍👩‍👧‍👦".repeat(40);
-    let entry = |depth| Entry { at: Some(at(1)), kind: Kind::Raw, depth, text: nasty.clone() };
-    let target = app.log().target().cloned().unwrap();
-    app.log_appended(&target, (0..30).map(|n| entry(n % 4)).collect());
+    let lines = (0..30_u8).map(|n| said(n.into(), 1, Kind::Raw, n % 4, &scrub(&nasty))).collect();
+    app.log_read(1, LogPart { whole: false, ..whole(lines) }, &stage.state);
     let buffer = picture(&stage.state, &app, at(60), WIDE);
     assert_harmless(&buffer);
     for y in 2..20 {
@@ -451,7 +640,7 @@ fn the_ascii_screen_is_ascii() {
     for stage in [stage, sample::running(), sample::planned()] {
         let mut app = App::new(Settings { ascii: true, color: false, ..Settings::default() });
         app.resize(120, 40);
-        for keys in ["1", "?", "esc 3", "esc enter", "esc q"] {
+        for keys in ["1", "?", "esc 3", "esc enter", "esc q", "esc 4 v", "S n"] {
             press(&mut app, &stage.state, keys);
             let buffer = picture(&stage.state, &app, at(60), WIDE);
             assert!(buffer.content.iter().all(|c| c.symbol().is_ascii()));
@@ -562,8 +751,20 @@ const KEYS: &[&str] = &[
     "space",
     "o",
     "left",
+    "right",
     "ctrl-u",
     "alt-enter",
+    "S",
+    "A",
+    "[",
+    "]",
+    "v",
+    "b",
+    "'",
+    "w",
+    "t",
+    "J",
+    "E",
 ];
 
 /// Keys that only look.
@@ -595,6 +796,19 @@ const LOOKING: &[&str] = &[
     "j",
     "k",
     "G",
+    "S",
+    "A",
+    "[",
+    "]",
+    "v",
+    "b",
+    "'",
+    "w",
+    "t",
+    "J",
+    "E",
+    "left",
+    "right",
 ];
 
 proptest! {
@@ -620,10 +834,9 @@ proptest! {
             if let Some(paste) = pastes.get(n / 7).filter(|_| n % 7 == 0) {
                 app.paste(paste);
             }
-            for wish in press(&mut app, &stage.state, KEYS[*key]) {
-                if let Wish::ReadLog(Some(target)) = wish {
-                    app.log_appended(&target, entries());
-                }
+            let wishes = press(&mut app, &stage.state, KEYS[*key]);
+            if n % 3 > 0 {
+                read(&mut app, &stage.state, &wishes, entries());
             }
             assert_harmless(&picture(&stage.state, &app, at(60), size));
         }
@@ -640,7 +853,17 @@ proptest! {
             }
             let wishes = press(&mut app, &stage.state, LOOKING[key]);
             let looking = wishes.iter().all(|w| {
-                matches!(w, Wish::ReadLog(_) | Wish::ReadReport { .. } | Wish::Copy(_) | Wish::Redraw)
+                matches!(
+                    w,
+                    Wish::ReadLog(_)
+                        | Wish::Search(_)
+                        | Wish::Beside(_)
+                        | Wish::CopyLog(_)
+                        | Wish::OpenLog(..)
+                        | Wish::ReadReport { .. }
+                        | Wish::Copy(_)
+                        | Wish::Redraw
+                )
             });
             prop_assert!(looking, "{:?}", wishes);
         }

@@ -52,6 +52,17 @@ pub fn fit(text: &str, columns: usize) -> String {
     out
 }
 
+/// What is left of a line after its first `columns`.
+pub fn after(text: &str, columns: usize) -> String {
+    let mut passed = 0;
+    let from = text.grapheme_indices(true).find(|(_, grapheme)| {
+        let here = passed;
+        passed += columns_of(grapheme);
+        here >= columns
+    });
+    from.and_then(|(at, _)| text.get(at..)).unwrap_or_default().to_owned()
+}
+
 /// Exactly `columns` wide: cut or filled on the right.
 pub fn pad(text: &str, columns: usize) -> String {
     let mut out = fit(text, columns);
@@ -182,6 +193,10 @@ mod tests {
         assert_eq!(pad_left("ab", 4), "  ab");
         assert_eq!(fit("a\nb", 9), "a b");
         assert_eq!(fit("abc", 0), "");
+        assert_eq!(
+            (after("日本語", 2), after("日本語", 3), after("ab", 9)),
+            ("本語".into(), "語".into(), String::new())
+        );
     }
 
     #[test]

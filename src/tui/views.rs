@@ -4,6 +4,7 @@
 
 pub mod agent;
 pub mod agents;
+pub mod find;
 pub mod help;
 pub mod leave;
 pub mod limits;

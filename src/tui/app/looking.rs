@@ -40,7 +40,8 @@ impl App {
                 | Popup::Agent { .. }
                 | Popup::Report { .. }
                 | Popup::Retry { .. }
-                | Popup::Search { .. },
+                | Popup::Search { .. }
+                | Popup::Find { .. },
             ) => return Vec::new(),
             None => {}
         }
@@ -108,6 +109,7 @@ impl App {
                 Some(outcome.map_or_else(|| task.to_string(), |o| o.summary))
             }
             Some(_) => None,
+            None if self.is_reading() => return self.copy_lines(state),
             None => self.subject(state).map(|t| t.to_string()),
         };
         if let Some(text) = text {

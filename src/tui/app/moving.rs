@@ -5,7 +5,7 @@ use crate::{
     model::TaskRef,
     room::{Need, State},
     tui::{
-        draw,
+        Wish, draw,
         layout::Pane,
         popup::Popup,
         theme::Theme,
@@ -39,14 +39,20 @@ impl App {
         self.look_at(pane.unwrap_or(Pane::Tasks));
     }
 
-    pub(super) fn back(&mut self) {
+    pub(super) fn back(&mut self) -> Vec<Wish> {
         if self.popups.pop().is_some() {
-            return;
+            return Vec::new();
         }
-        if self.log.pattern().is_some() {
-            // An empty pattern cannot be wrong.
-            let _ok = self.log.search("");
-        } else if !self.filter.is_empty() {
+        if self.is_reading() && self.log.end_range() {
+            return Vec::new();
+        }
+        if self.find.is_on() {
+            return self.end_search();
+        }
+        if self.pinned.take().is_some() {
+            return Vec::new();
+        }
+        if !self.filter.is_empty() {
             self.filter.clear();
         } else if self.zoom {
             self.zoom = false;
@@ -55,6 +61,7 @@ impl App {
             self.row = None;
             self.look_at(Pane::Tasks);
         }
+        Vec::new()
     }
 
     pub(super) fn travel(&mut self, travel: Travel, state: &State) {
@@ -85,6 +92,7 @@ impl App {
                 let names = state.agents.names();
                 let to = travel.from(self.selected_agent(state), names.len(), height / agents::ROWS);
                 self.agent = names.get(to).cloned();
+                self.pinned = None;
             }
             Pane::Limits => self.limits_scroll = travel.from(self.limits_scroll, 60, height),
             Pane::Log => {
@@ -123,11 +131,15 @@ impl App {
             self.row = Some(row.key());
             self.row_at = at;
             self.subject = Subject::Task;
+            self.pinned = None;
         }
     }
 
     /// Keeps what is shown where it is, although nobody chose it by hand.
     pub(super) fn pin(&mut self, state: &State) {
+        if self.pinned.is_some() {
+            return;
+        }
         match self.subject {
             Subject::Task if self.row.is_none() => {
                 let all = tasks::all(state, &self.filter);
@@ -153,7 +165,8 @@ impl App {
             | Popup::Agent { .. }
             | Popup::Report { .. }
             | Popup::Retry { .. }
-            | Popup::Search { .. } => None,
+            | Popup::Search { .. }
+            | Popup::Find { .. } => None,
         }) {
             return Some(task.clone());
         }

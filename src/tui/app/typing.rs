@@ -104,10 +104,12 @@ impl App {
         let Some(Popup::Search { query, tasks }) = self.popups.last_mut() else { return Vec::new() };
         match chord.code {
             KeyCode::Esc => {
-                if *tasks {
-                    self.filter.clear();
-                }
+                let tasks = *tasks;
                 self.popups.pop();
+                if !tasks {
+                    return self.end_search();
+                }
+                self.filter.clear();
             }
             KeyCode::Enter => {
                 let (query, tasks) = (std::mem::take(query), *tasks);
@@ -116,16 +118,8 @@ impl App {
                     self.filter = query;
                     return Vec::new();
                 }
-                match self.log.search(&query) {
-                    Err(why) => {
-                        let why = why.to_string();
-                        let last = why.lines().last().unwrap_or_default().trim().to_owned();
-                        self.say(&format!("not a pattern: {last}"), true);
-                    }
-                    Ok(()) if query.is_empty() => {}
-                    // The newest hit first: it is the one nearest to what is on screen.
-                    Ok(()) => self.hit(false, state),
-                }
+                self.search_now(state);
+                return Vec::new();
             }
             KeyCode::Backspace => {
                 query.pop();
@@ -134,19 +128,16 @@ impl App {
             KeyCode::Char(c) if chord.modifiers.is_empty() && query.len() < 500 && !c.is_control() => query.push(c),
             _ => {}
         }
-        // The tasks narrow while the text is typed.
-        if let Some(Popup::Search { query, tasks: true }) = self.popups.last() {
-            self.filter.clone_from(query);
+        // The tasks narrow, and the log is searched, while the text is typed.
+        match self.popups.last() {
+            Some(Popup::Search { query, tasks: true }) => self.filter.clone_from(query),
+            Some(Popup::Search { query, tasks: false }) if query != self.find.pattern() => {
+                let query = query.clone();
+                return self.search_shown(&query);
+            }
+            Some(_) | None => {}
         }
         Vec::new()
-    }
-
-    pub(super) fn hit(&mut self, forward: bool, state: &State) {
-        self.pin(state);
-        let (columns, height) = self.log_size(state);
-        if !self.log.next_hit(forward, columns, height) {
-            self.say("nothing matches", true);
-        }
     }
 
     pub(super) fn palette_key(&mut self, chord: Chord, state: &State) -> Vec<Wish> {

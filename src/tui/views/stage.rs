@@ -22,6 +22,21 @@ use crate::{
     },
 };
 
+/// What the hint line names while the log has the keys, besides help and leave.
+const READING: [Action; 11] = [
+    Action::FocusNext,
+    Action::Search,
+    Action::SearchAll,
+    Action::Follow,
+    Action::Kinds,
+    Action::Broaden,
+    Action::Range,
+    Action::Copy,
+    Action::Pager,
+    Action::Wrap,
+    Action::Raw,
+];
+
 /// Draws the stage and says where the terminal's cursor belongs.
 pub fn draw(scene: &Scene<'_>, buffer: &mut Buffer, layout: &Layout) -> Option<(u16, u16)> {
     header(scene, buffer, layout.header, layout.all);
@@ -132,7 +147,7 @@ fn hint(scene: &Scene<'_>, buffer: &mut Buffer, area: Rect, all: bool) {
             scene.span(format!(" {prompt}"), Role::Focus),
             scene.span(text::fit(query, width.saturating_sub(40)), Role::Text),
             scene.span("▌", Role::Focus),
-            scene.span("  enter search · esc back", Role::Dim),
+            scene.span(format!("  {}enter search · esc back", scene.app.search_count()), Role::Dim),
         ]);
         return rows(buffer, area, &[line]);
     }
@@ -197,7 +212,10 @@ fn hint(scene: &Scene<'_>, buffer: &mut Buffer, area: Rect, all: bool) {
         ]
     } else {
         let mut verbs: Vec<&Verb> = VERBS.iter().filter(|v| v.hint).collect();
-        if !all && let Some(log) = action::of(Action::LogView) {
+        if scene.has_keys(Pane::Log) {
+            let ends = verbs.split_off(verbs.len().saturating_sub(2));
+            verbs = READING.iter().filter_map(|action| action::of(*action)).chain(ends).collect();
+        } else if !all && let Some(log) = action::of(Action::LogView) {
             // Where one pane is shown at a time, the way to the log is worth more than the rarer verbs.
             verbs.retain(|v| !matches!(v.action, Action::Pause | Action::Retry));
             verbs.insert(2, log);
