@@ -408,7 +408,7 @@ impl Lease {
             state.output.bucket.release(held);
             state.output.bucket.spend(output);
             state.queue.correct(who, guess, cost);
-            state.in_flight -= 1;
+            state.ended();
         });
     }
 }

@@ -2,10 +2,13 @@
 
 use std::time::Duration;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 
 use super::types::ErrorDetail;
-use crate::model::Ending;
+use crate::model::{
+    Ending,
+    limit::{self, LimitKind, Meaning},
+};
 
 /// Why there is no answer; follows "could not".
 #[derive(Debug, thiserror::Error)]
@@ -79,8 +82,10 @@ impl ApiError {
         match self {
             Self::Setup(_) | Self::Header(_) | Self::Unreadable(_) => false,
             Self::Unreachable { .. } | Self::Cut(_) => true,
-            Self::Status { status: 429, detail, retry_after, .. } => retry_after.is_some() || !is_spend_cap(detail),
-            Self::Status { status, .. } => matches!(status, 408 | 500..),
+            Self::Status { status, .. } => match self.limit() {
+                Some(kind) => matches!(kind, LimitKind::Rate | LimitKind::Throttle | LimitKind::Overloaded),
+                None => matches!(status, 408 | 500..),
+            },
             Self::InStream(detail) => {
                 matches!(&*detail.kind, "rate_limit_error" | "overloaded_error" | "api_error" | "timeout_error")
             }
@@ -92,10 +97,10 @@ impl ApiError {
         match self {
             Self::Setup(_) | Self::Header(_) | Self::Unreadable(_) => "unknown",
             Self::Unreachable { .. } | Self::Cut(_) => "server_error",
-            Self::Status { status, detail, .. } => match status {
+            Self::Status { status, .. } => match status {
+                _ if self.limit() == Some(LimitKind::Billing) => "billing_error",
+                _ if matches!(self.limit(), Some(LimitKind::OwnCap | LimitKind::TierCap)) => "rate_limit",
                 401 | 403 => "authentication_failed",
-                402 => "billing_error",
-                400 if is_credit(detail) => "billing_error",
                 404 => "model_not_found",
                 429 => "rate_limit",
                 400..=499 => "invalid_request",
@@ -126,39 +131,58 @@ impl ApiError {
     /// The ending of an attempt that failed for this reason at `now`.
     pub fn ending(&self, now: Timestamp) -> Ending {
         let message = format!("could not {self}");
-        let limit = |message, wait: Option<Duration>| {
-            let wait = wait.and_then(|w| SignedDuration::try_from(w).ok());
-            Ending::Limit { message, until: wait.and_then(|w| now.checked_add(w).ok()) }
-        };
+        if self.is_overflow() {
+            return Ending::Overflow { message };
+        }
+        if let Some(Meaning { kind, until, .. }) = self.meaning(now) {
+            return match kind {
+                LimitKind::Rate
+                | LimitKind::Throttle
+                | LimitKind::Window(_)
+                | LimitKind::TierCap
+                | LimitKind::OwnCap
+                | LimitKind::Billing => Ending::Limit { message, until },
+                LimitKind::Overloaded => Ending::Transient { message },
+                LimitKind::Auth | LimitKind::Forbidden => Ending::Auth { message },
+            };
+        }
         match self {
             Self::Setup(_) | Self::Header(_) => Ending::Config { message },
             Self::Unreachable { .. } | Self::Cut(_) => Ending::Transient { message },
             Self::Unreadable(_) => Ending::Unreadable { message },
-            Self::InStream(detail) => match &*detail.kind {
-                "rate_limit_error" => limit(message, None),
-                _ if self.is_passing() => Ending::Transient { message },
-                _ => Ending::Reported { message },
-            },
-            Self::Status { status, detail, retry_after, .. } => match status {
-                _ if self.is_overflow() => Ending::Overflow { message },
-                400 if is_credit(detail) => limit(message, None),
-                402 => limit(message, None),
-                429 => limit(message, *retry_after),
-                401 | 403 => Ending::Auth { message },
+            Self::InStream(_) if self.is_passing() => Ending::Transient { message },
+            Self::InStream(_) => Ending::Reported { message },
+            Self::Status { status, .. } => match status {
                 408 | 409 | 500.. => Ending::Transient { message },
                 _ => Ending::Config { message },
             },
         }
     }
-}
 
-/// A monthly cap, which no wait of ours outlasts.
-fn is_spend_cap(detail: &ErrorDetail) -> bool {
-    detail.details.as_ref().and_then(|d| d.error_code.as_deref()) == Some("enforced_spend_limit_reached")
-}
+    /// The limit that was met at `now`, if it was one.
+    fn meaning(&self, now: Timestamp) -> Option<Meaning> {
+        let (status, detail, retry_after) = match self {
+            Self::Status { status, detail, retry_after, .. } => (Some(*status), detail, *retry_after),
+            Self::InStream(detail) => (None, detail, None),
+            Self::Setup(_) | Self::Header(_) | Self::Unreachable { .. } | Self::Cut(_) | Self::Unreadable(_) => {
+                return None;
+            }
+        };
+        let refusal = limit::Refusal {
+            status,
+            kind: &detail.kind,
+            code: detail.details.as_ref().and_then(|d| d.error_code.as_deref()),
+            message: &detail.message,
+            retry_after,
+            ..limit::Refusal::default()
+        };
+        limit::meaning(&refusal, now)
+    }
 
-fn is_credit(detail: &ErrorDetail) -> bool {
-    detail.kind == "billing_error" || detail.message.contains("credit balance is too low")
+    /// Its kind, which is the same at any time.
+    fn limit(&self) -> Option<LimitKind> {
+        self.meaning(Timestamp::UNIX_EPOCH).map(|meaning| meaning.kind)
+    }
 }
 
 #[cfg(test)]
@@ -180,6 +204,8 @@ mod tests {
             (status(400, "invalid_request_error", "max_tokens: required"), Config, false),
             (status(400, "invalid_request_error", "prompt is too long: 210000 tokens"), Overflow, false),
             (status(400, "invalid_request_error", "Your credit balance is too low"), Limit, false),
+            (status(400, "invalid_request_error", "You have reached your specified API usage limits."), Limit, false),
+            (status(402, "billing_error", ""), Limit, false),
             (status(413, "request_too_large", ""), Overflow, false),
             (status(429, "rate_limit_error", ""), Limit, true),
             (status(500, "api_error", ""), Transient, true),

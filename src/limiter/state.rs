@@ -158,7 +158,7 @@ pub(super) struct State {
     setbacks: u32,
     /// Calls at once, while the server is overloaded, and good answers since that was set.
     at_once: Option<(u32, u32)>,
-    /// When the pool was last cold, and when it last let a call go.
+    /// When the pool was last cold, and when a call was last seen to go or to end.
     warm: Option<(Instant, Instant)>,
     throttled: VecDeque<Instant>,
     overloaded: VecDeque<Instant>,
@@ -201,8 +201,7 @@ impl State {
         if self.at_once.is_some_and(|(most, _)| self.in_flight >= kept(most)) {
             return none(Duration::from_secs(1), Cause::Overloaded);
         }
-        if let Some((most, more_after)) = self.cold(now).filter(|(most, _)| self.in_flight >= *most) {
-            debug_assert!(most > 0, "somebody may go");
+        if let Some((_, more_after)) = self.cold(now).filter(|(most, _)| self.in_flight >= *most) {
             return none(more_after, Cause::ColdStart);
         }
         let held = Held {
@@ -229,10 +228,9 @@ impl State {
                     self.requests.bucket.reserve(held.requests);
                     self.input.bucket.reserve(held.input);
                     self.output.bucket.reserve(held.output);
-                    self.in_flight += 1;
                     let now = Instant::now();
-                    let rested = self.warm.is_none_or(|(_, used)| now - used >= COLD_AFTER);
-                    self.warm = Some((self.warm.filter(|_| !rested).map_or(now, |(since, _)| since), now));
+                    self.warm = Some((self.warm().map_or(now, |(since, _)| since), now));
+                    self.in_flight += 1;
                     self.queue.grant(id, held);
                 }
                 Err(block) => {
@@ -252,15 +250,27 @@ impl State {
         self.requests.bucket.release(held.requests);
         self.input.bucket.release(held.input);
         self.output.bucket.release(held.output);
+        self.ended();
+    }
+
+    /// A call is no longer under way.
+    pub(super) fn ended(&mut self) {
         self.in_flight -= 1;
+        if let Some((_, used)) = &mut self.warm {
+            *used = Instant::now();
+        }
+    }
+
+    /// Since when calls have followed one another, and when the last one was seen; `None` after a rest.
+    fn warm(&self) -> Option<(Instant, Instant)> {
+        self.warm.filter(|(_, used)| self.in_flight > 0 || used.elapsed() < COLD_AFTER)
     }
 
     /// How many calls may be under way at once after a rest, and after how long one more; `None` when warm.
     fn cold(&self, now: Instant) -> Option<(u32, Duration)> {
-        let Some((since, used)) = self.warm.filter(|(_, used)| now - *used < COLD_AFTER) else {
+        let Some((since, _)) = self.warm() else {
             return Some((COLD_AT_ONCE, Duration::from_secs(1)));
         };
-        debug_assert!(since <= used, "a pool warms up by use");
         let passed = now - since;
         let most = COLD_AT_ONCE.saturating_add(u32::try_from(passed.as_secs()).unwrap_or(u32::MAX));
         let more_after = Duration::from_secs(1).saturating_sub(Duration::from_nanos(passed.subsec_nanos().into()));

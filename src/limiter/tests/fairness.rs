@@ -160,6 +160,9 @@ async fn a_cold_pool_lets_four_go_at_once_and_one_more_with_each_second() {
     assert_eq!(enter(&mut leases).await, 10);
     advance(Duration::from_secs(17)).await;
     assert_eq!(enter(&mut leases).await, 85, "warm");
+    advance(Duration::from_mins(10)).await;
+    leases.truncate(50);
+    assert_eq!(enter(&mut leases).await, 50, "what is under way keeps it warm");
     leases.clear();
     advance(Duration::from_mins(5)).await;
     assert_eq!(enter(&mut leases).await, 4, "cold again");
