@@ -13,6 +13,7 @@ mod logs;
 mod orders;
 mod out;
 mod parent;
+mod plan;
 mod rehearse;
 mod room;
 mod run;
@@ -29,7 +30,7 @@ use crate::{
     attach::AttachError,
     config::{Config, ConfigError, Env, Flags, parse_wait},
     guardian,
-    model::{Effort, EngineKind, Priority},
+    model::{Effort, EngineKind, MicroUsd, Priority},
 };
 use out::Out;
 
@@ -203,10 +204,15 @@ enum Verb {
         #[arg(required = true)]
         ids: Vec<String>,
     },
+    /// A goal's plan as graph and list, and changes of it before it starts or while it runs
+    Plan(plan::PlanArgs),
     /// Say yes to a goal's plan
     Approve {
         /// The goal
         id: String,
+        /// Start nothing more of it once it has cost so many dollars
+        #[arg(long, value_name = "USD", value_parser = dollars)]
+        ceiling: Option<MicroUsd>,
     },
     /// Say no to a goal's plan
     Deny {
@@ -250,6 +256,11 @@ fn wait_text(text: &str) -> Result<Duration, String> {
 
 fn priority(text: &str) -> Result<Priority, String> {
     Priority::parse(text).ok_or_else(|| "critical, urgent, high, normal, low, or 0 (first) to 9 (last)".to_owned())
+}
+
+fn dollars(text: &str) -> Result<MicroUsd, String> {
+    let amount: Option<f64> = text.trim_start_matches('$').parse().ok().filter(|n: &f64| n.is_finite() && *n > 0.0);
+    amount.map(MicroUsd::from_dollars).ok_or_else(|| "dollars, such as 2.50".to_owned())
 }
 
 fn effort(text: &str) -> Result<Effort, String> {
@@ -381,8 +392,9 @@ fn dispatch(call: &mut Call, verb: Verb) -> anyhow::Result<Exit> {
         Verb::Remove { ids } => client(orders::remove(call, &ids)),
         Verb::Restore { ids } => client(orders::restore(call, &ids)),
         Verb::Cancel { ids } => client(orders::cancel(call, &ids)),
-        Verb::Approve { id } => client(orders::decide(call, &id, true)),
-        Verb::Deny { id } => client(orders::decide(call, &id, false)),
+        Verb::Plan(args) => client(plan::plan(call, &args)),
+        Verb::Approve { id, ceiling } => client(orders::approve(call, &id, ceiling)),
+        Verb::Deny { id } => client(orders::deny(call, &id)),
         Verb::Pause { agent } => client(orders::pause(call, &agent, true)),
         Verb::Resume { agent } => client(orders::pause(call, &agent, false)),
         Verb::Logs(args) => client(logs::logs(call, &args)),

@@ -452,6 +452,11 @@ impl Config {
         self.keys.values()
     }
 
+    /// Where the orchestrator's login of the CLI lies.
+    pub fn orchestrator_home(&self) -> PathBuf {
+        self.home("orchestrator")
+    }
+
     /// The orchestrator's prompt.
     pub fn orchestrator_prompt(&self) -> PathBuf {
         self.prompt(Path::new("prompts/orchestrator.md"))

@@ -182,7 +182,7 @@ pub fn of(agent: &AgentSettings, programs: &Programs) -> Box<dyn Engine> {
 }
 
 /// Makes the folders below an agent's home that children write to, for their owner alone.
-fn prepare_home(home: &Path) -> Result<(), Ending> {
+pub fn prepare_home(home: &Path) -> Result<(), Ending> {
     use std::os::unix::fs::DirBuilderExt as _;
     for folder in ["home", "config", "tmp"] {
         let folder = home.join(folder);

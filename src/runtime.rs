@@ -3,6 +3,7 @@
 //! Owns the order in which things happen, and nothing else: what an event means is `room`'s, how an effect is done is a
 //! door's. Its one surprise: only here is the clock read ([`clock`]).
 
+pub mod ask;
 pub mod clock;
 pub mod effects;
 mod guest;

@@ -44,6 +44,8 @@ pub struct Request<'a> {
     pub schema: Option<&'a serde_json::Value>,
     /// How hard the model thinks.
     pub effort: Option<Effort>,
+    /// It may use the tools that its permissions give; else none.
+    pub tools: bool,
     /// The worker is root, where one mode needs a word more.
     pub root: bool,
 }
@@ -94,6 +96,10 @@ pub fn arguments(request: &Request<'_>) -> Vec<OsString> {
     }
     // These take many values and would swallow what follows, hence `=`.
     match request.permissions {
+        _ if !request.tools => {
+            args.push("--tools=".into());
+            args.extend(["--permission-mode", "dontAsk"].map(OsString::from));
+        }
         Permissions::ReadOnly => {
             args.push(format!("--tools={READING}").into());
             args.push(format!("--allowedTools={READING}").into());
@@ -140,6 +146,7 @@ mod tests {
             max_budget_usd: Some(2.0),
             schema: None,
             effort: Some(Effort::High),
+            tools: true,
             root: true,
         }
     }

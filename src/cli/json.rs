@@ -9,7 +9,9 @@ use crate::{
     model::{
         AttemptRecord, CostSource, EngineKind, Fault, GoalPhase, Item, Permissions, Plan, Rejected, Removed, Spend,
         Standing, TaskRef,
+        plan::{Range, Revision},
     },
+    orchestrator::{plan, schedule},
     room::{Agent, Goal, Need, Process, Slot, State, Task, tasks::Counts, tasks::Phase},
 };
 
@@ -567,12 +569,76 @@ pub fn result_file(task: &TaskRef) -> String {
     format!("results/{}/{}.json", task.agent, task.id)
 }
 
+/// A plan, what it is expected to take, what is to be said of it, and every revision before.
+#[derive(Debug, Serialize)]
+pub struct PlanJson<'a> {
+    goal: &'a str,
+    state: String,
+    hash: String,
+    #[serde(flatten)]
+    plan: &'a Plan,
+    estimate: PlanEstimate,
+    /// Ids by step; what stands in one step may run at the same time.
+    steps: Vec<Vec<&'a str>>,
+    faults: &'a [Fault],
+    /// Something in it waits for a person, whatever was allowed before.
+    gated: bool,
+    revisions: &'a [Revision],
+}
+
+/// What a plan is expected to take. Dollars are without a cache.
+#[derive(Debug, Serialize)]
+pub struct PlanEstimate {
+    minutes_of_work: Option<Range>,
+    tokens: Option<Range>,
+    usd: Option<Range>,
+    task_usd: BTreeMap<String, Option<Range>>,
+    task_model: BTreeMap<String, String>,
+    makespan_minutes: Option<f64>,
+    speedup: Option<f64>,
+    speedup_ceiling: Option<f64>,
+    critical: Vec<String>,
+    planning_cost_usd: f64,
+}
+
+impl<'a> PlanJson<'a> {
+    /// A goal's plan.
+    pub fn new(state: &State, goal: &'a Goal, plan: &'a Plan, rules: &plan::Rules) -> Self {
+        let totals = plan::cost::totals(plan, rules);
+        let made = state.estimate(plan);
+        let measured = made.as_ref().filter(|estimate| !estimate.guessed);
+        let id = |i: &usize| plan.tasks.get(*i).map(|task| task.id.as_str());
+        Self {
+            goal: goal.id.as_str(),
+            state: goal.phase.word().replace(' ', "_"),
+            hash: plan.hash(),
+            plan,
+            estimate: PlanEstimate {
+                minutes_of_work: totals.minutes,
+                tokens: totals.tokens,
+                usd: totals.usd,
+                task_usd: plan.tasks.iter().map(|task| (task.id.clone(), plan::cost::usd(task, rules))).collect(),
+                task_model: plan.tasks.iter().map(|t| (t.id.clone(), rules.model_of(t).to_owned())).collect(),
+                makespan_minutes: measured.map(|estimate| estimate.makespan),
+                speedup: made.as_ref().map(schedule::Estimate::speedup),
+                speedup_ceiling: made.as_ref().map(schedule::Estimate::ceiling),
+                critical: made.iter().flat_map(|e| &e.critical).filter_map(id).map(str::to_owned).collect(),
+                planning_cost_usd: goal.planning_cost().dollars(),
+            },
+            steps: plan::levels(plan).iter().map(|level| level.iter().filter_map(id).collect()).collect(),
+            faults: &goal.faults,
+            gated: goal.gates().next().is_some(),
+            revisions: &goal.revisions,
+        }
+    }
+}
+
 /// `podium show` of a goal, and what `podium run` prints.
 #[derive(Debug, Serialize)]
 pub struct GoalDetail<'a> {
     #[serde(flatten)]
     goal: GoalJson<'a>,
-    plan: Option<&'a Plan>,
+    plan: Option<PlanJson<'a>>,
     faults: &'a [Fault],
     task_states: Vec<TaskJson>,
     /// The report's text, where it is written and could be read.
@@ -584,7 +650,7 @@ impl<'a> GoalDetail<'a> {
     pub fn new(state: &'a State, goal: &'a Goal, report_text: Option<String>, now: Timestamp) -> Self {
         Self {
             goal: GoalJson::new(state, goal),
-            plan: goal.plan.as_ref(),
+            plan: goal.plan.as_ref().map(|plan| PlanJson::new(state, goal, plan, &state.plan_rules(Some(goal)))),
             faults: &goal.faults,
             task_states: goal
                 .tasks

@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     attach::AttachError,
-    model::{Changes, Effort, Item, Priority, Request, TaskRef},
+    model::{Changes, Effort, Item, MicroUsd, Priority, Request, TaskRef},
     room::{Answer, Order, State},
 };
 
@@ -129,7 +129,7 @@ pub(super) async fn retry(call: &Call, args: &RetryArgs) -> anyhow::Result<Exit>
 async fn edited(call: &Call, task: &TaskRef) -> anyhow::Result<String> {
     // The room knows the beginning of a long one.
     let known = link::description(&call.config()?, task).await?;
-    let text = edit(call, &known)?;
+    let text = edit_in(call, &known, ".md")?;
     text.ok_or_else(|| Trouble::Refused(format!("{task} is not retried: the text is empty")).into())
 }
 
@@ -205,11 +205,16 @@ pub(super) async fn restore(call: &Call, ids: &[String]) -> anyhow::Result<Exit>
     Ok(exit)
 }
 
-pub(super) async fn decide(call: &Call, name: &str, yes: bool) -> anyhow::Result<Exit> {
+pub(super) async fn approve(call: &Call, name: &str, ceiling: Option<MicroUsd>) -> anyhow::Result<Exit> {
     let mut link = connect(call).await?;
     let goal = ids::goal(link.state(), name)?;
-    let order = if yes { Order::Approve { goal, ceiling: None } } else { Order::Deny { goal } };
-    Ok(send(call, &mut link, order).await?.0)
+    Ok(send(call, &mut link, Order::Approve { goal, ceiling }).await?.0)
+}
+
+pub(super) async fn deny(call: &Call, name: &str) -> anyhow::Result<Exit> {
+    let mut link = connect(call).await?;
+    let goal = ids::goal(link.state(), name)?;
+    Ok(send(call, &mut link, Order::Deny { goal }).await?.0)
 }
 
 pub(super) async fn pause(call: &Call, name: &str, yes: bool) -> anyhow::Result<Exit> {
@@ -242,7 +247,7 @@ async fn connect(call: &Call) -> anyhow::Result<Link> {
 }
 
 /// Sends one order and says what came of it, one line of JSON per order; also the ids made or touched.
-async fn send(call: &Call, link: &mut Link, order: Order) -> anyhow::Result<(Exit, Vec<String>)> {
+pub(super) async fn send(call: &Call, link: &mut Link, order: Order) -> anyhow::Result<(Exit, Vec<String>)> {
     match link.order(order).await? {
         Answer::Done { text, ids } => {
             if call.out.is_json() {
@@ -268,12 +273,12 @@ fn worse(a: Exit, b: Exit) -> Exit {
 }
 
 /// Hands a text to the operator's editor; `None` when nothing is left of it.
-fn edit(call: &Call, text: &str) -> anyhow::Result<Option<String>> {
+pub(super) fn edit_in(call: &Call, text: &str, suffix: &str) -> anyhow::Result<Option<String>> {
     let editor = ["VISUAL", "EDITOR"].into_iter().find_map(|name| call.env.text(name)).unwrap_or("vi");
     // People put arguments into the variable (`code -w`); nothing here passes through a shell.
     let mut words = editor.split_whitespace();
     let program = words.next().unwrap_or("vi");
-    let mut file = tempfile::Builder::new().prefix("podium-").suffix(".md").tempfile()?;
+    let mut file = tempfile::Builder::new().prefix("podium-").suffix(suffix).tempfile()?;
     file.write_all(text.as_bytes())?;
     file.flush()?;
     let path: PathBuf = file.path().to_owned();

@@ -12,7 +12,8 @@ use super::{
     Approve, Call, Exit, Trouble, json,
     link::{self, Link},
     out::Out,
-    show::{print_plan, report},
+    plan,
+    show::report,
     wait::limit,
     wait_text,
 };
@@ -112,8 +113,8 @@ pub(super) async fn follow(out: &Out, link: &mut Link, goal: &GoalId, ask: bool)
             Some((GoalPhase::Ended { end, .. }, _)) => return Ok(Followed::Ended(end)),
             Some((GoalPhase::AwaitingApproval, Approval::Ask)) if ask && !told.asked => {
                 told.asked = true;
-                if let Some(plan) = link.state().goals.get(goal).and_then(|g| g.plan.as_ref()) {
-                    print_plan(out, plan);
+                if let Some((goal, plan)) = link.state().goals.get(goal).and_then(|g| Some((g, g.plan.as_ref()?))) {
+                    plan::show(out, link.state(), goal, plan);
                 }
                 let order = if question("run it? [y/N] ").await? {
                     Order::Approve { goal: goal.clone(), ceiling: None }
@@ -184,7 +185,9 @@ pub(super) fn finish(out: &Out, state: &State, id: &GoalId, followed: &Followed)
     } else {
         match (followed, report(state, goal), &goal.plan) {
             (_, Some(report), _) => out.text(&report),
-            (Followed::Ended(GoalEnd::Planned), None, Some(plan)) => print_plan(out, plan),
+            (Followed::Ended(GoalEnd::Planned) | Followed::NeedsApproval, None, Some(plan)) => {
+                plan::show(out, state, goal, plan);
+            }
             (_, None, _) => {}
         }
         if let GoalPhase::Ended { note, .. } = &goal.phase {

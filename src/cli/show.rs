@@ -9,10 +9,11 @@ use super::{
     ids::{self, Named},
     json, link,
     out::{Out, Paint},
+    plan,
     status::{money, phase_paint, seen, task_row},
 };
 use crate::{
-    model::{Ending, Plan, TaskRef, text},
+    model::{Ending, TaskRef, text},
     room::{Goal, State, Task, tasks::Phase, why::span},
 };
 
@@ -122,12 +123,14 @@ fn print_task(out: &Out, state: &State, task: &Task, now: Timestamp) {
 fn print_goal(out: &Out, state: &State, goal: &Goal, now: Timestamp) {
     out.line(&format!("{}  {}", out.paint(Paint::Bold, goal.id.as_str()), goal.phase.word()));
     out.text(&text::scrub(&goal.text));
-    for fault in &goal.faults {
-        out.line(&out.paint(Paint::Bad, &text::scrub(&fault.to_string())));
+    if goal.plan.is_none() {
+        for fault in &goal.faults {
+            out.line(&out.paint(Paint::Bad, &text::scrub(&fault.to_string())));
+        }
     }
     if let Some(plan) = &goal.plan {
         out.line("");
-        print_plan(out, plan);
+        plan::show(out, state, goal, plan);
     }
     if !goal.tasks.is_empty() {
         out.line("");
@@ -143,27 +146,4 @@ fn print_goal(out: &Out, state: &State, goal: &Goal, now: Timestamp) {
         out.line("");
         out.text(&report);
     }
-}
-
-/// A plan as people read it.
-pub(super) fn print_plan(out: &Out, plan: &Plan) {
-    out.line(&format!("{}  {}", out.paint(Paint::Bold, "Plan"), text::scrub(&plan.summary)));
-    let rows: Vec<Vec<(Paint, String)>> = plan
-        .tasks
-        .iter()
-        .map(|task| {
-            let after = if task.dependencies.is_empty() {
-                String::new()
-            } else {
-                format!("after {}", task.dependencies.join(", "))
-            };
-            vec![
-                (Paint::Plain, text::first_line(&task.id, 48)),
-                (Paint::Plain, text::first_line(&task.worker, 32)),
-                (Paint::Plain, text::first_line(&task.title, 60)),
-                (Paint::Dim, text::first_line(&after, 120)),
-            ]
-        })
-        .collect();
-    out.table(&rows);
 }

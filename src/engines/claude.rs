@@ -60,6 +60,7 @@ impl Engine for Claude {
             max_budget_usd: job.max_budget_usd,
             schema: job.schema,
             effort: job.effort,
+            tools: true,
             root: rustix::process::geteuid().is_root(),
         };
         let mut arguments = leading.to_vec();

@@ -7,11 +7,12 @@
 use std::fmt::Write as _;
 
 use super::{Prompt, quote};
-use crate::model::{AgentName, Fault, Severity, text};
+use crate::model::{AgentName, Fault, Plan, Severity, text};
 
 pub mod check;
 pub mod cost;
 pub mod edit;
+pub mod form;
 mod read;
 mod salvage;
 mod schema;
@@ -91,6 +92,26 @@ pub fn prompt(goal: &str, agents: &[Candidate], system: &str, repair: Option<(&s
 fn format_line(name: &AgentName, role: &str, model: &str) -> String {
     let role = if role.is_empty() { "no role given" } else { role };
     if model.is_empty() { format!("- `{name}`: {role}\n") } else { format!("- `{name}`: {role} (model {model})\n") }
+}
+
+/// The tasks by steps, as indices: those of a step need none of the same step, each needs one of the step before. Empty
+/// where the dependencies go in a circle.
+pub fn levels(plan: &Plan) -> Vec<Vec<usize>> {
+    let graph = check::Graph::read(&mut Vec::new(), &plan.tasks);
+    if !graph.is_sound() {
+        return Vec::new();
+    }
+    let mut step: Vec<Option<usize>> = vec![None; plan.tasks.len()];
+    let mut levels: Vec<Vec<usize>> = Vec::new();
+    while step.iter().any(Option::is_none) {
+        let ready = |i: &usize| step[*i].is_none() && graph.needs(*i).all(|needed| step[needed].is_some());
+        let level: Vec<usize> = (0..plan.tasks.len()).filter(ready).collect();
+        for &i in &level {
+            step[i] = Some(levels.len());
+        }
+        levels.push(level);
+    }
+    levels
 }
 
 /// A name from a model inside a message: short, printable, in quotes.

@@ -16,19 +16,19 @@ use futures_util::future::BoxFuture;
 use secrecy::{ExposeSecret as _, SecretString};
 
 use super::{
+    ask::Reply,
     serve::Settings,
     sweep::{self, Kin},
 };
 use crate::{
-    api::{self, StopReason},
     attach::wire::{Door, WorkerTell},
-    gateway::{Gateway, Identity, Purpose, TokenHash},
+    gateway::{Gateway, Identity, TokenHash},
     ledger::Prices,
     model::{
         AgentName, Changes, Clock, EndState, Ending, Fault, GoalId, Item, Plan, SlotId, Spend, TaskRef, TaskSpec,
         id::stage_id, plan::VALIDATOR, text,
     },
-    orchestrator::{Prompt, plan, synthesis},
+    orchestrator::{plan, synthesis},
     queue::{Queue as _, QueueError, Submitted, file::FileQueue},
     room::{Answer, Effect, Event, GoalEvent, OrderId, Retry, TaskEvent, WorkerEvent},
     supervisor::Workers,
@@ -46,10 +46,10 @@ pub struct World {
     /// Worker processes.
     pub workers: Workers,
     guardian: u32,
-    clock: Clock,
-    prices: Prices,
+    pub(super) clock: Clock,
+    pub(super) prices: Prices,
     /// The orchestrator's own token.
-    token: SecretString,
+    pub(super) token: SecretString,
 }
 
 /// How the queue is opened by the room and by its workers alike.
@@ -367,52 +367,11 @@ impl World {
             .collect();
         let prompt = plan::prompt(goal, &agents, &self.settings.orchestrator_prompt, repair);
         match self.ask(&id, prompt).await {
-            Ok((reply, spend)) => {
-                let (text, model) = (reply.text(), reply.model.clone());
+            Ok(Reply { text, model, spend }) => {
                 GoalEvent::Answered { id, round, text, model, spend, validator: VALIDATOR }
             }
             Err(message) => GoalEvent::PlanFailed { id, round, message },
         }
-    }
-
-    /// One call of the orchestrator's model, through the gateway like everybody's.
-    async fn ask(&self, goal: &GoalId, prompt: Prompt) -> Result<(api::Reply, Spend), String> {
-        let session = uuid::Uuid::now_v7().to_string();
-        self.gateway.attribute(session.clone(), Purpose::Goal(goal.clone()));
-        let mut settings = api::Settings::new(self.gateway.url(), self.token.clone());
-        settings.session_id = Some(session.clone());
-        let mut request =
-            api::Request::new(api::full_id(&self.settings.orchestrator.model), prompt.max_tokens, prompt.user)
-                .with_cached_system(prompt.stable);
-        if !prompt.stage.is_empty() {
-            request = request.with_system(prompt.stage);
-        }
-        if let Some(schema) = prompt.schema {
-            request = request.with_schema(schema);
-        }
-        let asked = match api::Client::new(settings) {
-            Ok(client) => client.stream(&request, ignore).await,
-            Err(error) => Err(error),
-        };
-        self.gateway.forget(&session);
-        let reply = asked.map_err(|error| format!("could not {error}"))?;
-        match reply.stop_reason {
-            Some(StopReason::MaxTokens | StopReason::ModelContextWindowExceeded) => {
-                return Err("the model's answer was cut off at its greatest length".to_owned());
-            }
-            Some(StopReason::Refusal) => return Err("the model refused to answer".to_owned()),
-            Some(
-                StopReason::EndTurn
-                | StopReason::StopSequence
-                | StopReason::ToolUse
-                | StopReason::PauseTurn
-                | StopReason::Unknown,
-            )
-            | None => {}
-        }
-        let priced = self.prices.cost(&reply.model, &reply.usage, self.clock.now());
-        let spend = Spend { usage: reply.usage, cost: priced.cost, calls: 1 };
-        Ok((reply, spend))
     }
 
     async fn synthesise(&self, id: GoalId, goal: &str, plan: &Plan) -> GoalEvent {
@@ -429,8 +388,8 @@ impl World {
         }
         let prompt = synthesis::prompt(goal, plan, &ended, &self.settings.orchestrator_prompt);
         let (words, alone, spend) = match self.ask(&id, prompt).await {
-            Ok((reply, spend)) if !reply.text().trim().is_empty() => (Some(reply.text()), None, spend),
-            Ok((_, spend)) => (None, Some("the model's answer was empty".to_owned()), spend),
+            Ok(reply) if !reply.text.trim().is_empty() => (Some(reply.text), None, reply.spend),
+            Ok(Reply { spend, .. }) => (None, Some("the model's answer was empty".to_owned()), spend),
             Err(message) => (None, Some(message), Spend::default()),
         };
         let end = synthesis::verdict(&ended, words.is_some());
@@ -449,9 +408,6 @@ impl World {
         }
     }
 }
-
-/// The orchestrator's answers are read whole.
-fn ignore(_heard: api::Heard<'_>) {}
 
 /// Keeps a former report of the same goal beside the new one: `g1.1.md`, the oldest first.
 fn keep_former(path: &Path) -> std::io::Result<()> {

@@ -5,7 +5,10 @@ use std::{ffi::OsString, fs, path::PathBuf, time::Duration};
 use anyhow::Context as _;
 use secrecy::ExposeSecret as _;
 
-use super::serve::{self, Rehearsal};
+use super::{
+    ask::Cli,
+    serve::{self, Rehearsal},
+};
 use crate::{
     api,
     config::{Config, Env},
@@ -32,6 +35,7 @@ pub fn room(config: &Config, env: &Env) -> anyhow::Result<serve::Settings> {
         stage: config.stage.clone(),
         agents: agents(config, env),
         orchestrator: orchestrator(config, env),
+        orchestrator_cli: orchestrator_cli(config, env),
         orchestrator_prompt,
         max_running: *config.max_running,
         attempts: *config.attempts,
@@ -57,16 +61,21 @@ pub(super) fn agents(config: &Config, env: &Env) -> Vec<AgentSetup> {
 
 /// How the orchestrator works.
 pub(super) fn orchestrator(config: &Config, env: &Env) -> Orchestrator {
-    Orchestrator {
-        model: config.orchestrator.model.value.clone(),
-        trouble: match config.resolved_orchestrator(env) {
-            Ok(EngineKind::Claude) => Some(
-                "planning with the CLI's own login is not built yet; set ANTHROPIC_API_KEY, or rehearse".to_owned(),
-            ),
-            Ok(EngineKind::Auto | EngineKind::Messages | EngineKind::Command) => None,
-            Err(trouble) => Some(trouble),
-        },
+    Orchestrator { model: config.orchestrator.model.value.clone(), trouble: config.resolved_orchestrator(env).err() }
+}
+
+/// The CLI, where the orchestrator goes through it.
+fn orchestrator_cli(config: &Config, env: &Env) -> Option<Cli> {
+    if config.resolved_orchestrator(env) != Ok(EngineKind::Claude) {
+        return None;
     }
+    let variable = |name: &str, usual: &str| env.os(name).map_or_else(|| usual.into(), std::ffi::OsStr::to_owned);
+    Some(Cli {
+        program: config.find_claude(env)?,
+        home: config.orchestrator_home(),
+        path: variable("PATH", "/usr/local/bin:/usr/bin:/bin"),
+        lang: variable("LANG", "C.UTF-8"),
+    })
 }
 
 /// What plans are judged by: the goal's budget, and what the models that tasks may run on cost today.

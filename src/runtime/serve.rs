@@ -24,6 +24,7 @@ use tokio::{
 };
 
 use super::{
+    ask::Cli,
     effects::World,
     lock::{self, Held, StageLock},
 };
@@ -57,6 +58,8 @@ pub struct Settings {
     pub agents: Vec<AgentSetup>,
     /// How the orchestrator works.
     pub orchestrator: Orchestrator,
+    /// The CLI through which the orchestrator asks; `None` where it calls the Messages API.
+    pub orchestrator_cli: Option<Cli>,
     /// The orchestrator's system prompt in force.
     pub orchestrator_prompt: String,
     /// Attempts at once, over all agents.

@@ -88,6 +88,14 @@ pub enum Action {
     Approve,
     /// Deny the plan.
     Deny,
+    /// Approve the plan up to a sum.
+    ApproveUpTo,
+    /// Change the plan's task.
+    EditPlanned,
+    /// Put a task into the plan.
+    AddPlanned,
+    /// Make one task of two.
+    MergePlanned,
     /// Read the newest report.
     Report,
     /// Start the task again.
@@ -315,6 +323,32 @@ pub const VERBS: &[Verb] = &[
     verb(Action::Leftwards, "left", &["left", "h"], Place::Reading, false, "Cut lines: back to their beginning."),
     verb(Action::Rightwards, "right", &["right", "l"], Place::Reading, false, "Cut lines: further to the right."),
     verb(Action::Raw, "raw", &["J"], Place::Reading, false, "The log as it lies on disk, or as a person reads it."),
+    verb(
+        Action::ApproveUpTo,
+        "approve up to",
+        &["$"],
+        Place::Goals,
+        false,
+        "Approve the plan that waits under a ceiling that you write: when it has cost that, nothing more starts.",
+    ),
+    verb(
+        Action::EditPlanned,
+        "edit",
+        &["E"],
+        Place::Goals,
+        false,
+        "In a plan: change the task under the hand as a text: agent, dependencies, priority, timeout, effort, model, words. \
+         x leaves it out.",
+    ),
+    verb(Action::AddPlanned, "add", &["A"], Place::Goals, false, "In a plan: write one more task."),
+    verb(
+        Action::MergePlanned,
+        "merge",
+        &["M"],
+        Place::Goals,
+        false,
+        "In a plan: make one task of the one under the hand and the one above it; asks once.",
+    ),
     verb(Action::Report, "report", &["o"], Place::Goals, false, "Read the report of the newest goal that has one."),
     verb(Action::SearchNext, "next hit", &["n"], Place::Found, false, "The next hit; after the last comes the first."),
     verb(Action::SearchPrevious, "previous hit", &["N"], Place::Found, false, "The hit before."),

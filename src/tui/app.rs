@@ -8,8 +8,11 @@ mod finding;
 mod looking;
 mod moving;
 mod ordering;
+mod planning;
 mod reading;
 mod typing;
+
+pub use planning::Editing;
 
 use crossterm::event::{KeyEvent, KeyEventKind, MouseButton, MouseEvent, MouseEventKind};
 use jiff::{SignedDuration, Timestamp};
@@ -88,7 +91,9 @@ pub struct App {
     /// The task that was to be cancelled while it did not run: that can be taken back.
     idle: Option<TaskRef>,
     /// The task whose text is in the composer, and what stood there before.
-    editing: Option<(TaskRef, String)>,
+    editing: Option<(Editing, String)>,
+    /// What was last sent of a plan, in case the room says no.
+    sent: Option<(Editing, String)>,
     /// The row chosen by hand, and where it was last.
     row: Option<RowKey>,
     row_at: usize,
@@ -127,6 +132,7 @@ impl App {
             undo: None,
             idle: None,
             editing: None,
+            sent: None,
             row: None,
             row_at: 0,
             filter: String::new(),
@@ -188,6 +194,9 @@ impl App {
                     && let Some(text) = &changes.description
                 {
                     return self.edit(task.clone(), text);
+                }
+                if let (Order::EditPlan { .. }, Some((editing, text))) = (order, self.sent.take()) {
+                    return self.write(editing, &text);
                 }
                 let text = match order {
                     Order::Goal { text, .. } => Some(text.clone()),
@@ -446,12 +455,20 @@ impl App {
             Action::Report => return self.open_report(state),
             Action::Approve => return self.approve(state),
             Action::Deny => self.deny(state),
+            Action::ApproveUpTo => self.ask_ceiling(state),
+            Action::EditPlanned => self.edit_planned(false, state),
+            Action::AddPlanned => self.edit_planned(true, state),
+            Action::MergePlanned => self.merge_planned(state),
             Action::Retry => return self.retry(state),
             Action::RetryHow => self.retry_how(state),
             Action::Extend => return self.extend(state),
             Action::Sooner => return self.hurry(state, true),
             Action::Later => return self.hurry(state, false),
-            Action::Remove => self.remove(state),
+            Action::Remove => {
+                if self.drop_planned(state).is_none() {
+                    self.remove(state);
+                }
+            }
             Action::Undo => return self.take_back(),
             Action::Dead => self.show_dead(state),
             Action::Cancel => self.cancel(state),
@@ -554,9 +571,9 @@ impl App {
         &self.composer
     }
 
-    /// The task whose text is in the composer.
-    pub fn editing(&self) -> Option<&TaskRef> {
-        self.editing.as_ref().map(|(task, _)| task)
+    /// What the composer's text is of, where it is no goal.
+    pub fn editing(&self) -> Option<&Editing> {
+        self.editing.as_ref().map(|(editing, _)| editing)
     }
 
     /// What lies over the stage, the top last.

@@ -890,7 +890,11 @@ fn a_task_starts_again_with_the_text_that_is_edited_and_the_draft_of_a_goal_come
     assert_eq!(sent, [Order::Retry { task: teaser(), changes }]);
     assert_eq!(app.composer().text(), "Announce");
     app.answered(&sent[0], &Answer::Refused { reason: "no".into() });
-    assert_eq!((app.composer().text(), app.editing()), (text, Some(&teaser())), "what was written is not lost");
+    assert_eq!(
+        (app.composer().text(), app.editing()),
+        (text, Some(&app::Editing::Task(teaser()))),
+        "what was written is not lost"
+    );
     press(&mut app, &stage.state, "esc");
     assert_eq!((app.composer().text().as_str(), app.editing()), ("Announce", None));
 }

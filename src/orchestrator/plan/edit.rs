@@ -7,83 +7,20 @@ use serde::{Deserialize, Serialize};
 
 use super::{shown, single_task};
 use crate::model::{
-    AgentName, DoneWhen, Effort, Estimates, Plan, PlanTask, Spend,
-    plan::{Input, ModelTier, SCHEMA_VERSION, VALIDATOR},
-    task::Priority,
+    AgentName, Estimates, Plan, PlanTask, Spend,
+    plan::{Input, SCHEMA_VERSION, VALIDATOR},
 };
 
 /// One change.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "edit")]
 pub enum Edit {
-    /// Another title.
-    Title {
-        /// Of which task.
+    /// Another content of a task: text, agent, dependencies, priority, timeout, effort, model.
+    Change {
+        /// Which task.
         task: String,
-        /// The title.
-        title: String,
-    },
-    /// Another text: what is `None` stays.
-    Text {
-        /// Of which task.
-        task: String,
-        /// What it is to achieve.
-        #[serde(default)]
-        objective: Option<String>,
-        /// What it makes.
-        #[serde(default)]
-        output: Option<String>,
-        /// What it must not do.
-        #[serde(default)]
-        boundaries: Option<String>,
-        /// How one can tell that it is done.
-        #[serde(default)]
-        done_when: Option<Vec<DoneWhen>>,
-    },
-    /// Another agent.
-    Agent {
-        /// For which task.
-        task: String,
-        /// Which.
-        worker: String,
-    },
-    /// Another urgency; `None` leaves it to the schedule.
-    Priority {
-        /// Of which task.
-        task: String,
-        /// Which.
-        priority: Option<Priority>,
-    },
-    /// Other dependencies; inputs from those that are gone go too.
-    Dependencies {
-        /// Of which task.
-        task: String,
-        /// All of them.
-        dependencies: Vec<String>,
-    },
-    /// Another time per attempt; `None` is the agent's own.
-    Timeout {
-        /// Of which task.
-        task: String,
-        /// In seconds.
-        seconds: Option<u64>,
-    },
-    /// Another effort; `None` is the engine's usual.
-    Effort {
-        /// Of which task.
-        task: String,
-        /// Which.
-        effort: Option<Effort>,
-    },
-    /// Another model; `None` is the tier's or the agent's own.
-    Model {
-        /// Of which task.
-        task: String,
-        /// Which.
-        model: Option<String>,
-        /// Which tier, where it changes too.
-        #[serde(default)]
-        tier: Option<ModelTier>,
+        /// The whole of it; under another id its dependents follow.
+        to: Box<PlanTask>,
     },
     /// The task goes.
     Drop {
@@ -132,34 +69,7 @@ pub fn apply(plan: &Plan, edits: &[Edit], goal: &str) -> Result<Plan, String> {
 
 fn one(plan: &mut Plan, edit: &Edit, goal: &str) -> Result<(), String> {
     match edit {
-        Edit::Title { task, title } => find(plan, task)?.title.clone_from(title),
-        Edit::Text { task, objective, output, boundaries, done_when } => {
-            let task = find(plan, task)?;
-            let texts =
-                [(objective, &mut task.objective), (output, &mut task.output), (boundaries, &mut task.boundaries)];
-            for (new, old) in texts {
-                if let Some(new) = new {
-                    old.clone_from(new);
-                }
-            }
-            if let Some(done_when) = done_when {
-                task.done_when.clone_from(done_when);
-            }
-        }
-        Edit::Agent { task, worker } => find(plan, task)?.worker.clone_from(worker),
-        Edit::Priority { task, priority } => find(plan, task)?.priority = *priority,
-        Edit::Dependencies { task, dependencies } => {
-            let task = find(plan, task)?;
-            task.inputs.retain(|input| input.dependency.is_empty() || dependencies.contains(&input.dependency));
-            task.dependencies.clone_from(dependencies);
-        }
-        Edit::Timeout { task, seconds } => find(plan, task)?.timeout = *seconds,
-        Edit::Effort { task, effort } => find(plan, task)?.effort = *effort,
-        Edit::Model { task, model, tier } => {
-            let task = find(plan, task)?;
-            task.model.clone_from(model);
-            task.model_tier = tier.or(task.model_tier);
-        }
+        Edit::Change { task, to } => change(plan, task, to)?,
         Edit::Drop { task, rewire } => drop_task(plan, task, *rewire)?,
         Edit::Add { task } => plan.tasks.push((**task).clone()),
         Edit::Merge { tasks } => merge(plan, tasks)?,
@@ -177,8 +87,20 @@ fn one(plan: &mut Plan, edit: &Edit, goal: &str) -> Result<(), String> {
     Ok(())
 }
 
-fn find<'a>(plan: &'a mut Plan, id: &str) -> Result<&'a mut PlanTask, String> {
-    plan.tasks.iter_mut().find(|task| task.id == id).ok_or_else(|| unknown(id))
+fn change(plan: &mut Plan, id: &str, to: &PlanTask) -> Result<(), String> {
+    let at = plan.tasks.iter().position(|task| task.id == id).ok_or_else(|| unknown(id))?;
+    plan.tasks[at] = to.clone();
+    let inputs = &mut plan.tasks[at].inputs;
+    inputs.retain(|input| input.dependency.is_empty() || to.dependencies.contains(&input.dependency));
+    if to.id != id {
+        for task in &mut plan.tasks {
+            redirect(task, id, std::slice::from_ref(&to.id));
+            for input in task.inputs.iter_mut().filter(|input| input.dependency == id) {
+                input.dependency.clone_from(&to.id);
+            }
+        }
+    }
+    Ok(())
 }
 
 fn unknown(id: &str) -> String {

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::model::{
-    MicroUsd, Plan, Spend,
+    MicroUsd, Spend,
     plan::{ModelPrice, Range},
 };
 

@@ -36,8 +36,14 @@ fn edit(story: &mut Story, edits: Vec<Edit>) -> Result<Vec<Effect>, String> {
     Ok(rest)
 }
 
-fn title(task: &str) -> Edit {
-    Edit::Title { task: task.into(), title: "Another".into() }
+fn change(story: &Story, id: &str, how: impl FnOnce(&mut PlanTask)) -> Edit {
+    let mut to = goal(story).plan.as_ref().unwrap().task(id).unwrap().clone();
+    how(&mut to);
+    Edit::Change { task: id.into(), to: Box::new(to) }
+}
+
+fn title(story: &Story, id: &str) -> Edit {
+    change(story, id, |task| task.title = "Another".into())
 }
 
 #[test]
@@ -127,7 +133,7 @@ fn a_plan_that_waits_is_edited_whole_or_not_at_all() {
     let mut story = asked(Approval::Ask);
     story.tell(answered(1, PLAN));
     let base = goal(&story).plan.as_ref().unwrap().hash();
-    let edits = vec![title("post"), Edit::Agent { task: "post".into(), worker: "zoe".into() }];
+    let edits = vec![title(&story, "read"), change(&story, "post", |task| task.worker = "zoe".into())];
     assert!(edit(&mut story, edits).unwrap_err().contains("P04 tasks[1].worker: there is no agent `zoe`"));
     assert_eq!(goal(&story).plan.as_ref().unwrap().hash(), base, "nothing of it was applied");
 
@@ -136,7 +142,8 @@ fn a_plan_that_waits_is_edited_whole_or_not_at_all() {
     assert_eq!((plan.revision, plan.tasks.len()), (2, 1));
     assert_eq!(goal(&story).revisions.last().unwrap().by, Maker::Operator);
 
-    let effects = story.order(Order::EditPlan { goal: goal_id(), base, edits: vec![title("post")] });
+    let edits = vec![title(&story, "post")];
+    let effects = story.order(Order::EditPlan { goal: goal_id(), base, edits });
     let [Effect::Answer { answer: Answer::Refused { reason }, .. }] = &effects[..] else { panic!("{effects:?}") };
     assert!(reason.contains("has changed meanwhile, it is revision 2 now"), "{reason}");
     assert!(edit(&mut story, Vec::new()).is_err());
@@ -146,16 +153,12 @@ fn a_plan_that_waits_is_edited_whole_or_not_at_all() {
 fn an_edit_that_brings_in_a_risk_is_said_and_is_no_fault() {
     let mut story = asked(Approval::Ask);
     story.tell(answered(1, PLAN));
-    let text = |words: &str| Edit::Text {
-        task: "post".into(),
-        objective: Some(words.into()),
-        output: None,
-        boundaries: None,
-        done_when: None,
-    };
-    assert_eq!(edit(&mut story, vec![text("Publish the post.")]), Ok(Vec::new()));
+    let text = |story: &Story, words: &str| vec![change(story, "post", |task| task.objective = words.into())];
+    let edits = text(&story, "Publish the post.");
+    assert_eq!(edit(&mut story, edits), Ok(Vec::new()));
     assert_eq!(goal(&story).gates().map(|f| &*f.code).collect::<Vec<_>>(), ["P14"]);
-    assert!(edit(&mut story, vec![text("Do it as above.")]).unwrap_err().contains("P08"));
+    let edits = text(&story, "Do it as above.");
+    assert!(edit(&mut story, edits).unwrap_err().contains("P08"));
 }
 
 #[test]
@@ -163,19 +166,22 @@ fn a_running_goal_is_edited_where_nothing_has_begun() {
     let mut story = Story::staffed();
     story.published(MicroUsd(1_000_000));
     story.started("marie/g1-read", 1);
-    let stuck = edit(&mut story, vec![title("read")]).unwrap_err();
+    let edits = vec![title(&story, "read")];
+    let stuck = edit(&mut story, edits).unwrap_err();
     assert!(stuck.contains("marie/g1-read runs or has ended"), "{stuck}");
 
     let mut added = goal(&story).plan.as_ref().unwrap().tasks[1].clone();
     (added.id, added.worker) = ("second-post".into(), "anga".into());
     added.objective = "Write another post, for the neighbours.".into();
     added.output = "Fifty words on a card.".into();
-    let effects = edit(&mut story, vec![title("post"), Edit::Add { task: Box::new(added) }]).unwrap();
+    let edits = vec![title(&story, "post"), Edit::Add { task: Box::new(added) }];
+    let effects = edit(&mut story, edits).unwrap();
     let [Effect::Amend { withdraw, publish, .. }] = &effects[..] else { panic!("{effects:?}") };
     assert_eq!(withdraw, &[task("fabien/g1-post")]);
     let names: Vec<String> = publish.iter().map(|spec| spec.task.to_string()).collect();
     assert_eq!(names, ["anga/g1-second-post", "fabien/g1-post"]);
-    assert!(edit(&mut story, vec![title("post")]).unwrap_err().contains("just being changed"));
+    let edits = vec![title(&story, "read")];
+    assert!(edit(&mut story, edits).unwrap_err().contains("just being changed"));
 
     let specs = publish.clone();
     story.tell(Event::Task(TaskEvent::Withdrawn { task: task("fabien/g1-post") }));
@@ -194,7 +200,8 @@ fn a_queue_that_cannot_follow_an_edit_leaves_the_plan_as_it_was() {
     let mut story = Story::staffed();
     story.published(MicroUsd(1_000_000));
     let before = goal(&story).plan.clone();
-    edit(&mut story, vec![title("post")]).unwrap();
+    let edits = vec![title(&story, "post")];
+    edit(&mut story, edits).unwrap();
     story.tell(Event::Goal(GoalEvent::AmendFailed { id: goal_id(), message: "the disk is full".into() }));
     assert_eq!((&goal(&story).plan, goal(&story).published), (&before, true));
     assert_eq!(goal(&story).tasks.len(), 2);
@@ -204,7 +211,8 @@ fn a_queue_that_cannot_follow_an_edit_leaves_the_plan_as_it_was() {
 fn a_room_that_opens_in_the_middle_of_an_edit_asks_the_queue_again() {
     let mut story = Story::staffed();
     story.published(MicroUsd(1_000_000));
-    let effects = edit(&mut story, vec![title("post")]).unwrap();
+    let edits = vec![title(&story, "post")];
+    let effects = edit(&mut story, edits).unwrap();
     let mut again = Vec::new();
     story.room.resume_goals(&mut again);
     assert_eq!(again, effects);

@@ -6,7 +6,7 @@ use nucleo_matcher::{
     pattern::{CaseMatching, Normalization, Pattern},
 };
 
-use super::App;
+use super::{App, Editing};
 use crate::{
     model::{Changes, TaskRef},
     room::{Order, State},
@@ -47,9 +47,14 @@ impl App {
 
     /// Opens a task's text; what stood in the composer comes back afterwards.
     pub(super) fn edit(&mut self, task: TaskRef, text: &str) {
+        self.write(Editing::Task(task), text);
+    }
+
+    /// Opens a text of something else than a goal; what stood in the composer comes back afterwards.
+    pub(super) fn write(&mut self, editing: Editing, text: &str) {
         let draft = self.edited().unwrap_or_else(|| self.composer.text());
         self.composer.set(text);
-        self.editing = Some((task, draft));
+        self.editing = Some((editing, draft));
         self.popups.clear();
         self.composing = true;
     }
@@ -67,7 +72,20 @@ impl App {
             self.say("nothing is left of the text: esc leaves the task as it was", true);
             return Vec::new();
         }
-        let Some((task, _)) = self.editing.clone() else { return Vec::new() };
+        let Some((editing, _)) = self.editing.clone() else { return Vec::new() };
+        let Editing::Task(task) = editing else {
+            return match self.send_planned(&editing, &text) {
+                Ok(wishes) => {
+                    self.edited();
+                    self.composing = false;
+                    wishes
+                }
+                Err(why) => {
+                    self.say(&why, true);
+                    Vec::new()
+                }
+            };
+        };
         self.edited();
         self.composing = false;
         let changes = Box::new(Changes { description: Some(text), ..Changes::default() });
@@ -222,7 +240,9 @@ impl App {
         match chord.code {
             KeyCode::Char('y') => {
                 if let Some(Popup::Confirm { order, .. }) = self.popups.pop() {
-                    self.popups.retain(|p| !matches!(p, Popup::Plan { .. }));
+                    if !matches!(order, Order::EditPlan { .. }) {
+                        self.popups.retain(|p| !matches!(p, Popup::Plan { .. }));
+                    }
                     return vec![Wish::Order(order)];
                 }
             }

@@ -8,7 +8,8 @@ use super::{
     tasks,
 };
 use crate::{
-    model::{GoalId, PlanTask},
+    model::{GoalId, Plan, PlanTask, Severity},
+    orchestrator::plan::{Rules, cost, levels},
     room::Goal,
     tui::{glyph, text, theme::Role},
 };
@@ -48,11 +49,11 @@ fn written(scene: &Scene<'_>, id: &GoalId, selected: Option<usize>, columns: usi
         scene.span(sentence, role),
     ]));
     let keys = if goal.needs_approval() {
-        "a approve · d deny · ↑↓ look at a task · esc back"
+        "a approve · $ up to a sum · d deny · E edit · A add · x leave out · M merge · ↑↓ · esc back"
     } else if goal.phase.is_over() {
         "enter open the task · o report · ↑↓ · esc back"
     } else {
-        "enter open the task · c end the goal · ↑↓ · esc back"
+        "enter open the task · E edit · A add · x leave out · c end the goal · ↑↓ · esc back"
     };
     let Some(plan) = &goal.plan else {
         lines.push(Line::default());
@@ -62,17 +63,21 @@ fn written(scene: &Scene<'_>, id: &GoalId, selected: Option<usize>, columns: usi
     if told {
         lines.extend(fact(scene, "in short", &plan.summary, columns));
     }
-    let minutes: f64 = plan.tasks.iter().map(PlanTask::minutes).sum();
-    let mut facts = vec![text::many(plan.tasks.len(), "task")];
-    if minutes > 0.0 {
-        facts.push(format!("{minutes:.0} min of work in all, as the planner expects"));
+    let rules = scene.state.plan_rules(Some(goal));
+    lines.extend(fact(scene, "size", &size(scene, goal, plan, &rules), columns));
+    if plan.tasks.len() > 1 {
+        lines.extend(fact(scene, "steps", &steps(scene, plan), columns));
     }
-    if !plan.model.is_empty() {
-        facts.push(format!("planned by {} for {}", plan.model, plan.spend.cost));
+    if told && !plan.synthesis.trim().is_empty() {
+        lines.extend(fact(scene, "then", &plan.synthesis, columns));
     }
-    lines.extend(fact(scene, "size", &facts.join(" · "), columns));
     for fault in &goal.faults {
-        lines.extend(paragraph(&format!("{} {fault}", glyph::FAILED), columns, 1, scene.style(Role::Warn)));
+        let (mark, role) = match fault.severity {
+            Severity::Repair => (glyph::FAILED, Role::Warn),
+            Severity::Ask => ("!", Role::Warn),
+            Severity::Warn | Severity::Suggest => ("·", Role::Dim),
+        };
+        lines.extend(paragraph(&format!("{mark} {fault}"), columns, 1, scene.style(role)));
     }
     lines.extend(heading(scene, "Tasks"));
     let name = plan.tasks.iter().map(|t| text::width(&t.id)).max().unwrap_or(0).clamp(4, 24);
@@ -84,6 +89,7 @@ fn written(scene: &Scene<'_>, id: &GoalId, selected: Option<usize>, columns: usi
         }
         lines.push(row(scene, goal, task, here, name, columns));
         if here {
+            lines.extend(paragraph(&how(task, &rules), columns.saturating_sub(2), 6, scene.style(Role::Text)));
             lines.extend(paragraph(&task.text(), columns.saturating_sub(2), 6, scene.style(Role::Dim)));
             for done in &task.done_when {
                 lines.extend(paragraph(
@@ -96,6 +102,49 @@ fn written(scene: &Scene<'_>, id: &GoalId, selected: Option<usize>, columns: usi
         }
     }
     Page { title, lines, focus, keys }
+}
+
+/// What the whole plan takes, in one line.
+fn size(scene: &Scene<'_>, goal: &Goal, plan: &Plan, rules: &Rules) -> String {
+    let totals = cost::totals(plan, rules);
+    let mut facts = vec![text::many(plan.tasks.len(), "task")];
+    facts.extend(totals.minutes.map(|minutes| format!("{minutes} min of work")));
+    facts.extend(scene.state.estimate(plan).filter(|e| !e.guessed).map(|estimate| estimate.to_string()));
+    facts.extend(totals.tokens.map(|tokens| format!("{} tokens", cost::tokens_text(tokens))));
+    facts.extend(totals.usd.map(|usd| format!("{} without a cache", cost::usd_text(usd))));
+    if plan.revision > 1 {
+        facts.push(format!("revision {}", plan.revision));
+    }
+    let by = if plan.model.is_empty() { "planning cost".to_owned() } else { format!("planned by {} for", plan.model) };
+    facts.push(format!("{by} {}", goal.planning_cost()));
+    facts.join(" · ")
+}
+
+/// The graph: what may run side by side, step by step; `*` marks the longest chain.
+fn steps(scene: &Scene<'_>, plan: &Plan) -> String {
+    let critical = scene.state.estimate(plan).map(|estimate| estimate.critical).unwrap_or_default();
+    let name = |i: &usize| {
+        let mark = if critical.contains(i) { "*" } else { "" };
+        plan.tasks.get(*i).map(|task| format!("{}{mark}", task.id))
+    };
+    let levels = levels(plan);
+    let steps = levels.iter().map(|level| level.iter().filter_map(name).collect::<Vec<_>>().join(", "));
+    steps.collect::<Vec<_>>().join(" → ")
+}
+
+/// What one task runs on and takes.
+fn how(task: &PlanTask, rules: &Rules) -> String {
+    let mut facts = vec![format!("on {}", rules.model_of(task))];
+    facts.extend(task.effort.map(|effort| format!("{} effort", effort.word())));
+    facts.extend(task.estimates.minutes.map(|minutes| format!("{minutes} min")));
+    facts.extend(task.estimates.tokens.map(|tokens| format!("{} tokens", cost::tokens_text(tokens))));
+    facts.extend(cost::usd(task, rules).map(|usd| format!("{} without a cache", cost::usd_text(usd))));
+    facts.extend(task.priority.map(|priority| format!("priority {}", priority.0)));
+    facts.extend(task.timeout.map(|seconds| format!("{seconds} s allowed")));
+    if task.review {
+        facts.push("reviewed".to_owned());
+    }
+    facts.join(" · ")
 }
 
 fn row(scene: &Scene<'_>, goal: &Goal, task: &PlanTask, here: bool, name: usize, columns: usize) -> Line<'static> {

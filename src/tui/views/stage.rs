@@ -185,8 +185,8 @@ fn hint(scene: &Scene<'_>, buffer: &mut Buffer, area: Rect, all: bool) {
     }
     let mut spans = Vec::new();
     let mut used = 0;
-    if let Some(task) = scene.app.editing() {
-        let text = format!(" retry {}: ", text::fit(&task.to_string(), 30));
+    if let Some(editing) = scene.app.editing() {
+        let text = format!(" {}: ", text::fit(&editing.name(), 36));
         used += text::width(&text);
         spans.push(scene.span(text, Role::Ready));
     }
@@ -200,7 +200,7 @@ fn hint(scene: &Scene<'_>, buffer: &mut Buffer, area: Rect, all: bool) {
         spans.push(scene.span(text, Role::Warn));
     }
     let hints: Vec<(&str, &str)> = if scene.app.is_composing() && scene.app.editing().is_some() {
-        vec![("enter", "start with this text"), ("alt-enter", "new line"), ("esc", "give it up"), ("ctrl-c", "leave")]
+        vec![("enter", "take this text"), ("alt-enter", "new line"), ("esc", "give it up"), ("ctrl-c", "leave")]
     } else if scene.app.is_composing() {
         vec![
             ("enter", "send"),

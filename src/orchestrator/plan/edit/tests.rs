@@ -55,34 +55,32 @@ fn merged_tasks_are_one_and_their_dependents_follow() {
     assert!(edited(&[merge(&["b"])]).is_err() && edited(&[merge(&["b", "b"])]).is_err());
 }
 
+fn change(id: &str, how: impl FnOnce(&mut PlanTask)) -> Edit {
+    let mut to = plan().task(id).unwrap().clone();
+    how(&mut to);
+    Edit::Change { task: id.to_owned(), to: Box::new(to) }
+}
+
 #[test]
-fn fields_change_one_by_one_and_the_plan_is_a_new_revision_that_no_model_made() {
-    let to = || "b".to_owned();
+fn a_changed_task_keeps_its_place_and_the_plan_is_a_new_revision_that_no_model_made() {
     let after = edited(&[
-        Edit::Title { task: to(), title: "New".into() },
-        Edit::Text { task: to(), objective: Some("Other.".into()), output: None, boundaries: None, done_when: None },
-        Edit::Agent { task: to(), worker: "anga".into() },
-        Edit::Priority { task: to(), priority: Some(Priority(1)) },
-        Edit::Timeout { task: to(), seconds: Some(60) },
-        Edit::Effort { task: to(), effort: Some(Effort::High) },
-        Edit::Model { task: to(), model: Some("opus".into()), tier: None },
-        Edit::Dependencies { task: to(), dependencies: Vec::new() },
-        Edit::Add { task: Box::new(task("e", &["b"])) },
+        change("b", |b| {
+            b.id = "beta".into();
+            b.worker = "anga".into();
+            b.dependencies = Vec::new();
+        }),
+        Edit::Add { task: Box::new(task("e", &["beta"])) },
     ])
     .unwrap();
-    let changed = &after.tasks[1];
-    assert_eq!((&*changed.title, &*changed.objective, &*changed.worker), ("New", "Other.", "anga"));
-    assert_eq!((changed.priority, changed.timeout, changed.effort), (Some(Priority(1)), Some(60), Some(Effort::High)));
-    assert!(changed.inputs.is_empty() && changed.wanted_model() == Some("opus"));
-    assert_eq!((after.revision, after.tasks.len(), &*after.model), (5, 5, ""));
+    assert_eq!(shape(&after), ["a after ", "beta after ", "c after beta", "d after beta c", "e after beta"]);
+    assert!(after.tasks[1].inputs.is_empty(), "nothing is taken from what it does not wait for");
+    assert_eq!(after.tasks[2].inputs[0].dependency, "beta");
+    assert_eq!((after.revision, &*after.model), (5, ""));
     assert_eq!(edited(&[Edit::Single { agent: "anga".parse().unwrap() }]).unwrap().tasks[0].objective, "The goal");
 }
 
 #[test]
 fn one_bad_change_leaves_everything_as_it_was() {
-    let edits = [
-        Edit::Title { task: "a".into(), title: "New".into() },
-        Edit::Agent { task: "nobody".into(), worker: "anga".into() },
-    ];
+    let edits = [change("a", |a| a.title = "New".into()), Edit::Drop { task: "nobody".into(), rewire: true }];
     assert!(edited(&edits).is_err());
 }
