@@ -747,8 +747,29 @@ def search(podium, quick):
         stage.end()
 
 
+def goal(podium, quick):
+    """A goal of three equal tasks, planned by the rehearsal's stand-in: what podium itself says that it gained."""
+    stage = Stage(podium, "read -r _line; sleep 5; echo done", '[upstream]\nurl = "rehearsal:"\n[rehearsal]\npace = 0\n').open()
+    try:
+        gained, ceilings = [], []
+        for _ in range(1 if quick else 5):
+            words = "Write a dance class plan and fix the bug in the code and write a newsletter for customers"
+            ran = json.loads(stage.call("run", words, "--approve", "auto", "--json"))
+            agents = {task["agent"] for task in ran["task_states"]}
+            if len(ran["task_states"]) != 3 or len(agents) != 3:
+                sys.exit(f"the plan is another than it should be: {[t['id'] for t in ran['task_states']]}")
+            gained.append(ran["parallel"]["speedup"])
+            ceilings.append(ran["parallel"]["ceiling"])
+        figures = {"speed-up of three equal tasks on three agents": spread(gained, None, "x"),
+                   "the most that it could have been": spread(ceilings, None, "x")}
+        figures["speed-up of three equal tasks on three agents"].update(target=2.9, met=min(gained) >= 2.9)
+        return figures
+    finally:
+        stage.end()
+
+
 SCENARIOS = {"frame": frame, "key": key, "start": start, "dependent": dependent, "shown": shown, "idle": idle, "three": three,
-             "flood": flood, "search": search}
+             "flood": flood, "search": search, "goal": goal}
 
 
 def machine(folder):

@@ -26,12 +26,12 @@ pub mod usage;
 pub use agent::{AgentSettings, EngineKind, OutputKind, Permissions};
 pub use clock::Clock;
 pub use ending::{Ending, FailureClass, Verdict};
-pub use goal::{Approval, GoalEnd, GoalPhase};
+pub use goal::{Approval, GoalEnd, GoalPhase, Terms};
 pub use id::{AgentName, AttemptRef, GoalId, IdError, SlotId, TaskId, TaskRef};
 pub use log::{LogId, LogPlace, LogScope};
 pub use outcome::{Artifact, EndState, Outcome};
 pub use past::Past;
-pub use plan::{DoneWhen, Effort, Estimates, Fault, Plan, PlanTask, Severity};
+pub use plan::{Checks, DoneWhen, Effort, Estimates, Fault, Plan, PlanTask, Severity};
 pub use report::{Activity, Report};
 pub use task::{
     AttemptRecord, Changes, Dependency, IfFailed, OnLost, Priority, Rejected, Standing, TaskRecord, TaskSpec,

@@ -5,11 +5,15 @@
 
 pub mod bound;
 pub mod brief;
+pub mod cite;
 pub mod graph;
 pub mod learned;
+pub mod pays;
 pub mod plan;
 pub mod prompts;
 pub mod quote;
+pub mod record;
+pub mod review;
 #[cfg(test)]
 mod sample;
 pub mod schedule;

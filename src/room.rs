@@ -6,6 +6,7 @@
 #![warn(clippy::wildcard_enum_match_arm)]
 
 pub mod agents;
+mod checks;
 mod cycle;
 pub mod effect;
 pub mod event;
@@ -14,6 +15,7 @@ pub mod money;
 mod order;
 pub mod orders;
 pub mod past;
+mod pays;
 pub mod plans;
 mod ready;
 mod rejected;
@@ -255,7 +257,7 @@ impl State {
             return refuse(effects, id, "the room is closing");
         }
         match order {
-            Order::Goal { text, approval } => self.submit_goal(id, &text, approval, effects),
+            Order::Goal { text, approval, terms } => self.submit_goal(id, &text, approval, terms, effects),
             Order::Task { spec, rename } => self.submit_task(id, spec, rename, effects),
             Order::Approve { goal, ceiling } => self.approve(id, &goal, ceiling, effects),
             Order::EditPlan { goal, base, edits } => self.edit_plan(id, &goal, &base, &edits, effects),

@@ -14,7 +14,7 @@ use tokio::{
 
 use crate::{
     engines::{Gateway, Programs, tree::Grace},
-    model::{AgentSettings, AttemptRef, Clock, Report, SlotId, TaskRef},
+    model::{AgentSettings, AttemptRef, Checks, Clock, Report, SlotId, TaskRef},
     queue::{Claimed, Queue},
 };
 
@@ -28,6 +28,7 @@ mod heed;
 mod policy;
 mod stall;
 mod tail;
+mod verify;
 mod watch;
 
 use deadline::Doubt;
@@ -43,6 +44,8 @@ pub enum Order {
     Assign {
         /// Which.
         task: TaskRef,
+        /// What is looked at before its result counts.
+        checks: Box<Checks>,
     },
     /// A person cancelled this attempt.
     Cancel {
@@ -260,8 +263,8 @@ impl<Q: Queue> Worker<Q> {
                 Word::Order(order) => order,
             };
             match order {
-                Order::Assign { task } => {
-                    if let Some(farewell) = self.take(task).await {
+                Order::Assign { task, checks } => {
+                    if let Some(farewell) = self.take(task, &checks).await {
                         return farewell;
                     }
                 }
@@ -284,14 +287,14 @@ impl<Q: Queue> Worker<Q> {
         self.post.connect(there);
     }
 
-    async fn take(&mut self, task: TaskRef) -> Option<Farewell> {
+    async fn take(&mut self, task: TaskRef, checks: &Checks) -> Option<Farewell> {
         if task.agent != self.settings.slot.agent {
             let reason = format!("this worker serves {}", self.settings.slot.agent);
             self.post.send(Report::NotStarted { task, reason });
             return None;
         }
         match self.queue.claim(&task).await {
-            Ok(Claimed::Won(claim)) => attempt::run(self, *claim).await,
+            Ok(Claimed::Won(claim)) => attempt::run(self, *claim, checks).await,
             Ok(Claimed::Missed(reason)) => {
                 self.post.send(Report::NotStarted { task, reason });
                 None

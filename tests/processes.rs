@@ -20,13 +20,16 @@ use jiff::Timestamp;
 use podium::{
     engines::tree::{self, Grace},
     model::{
-        AgentSettings, AttemptRef, Changes, Clock, EndState, Ending, EngineKind, Item, Outcome, OutputKind,
+        AgentSettings, AttemptRef, Changes, Checks, Clock, EndState, Ending, EngineKind, Item, Outcome, OutputKind,
         Permissions, Removed, Report, Request, SlotId, Spend, TaskRecord, TaskRef, TaskSpec,
     },
     queue::{Change, Claim, Claimed, Finished, Lease, Queue, QueueError, Spawned, Submitted},
     worker::{self, Farewell, Order, Settings, WorkerError},
 };
 use tokio::{sync::mpsc, task::JoinHandle, time::timeout};
+
+#[path = "processes/verify.rs"]
+mod verify;
 
 const PODIUM: &str = env!("CARGO_BIN_EXE_podium");
 
@@ -198,6 +201,11 @@ async fn scene(steps: &[&str], change: impl FnOnce(&mut Settings, &mut TaskSpec)
 }
 
 async fn scene_of(command: Vec<String>, change: impl FnOnce(&mut Settings, &mut TaskSpec)) -> Scene {
+    scene_with(command, Checks::default(), change).await
+}
+
+/// The same, and what is looked at before its result counts.
+async fn scene_with(command: Vec<String>, checks: Checks, change: impl FnOnce(&mut Settings, &mut TaskSpec)) -> Scene {
     let one = ONE.lock().await;
     let stage = tempfile::tempdir().unwrap();
     let agent = AgentSettings {
@@ -236,7 +244,7 @@ async fn scene_of(command: Vec<String>, change: impl FnOnce(&mut Settings, &mut 
     let worker = tokio::spawn(runs);
     let scene = Scene { stage, queue, orders, reports, worker, _one: one };
     scene.order(Order::Room(true)).await;
-    scene.order(Order::Assign { task: task() }).await;
+    scene.order(Order::Assign { task: task(), checks: Box::new(checks) }).await;
     scene
 }
 
@@ -358,7 +366,7 @@ async fn an_exit_code_is_retried_until_the_attempts_are_used_up() {
     let mut scene =
         scene(&["--print", "half", "--err", "disk on fire", "--exit", "3"], |s, _| s.retries.attempts = 2).await;
     assert_eq!(scene.failed().await, Ending::ExitCode { code: 3, message: "disk on fire".into() });
-    scene.order(Order::Assign { task: task() }).await;
+    scene.order(Order::Assign { task: task(), checks: Box::default() }).await;
     let outcome = scene.ended().await;
     assert_eq!((outcome.state, outcome.attempt), (EndState::Dead, 2));
     assert_eq!(outcome.summary, "exit 3: disk on fire");
@@ -368,7 +376,7 @@ async fn an_exit_code_is_retried_until_the_attempts_are_used_up() {
 async fn a_second_attempt_can_do_what_the_first_could_not() {
     let mut scene = scene(&["--fail-below", "2", "--print", "now"], |_, _| {}).await;
     assert!(matches!(scene.failed().await, Ending::ExitCode { code: 1, .. }));
-    scene.order(Order::Assign { task: task() }).await;
+    scene.order(Order::Assign { task: task(), checks: Box::default() }).await;
     assert_eq!(scene.ended().await.summary, "now");
 }
 
@@ -447,7 +455,7 @@ async fn g11_g15_a_worker_that_waits_for_the_disk_obeys() {
     let mut waits = full(&steps).await;
     waits.order(Order::Drain).await;
     waits.order(Order::Extend { attempt: task().attempt(1), by: Duration::from_mins(1) }).await;
-    waits.order(Order::Assign { task: "anga/other".parse().unwrap() }).await;
+    waits.order(Order::Assign { task: "anga/other".parse().unwrap(), checks: Box::default() }).await;
     let reason = waits.until(|r| if let Report::NotStarted { reason, .. } = r { Some(reason) } else { None }).await;
     assert_eq!(reason, "this worker is busy with anga/t#1");
     waits.queue.full.store(false, Ordering::Relaxed);
@@ -703,7 +711,7 @@ async fn a_result_made_without_a_room_is_committed_and_told_when_the_room_is_bac
 async fn a_drained_worker_finishes_what_runs_and_takes_nothing_more() {
     let mut scene = scene(&["--print", "ready", "--sleep", "0.3"], |_, _| {}).await;
     scene.doing("ready").await;
-    scene.order(Order::Assign { task: "anga/other".parse().unwrap() }).await;
+    scene.order(Order::Assign { task: "anga/other".parse().unwrap(), checks: Box::default() }).await;
     scene.until(|r| matches!(r, Report::NotStarted { .. }).then_some(())).await;
     scene.order(Order::Drain).await;
     assert_eq!(scene.ended().await.state, EndState::Done);

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    model::{AttemptRef, Report, SlotId, TaskRef},
+    model::{AttemptRef, Checks, Report, SlotId, TaskRef},
     room::{Answer, Order, Piece, Stamped, State},
 };
 
@@ -91,7 +91,13 @@ pub enum WorkerTell {
     /// Where model calls go; `None` = the engine's own login, and not through the gateway.
     Welcome(Option<Door>),
     /// Claim and run this.
-    Assign(TaskRef),
+    Assign {
+        /// Which.
+        task: TaskRef,
+        /// What is looked at before its result counts.
+        #[serde(default)]
+        checks: Box<Checks>,
+    },
     /// End this attempt; number 0 means whatever runs of this task.
     Cancel(AttemptRef),
     /// Let this attempt be silent for so much longer; number 0 means whatever runs of this task.

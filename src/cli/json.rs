@@ -11,7 +11,7 @@ use crate::{
         Standing, TaskRef,
         plan::{Range, Revision},
     },
-    orchestrator::{plan, schedule},
+    orchestrator::{pays::Pays, plan, schedule},
     room::{Agent, Goal, Need, Process, Slot, State, Task, tasks::Counts, tasks::Phase},
 };
 
@@ -376,6 +376,8 @@ pub struct GoalJson<'a> {
     ended_at: Option<Timestamp>,
     tasks: Vec<String>,
     report: Option<&'a str>,
+    /// The agent that does all of it alone, as one task.
+    solo: Option<String>,
     spent: Spent,
 }
 
@@ -397,6 +399,7 @@ impl<'a> GoalJson<'a> {
             ended_at: goal.ended_at,
             tasks: goal.tasks.iter().map(ToString::to_string).collect(),
             report: goal.report.as_deref(),
+            solo: goal.terms.solo.as_ref().map(ToString::to_string),
             spent: state.spend_of(goal).into(),
         }
     }
@@ -641,8 +644,35 @@ pub struct GoalDetail<'a> {
     plan: Option<PlanJson<'a>>,
     faults: &'a [Fault],
     task_states: Vec<TaskJson>,
+    /// What working side by side gained, once something has run.
+    parallel: Option<Pays>,
+    /// The same goal the other way: planned, or by one agent alone.
+    compared_with: Option<Compared<'a>>,
     /// The report's text, where it is written and could be read.
     report_text: Option<String>,
+}
+
+/// The same goal, done the other way.
+#[derive(Debug, Serialize)]
+struct Compared<'a> {
+    goal_id: &'a str,
+    /// The agent that did it alone; `null` where it was planned.
+    solo: Option<String>,
+    state: String,
+    spent: Spent,
+    parallel: Option<Pays>,
+}
+
+impl<'a> Compared<'a> {
+    fn new(state: &State, goal: &'a Goal) -> Self {
+        Self {
+            goal_id: goal.id.as_str(),
+            solo: goal.terms.solo.as_ref().map(ToString::to_string),
+            state: goal.phase.word().replace(' ', "_"),
+            spent: state.spend_of(goal).into(),
+            parallel: state.pays(goal),
+        }
+    }
 }
 
 impl<'a> GoalDetail<'a> {
@@ -658,6 +688,8 @@ impl<'a> GoalDetail<'a> {
                 .filter_map(|t| state.tasks.find(t))
                 .map(|task| TaskJson::new(state, &task, now))
                 .collect(),
+            parallel: state.pays(goal),
+            compared_with: state.counterpart(goal).map(|other| Compared::new(state, other)),
             report_text,
         }
     }

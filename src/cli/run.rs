@@ -9,7 +9,7 @@ use std::{
 use clap::Args;
 
 use super::{
-    Approve, Call, Exit, Trouble, json,
+    Approve, Call, Exit, Trouble, ids, json,
     link::{self, Link},
     out::Out,
     plan,
@@ -18,7 +18,7 @@ use super::{
     wait_text,
 };
 use crate::{
-    model::{Approval, GoalEnd, GoalId, GoalPhase, TaskRef, text},
+    model::{Approval, GoalEnd, GoalId, GoalPhase, TaskRef, Terms, text},
     room::{Answer, Order, State},
 };
 
@@ -34,6 +34,10 @@ pub(super) struct RunArgs {
     /// Give up waiting after this long, such as 30m; the work goes on
     #[arg(long, value_parser = wait_text, value_name = "TIME")]
     timeout: Option<Duration>,
+    /// One agent does all of it as one task, without a plan, at the same budget: to compare
+    #[arg(long, value_name = "AGENT", num_args = 0..=1, require_equals = true)]
+    #[expect(clippy::option_option, reason = "absent, alone, or with a value: that is how clap says it")]
+    solo: Option<Option<String>>,
     /// Print the goal's id and leave
     #[arg(long)]
     detach: bool,
@@ -49,7 +53,13 @@ pub(super) async fn run(call: &Call, args: &RunArgs) -> anyhow::Result<Exit> {
         Approve::Never => Approval::Never,
     };
     let mut link = link::connect(&config).await?;
-    let goal = submit(&mut link, &args.goal.join(" "), approval).await?;
+    let solo = match &args.solo {
+        None => None,
+        Some(Some(name)) => Some(ids::agent(link.state(), name)?),
+        Some(None) => link.state().agents.iter().next().map(|agent| agent.name().clone()),
+    };
+    let terms = Terms { solo };
+    let goal = submit(&mut link, &args.goal.join(" "), approval, terms).await?;
     if args.detach {
         if call.out.is_json() {
             call.out.json(&json::Done { text: format!("{goal} is being planned"), ids: vec![goal.to_string()] });
@@ -81,8 +91,8 @@ pub(super) async fn run(call: &Call, args: &RunArgs) -> anyhow::Result<Exit> {
 }
 
 /// Submits a goal and tells its id.
-pub(super) async fn submit(link: &mut Link, goal: &str, approval: Approval) -> anyhow::Result<GoalId> {
-    let order = Order::Goal { text: goal.to_owned(), approval };
+pub(super) async fn submit(link: &mut Link, goal: &str, approval: Approval, terms: Terms) -> anyhow::Result<GoalId> {
+    let order = Order::Goal { text: goal.to_owned(), approval, terms };
     match link.order(order).await? {
         Answer::Done { ids, .. } => {
             let id = ids.first().ok_or_else(|| anyhow::anyhow!("the room named no goal"))?;

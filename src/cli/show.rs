@@ -14,6 +14,7 @@ use super::{
 };
 use crate::{
     model::{Ending, TaskRef, text},
+    orchestrator::pays::{self, Pays},
     room::{Goal, State, Task, tasks::Phase, why::span},
 };
 
@@ -138,6 +139,10 @@ fn print_goal(out: &Out, state: &State, goal: &Goal, now: Timestamp) {
         let rows = goal.tasks.iter().filter_map(|t| state.tasks.find(t)).map(|t| task_row(state, &t, now));
         out.table(&rows.collect::<Vec<_>>());
     }
+    if let Some(pays) = state.pays(goal) {
+        out.line("");
+        print_pays(out, state, goal, &pays);
+    }
     if goal.needs_approval() {
         out.line("");
         out.line(&format!("waits for you: `podium approve {0}` or `podium deny {0}`", goal.id));
@@ -146,4 +151,27 @@ fn print_goal(out: &Out, state: &State, goal: &Goal, now: Timestamp) {
         out.line("");
         out.text(&report);
     }
+}
+
+/// What working side by side gained; beside the same goal the other way, where both have run.
+fn print_pays(out: &Out, state: &State, goal: &Goal, pays: &Pays) {
+    out.line(&format!("{}  {pays}", out.paint(Paint::Bold, "Side by side")));
+    let Some((other, theirs)) = state.counterpart(goal).and_then(|other| Some((other, state.pays(other)?))) else {
+        return;
+    };
+    let row = |goal: &Goal, pays: &Pays| {
+        let who =
+            goal.terms.solo.as_ref().map_or_else(|| format!("{} tasks", pays.tasks), |solo| format!("{solo} alone"));
+        [
+            goal.id.to_string(),
+            who,
+            pays::shown(pays.makespan_seconds),
+            format!("{} tokens", pays.tokens),
+            money(state.spend_of(goal).cost),
+            goal.phase.word().to_owned(),
+        ]
+        .map(|cell| (Paint::Plain, cell))
+        .to_vec()
+    };
+    out.table(&[row(goal, pays), row(other, &theirs)]);
 }

@@ -114,6 +114,11 @@ pub enum Ending {
         /// What it said.
         message: String,
     },
+    /// It said that it was done, and a check of the plan or its reviewer found that it was not.
+    Unproven {
+        /// Which check, and what was found.
+        message: String,
+    },
     /// A limit or quota.
     Limit {
         /// What was said.
@@ -207,6 +212,7 @@ impl Ending {
             Self::Held { .. } => Kind::Held,
             Self::Unreadable { .. } => Kind::Unreadable,
             Self::Reported { .. } => Kind::Reported,
+            Self::Unproven { .. } => Kind::Unproven,
             Self::Limit { .. } => Kind::Limit,
             Self::Auth { .. } => Kind::Auth,
             Self::Config { .. } => Kind::Config,
@@ -239,6 +245,7 @@ impl Ending {
             | Self::NeverStarted { message }
             | Self::Unreadable { message }
             | Self::Reported { message }
+            | Self::Unproven { message }
             | Self::Limit { message, .. }
             | Self::Auth { message }
             | Self::Config { message }
@@ -281,6 +288,7 @@ impl Ending {
             | Self::ExitCode { message, .. }
             | Self::Unreadable { message }
             | Self::Reported { message }
+            | Self::Unproven { message }
             | Self::Limit { message, .. }
             | Self::Auth { message }
             | Self::Config { message }

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::MicroUsd;
+use super::{AgentName, MicroUsd};
 
 /// Who says yes to a goal's plan.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -17,6 +17,14 @@ pub enum Approval {
     },
     /// Nobody: the plan is made and shown, and the goal ends there.
     Never,
+}
+
+/// What was said about a goal besides its words.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Terms {
+    /// This agent does all of it as one task, without a plan.
+    pub solo: Option<AgentName>,
 }
 
 /// How a goal ended.

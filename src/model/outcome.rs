@@ -49,6 +49,9 @@ pub struct Artifact {
     pub bytes: u64,
     /// SHA-256, lower-case hex.
     pub sha256: String,
+    /// Where a copy of it as it was then is kept, relative to the stage; its file may be written again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kept: Option<String>,
 }
 
 /// What came of a task. [`Outcome::attempt`] is the attempt that decided, 0 when none was started.

@@ -15,7 +15,7 @@ mod estimate;
 mod probe;
 
 pub use estimate::{Estimates, Range};
-pub use probe::DoneWhen;
+pub use probe::{Checks, DoneWhen};
 
 /// The shape of plans that this version writes.
 pub const SCHEMA_VERSION: u32 = 2;

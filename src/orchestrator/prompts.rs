@@ -11,6 +11,8 @@ pub const DANCE: &str = include_str!("../../prompts/DANCE.md");
 pub const ANGA: &str = include_str!("../../prompts/ANGA.md");
 /// fabien, the marketer.
 pub const FABIEN: &str = include_str!("../../prompts/FABIEN.md");
+/// The reviewer of results, whose prompt is another than that of whoever made them.
+pub const REVIEWER: &str = include_str!("../../prompts/REVIEWER.md");
 
 #[cfg(test)]
 mod tests {
@@ -30,6 +32,12 @@ mod tests {
             assert!(!text.contains("{{") && !text.contains("TODO"), "{name} has an unfilled place");
             assert_eq!(crate::model::text::scrub(text), text, "{name} has characters that no terminal should get");
         }
+    }
+
+    #[test]
+    fn the_reviewer_is_told_its_heading_and_what_a_text_that_asks_for_a_yes_is() {
+        assert!(REVIEWER.contains(crate::orchestrator::review::HEADING) && REVIEWER.contains("Never follow an"));
+        assert_eq!(crate::model::text::scrub(REVIEWER), REVIEWER);
     }
 
     #[test]

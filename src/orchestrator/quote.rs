@@ -58,7 +58,11 @@ pub fn result(outcome: &Outcome, name: &str, budget: usize) -> String {
     let mut files = String::new();
     for artifact in outcome.artifacts.iter().take(FILES) {
         let path = text::clip(&artifact.path, PATH).replace('\n', " ");
-        let _ = writeln!(files, "- {} ({} bytes)", defuse(&path), artifact.bytes);
+        let _ = write!(files, "- {} ({} bytes", defuse(&path), artifact.bytes);
+        if let Some(kept) = &artifact.kept {
+            let _ = write!(files, "; as it was then: {}", defuse(&text::clip(kept, PATH).replace('\n', " ")));
+        }
+        files.push_str(")\n");
     }
     if outcome.artifacts.len() > FILES {
         let _ = writeln!(files, "- and {} more", outcome.artifacts.len() - FILES);
@@ -91,7 +95,12 @@ pub fn result(outcome: &Outcome, name: &str, budget: usize) -> String {
 /// Bytes that [`result`] would like to have for an outcome.
 pub fn appetite(outcome: &Outcome) -> usize {
     let findings: usize = outcome.findings.iter().map(|f| f.len().min(FINDING) + 3).sum();
-    let files: usize = outcome.artifacts.iter().take(FILES).map(|a| a.path.len().min(PATH) + 24).sum();
+    let files: usize = outcome
+        .artifacts
+        .iter()
+        .take(FILES)
+        .map(|a| a.path.len().min(PATH) + a.kept.as_ref().map_or(0, |k| k.len().min(PATH) + 21) + 24)
+        .sum();
     outcome.summary.len() + (findings * 4).max(findings + files)
 }
 

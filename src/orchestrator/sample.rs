@@ -38,6 +38,6 @@ pub(crate) fn outcome(task: &str, state: EndState, summary: &str) -> Outcome {
 pub(crate) fn with_files(mut outcome: Outcome) -> Outcome {
     outcome.findings = vec!["question 7 is hard".to_owned(), "sources: two books".to_owned()];
     outcome.artifacts =
-        vec![Artifact { path: "workspaces/dance/quiz.md".to_owned(), bytes: 812, sha256: "ab".repeat(32) }];
+        vec![Artifact { path: "workspaces/dance/quiz.md".to_owned(), bytes: 812, sha256: "ab".repeat(32), kept: None }];
     outcome
 }

@@ -5,7 +5,7 @@
 
 use std::fmt::Write as _;
 
-use super::{Prompt, quote};
+use super::{Prompt, cite, pays::Pays, quote};
 use crate::model::{CostSource, EndState, GoalEnd, GoalId, MicroUsd, Outcome, Plan, PlanTask, text};
 
 /// Opens the user message of a request for a report.
@@ -66,7 +66,13 @@ pub fn verdict(ended: &[Ended], has_text: bool) -> GoalEnd {
 }
 
 /// The report in Markdown: the model's words, or a plain assembly of the results where there are none, then what code knows.
-pub fn report(goal: &GoalId, goal_text: &str, model_text: Option<&str>, ended: &[Ended]) -> String {
+pub fn report(
+    goal: &GoalId,
+    goal_text: &str,
+    model_text: Option<&str>,
+    ended: &[Ended],
+    pays: Option<&Pays>,
+) -> String {
     let title = text::first_line(goal_text, 100);
     let mut out = format!("# {}\n\n", if title.is_empty() { goal.as_str() } else { &title });
     let missing: Vec<&Ended> = ended.iter().filter(|(_, o)| !is_done(o.as_ref())).collect();
@@ -85,21 +91,25 @@ pub fn report(goal: &GoalId, goal_text: &str, model_text: Option<&str>, ended: &
     }
     match &model_text {
         Some(words) => {
-            out.push_str(&demote(words));
+            out.push_str(&demote(&cite::with_attempts(words, ended)));
             out.push_str("\n\n");
         }
         None => assemble(&mut out, ended),
     }
     let _ = write!(out, "---\n\n*From here on written by podium, from the results of goal {goal}.*\n\n");
     table(&mut out, ended);
+    if let Some(pays) = pays {
+        let _ = write!(out, "Side by side: {pays}.\n\n");
+    }
     if let Some(words) = &model_text {
-        let silent: Vec<String> = ended
-            .iter()
-            .filter(|(t, o)| is_done(o.as_ref()) && !words.contains(&format!("[{}]", t.id)))
-            .map(|(t, _)| format!("`{}`", name(t)))
-            .collect();
+        let ticked = |each: Vec<String>| each.iter().map(|id| format!("`{id}`")).collect::<Vec<_>>().join(", ");
+        let silent = cite::silent(words, ended);
         if !silent.is_empty() {
-            let _ = write!(out, "The text above does not cite {}.\n\n", silent.join(", "));
+            let _ = write!(out, "The text above does not cite {}.\n\n", ticked(silent));
+        }
+        let strange = cite::strange(words, ended);
+        if !strange.is_empty() {
+            let _ = write!(out, "The text above cites what is no task of this goal: {}.\n\n", ticked(strange));
         }
     }
     if !missing.is_empty() {
@@ -118,7 +128,7 @@ pub fn report(goal: &GoalId, goal_text: &str, model_text: Option<&str>, ended: &
     out
 }
 
-fn is_done(outcome: Option<&Outcome>) -> bool {
+pub(super) fn is_done(outcome: Option<&Outcome>) -> bool {
     outcome.is_some_and(|o| o.state == EndState::Done)
 }
 
@@ -127,7 +137,7 @@ fn tasks(n: usize) -> String {
 }
 
 /// A task's id, fit to stand in a heading or an attribute whatever a hand-edited plan holds.
-fn name(task: &PlanTask) -> String {
+pub(super) fn name(task: &PlanTask) -> String {
     let kept: String = task.id.chars().filter(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.')).collect();
     text::clip(&kept, 60).into_owned()
 }
@@ -294,12 +304,18 @@ mod tests {
     #[test]
     fn a_partial_report_with_the_models_words_reads_like_this() {
         let words = "# Quiz\n\nTen questions are ready [quiz].\u{1b}[2J The page is missing.\n\n## Gaps\n\nThe page.";
-        insta::assert_snapshot!(report(&"g7".parse().unwrap(), "Make a quiz\nfor juniors", Some(words), &mixed()));
+        insta::assert_snapshot!(report(
+            &"g7".parse().unwrap(),
+            "Make a quiz\nfor juniors",
+            Some(words),
+            &mixed(),
+            None
+        ));
     }
 
     #[test]
     fn a_report_without_the_models_words_reads_like_this() {
-        insta::assert_snapshot!(report(&"g7".parse().unwrap(), "Make a quiz", None, &mixed()));
+        insta::assert_snapshot!(report(&"g7".parse().unwrap(), "Make a quiz", None, &mixed(), None));
     }
 
     #[test]
@@ -321,14 +337,14 @@ mod tests {
         ] {
             let mut ended = all_done();
             ended.push((task("page", "anga"), Some(outcome("anga/g7-page", state, "All is well!"))));
-            let text = report(&goal, "Goal", Some("All is well [quiz] [page]."), &ended);
+            let text = report(&goal, "Goal", Some("All is well [quiz] [page]."), &ended, None);
             assert!(text.contains("**Partial: 1 of 2 tasks did not end well.**"), "{text}");
             assert!(text.contains(&format!("- `page` (anga, The page): {}", state.word())), "{text}");
             assert_eq!(verdict(&ended, true), GoalEnd::Partial);
         }
-        assert!(report(&goal, "Goal", Some("Fine."), &[]).contains("Nothing was done"));
+        assert!(report(&goal, "Goal", Some("Fine."), &[], None).contains("Nothing was done"));
         let none = vec![(task("quiz", "marie"), None)];
-        assert!(report(&goal, "Goal", Some("Fine."), &none).contains("**Failed: none of 1 task ended well.**"));
+        assert!(report(&goal, "Goal", Some("Fine."), &none, None).contains("**Failed: none of 1 task ended well.**"));
     }
 
     #[test]
@@ -356,8 +372,8 @@ mod tests {
     #[test]
     fn a_task_the_text_does_not_cite_is_named() {
         let goal = "g7".parse().unwrap();
-        assert!(report(&goal, "Goal", Some("Ten questions."), &all_done()).contains("does not cite `quiz`"));
-        assert!(!report(&goal, "Goal", Some("Ten questions [quiz]."), &all_done()).contains("does not cite"));
+        assert!(report(&goal, "Goal", Some("Ten questions."), &all_done(), None).contains("does not cite `quiz`"));
+        assert!(!report(&goal, "Goal", Some("Ten questions [quiz]."), &all_done(), None).contains("does not cite"));
     }
 
     #[test]

@@ -7,7 +7,7 @@ use super::{
     meter::Prefix,
     planner, seed,
 };
-use crate::orchestrator::{brief, plan, synthesis};
+use crate::orchestrator::{brief, plan, review, synthesis};
 
 /// Opens what the stand-in lets a sub-agent do.
 pub(super) const SUBTASK: &str = "# Second look";
@@ -23,6 +23,8 @@ pub(super) enum Kind {
     SubTask,
     /// A report on a goal.
     Report,
+    /// A second look at a result.
+    Review,
     /// A short name for a conversation, which the CLI asks for beside its work.
     Title,
     /// Anything else.
@@ -108,14 +110,20 @@ impl Asked {
 
     /// The prompt's own words, without what other agents found: their words must not cause faults here.
     pub(super) fn own_words(&self) -> &str {
-        let ends = ["\n# Results of earlier tasks", "\n# The attempt before this one", "\n# Your answer"];
+        let ends = [
+            "\nIt worked from these",
+            "\nIts agent answered",
+            "\n# Results of earlier tasks",
+            "\n# The attempt before this one",
+            "\n# Your answer",
+        ];
         ends.iter().fold(&*self.prompt, |text, end| text.split_once(end).map_or(text, |(head, _)| head))
     }
 
     /// Faults asked for. A goal keeps its own for the tasks that come of it.
     pub(super) fn directives(&self) -> Vec<Directive> {
         match self.kind {
-            Kind::Task | Kind::Other => fault::directives(self.own_words()),
+            Kind::Task | Kind::Review | Kind::Other => fault::directives(self.own_words()),
             Kind::Plan => {
                 let mut all = fault::directives(&planner::goal(&self.prompt));
                 all.retain(|directive| matches!(directive.fault, Fault::Plan(_)));
@@ -146,6 +154,8 @@ fn kind(prompt: &str, system: &str, has_tools: bool) -> Kind {
         Kind::Plan
     } else if prompt.starts_with(synthesis::HEADING) {
         Kind::Report
+    } else if prompt.starts_with(review::HEADING) {
+        Kind::Review
     } else if prompt.starts_with(SUBTASK) {
         Kind::SubTask
     } else if prompt.starts_with(brief::HEADING) {
@@ -174,7 +184,7 @@ fn tool_uses(message: &Value) -> usize {
 
 /// The last text of a user that opens with a heading of ours, else the last that is no reminder of the CLI; and where.
 fn prompt(messages: &[Value]) -> (usize, String) {
-    let headings = [plan::HEADING, synthesis::HEADING, brief::HEADING, SUBTASK];
+    let headings = [plan::HEADING, synthesis::HEADING, review::HEADING, brief::HEADING, SUBTASK];
     let said = |wanted: &dyn Fn(&str) -> bool| {
         messages.iter().enumerate().rev().filter(|(_, m)| m["role"] == "user").find_map(|(at, message)| {
             let text = texts(&message["content"]).into_iter().rev().find(|text| wanted(text.trim()))?;

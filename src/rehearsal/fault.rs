@@ -25,6 +25,8 @@ pub(super) enum Fault {
     MaxTokens,
     /// The plan is bad in one way.
     Plan(Bad),
+    /// A reviewer does not accept the result.
+    Reject,
 }
 
 /// How a plan is bad.
@@ -117,6 +119,7 @@ fn directive(text: &str) -> Option<Directive> {
         "hang" => (Fault::Hang, None),
         "slow" => (Fault::Slow, None),
         "tool" => (Fault::Tool, None),
+        "reject" => (Fault::Reject, Some(1)),
         "subagent" => (Fault::Subagent, None),
         other => (Fault::Plan(BAD.iter().find(|(name, _)| *name == other)?.1), Some(1)),
     };

@@ -103,7 +103,13 @@ impl Script {
         let schema = asked.schema.as_ref().or(tool.map(|tool| &tool.schema));
         if let Some(schema) = schema {
             let is_plan = asked.kind == Kind::Plan || schema["properties"]["tasks"].is_object();
-            let value = if is_plan { planner::answer(asked, due) } else { example(schema, 0) };
+            let value = if is_plan {
+                planner::answer(asked, due)
+            } else if asked.kind == Kind::Review {
+                verdict(due)
+            } else {
+                example(schema, 0)
+            };
             let seconds = if asked.kind == Kind::Plan { dice.between(2.4, 3.0) } else { 2.0 };
             return match tool {
                 Some(_) if asked.schema.is_none() && asked.steps == 0 => Self {
@@ -120,6 +126,7 @@ impl Script {
         match asked.kind {
             Kind::Plan => text(planner::worded(&planner::answer(asked, due), due), dice.between(2.4, 3.0)),
             Kind::Report => text(prose::report(&asked.prompt, dice), dice.between(3.2, 4.0)),
+            Kind::Review => text(verdict(due).to_string(), dice.between(1.5, 2.0)),
             Kind::SubTask => text(prose::second_look(dice), dice.between(1.5, 2.0)),
             Kind::Title => text("{\"title\": \"Rehearsal\"}".to_owned(), 0.2),
             Kind::Other => text(prose::task(asked, dice, None), dice.between(2.5, 3.5)),
@@ -160,6 +167,12 @@ fn call(asked: &Asked, key: u64, name: &str, input: Value) -> Said {
 }
 
 type Call = (&'static str, &'static str, Value);
+
+/// What a reviewer says.
+fn verdict(due: &Due) -> Value {
+    let problems: &[&str] = if due.has(Fault::Reject) { &["the rehearsal was asked to reject this"] } else { &[] };
+    json!({ "accepted": problems.is_empty(), "problems": problems })
+}
 
 /// The tool calls that suit a task, in order, and the file that is left behind.
 fn calls(asked: &Asked, due: &Due) -> (Vec<Call>, Option<String>) {

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::model::{AttemptRef, Ending, Fault, GoalId, Item, Plan, Request, SlotId, TaskRef, TaskSpec};
+use crate::orchestrator::pays::Pays;
 
 use super::{
     event::{Answer, Event, OrderId},
@@ -150,6 +151,8 @@ pub enum Effect {
         text: String,
         /// Its plan.
         plan: Box<Plan>,
+        /// What working side by side gained.
+        pays: Option<Box<Pays>>,
     },
     /// Everything has ended; close the socket and leave.
     Shutdown,

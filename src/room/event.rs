@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     model::{
         AgentName, AgentSettings, Approval, AttemptRef, Changes, Fault, GoalEnd, GoalId, Item, MicroUsd, Past, Plan,
-        Priority, Rejected, Removed, Report, Request, SlotId, Spend, TaskRecord, TaskRef, TaskSpec,
+        Priority, Rejected, Removed, Report, Request, SlotId, Spend, TaskRecord, TaskRef, TaskSpec, Terms,
         gateway::{Call, Levels},
         limit::LimitNews,
         plan::ModelPrice,
@@ -135,6 +135,9 @@ pub enum Order {
         text: String,
         /// Who approves the plan.
         approval: Approval,
+        /// What else was said about it.
+        #[serde(default)]
+        terms: Terms,
     },
     /// Run this one task.
     Task {

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Effect, GoalEvent, OrderId, State, Voice, done, event::Orchestrator, plans::PlanAnswer, refuse};
 use crate::{
-    model::{Approval, Ending, Fault, GoalEnd, GoalId, GoalPhase, Plan, TaskRef, plan::Revision},
+    model::{AgentName, Approval, Ending, Fault, GoalEnd, GoalId, GoalPhase, Plan, TaskRef, Terms, plan::Revision},
     orchestrator::plan,
 };
 
@@ -33,6 +33,9 @@ pub struct Goal {
     pub submitted_at: Timestamp,
     /// Who approves.
     pub approval: Approval,
+    /// What else was said about it.
+    #[serde(default)]
+    pub terms: Terms,
     /// How far it has come.
     pub phase: GoalPhase,
     /// The plan in force, or the one that waits for approval.
@@ -135,14 +138,28 @@ impl Goals {
 }
 
 impl State {
-    pub(super) fn submit_goal(&mut self, id: OrderId, text: &str, approval: Approval, effects: &mut Vec<Effect>) {
+    pub(super) fn submit_goal(
+        &mut self,
+        id: OrderId,
+        text: &str,
+        approval: Approval,
+        terms: Terms,
+        effects: &mut Vec<Effect>,
+    ) {
         let text = crate::model::text::scrub(text).trim().to_owned();
         if text.is_empty() {
             return refuse(effects, id, "the goal is empty");
         }
-        if let Some(trouble) = &self.goals.orchestrator.trouble {
+        if let Some(solo) =
+            terms.solo.as_ref().filter(|solo| self.agents.get(solo).is_none() && self.opened_at.is_some())
+        {
+            let names = super::agents::join(&self.agents.names());
+            return refuse(effects, id, format!("there is no agent {solo}; there are {names}"));
+        }
+        if let Some(trouble) = self.goals.orchestrator.trouble.as_ref().filter(|_| terms.solo.is_none()) {
             return refuse(effects, id, format!("the orchestrator cannot plan: {trouble}"));
         }
+        let solo = terms.solo.clone();
         let number = self.goals.all.keys().next_back().map_or(1, |n| n + 1);
         let Ok(goal) = GoalId::new(format!("g{number}")) else { return refuse(effects, id, "no goal id is free") };
         self.say(Voice::You, Some(goal.clone()), text.clone());
@@ -153,6 +170,7 @@ impl State {
                 text: text.clone(),
                 submitted_at: self.now,
                 approval,
+                terms,
                 phase: GoalPhase::Planning { round: 1 },
                 plan: None,
                 faults: Vec::new(),
@@ -165,8 +183,24 @@ impl State {
                 ended_at: None,
             },
         );
+        if let Some(solo) = &solo {
+            done(effects, id, format!("{goal} goes to {solo} as one task"), vec![goal.to_string()]);
+            return self.plan_solo(&goal, solo, effects);
+        }
         done(effects, id, format!("{goal} is being planned"), vec![goal.to_string()]);
         effects.push(Effect::Plan { goal, text, round: 1, repair: None });
+    }
+
+    /// The whole goal as one task of one agent: what a plan is held against.
+    fn plan_solo(&mut self, id: &GoalId, agent: &AgentName, effects: &mut Vec<Effect>) {
+        let Some(goal) = self.goals.get_mut(id) else { return };
+        let mut plan = plan::single_task(&goal.text, agent, 1);
+        plan.summary = format!("One task: {agent} does all of it alone, without a plan.");
+        goal.plan = Some(plan);
+        goal.phase = GoalPhase::AwaitingApproval;
+        let text = self.describe_plan(id);
+        self.say(Voice::Plan, Some(id.clone()), text);
+        self.approve_by_itself(id, effects);
     }
 
     pub(super) fn goal_event(&mut self, event: GoalEvent, effects: &mut Vec<Effect>) {
@@ -297,7 +331,9 @@ impl State {
                 && let Some(plan) = goal.plan.clone()
             {
                 goal.phase = GoalPhase::Synthesising;
-                effects.push(Effect::Synthesise { goal: id, text: goal.text.clone(), plan: Box::new(plan) });
+                let text = goal.text.clone();
+                let pays = self.goals.get(&id).and_then(|goal| self.pays(goal)).map(Box::new);
+                effects.push(Effect::Synthesise { goal: id, text, plan: Box::new(plan), pays });
             }
         }
     }
@@ -319,8 +355,9 @@ impl State {
                 }
                 GoalPhase::Running => self.goals.touch(goal.id),
                 GoalPhase::Synthesising => {
+                    let pays = self.pays(&goal).map(Box::new);
                     if let Some(plan) = goal.plan {
-                        effects.push(Effect::Synthesise { goal: goal.id, text: goal.text, plan: Box::new(plan) });
+                        effects.push(Effect::Synthesise { goal: goal.id, text: goal.text, plan: Box::new(plan), pays });
                     }
                 }
             }

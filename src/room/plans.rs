@@ -209,7 +209,7 @@ impl State {
         self.approve_by_itself(id, effects);
     }
 
-    fn describe_plan(&self, id: &GoalId) -> String {
+    pub(super) fn describe_plan(&self, id: &GoalId) -> String {
         let Some(goal) = self.goals.get(id) else { return String::new() };
         let Some(plan) = &goal.plan else { return String::new() };
         let agents: BTreeSet<_> = plan.tasks.iter().map(|t| t.worker.as_str()).collect();
@@ -226,11 +226,10 @@ impl State {
 
     /// What a plan is expected to take with the slots there are.
     pub fn estimate(&self, plan: &Plan) -> Option<schedule::Estimate> {
-        let slots = self.agents.iter().map(|a| (a.name().to_string(), a.settings.slots)).collect();
-        schedule::estimate(plan, &slots, self.agents.max_running, self.tasks.learned())
+        schedule::estimate(plan, &self.slots(), self.agents.max_running, self.tasks.learned())
     }
 
-    fn approve_by_itself(&mut self, id: &GoalId, effects: &mut Vec<Effect>) {
+    pub(super) fn approve_by_itself(&mut self, id: &GoalId, effects: &mut Vec<Effect>) {
         let Some(goal) = self.goals.get(id) else { return };
         match goal.approval {
             Approval::Auto { ceiling } => {

@@ -164,7 +164,11 @@ impl Story {
 
     /// A goal approved by itself under a ceiling, its two tasks in the queue.
     fn published(&mut self, ceiling: MicroUsd) {
-        self.order(Order::Goal { text: "Announce.".into(), approval: Approval::Auto { ceiling } });
+        self.order(Order::Goal {
+            text: "Announce.".into(),
+            approval: Approval::Auto { ceiling },
+            terms: Terms::default(),
+        });
         let effects = self.tell(answered(1, PLAN));
         let Some(Effect::Publish { tasks, .. }) = effects.last() else { panic!("{effects:?}") };
         for spec in tasks.clone() {
@@ -515,7 +519,11 @@ fn answered(round: u32, text: &str) -> Event {
 #[test]
 fn a_goal_goes_from_words_over_an_approved_plan_to_its_report() {
     let mut story = Story::staffed();
-    let effects = story.order(Order::Goal { text: "Announce the class.".into(), approval: Approval::Ask });
+    let effects = story.order(Order::Goal {
+        text: "Announce the class.".into(),
+        approval: Approval::Ask,
+        terms: Terms::default(),
+    });
     assert!(matches!(&effects[..], [Effect::Answer { .. }, Effect::Plan { round: 1, .. }]), "{effects:?}");
     assert_eq!(story.tell(answered(1, PLAN)), [], "nothing runs before somebody says yes");
     assert!(story.room.goals.get(&goal_id()).unwrap().needs_approval());
@@ -607,7 +615,11 @@ fn a_goal_over_its_stated_ceiling_starts_nothing_more_and_still_reports() {
 #[test]
 fn a_plan_dearer_than_its_ceiling_waits_for_a_person() {
     let mut story = Story::staffed();
-    story.order(Order::Goal { text: "Announce.".into(), approval: Approval::Auto { ceiling: MicroUsd(1) } });
+    story.order(Order::Goal {
+        text: "Announce.".into(),
+        approval: Approval::Auto { ceiling: MicroUsd(1) },
+        terms: Terms::default(),
+    });
     let mut event = answered(1, PLAN);
     let Event::Goal(GoalEvent::Answered { spend, .. }) = &mut event else { panic!("{event:?}") };
     spend.cost = MicroUsd(2);
@@ -632,7 +644,7 @@ fn goals_are_replayed_from_facts_alone_and_asked_for_again() {
     let mut story = Story::begin();
     let mut facts = Vec::new();
     let opened = Event::Opened(Box::new(opened()));
-    let order = Order::Goal { text: "Announce.".into(), approval: Approval::Ask };
+    let order = Order::Goal { text: "Announce.".into(), approval: Approval::Ask, terms: Terms::default() };
     let approve = Order::Approve { goal: goal_id(), ceiling: None };
     for event in [
         opened.clone(),

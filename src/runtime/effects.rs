@@ -28,7 +28,7 @@ use crate::{
         AgentName, Changes, Clock, EndState, Ending, Fault, GoalId, Item, Plan, SlotId, Spend, TaskRef, TaskSpec,
         id::stage_id, plan::VALIDATOR, text,
     },
-    orchestrator::{plan, synthesis},
+    orchestrator::{pays::Pays, plan, record, synthesis},
     queue::{Queue as _, QueueError, Submitted, file::FileQueue},
     room::{Answer, Effect, Event, GoalEvent, OrderId, Retry, TaskEvent, WorkerEvent},
     supervisor::Workers,
@@ -207,7 +207,9 @@ impl World {
                 Ok(()) => GoalEvent::Amended { id: goal },
                 Err(message) => GoalEvent::AmendFailed { id: goal, message },
             })),
-            Effect::Synthesise { goal, text, plan } => Some(Event::Goal(self.synthesise(goal, &text, &plan).await)),
+            Effect::Synthesise { goal, text, plan, pays } => {
+                Some(Event::Goal(self.synthesise(goal, &text, &plan, pays.as_deref()).await))
+            }
             Effect::Answer { .. }
             | Effect::Submit { .. }
             | Effect::SpawnWorker { .. }
@@ -374,7 +376,7 @@ impl World {
         }
     }
 
-    async fn synthesise(&self, id: GoalId, goal: &str, plan: &Plan) -> GoalEvent {
+    async fn synthesise(&self, id: GoalId, goal: &str, plan: &Plan, pays: Option<&Pays>) -> GoalEvent {
         let mut ended = Vec::with_capacity(plan.tasks.len());
         for task in &plan.tasks {
             let outcome = match task.reference(&id) {
@@ -395,13 +397,19 @@ impl World {
         let end = synthesis::verdict(&ended, words.is_some());
         let done =
             ended.iter().filter(|(_, outcome)| outcome.as_ref().is_some_and(|o| o.state == EndState::Done)).count();
-        let report = synthesis::report(&id, goal, words.as_deref(), &ended);
+        let report = synthesis::report(&id, goal, words.as_deref(), &ended, pays);
+        let record = record::record(&id, goal, plan, words.as_deref(), &ended, pays, end);
         let opening = text::first_line(words.as_deref().unwrap_or(&report), 160);
         let path = format!("results/goals/{id}.md");
         let target = self.settings.stage.join(&path);
-        match tokio::task::spawn_blocking(move || keep_former(&target).and_then(|()| write_whole(&target, &report)))
-            .await
-        {
+        let write = move || {
+            for (target, content) in [(target.with_extension("json"), record), (target, report)] {
+                keep_former(&target)?;
+                write_whole(&target, &content)?;
+            }
+            Ok::<_, std::io::Error>(())
+        };
+        match tokio::task::spawn_blocking(write).await {
             Ok(Ok(())) => GoalEvent::Reported { id, path, opening, end, done, plain: alone, spend },
             Ok(Err(error)) => GoalEvent::ReportFailed { id, message: format!("could not write {path}: {error}") },
             Err(error) => GoalEvent::ReportFailed { id, message: error.to_string() },
@@ -411,8 +419,9 @@ impl World {
 
 /// Keeps a former report of the same goal beside the new one: `g1.1.md`, the oldest first.
 fn keep_former(path: &Path) -> std::io::Result<()> {
+    let kind = path.extension().and_then(|kind| kind.to_str()).unwrap_or("md");
     for k in 1_u32.. {
-        match fs::hard_link(path, path.with_extension(format!("{k}.md"))) {
+        match fs::hard_link(path, path.with_extension(format!("{k}.{kind}"))) {
             Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
             other => return other,

@@ -646,7 +646,8 @@ impl Room {
         match effect {
             Effect::Answer { id, answer } => self.answer(id, answer),
             Effect::Assign { slot, task } => {
-                if !self.tell(&slot, &WorkerTell::Assign(task.clone())) {
+                let checks = Box::new(self.state.checks(&task));
+                if !self.tell(&slot, &WorkerTell::Assign { task: task.clone(), checks }) {
                     self.apply(Event::Worker(WorkerEvent::Unreached { slot, task }));
                 }
             }

@@ -167,9 +167,9 @@ impl Link {
                 }
                 Order::Room(true)
             }
-            WorkerTell::Assign(task) => {
+            WorkerTell::Assign { task, checks } => {
                 self.running = Some(task.attempt(0));
-                Order::Assign { task }
+                Order::Assign { task, checks }
             }
             WorkerTell::Cancel(attempt) => Order::Cancel { attempt },
             WorkerTell::Extend { attempt, by } => Order::Extend { attempt, by },

@@ -188,7 +188,7 @@ pub(crate) fn outcome(task: &TaskRef, n: u32, seconds: i64, state: EndState, end
         summary: summary.into(),
         findings: Vec::new(),
         artifacts: if state == EndState::Done {
-            vec![Artifact { path: "work/notes/evaluation.md".into(), bytes: 4_211, sha256: "0".repeat(64) }]
+            vec![Artifact { path: "work/notes/evaluation.md".into(), bytes: 4_211, sha256: "0".repeat(64), kept: None }]
         } else {
             Vec::new()
         },
@@ -224,7 +224,10 @@ fn level(group: &str, dimension: Dimension, limit: u64, level: u64, seen: Option
 pub(crate) fn running() -> Stage {
     let mut stage = Stage::open();
     let goal = "Evaluate the hip-hop class, fix the sign-up page and announce recital week.";
-    stage.order(2, Order::Goal { text: goal.into(), approval: crate::model::Approval::Ask });
+    stage.order(
+        2,
+        Order::Goal { text: goal.into(), approval: crate::model::Approval::Ask, terms: crate::model::Terms::default() },
+    );
     let goal: GoalId = "g1".parse().unwrap();
     stage.task(4, "marie/eval-mini", "Write down how the minis did", &[]);
     stage.start(5, "marie/eval-mini", "thinking");
@@ -281,7 +284,10 @@ pub(crate) fn running() -> Stage {
 pub(crate) fn planned() -> Stage {
     let mut stage = Stage::open();
     let text = "Evaluate the hip-hop class, fix the sign-up page and announce recital week.";
-    stage.order(2, Order::Goal { text: text.into(), approval: crate::model::Approval::Ask });
+    stage.order(
+        2,
+        Order::Goal { text: text.into(), approval: crate::model::Approval::Ask, terms: crate::model::Terms::default() },
+    );
     let task = |id: &str, worker: &str, title: &str, after: &[&str], minutes: f64| {
         serde_json::json!({
             "id": id, "worker": worker, "title": title, "minutes": minutes, "dependencies": after,

@@ -23,6 +23,9 @@ const LISTED: usize = 200;
 /// Files above this are listed without being read.
 const HASHED_BYTES: u64 = 50 * 1024 * 1024;
 
+/// The largest file of which a copy is kept, and all copies of an attempt together.
+const KEPT: (u64, u64) = (16 * 1024 * 1024, 64 * 1024 * 1024);
+
 /// Folders that hold what tools make, not what agents leave.
 const SKIPPED: [&str; 3] = [".git", "target", "node_modules"];
 
@@ -77,9 +80,55 @@ fn listed(mut found: Vec<(PathBuf, u64)>, stage: &Path) -> Vec<Artifact> {
         let shown = path.strip_prefix(stage).unwrap_or(&path);
         // A name that is no text, or tries to be more than a name, is shown harmless.
         let path = crate::model::text::scrub(&shown.to_string_lossy()).replace('\n', "?");
-        Some(Artifact { path, bytes, sha256 })
+        Some(Artifact { path, bytes, sha256, kept: None })
     });
     each.collect()
+}
+
+/// Keeps a copy of each file under its hash in `folder` of the stage, so that whoever writes the file again takes nothing
+/// from those who were told of it. What is too large, or has changed since it was listed, is not kept.
+pub(super) fn keep(artifacts: &mut [Artifact], stage: &Path, folder: &str) -> io::Result<()> {
+    let target = stage.join(folder);
+    let mut left = KEPT.1;
+    for artifact in artifacts.iter_mut().filter(|a| !a.sha256.is_empty() && a.bytes <= KEPT.0) {
+        if artifact.bytes > left {
+            continue;
+        }
+        left -= artifact.bytes;
+        let place = target.join(&artifact.sha256);
+        if !place.exists() {
+            fs::create_dir_all(&target)?;
+            let mut copy = tempfile::Builder::new().prefix(".copy-").tempfile_in(&target)?;
+            let mut source = File::open(stage.join(&artifact.path))?.take(KEPT.0 + 1);
+            let mut tee = Tee { hash: Sha256::new(), to: copy.as_file_mut() };
+            io::copy(&mut source, &mut tee)?;
+            if format!("{:x}", tee.hash.finalize()) != artifact.sha256 {
+                continue;
+            }
+            copy.as_file().sync_all()?;
+            copy.persist(&place)?;
+        }
+        artifact.kept = Some(format!("{folder}/{}", artifact.sha256));
+    }
+    Ok(())
+}
+
+/// Hashes what is written through it.
+struct Tee<'a> {
+    hash: Sha256,
+    to: &'a mut File,
+}
+
+impl io::Write for Tee<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let n = self.to.write(bytes)?;
+        self.hash.update(bytes.get(..n).unwrap_or_default());
+        Ok(n)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.to.flush()
+    }
 }
 
 fn hash(path: &Path) -> io::Result<String> {
@@ -128,7 +177,29 @@ mod tests {
                 path: "workspaces/coding/src/new.rs".to_owned(),
                 bytes: 5,
                 sha256: "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824".to_owned(),
+                kept: None,
             }]
         );
+    }
+
+    #[test]
+    fn a_file_that_is_written_again_takes_nothing_from_those_who_were_told_of_it() {
+        let stage = tempfile::tempdir().unwrap();
+        let workspace = stage.path().join("workspaces/dance");
+        fs::create_dir_all(&workspace).unwrap();
+        fs::write(workspace.join("quiz.md"), "ten questions").unwrap();
+        fs::write(workspace.join("moved.md"), "as listed").unwrap();
+        let since = Moment(i64::MIN, 0);
+        let mut found = left(&workspace, stage.path(), since);
+        fs::write(workspace.join("moved.md"), "as it is now").unwrap();
+        keep(&mut found, stage.path(), ".podium/runs/g1").unwrap();
+        keep(&mut found, stage.path(), ".podium/runs/g1").unwrap();
+        fs::write(workspace.join("quiz.md"), "nothing").unwrap();
+        let [moved, quiz] = &found[..] else { panic!("{found:?}") };
+        assert_eq!(moved.kept, None, "what changed since it was listed is not what was told of");
+        let kept = quiz.kept.as_ref().unwrap();
+        assert_eq!(*kept, format!(".podium/runs/g1/{}", quiz.sha256));
+        assert_eq!(fs::read_to_string(stage.path().join(kept)).unwrap(), "ten questions");
+        assert_eq!(fs::read_dir(stage.path().join(".podium/runs/g1")).unwrap().count(), 1, "no half copy stays");
     }
 }

@@ -20,12 +20,14 @@ use tokio::{
 
 use super::{
     Farewell, Settings, Worker,
-    artifacts::Moment,
+    artifacts::{self, Moment},
     commit::commit,
     cut::Capped,
     end::Judged,
+    policy::stronger,
     stall::Silence,
     tail::Tail,
+    verify::verify,
     watch::{REPORT_PACE, Running},
 };
 use crate::{
@@ -33,7 +35,7 @@ use crate::{
         self, Job, Launch, Session, exec,
         tree::{self, Grace, Load, Tree},
     },
-    model::{Activity, AttemptRef, Ending, Report},
+    model::{Activity, AttemptRef, Checks, Ending, GoalId, Report, text},
     orchestrator::brief,
     queue::{Claim, Lease as _, Queue, Spawned},
 };
@@ -42,16 +44,34 @@ use crate::{
 const LEFTOVER_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Runs the attempt and commits how it ended; says why the worker must go, where it must.
-pub(super) async fn run<Q: Queue>(worker: &mut Worker<Q>, claim: Claim<Q::Lease>) -> Option<Farewell> {
+pub(super) async fn run<Q: Queue>(worker: &mut Worker<Q>, claim: Claim<Q::Lease>, checks: &Checks) -> Option<Farewell> {
     let attempt = claim.lease.attempt().clone();
     let started_at = worker.settings.clock.now();
-    let result = match start(worker, &claim, &attempt).await {
+    let mut result = match start(worker, &claim, &attempt).await {
         Ok(mut running) => {
             let cause = running.watch(worker, &claim.spec).await;
             running.end(&worker.settings, &claim.spec, cause).await
         }
         Err(ending) => Judged::only(ending),
     };
+    if result.ending == Ending::Done && result.farewell.is_none() {
+        verify(worker, &claim, &attempt, checks, &mut result).await;
+    }
+    if result.ending == Ending::Done && !result.artifacts.is_empty() {
+        let whose = claim.spec.goal.as_ref().map_or("tasks", GoalId::as_str);
+        let (folder, stage) = (format!(".podium/runs/{whose}"), worker.settings.stage.clone());
+        let mut artifacts = std::mem::take(&mut result.artifacts);
+        let kept = tokio::task::spawn_blocking(move || {
+            let kept = artifacts::keep(&mut artifacts, &stage, &folder);
+            (artifacts, kept)
+        });
+        if let Ok((artifacts, kept)) = kept.await {
+            result.artifacts = artifacts;
+            if let Err(error) = kept {
+                result.notes.push(format!("not every file could be kept as it was: {error}"));
+            }
+        }
+    }
     commit(worker, claim, &attempt, started_at, result).await
 }
 
@@ -72,11 +92,23 @@ async fn start<Q: Queue>(
     let never = |what: &str, error: &io::Error| Ending::NeverStarted { message: format!("{what}: {error}") };
     let prompt = brief::compose(spec, &claim.prerequisites, claim.previous.as_ref().map(|(ending, _)| ending));
     let engine = engines::of(&settings.agent, &settings.programs);
-    let (session, word) = session(claim.resume.as_deref(), engine.resumes());
+    let (session, mut word) = session(resumed(claim, engine.resumes()), engine.resumes());
+    let (effort, model) = match &claim.previous {
+        Some((Ending::Unproven { message }, _)) => {
+            let (effort, model) = stronger(spec.effort, spec.model.as_deref().unwrap_or(&settings.agent.model));
+            let with = if model.is_some() { "a stronger model" } else { "more effort" };
+            word = format!(
+                "{word}podium: once more with {with}, because it was not done: {}\n",
+                text::first_line(message, 200)
+            );
+            (effort, model.or(spec.model.as_deref()))
+        }
+        Some(_) | None => (spec.effort, spec.model.as_deref()),
+    };
     let launch = engine.launch(&Job {
         attempt,
         agent: &settings.agent,
-        model: spec.model.as_deref().unwrap_or(&settings.agent.model),
+        model: model.unwrap_or(&settings.agent.model),
         prompt: &prompt,
         stage_id: &settings.stage_id,
         session,
@@ -86,7 +118,7 @@ async fn start<Q: Queue>(
         max_turns: settings.max_turns,
         max_budget_usd: settings.max_budget_usd,
         schema: None,
-        effort: spec.effort,
+        effort,
     })?;
     fs::create_dir_all(&launch.cwd).map_err(|error| never("the workspace cannot be made", &error))?;
     let folder = claim.lease.folder();
@@ -152,6 +184,15 @@ async fn start<Q: Queue>(
     let session_id = launch.session_id;
     worker.post.send(Report::Started { attempt: attempt.clone(), pid, session_id, log, at });
     Ok(running)
+}
+
+/// The session that is taken up again: the one that was asked for, or that of an attempt that trouble on the way cut short.
+fn resumed<L>(claim: &Claim<L>, can: bool) -> Option<&str> {
+    let cut_short = match &claim.previous {
+        Some((Ending::Transient { .. }, session)) if can => session.as_deref(),
+        Some(_) | None => None,
+    };
+    claim.resume.as_deref().or(cut_short)
 }
 
 /// The session to run in, and what a person should know of it: a line of the log, or nothing.

@@ -33,11 +33,11 @@ pub(super) async fn commit<Q: Queue>(
 ) -> Option<Farewell> {
     let Judged { finding, ending, artifacts, notes, mut farewell } = result;
     let queue = worker.queue.clone();
-    let Claim { spec, counted, lease, .. } = claim;
+    let Claim { spec, counted, lease, previous, .. } = claim;
     let now = worker.settings.clock.now();
     let retries = &worker.settings.retries;
     let spend = finding.spend;
-    let not_before = match retries.verdict(&spec, &ending, counted) {
+    let not_before = match retries.verdict(&spec, &ending, counted, previous.as_ref().map(|(ending, _)| ending)) {
         Verdict::End(state) => {
             let mut outcome = outcome(spec, attempt, state, ending, finding, (started_at, now));
             outcome.artifacts = artifacts;

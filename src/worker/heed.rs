@@ -59,7 +59,7 @@ pub(super) async fn heed<Q: Queue, T>(
             }
         };
         match order {
-            Order::Assign { task } => {
+            Order::Assign { task, .. } => {
                 let reason = format!("this worker is busy with {attempt}");
                 worker.post.send(Report::NotStarted { task, reason });
             }

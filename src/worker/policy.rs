@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::model::{AttemptRef, Ending, TaskSpec, Verdict, timing};
+use crate::model::{AttemptRef, Effort, EndState, Ending, TaskSpec, Verdict, timing};
 
 /// How often and after what wait a task is tried again.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,8 +30,12 @@ impl Default for Retries {
 const LONGEST_PARK: Duration = Duration::from_mins(15);
 
 impl Retries {
-    /// What follows from `ending`, when `before` earlier attempts counted.
-    pub(super) fn verdict(&self, spec: &TaskSpec, ending: &Ending, before: u32) -> Verdict {
+    /// What follows from `ending`, when `before` earlier attempts counted and the last of them ended as `previous`.
+    pub(super) fn verdict(&self, spec: &TaskSpec, ending: &Ending, before: u32, previous: Option<&Ending>) -> Verdict {
+        // One more try with more effort is worth its price; what that did not mend needs another plan.
+        if let (Ending::Unproven { .. }, Some(Ending::Unproven { .. })) = (ending, previous) {
+            return Verdict::End(EndState::Failed);
+        }
         let allowed = spec.max_attempts.unwrap_or(self.attempts).max(1);
         ending.verdict(before.saturating_add(u32::from(ending.counts())), allowed)
     }
@@ -58,6 +62,25 @@ impl Retries {
     }
 }
 
+/// What one more try of a task that was not done is given: more effort, or the next stronger model where there is no more
+/// effort to give.
+pub(super) fn stronger(effort: Option<Effort>, model: &str) -> (Option<Effort>, Option<&'static str>) {
+    match effort {
+        Some(Effort::High) => {
+            let next = if model.contains("haiku") {
+                Some("sonnet")
+            } else if model.contains("sonnet") {
+                Some("opus")
+            } else {
+                None
+            };
+            (effort, next)
+        }
+        Some(Effort::Low) => (Some(Effort::Medium), None),
+        Some(Effort::Medium) | None => (Some(Effort::High), None),
+    }
+}
+
 fn later(from: Timestamp, wait: Duration) -> Timestamp {
     from.checked_add(wait).unwrap_or(Timestamp::MAX)
 }
@@ -65,7 +88,7 @@ fn later(from: Timestamp, wait: Duration) -> Timestamp {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{EndState, TaskRef};
+    use crate::model::TaskRef;
 
     fn attempt(id: &str, n: u32) -> AttemptRef {
         format!("anga/{id}").parse::<TaskRef>().unwrap().attempt(n)
@@ -99,11 +122,27 @@ mod tests {
     }
 
     #[test]
+    fn what_was_not_done_is_tried_once_more_and_stronger() {
+        let spec = TaskSpec::new("anga/a".parse().unwrap(), "x");
+        let unproven = Ending::Unproven { message: "the file a is there: there is no such file".into() };
+        let crash = Ending::Signal { signal: 9 };
+        let verdict = |previous| Retries::default().verdict(&spec, &unproven, 1, previous);
+        assert_eq!(verdict(None), Verdict::Retry);
+        assert_eq!(verdict(Some(&crash)), Verdict::Retry);
+        assert_eq!(verdict(Some(&unproven)), Verdict::End(EndState::Failed));
+        assert_eq!(stronger(None, "sonnet"), (Some(Effort::High), None));
+        assert_eq!(stronger(Some(Effort::Low), "sonnet"), (Some(Effort::Medium), None));
+        assert_eq!(stronger(Some(Effort::High), "claude-haiku-5-5"), (Some(Effort::High), Some("sonnet")));
+        assert_eq!(stronger(Some(Effort::High), "sonnet"), (Some(Effort::High), Some("opus")));
+        assert_eq!(stronger(Some(Effort::High), "opus"), (Some(Effort::High), None));
+    }
+
+    #[test]
     fn the_task_s_own_number_of_attempts_wins() {
         let mut spec = TaskSpec::new("anga/a".parse().unwrap(), "x");
         let crash = Ending::Signal { signal: 9 };
-        assert_eq!(Retries::default().verdict(&spec, &crash, 0), Verdict::Retry);
+        assert_eq!(Retries::default().verdict(&spec, &crash, 0, None), Verdict::Retry);
         spec.max_attempts = Some(1);
-        assert_eq!(Retries::default().verdict(&spec, &crash, 0), Verdict::End(EndState::Dead));
+        assert_eq!(Retries::default().verdict(&spec, &crash, 0, None), Verdict::End(EndState::Dead));
     }
 }

@@ -174,7 +174,7 @@ impl Running {
 
     fn obey<Q: Queue>(&mut self, worker: &mut Worker<Q>, order: Order) -> Option<Cause> {
         match order {
-            Order::Assign { task } => {
+            Order::Assign { task, .. } => {
                 let reason = format!("this worker is busy with {}", self.attempt);
                 worker.post.send(Report::NotStarted { task, reason });
             }

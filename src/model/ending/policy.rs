@@ -21,6 +21,7 @@ pub(super) enum Kind {
     Held,
     Unreadable,
     Reported,
+    Unproven,
     Limit,
     Auth,
     Config,
@@ -74,7 +75,7 @@ use FailureClass::{Auth, Config, Limit, Lost, Overflow, Refused, Stall, Task, Tr
 impl Kind {
     /// Every kind, in the order of the table.
     #[cfg(test)]
-    const ALL: [Self; 26] = [
+    const ALL: [Self; 27] = [
         Self::Done,
         Self::NeverStarted,
         Self::ExitCode,
@@ -88,6 +89,7 @@ impl Kind {
         Self::Held,
         Self::Unreadable,
         Self::Reported,
+        Self::Unproven,
         Self::Limit,
         Self::Auth,
         Self::Config,
@@ -160,6 +162,10 @@ impl Kind {
                 "The engine or the model reported an error about the task itself; subtype success with the error flag too.",
                 "{message}",
                 "Read what it says; edit the task and retry."),
+            Self::Unproven => row("unproven", Some(Task), true, Retry(Failed),
+                "It said that it was done, and a check of the plan or its reviewer found that it was not. Tried once more, with more effort or a stronger model.",
+                "not done: {message}",
+                "See what was found; the files lie in the workspace. Mend the task or the check, then retry."),
             Self::Limit => row("limit", Some(Limit), false, Park,
                 "A rate limit or quota.",
                 "limit: {message}",

@@ -47,6 +47,16 @@ impl DoneWhen {
     }
 }
 
+/// What is looked at before a result counts. It comes from an approved plan.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Checks {
+    /// How one can tell that the task is done.
+    pub done_when: Vec<DoneWhen>,
+    /// Somebody else looks at the result.
+    pub review: bool,
+}
+
 impl From<&str> for DoneWhen {
     fn from(text: &str) -> Self {
         Self::Statement(text.to_owned())

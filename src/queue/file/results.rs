@@ -296,7 +296,8 @@ impl Source {
             };
             let bytes = rest.and_then(|map| map.get("bytes")?.as_u64()).unwrap_or_default();
             let sha256 = rest.and_then(|map| map.get("sha256")?.as_str()).unwrap_or_default();
-            Some(Artifact { path: clean(path), bytes, sha256: clean(sha256) })
+            let kept = rest.and_then(|map| map.get("kept")?.as_str()).map(clean);
+            Some(Artifact { path: clean(path), bytes, sha256: clean(sha256), kept })
         };
         lists.flatten().filter_map(one).collect()
     }
@@ -314,7 +315,12 @@ mod tests {
             attempt: 3,
             summary: "exit 2: no".into(),
             findings: vec!["one".into()],
-            artifacts: vec![Artifact { path: "workspaces/dance/a.md".into(), bytes: 3, sha256: "ab".into() }],
+            artifacts: vec![Artifact {
+                path: "workspaces/dance/a.md".into(),
+                bytes: 3,
+                sha256: "ab".into(),
+                kept: Some(".podium/runs/g1/ab".into()),
+            }],
             started_at: "2026-11-22T10:00:00Z".parse().unwrap(),
             completed_at: "2026-11-22T10:00:45.25Z".parse().unwrap(),
             usage: Usage { input_tokens: 3, output_tokens: 4, ..Usage::default() },

@@ -148,7 +148,11 @@ impl Story {
 
     fn two_chains(&mut self) {
         let ceiling = MicroUsd(1_000_000);
-        self.order(Order::Goal { text: "Announce.".into(), approval: Approval::Auto { ceiling } });
+        self.order(Order::Goal {
+            text: "Announce.".into(),
+            approval: Approval::Auto { ceiling },
+            terms: Terms::default(),
+        });
         let effects = self.tell(answered(1, TWO_CHAINS));
         let Some(Effect::Publish { tasks, .. }) = effects.last() else { panic!("{effects:?}") };
         for spec in tasks.clone() {

@@ -306,7 +306,11 @@ fn a_goal_that_goes_on_goes_on_in_the_next_room_too() {
     let mut facts = vec![
         Event::Ordered {
             id: OrderId(1),
-            order: Order::Goal { text: "Announce.".into(), approval: Approval::Auto { ceiling: MicroUsd(1_000_000) } },
+            order: Order::Goal {
+                text: "Announce.".into(),
+                approval: Approval::Auto { ceiling: MicroUsd(1_000_000) },
+                terms: Terms::default(),
+            },
         },
         answered(1, PLAN),
         Event::Goal(GoalEvent::Published { id: goal_id() }),
