@@ -96,7 +96,7 @@ impl Story {
             pid: 1,
             core: 2,
             agents: AGENTS.map(agent).into(),
-            orchestrator: Orchestrator { model: "opus".into(), trouble: None },
+            orchestrator: Orchestrator { model: "opus".into(), ..Orchestrator::default() },
             max_running: 6,
             attempts: 3,
             day_budget: MicroUsd::from_dollars(50.0),

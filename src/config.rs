@@ -29,7 +29,7 @@ pub use file::parse_wait;
 pub use resolve::Facts;
 pub use stage::{Laid, Layout};
 
-use crate::model::{AgentName, AgentSettings, EngineKind, MicroUsd, OutputKind, Permissions};
+use crate::model::{AgentName, AgentSettings, EngineKind, MicroUsd, OnFailure, OutputKind, Permissions};
 use file::{File, Layer, Patience, Wait};
 
 /// The upstream that stands for the rehearsal stand-in.
@@ -145,6 +145,10 @@ pub struct Orchestrator {
     pub engine: Setting<EngineKind>,
     /// Model alias or id.
     pub model: Setting<String>,
+    /// What happens to a goal when a task of it has failed for good.
+    pub on_failure: Setting<OnFailure>,
+    /// How often a goal may be planned anew.
+    pub replans: Setting<u32>,
 }
 
 /// Starting values of one model group's buckets, per minute; the server's headers correct them.
@@ -334,6 +338,8 @@ impl Config {
             orchestrator: Orchestrator {
                 engine: layers.get(|f| f.orchestrator.engine.as_ref(), EngineKind::Auto),
                 model: layers.get(|f| f.orchestrator.model.as_ref(), "opus".to_owned()),
+                on_failure: layers.get(|f| f.orchestrator.on_failure.as_ref(), OnFailure::Continue),
+                replans: layers.get(|f| f.orchestrator.replans.as_ref(), 2),
             },
             agents: agents(&layers, over.timeout.as_ref()),
             attempts: layers.get(|f| f.retry.attempts.as_ref(), 3).or(over.attempts),
@@ -517,6 +523,9 @@ impl Config {
         row("rehearsal.seed", self.seed.to_string(), &self.seed.source);
         row("orchestrator.engine", self.orchestrator.engine.word().to_owned(), &self.orchestrator.engine.source);
         row("orchestrator.model", self.orchestrator.model.value.clone(), &self.orchestrator.model.source);
+        let on_failure = &self.orchestrator.on_failure;
+        row("orchestrator.on_failure", on_failure.word().to_owned(), &on_failure.source);
+        row("orchestrator.replans", self.orchestrator.replans.to_string(), &self.orchestrator.replans.source);
         for agent in &self.agents {
             let name = &agent.name;
             row(&format!("agents.{name}.engine"), agent.engine.word().to_owned(), &agent.engine.source);

@@ -26,7 +26,7 @@ pub mod usage;
 pub use agent::{AgentSettings, EngineKind, OutputKind, Permissions};
 pub use clock::Clock;
 pub use ending::{Ending, FailureClass, Verdict};
-pub use goal::{Approval, GoalEnd, GoalPhase, Terms};
+pub use goal::{Approval, GoalEnd, GoalPhase, OnFailure, Terms};
 pub use id::{AgentName, AttemptRef, GoalId, IdError, SlotId, TaskId, TaskRef};
 pub use log::{LogId, LogPlace, LogScope};
 pub use outcome::{Artifact, EndState, Outcome};

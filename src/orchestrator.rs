@@ -13,6 +13,7 @@ pub mod plan;
 pub mod prompts;
 pub mod quote;
 pub mod record;
+pub mod replan;
 pub mod review;
 #[cfg(test)]
 mod sample;

@@ -10,6 +10,7 @@ mod checks;
 mod cycle;
 pub mod effect;
 pub mod event;
+pub mod failure;
 pub mod goals;
 pub mod money;
 mod order;
@@ -196,7 +197,7 @@ impl State {
     /// What a goal has cost so far, planning and report included.
     pub fn spend_of(&self, goal: &Goal) -> Spend {
         let mut sum = self.money.goals.get(&goal.id).copied().unwrap_or_default();
-        for task in &goal.tasks {
+        for task in goal.tasks.iter().chain(&goal.mending.former) {
             // What was tried on another agent before has been paid for too.
             let mut next = Some(task);
             for _ in 0..Self::FORMER {

@@ -368,7 +368,7 @@ impl TaskJson {
 pub struct GoalJson<'a> {
     id: &'a str,
     text: &'a str,
-    /// `planning needs_approval running writing_report done partial failed cancelled planned`.
+    /// `planning needs_approval running needs_decision writing_report done partial failed cancelled planned`.
     state: String,
     note: Option<&'a str>,
     submitted_at: Timestamp,
@@ -376,6 +376,10 @@ pub struct GoalJson<'a> {
     ended_at: Option<Timestamp>,
     tasks: Vec<String>,
     report: Option<&'a str>,
+    /// `stop continue ask`: what happens when a task fails for good.
+    on_failure: &'static str,
+    /// How often what was missing was planned anew.
+    replans: u32,
     /// The agent that does all of it alone, as one task.
     solo: Option<String>,
     spent: Spent,
@@ -385,9 +389,11 @@ impl<'a> GoalJson<'a> {
     fn new(state: &State, goal: &'a Goal) -> Self {
         let note = match &goal.phase {
             GoalPhase::Ended { note, .. } => Some(note.as_str()),
-            GoalPhase::Planning { .. } | GoalPhase::AwaitingApproval | GoalPhase::Running | GoalPhase::Synthesising => {
-                None
-            }
+            GoalPhase::Planning { .. }
+            | GoalPhase::AwaitingApproval
+            | GoalPhase::Running
+            | GoalPhase::Deciding
+            | GoalPhase::Synthesising => None,
         };
         Self {
             id: goal.id.as_str(),
@@ -399,6 +405,8 @@ impl<'a> GoalJson<'a> {
             ended_at: goal.ended_at,
             tasks: goal.tasks.iter().map(ToString::to_string).collect(),
             report: goal.report.as_deref(),
+            on_failure: state.on_failure(goal).word(),
+            replans: goal.mending.replans,
             solo: goal.terms.solo.as_ref().map(ToString::to_string),
             spent: state.spend_of(goal).into(),
         }

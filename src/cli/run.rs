@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 
 use super::{
     Approve, Call, Exit, Trouble, ids, json,
@@ -18,7 +18,7 @@ use super::{
     wait_text,
 };
 use crate::{
-    model::{Approval, GoalEnd, GoalId, GoalPhase, TaskRef, Terms, text},
+    model::{Approval, GoalEnd, GoalId, GoalPhase, OnFailure, TaskRef, Terms, text},
     room::{Answer, Order, State},
 };
 
@@ -34,6 +34,9 @@ pub(super) struct RunArgs {
     /// Give up waiting after this long, such as 30m; the work goes on
     #[arg(long, value_parser = wait_text, value_name = "TIME")]
     timeout: Option<Duration>,
+    /// What happens when a task fails for good [default: as podium.toml says, else continue]
+    #[arg(long, value_enum, value_name = "WHAT")]
+    on_failure: Option<Failing>,
     /// One agent does all of it as one task, without a plan, at the same budget: to compare
     #[arg(long, value_name = "AGENT", num_args = 0..=1, require_equals = true)]
     #[expect(clippy::option_option, reason = "absent, alone, or with a value: that is how clap says it")]
@@ -41,6 +44,27 @@ pub(super) struct RunArgs {
     /// Print the goal's id and leave
     #[arg(long)]
     detach: bool,
+}
+
+/// What happens to a goal when a task of it fails for good.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Failing {
+    /// Nothing more of it starts
+    Stop,
+    /// The rest goes on, then what is missing is planned anew
+    Continue,
+    /// The rest goes on, then a person decides
+    Ask,
+}
+
+impl From<Failing> for OnFailure {
+    fn from(failing: Failing) -> Self {
+        match failing {
+            Failing::Stop => Self::Stop,
+            Failing::Continue => Self::Continue,
+            Failing::Ask => Self::Ask,
+        }
+    }
 }
 
 pub(super) async fn run(call: &Call, args: &RunArgs) -> anyhow::Result<Exit> {
@@ -58,7 +82,7 @@ pub(super) async fn run(call: &Call, args: &RunArgs) -> anyhow::Result<Exit> {
         Some(Some(name)) => Some(ids::agent(link.state(), name)?),
         Some(None) => link.state().agents.iter().next().map(|agent| agent.name().clone()),
     };
-    let terms = Terms { solo };
+    let terms = Terms { on_failure: args.on_failure.map(OnFailure::from), solo };
     let goal = submit(&mut link, &args.goal.join(" "), approval, terms).await?;
     if args.detach {
         if call.out.is_json() {
@@ -136,6 +160,18 @@ pub(super) async fn follow(out: &Out, link: &mut Link, goal: &GoalId, ask: bool)
                 }
                 continue;
             }
+            Some((GoalPhase::Deciding, _)) if ask => {
+                let order = if question("some of it failed; plan anew what is missing? [y/N] ").await? {
+                    Order::Approve { goal: goal.clone(), ceiling: None }
+                } else {
+                    Order::Deny { goal: goal.clone() }
+                };
+                told.asked = false;
+                if let Answer::Refused { reason } = link.order(order).await? {
+                    out.note(&reason);
+                }
+            }
+            Some((GoalPhase::Deciding, _)) => return Ok(Followed::NeedsApproval),
             // A person may still say yes on a screen, unless nobody was to be asked.
             Some((GoalPhase::AwaitingApproval, Approval::Auto { .. } | Approval::Never)) => {
                 return Ok(Followed::NeedsApproval);

@@ -91,7 +91,11 @@ fn ended_well(state: &State, named: &Named) -> Option<bool> {
         Named::Goal(goal) => match state.goals.get(goal).map(|g| &g.phase) {
             Some(GoalPhase::Ended { end, .. }) => Some(*end == GoalEnd::Done),
             Some(
-                GoalPhase::Planning { .. } | GoalPhase::AwaitingApproval | GoalPhase::Running | GoalPhase::Synthesising,
+                GoalPhase::Planning { .. }
+                | GoalPhase::AwaitingApproval
+                | GoalPhase::Running
+                | GoalPhase::Deciding
+                | GoalPhase::Synthesising,
             ) => None,
             None => Some(false),
         },

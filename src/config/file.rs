@@ -6,7 +6,7 @@ use serde::{Deserialize, Deserializer, de};
 use toml::Spanned;
 
 use super::fault::{ConfigError, Fault, Place, from_toml, position};
-use crate::model::{AgentName, EngineKind, OutputKind, Permissions};
+use crate::model::{AgentName, EngineKind, OnFailure, OutputKind, Permissions};
 
 /// A key that may be left out, with the place of its value.
 pub(super) type Key<T> = Option<Spanned<T>>;
@@ -53,6 +53,8 @@ pub(super) struct Rehearsal {
 pub(super) struct Orchestrator {
     pub(super) engine: Key<EngineKind>,
     pub(super) model: Key<String>,
+    pub(super) on_failure: Key<OnFailure>,
+    pub(super) replans: Key<u32>,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -250,6 +252,7 @@ impl Layer {
             EngineKind::Auto | EngineKind::Claude | EngineKind::Messages => Ok(()),
         });
         check.with("orchestrator.model", orchestrator.model.as_ref(), |model| check_model(model));
+        check.within("orchestrator.replans", orchestrator.replans.as_ref(), 0, 2);
         for (name, agent) in agents {
             check.agent(name, agent);
         }

@@ -19,10 +19,37 @@ pub enum Approval {
     Never,
 }
 
+/// What happens to a goal when one of its tasks has failed for good. What needed that task never starts in any case, and
+/// what does not need it is never skipped because of it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnFailure {
+    /// Nothing more of the goal starts; the report says what is missing.
+    Stop,
+    /// The rest goes on; then what is missing is planned anew, or the report says that it is missing.
+    #[default]
+    Continue,
+    /// The rest goes on; then a person says whether what is missing is planned anew.
+    Ask,
+}
+
+impl OnFailure {
+    /// The word in files, flags and on screen.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Stop => "stop",
+            Self::Continue => "continue",
+            Self::Ask => "ask",
+        }
+    }
+}
+
 /// What was said about a goal besides its words.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Terms {
+    /// What happens when a task fails; `None` is as the stage is configured.
+    pub on_failure: Option<OnFailure>,
     /// This agent does all of it as one task, without a plan.
     pub solo: Option<AgentName>,
 }
@@ -56,6 +83,8 @@ pub enum GoalPhase {
     AwaitingApproval,
     /// Its tasks are in the queue.
     Running,
+    /// Everything that could run has ended and something failed: a person says whether what is missing is planned anew.
+    Deciding,
     /// All tasks have ended; the report is being written.
     Synthesising,
     /// It is over.
@@ -79,6 +108,7 @@ impl GoalPhase {
             Self::Planning { .. } => "planning",
             Self::AwaitingApproval => "needs approval",
             Self::Running => "running",
+            Self::Deciding => "needs decision",
             Self::Synthesising => "writing report",
             Self::Ended { end, .. } => match end {
                 GoalEnd::Done => "done",

@@ -138,7 +138,9 @@ impl Asked {
         match self.kind {
             // A repair is another request for the same goal.
             Kind::Plan => planner::goal(&self.prompt),
-            Kind::Task | Kind::SubTask | Kind::Report | Kind::Title | Kind::Other => self.own_words().to_owned(),
+            Kind::Task | Kind::Review | Kind::SubTask | Kind::Report | Kind::Title | Kind::Other => {
+                self.own_words().to_owned()
+            }
         }
     }
 

@@ -8,10 +8,13 @@ use super::{
     fault::{self, Bad, Due, Fault},
     sample,
 };
-use crate::model::{
-    Effort, Estimates, PlanTask,
-    plan::{Input, ModelTier, Range, Requirement, SCHEMA_VERSION},
-    text,
+use crate::{
+    model::{
+        Effort, Estimates, PlanTask,
+        plan::{Input, ModelTier, Range, Requirement, SCHEMA_VERSION},
+        text,
+    },
+    orchestrator::replan,
 };
 
 /// Tasks a plan of ours may have; what goes beyond joins the last one.
@@ -104,6 +107,9 @@ const VERBS: &str = " add analyse analyze announce answer ask assess audit book 
 pub(super) fn answer(asked: &Asked, due: &Due) -> Value {
     let goal = fault::without_plan_faults(&goal(&asked.prompt));
     let agents = agents(asked);
+    if asked.prompt.contains(replan::HEADING) {
+        return anew(&goal, &agents, asked.hash(0));
+    }
     let is_sample = squeeze(&goal) == squeeze(sample::SAMPLE_GOAL);
     let (summary, mut requirements, mut tasks) =
         if is_sample && AGENTS.iter().all(|name| agents.iter().any(|agent| agent == name)) {
@@ -225,6 +231,34 @@ fn spoil(bad: Bad, requirements: &mut Vec<Requirement>, tasks: &mut Vec<PlanTask
         }
         Bad::Prose | Bad::Fenced | Bad::Truncated | Bad::Nothing | Bad::Language | Bad::Version => {}
     }
+}
+
+/// What could take the place of what failed: nothing, unless the goal asks for that.
+fn anew(goal: &str, agents: &[String], hash: u64) -> Value {
+    let other_way = goal.contains("[[rehearse:replan]]");
+    let goal = text::clip(&fault::without(&squeeze(goal)), 600).into_owned();
+    let task = PlanTask {
+        id: format!("instead-{:04x}", hash & 0xffff),
+        worker: agents.first().cloned().unwrap_or_default(),
+        title: "In another way".to_owned(),
+        objective: format!("Do in another way what is missing of this goal: {goal}."),
+        output: "A page of text.".to_owned(),
+        boundaries: "Change nothing that is done.".to_owned(),
+        done_when: vec!["The answer holds what was missing.".into()],
+        serves: vec!["missing".to_owned()],
+        estimates: Estimates::minutes(3.0),
+        ..PlanTask::default()
+    };
+    let (summary, tasks) = if other_way {
+        ("A rehearsal's other way, in one task.", vec![wire(&task)])
+    } else {
+        ("A rehearsal knows no other way, unless its goal says [[rehearse:replan]].", Vec::new())
+    };
+    let missing = Requirement { id: "missing".to_owned(), text: "What is missing of the goal".to_owned() };
+    json!({
+        "schema_version": SCHEMA_VERSION, "summary": summary, "requirements": [missing], "synthesis": "",
+        "tasks": tasks,
+    })
 }
 
 /// The goal's text in a request for a plan.

@@ -402,6 +402,7 @@ impl State {
             Report::Failed { attempt, ending, spend, not_before, at } => {
                 let held = slot.held.take_if(|h| h.task == attempt.task);
                 self.park(&attempt, &ending, not_before);
+                self.say_again(&attempt.task, attempt.n, &ending, not_before.duration_since(at));
                 self.tasks.failed(&attempt, ending, spend, not_before, at);
                 self.tasks.wait_anew(&attempt.task, not_before.duration_since(at), now);
                 // It ended by itself before the order reached it.

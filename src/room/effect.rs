@@ -126,6 +126,19 @@ pub enum Effect {
         /// The former answer and what was wrong with it.
         repair: Option<(String, Vec<Fault>)>,
     },
+    /// Ask the orchestrator's model for a plan of what is missing; `goal::Answered` or `PlanFailed` follows.
+    Replan {
+        /// For which goal.
+        goal: GoalId,
+        /// Its text.
+        text: String,
+        /// Which round.
+        round: u32,
+        /// The former answer and what was wrong with it.
+        repair: Option<(String, Vec<Fault>)>,
+        /// The plan that was run in part.
+        plan: Box<Plan>,
+    },
     /// Put a plan's tasks into the queue; `Published` or `PublishFailed` follows.
     Publish {
         /// For which goal.

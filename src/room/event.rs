@@ -16,7 +16,10 @@ use crate::{
     orchestrator::plan::Edit,
 };
 
-use super::money::Money;
+use super::{
+    failure::{Failure, Rest},
+    money::Money,
+};
 
 /// An event and when it happened; the only way in which time enters the room.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -123,6 +126,9 @@ pub struct Orchestrator {
     pub model: String,
     /// What keeps it from working, with the remedy.
     pub trouble: Option<String>,
+    /// How goals are configured to fail.
+    #[serde(default)]
+    pub failure: Failure,
 }
 
 /// What a person or a script may order.
@@ -457,6 +463,13 @@ pub enum GoalEvent {
         task: TaskRef,
         /// Another agent's task in its place.
         instead: Option<TaskRef>,
+    },
+    /// Tasks of it failed, and what is missing is to be planned anew.
+    Replanning {
+        /// Which goal.
+        id: GoalId,
+        /// What stays and what failed.
+        rest: Rest,
     },
     /// The report could not be written to disk.
     ReportFailed {

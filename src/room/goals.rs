@@ -5,7 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{Effect, GoalEvent, OrderId, State, Voice, done, event::Orchestrator, plans::PlanAnswer, refuse};
+use super::{
+    Effect, GoalEvent, OrderId, State, Voice, done, event::Orchestrator, failure::Mending, plans::PlanAnswer, refuse,
+};
 use crate::{
     model::{AgentName, Approval, Ending, Fault, GoalEnd, GoalId, GoalPhase, Plan, TaskRef, Terms, plan::Revision},
     orchestrator::plan,
@@ -36,6 +38,9 @@ pub struct Goal {
     /// What else was said about it.
     #[serde(default)]
     pub terms: Terms,
+    /// What it did about failures.
+    #[serde(default)]
+    pub mending: Mending,
     /// How far it has come.
     pub phase: GoalPhase,
     /// The plan in force, or the one that waits for approval.
@@ -61,9 +66,9 @@ pub struct Goal {
 }
 
 impl Goal {
-    /// Whether its plan waits for a person.
+    /// Whether its plan, or what follows from a failure, waits for a person.
     pub fn needs_approval(&self) -> bool {
-        self.phase == GoalPhase::AwaitingApproval
+        matches!(self.phase, GoalPhase::AwaitingApproval | GoalPhase::Deciding)
     }
 
     /// Whether its tasks may start.
@@ -171,6 +176,7 @@ impl State {
                 submitted_at: self.now,
                 approval,
                 terms,
+                mending: Mending::default(),
                 phase: GoalPhase::Planning { round: 1 },
                 plan: None,
                 faults: Vec::new(),
@@ -213,9 +219,13 @@ impl State {
             GoalEvent::Amended { id } => self.plan_amended(&id),
             GoalEvent::AmendFailed { id, message } => self.amend_failed(&id, &message),
             GoalEvent::PlanFailed { id, round, message } => {
-                if self.is_planning(&id, round) {
-                    self.end_goal(&id, GoalEnd::Failed, &format!("no plan: {message}"));
+                if !self.is_planning(&id, round) {
+                    return;
                 }
+                if self.goals.get(&id).is_some_and(|goal| goal.mending.rest.is_some()) {
+                    return self.replan_failed(&id, &message);
+                }
+                self.end_goal(&id, GoalEnd::Failed, &format!("no plan: {message}"));
             }
             GoalEvent::Published { id } => {
                 if let Some(goal) = self.goals.get_mut(&id) {
@@ -235,6 +245,7 @@ impl State {
                 self.end_goal(&id, end, &format!("{done} of {all} tasks done, report {path}{how}"));
             }
             GoalEvent::Retried { id, task, instead } => self.goal_goes_on(id, &task, instead.as_ref()),
+            GoalEvent::Replanning { id, rest } => self.replanning(&id, rest, effects),
             GoalEvent::ReportFailed { id, message } => {
                 self.end_goal(&id, GoalEnd::Failed, &format!("no report: {message}"));
             }
@@ -270,9 +281,12 @@ impl State {
             }
         };
         let Some(goal) = self.goals.get_mut(id) else { return };
-        goal.tasks = tasks.iter().map(|t| t.task.clone()).collect();
+        let known = std::mem::replace(&mut goal.tasks, tasks.iter().map(|t| t.task.clone()).collect());
+        // What is done already is not published again.
+        let tasks = tasks.into_iter().filter(|t| !known.contains(&t.task)).collect();
+        goal.published = false;
         goal.phase = GoalPhase::Running;
-        goal.approved_at = Some(now);
+        goal.approved_at.get_or_insert(now);
         self.rank(id);
         effects.push(Effect::Publish { goal: id.clone(), tasks });
     }
@@ -286,6 +300,7 @@ impl State {
         if goal.may_go_on() {
             goal.phase = GoalPhase::Running;
             goal.ended_at = None;
+            goal.mending.concluded = false;
             self.rank(&id);
             let text = format!("{id} goes on: {} starts again", instead.unwrap_or(task));
             self.say(Voice::Room, Some(id.clone()), text);
@@ -322,10 +337,14 @@ impl State {
                     }
                 }
             }
+            self.stop_after_failure(&id, effects);
             let Some(goal) = self.goals.get(&id) else { continue };
             let ended = goal.phase == GoalPhase::Running
                 && goal.published
                 && goal.tasks.iter().all(|t| self.tasks.has_ended(t));
+            if ended && self.mends(&id, effects) {
+                continue;
+            }
             if ended
                 && let Some(goal) = self.goals.get_mut(&id)
                 && let Some(plan) = goal.plan.clone()
@@ -343,10 +362,20 @@ impl State {
         let open: Vec<Goal> = self.goals.iter().filter(|g| !g.phase.is_over()).cloned().collect();
         for goal in open {
             match &goal.phase {
+                GoalPhase::Planning { round } if goal.mending.rest.is_some() => {
+                    self.ask_anew(&goal.id, *round, None, effects);
+                }
                 GoalPhase::Planning { round } => {
                     effects.push(Effect::Plan { goal: goal.id, text: goal.text, round: *round, repair: None });
                 }
                 GoalPhase::AwaitingApproval | GoalPhase::Ended { .. } => {}
+                // Tasks may have been retried meanwhile: the same is found again where they were not.
+                GoalPhase::Deciding => {
+                    if let Some(open) = self.goals.get_mut(&goal.id) {
+                        open.phase = GoalPhase::Running;
+                    }
+                    self.goals.touch(goal.id);
+                }
                 GoalPhase::Running if !goal.published && goal.amending.is_some() => effects.extend(goal.amendment()),
                 GoalPhase::Running if !goal.published => {
                     // A plan that was approved has passed this once.

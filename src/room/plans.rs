@@ -22,7 +22,7 @@ use crate::{
 /// Rounds in which the model may answer: the plan and two repairs.
 pub const ROUNDS: u32 = 3;
 /// The same by the rules of version 1.
-const ROUNDS_V1: u32 = 2;
+pub(super) const ROUNDS_V1: u32 = 2;
 
 /// What a planner said.
 pub(super) struct PlanAnswer<'a> {
@@ -58,7 +58,7 @@ impl Goal {
         Some(Effect::Amend { goal: self.id.clone(), withdraw, publish })
     }
 
-    fn revise(&mut self, by: Maker, plan: Option<&Plan>, answer: Option<&PlanAnswer<'_>>, faults: &[Fault]) {
+    pub(super) fn revise(&mut self, by: Maker, plan: Option<&Plan>, answer: Option<&PlanAnswer<'_>>, faults: &[Fault]) {
         let revision = self.next_revision();
         self.revisions.push(Revision {
             revision,
@@ -72,7 +72,7 @@ impl Goal {
         });
     }
 
-    fn next_revision(&self) -> u32 {
+    pub(super) fn next_revision(&self) -> u32 {
         let before = self.revisions.last().map(|revision| revision.revision);
         before.or_else(|| Some(self.plan.as_ref()?.revision)).unwrap_or(0) + 1
     }
@@ -128,6 +128,9 @@ impl State {
         let PlanAnswer { round, text, .. } = *answer;
         if !self.is_planning(id, round) {
             return;
+        }
+        if self.goals.get(id).is_some_and(|goal| goal.mending.rest.is_some()) {
+            return self.replan_answered(id, answer, effects);
         }
         let (plan, faults) = self.judge(id, answer);
         let last = if answer.validator == 1 { ROUNDS_V1 } else { ROUNDS };
@@ -270,7 +273,11 @@ impl State {
                     }
                     None => String::new(),
                 };
+                let decides = goal.phase == GoalPhase::Deciding;
                 done(effects, order, format!("{id} is approved{under}"), vec![id.to_string()]);
+                if decides {
+                    return self.approve_anew(id, effects);
+                }
                 self.start_goal(id, effects);
             }
         }
@@ -282,8 +289,12 @@ impl State {
             Some(goal) if !goal.needs_approval() => {
                 refuse(effects, order, format!("{id} has no plan to deny: it is {}", goal.phase.word()));
             }
-            Some(_) => {
+            Some(goal) => {
+                let decides = goal.phase == GoalPhase::Deciding;
                 done(effects, order, format!("{id} is denied"), vec![id.to_string()]);
+                if decides || self.is_anew(id) {
+                    return self.deny_anew(id);
+                }
                 self.end_goal(id, GoalEnd::Planned, "the plan was denied");
             }
         }
@@ -311,7 +322,7 @@ impl State {
             GoalPhase::Running => {
                 return Err(format!("the plan of {id} is just being changed or published; try again"));
             }
-            GoalPhase::Planning { .. } | GoalPhase::Synthesising | GoalPhase::Ended { .. } => {
+            GoalPhase::Planning { .. } | GoalPhase::Deciding | GoalPhase::Synthesising | GoalPhase::Ended { .. } => {
                 return Err(format!("the plan of {id} cannot be changed: it is {}", goal.phase.word()));
             }
         }

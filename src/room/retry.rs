@@ -138,6 +138,7 @@ impl super::Goal {
             GoalPhase::Ended { end, .. } => {
                 self.published && matches!(end, GoalEnd::Done | GoalEnd::Partial | GoalEnd::Failed)
             }
+            GoalPhase::Deciding => true,
             GoalPhase::Planning { .. } | GoalPhase::AwaitingApproval | GoalPhase::Running | GoalPhase::Synthesising => {
                 false
             }

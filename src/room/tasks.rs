@@ -830,8 +830,11 @@ impl State {
             && Self::is_bad(outcome.state)
             && self.opened_at.is_some_and(|opened| outcome.completed_at >= opened)
         {
-            let text = format!("{task} {}: {}", outcome.state.word(), outcome.ending.sentence());
+            let mut text = format!("{task} {}: {}", outcome.state.word(), outcome.ending.sentence());
             let goal = outcome.goal.clone();
+            if let Some(then) = self.consequence(task) {
+                text.extend(["; ", &then]);
+            }
             self.say(Voice::Room, goal, text);
         }
     }

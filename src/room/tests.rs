@@ -8,6 +8,7 @@ use proptest::prelude::*;
 use super::{event::*, tasks::Phase, *};
 use crate::model::*;
 
+mod failure;
 mod order;
 mod orders;
 mod plans;
@@ -62,7 +63,7 @@ fn opened() -> Opened {
         pid: 1,
         core: 2,
         agents: ["marie", "anga", "fabien"].map(settings).into(),
-        orchestrator: Orchestrator { model: "opus".into(), trouble: None },
+        orchestrator: Orchestrator { model: "opus".into(), ..Orchestrator::default() },
         max_running: 6,
         attempts: 3,
         day_budget: MicroUsd(0),

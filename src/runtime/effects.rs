@@ -28,7 +28,7 @@ use crate::{
         AgentName, Changes, Clock, EndState, Ending, Fault, GoalId, Item, Plan, SlotId, Spend, TaskRef, TaskSpec,
         id::stage_id, plan::VALIDATOR, text,
     },
-    orchestrator::{pays::Pays, plan, record, synthesis},
+    orchestrator::{Prompt, pays::Pays, plan, record, replan, synthesis},
     queue::{Queue as _, QueueError, Submitted, file::FileQueue},
     room::{Answer, Effect, Event, GoalEvent, OrderId, Retry, TaskEvent, WorkerEvent},
     supervisor::Workers,
@@ -136,7 +136,7 @@ impl World {
             | Effect::Remove { id, .. }
             | Effect::Restore { id, .. } => refused(id),
             Effect::EndTask { id, .. } => id.as_ref().and_then(refused),
-            Effect::Plan { goal, round, .. } => {
+            Effect::Plan { goal, round, .. } | Effect::Replan { goal, round, .. } => {
                 Some(Event::Goal(GoalEvent::PlanFailed { id: goal.clone(), round: *round, message: message() }))
             }
             Effect::Publish { goal, .. } => {
@@ -198,6 +198,10 @@ impl World {
             Effect::Plan { goal, text, round, repair } => {
                 let repair = repair.as_ref().map(|(answer, faults)| (answer.as_str(), faults.as_slice()));
                 Some(Event::Goal(self.plan(goal, &text, round, repair).await))
+            }
+            Effect::Replan { goal, text, round, repair, plan } => {
+                let repair = repair.as_ref().map(|(answer, faults)| (answer.as_str(), faults.as_slice()));
+                Some(Event::Goal(self.replan(goal, &text, round, repair, &plan).await))
             }
             Effect::Publish { goal, tasks } => Some(Event::Goal(match self.publish(tasks).await {
                 Ok(()) => GoalEvent::Published { id: goal },
@@ -361,13 +365,39 @@ impl World {
     }
 
     async fn plan(&self, id: GoalId, goal: &str, round: u32, repair: Option<(&str, &[Fault])>) -> GoalEvent {
+        let prompt = self.plan_prompt(goal, repair);
+        self.planned(id, round, prompt).await
+    }
+
+    /// The same for what is missing of a plan that was run in part.
+    async fn replan(
+        &self,
+        id: GoalId,
+        goal: &str,
+        round: u32,
+        repair: Option<(&str, &[Fault])>,
+        plan: &Plan,
+    ) -> GoalEvent {
+        match self.ended(&id, plan).await {
+            Ok(ended) => {
+                let prompt = replan::prompt(self.plan_prompt(goal, repair), plan, &ended);
+                self.planned(id, round, prompt).await
+            }
+            Err(message) => GoalEvent::PlanFailed { id, round, message },
+        }
+    }
+
+    fn plan_prompt(&self, goal: &str, repair: Option<(&str, &[Fault])>) -> Prompt {
         let agents: Vec<_> = self
             .settings
             .agents
             .iter()
             .map(|a| (a.settings.name.clone(), a.settings.role.clone(), a.settings.model.clone()))
             .collect();
-        let prompt = plan::prompt(goal, &agents, &self.settings.orchestrator_prompt, repair);
+        plan::prompt(goal, &agents, &self.settings.orchestrator_prompt, repair)
+    }
+
+    async fn planned(&self, id: GoalId, round: u32, prompt: Prompt) -> GoalEvent {
         match self.ask(&id, prompt).await {
             Ok(Reply { text, model, spend }) => {
                 GoalEvent::Answered { id, round, text, model, spend, validator: VALIDATOR }
@@ -376,18 +406,24 @@ impl World {
         }
     }
 
-    async fn synthesise(&self, id: GoalId, goal: &str, plan: &Plan, pays: Option<&Pays>) -> GoalEvent {
+    /// The tasks of a plan and what came of each, in full.
+    async fn ended(&self, id: &GoalId, plan: &Plan) -> Result<Vec<synthesis::Ended>, String> {
         let mut ended = Vec::with_capacity(plan.tasks.len());
         for task in &plan.tasks {
-            let outcome = match task.reference(&id) {
-                Some(reference) => match self.queue.result(&reference).await {
-                    Ok(outcome) => outcome,
-                    Err(error) => return GoalEvent::ReportFailed { id, message: error.to_string() },
-                },
+            let outcome = match task.reference(id) {
+                Some(reference) => self.queue.result(&reference).await.map_err(|error| error.to_string())?,
                 None => None,
             };
             ended.push((task.clone(), outcome));
         }
+        Ok(ended)
+    }
+
+    async fn synthesise(&self, id: GoalId, goal: &str, plan: &Plan, pays: Option<&Pays>) -> GoalEvent {
+        let ended = match self.ended(&id, plan).await {
+            Ok(ended) => ended,
+            Err(message) => return GoalEvent::ReportFailed { id, message },
+        };
         let prompt = synthesis::prompt(goal, plan, &ended, &self.settings.orchestrator_prompt);
         let (words, alone, spend) = match self.ask(&id, prompt).await {
             Ok(reply) if !reply.text.trim().is_empty() => (Some(reply.text), None, reply.spend),

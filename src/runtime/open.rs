@@ -22,7 +22,10 @@ use crate::{
         plan::{ModelPrice, ModelTier},
     },
     queue::{self, QueueError, file::FileQueue},
-    room::event::{AgentSetup, Orchestrator, Planning},
+    room::{
+        event::{AgentSetup, Orchestrator, Planning},
+        failure::Failure,
+    },
     worker::{self, Retries},
 };
 
@@ -61,7 +64,11 @@ pub(super) fn agents(config: &Config, env: &Env) -> Vec<AgentSetup> {
 
 /// How the orchestrator works.
 pub(super) fn orchestrator(config: &Config, env: &Env) -> Orchestrator {
-    Orchestrator { model: config.orchestrator.model.value.clone(), trouble: config.resolved_orchestrator(env).err() }
+    Orchestrator {
+        model: config.orchestrator.model.value.clone(),
+        trouble: config.resolved_orchestrator(env).err(),
+        failure: Failure { on_failure: *config.orchestrator.on_failure, replans: *config.orchestrator.replans },
+    }
 }
 
 /// The CLI, where the orchestrator goes through it.

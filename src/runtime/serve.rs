@@ -679,6 +679,7 @@ impl Room {
             | Effect::Plan { .. }
             | Effect::Publish { .. }
             | Effect::Amend { .. }
+            | Effect::Replan { .. }
             | Effect::Synthesise { .. } => {
                 let failure = World::failure(&effect);
                 let world = Arc::clone(&self.world);

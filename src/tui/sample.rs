@@ -48,7 +48,7 @@ pub(crate) fn opened(agents: Vec<AgentSetup>) -> Opened {
         pid: 4242,
         core: 4243,
         agents,
-        orchestrator: Orchestrator { model: "sonnet".into(), trouble: None },
+        orchestrator: Orchestrator { model: "sonnet".into(), ..Orchestrator::default() },
         max_running: 4,
         attempts: 3,
         day_budget: MicroUsd::from_dollars(5.0),

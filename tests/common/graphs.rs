@@ -210,11 +210,12 @@ pub(crate) fn run(sample: &Sample, slots: u32) -> Vec<f64> {
         pid: 1,
         core: 2,
         agents: AGENTS.map(|name| agent(name, slots)).into(),
-        orchestrator: Orchestrator { model: "opus".into(), trouble: None },
+        orchestrator: Orchestrator { model: "opus".into(), ..Orchestrator::default() },
         max_running: slots * 3,
         attempts: 3,
         day_budget: MicroUsd(0),
         found: Vec::new(),
+        offline: None,
     })));
     for (name, index) in AGENTS.iter().flat_map(|name| (0..slots).map(move |index| (name, index))) {
         let slot = SlotId { agent: name.parse().unwrap(), index };

@@ -61,7 +61,9 @@ impl App {
 
     pub(super) fn deny(&mut self, state: &State) {
         if let Some(goal) = self.plan_here(state) {
-            let question = format!("Deny the plan of {goal}? The goal ends there.");
+            let is_open = state.goals.get(&goal).is_some_and(|g| g.tasks.is_empty());
+            let then = if is_open { "The goal ends there." } else { "The report is written with what there is." };
+            let question = format!("Deny the plan of {goal}? {then}");
             self.popups.push(Popup::Confirm { question, order: Order::Deny { goal } });
         }
     }
@@ -147,6 +149,7 @@ impl App {
                 GoalPhase::Ended { .. } => self.say(&format!("{} is over: {}", goal.id, goal.phase.word()), true),
                 GoalPhase::Planning { .. }
                 | GoalPhase::AwaitingApproval
+                | GoalPhase::Deciding
                 | GoalPhase::Running
                 | GoalPhase::Synthesising => {
                     let open = goal.tasks.iter().filter(|t| state.tasks.knows(t) && state.tasks.end_state(t).is_none());

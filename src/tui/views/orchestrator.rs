@@ -131,6 +131,9 @@ pub fn sentence(scene: &Scene<'_>, goal: &Goal) -> (String, Role) {
             (format!("{} is being planned{again} · {}", goal.id, since(goal.submitted_at)), Role::Running)
         }
         GoalPhase::AwaitingApproval => (format!("{} waits for your yes", goal.id), Role::Warn),
+        GoalPhase::Deciding => {
+            (format!("{} failed in part: a plans anew what is missing, d writes the report", goal.id), Role::Warn)
+        }
         GoalPhase::Running => {
             let ended = goal.tasks.iter().filter_map(|t| scene.state.tasks.end_state(t));
             let (mut done, mut bad) = (0, 0);

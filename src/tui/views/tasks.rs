@@ -308,7 +308,11 @@ fn empty(scene: &Scene<'_>, width: usize, height: usize) -> Vec<Line<'static>> {
     }
     let planning = |g: &&Goal| match g.phase {
         GoalPhase::Planning { .. } => true,
-        GoalPhase::AwaitingApproval | GoalPhase::Running | GoalPhase::Synthesising | GoalPhase::Ended { .. } => false,
+        GoalPhase::AwaitingApproval
+        | GoalPhase::Running
+        | GoalPhase::Deciding
+        | GoalPhase::Synthesising
+        | GoalPhase::Ended { .. } => false,
     };
     if let Some(goal) = state.goals.iter().find(planning) {
         let text = format!("{} is being planned. The plan appears here; nothing runs before you approve it.", goal.id);
