@@ -153,7 +153,10 @@ impl Story {
             approval: Approval::Auto { ceiling },
             terms: Terms::default(),
         });
-        let effects = self.tell(answered(1, TWO_CHAINS));
+        let (id, model, spend) = (goal_id(), "opus".to_owned(), Spend::default());
+        let text = TWO_CHAINS.to_owned();
+        // In the short form of the first version.
+        let effects = self.tell(Event::Goal(GoalEvent::Answered { id, round: 1, text, model, spend, validator: 1 }));
         let Some(Effect::Publish { tasks, .. }) = effects.last() else { panic!("{effects:?}") };
         for spec in tasks.clone() {
             let record = TaskRecord::new(spec, self.now);
