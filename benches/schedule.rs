@@ -15,9 +15,11 @@ mod graphs;
 use std::{collections::BTreeMap, hint::black_box, time::Instant};
 
 use graphs::{AGENTS, Chance, Shape, ratio, sample, shapes, spread};
-use podium::{
-    model::AgentName,
-    orchestrator::{bound, learned::Learned, plan, schedule},
+use podium::orchestrator::{
+    bound,
+    learned::Learned,
+    plan::{self, Rules},
+    schedule,
 };
 
 fn main() {
@@ -37,12 +39,12 @@ fn main() {
 
     let large = sample(Shape { tasks: 1_000, slots: 2, density: 0.1 }, &mut chance).plan;
     let edges: usize = large.tasks.iter().map(|t| t.dependencies.len()).sum();
-    let agents = AGENTS.map(|name| name.parse::<AgentName>().unwrap());
+    let rules = Rules { cap: large.tasks.len(), ..Rules::new(AGENTS.map(|name| name.parse().unwrap())) };
     let slots: BTreeMap<String, u32> = AGENTS.iter().map(|name| ((*name).to_owned(), 2)).collect();
     let mut took: Vec<f64> = (0..50)
         .map(|_| {
             let began = Instant::now();
-            black_box(plan::check(&large, &agents));
+            black_box(plan::check(&large, &rules));
             let graph = schedule::graph(&large).unwrap();
             let urgency = schedule::urgencies(&large, &Learned::default()).unwrap();
             let weights = vec![1.0; graph.len()];

@@ -18,7 +18,7 @@ use podium::{
     orchestrator::{bound, learned::ENOUGH, schedule},
     room::{
         Effect, Event, GoalEvent, Opened, Order, OrderId, Stamped, State, TaskEvent, WorkerEvent,
-        event::{AgentSetup, Orchestrator},
+        event::{AgentSetup, Orchestrator, Planning},
     },
 };
 
@@ -216,6 +216,7 @@ pub(crate) fn run(sample: &Sample, slots: u32) -> Vec<f64> {
         day_budget: MicroUsd(0),
         found: Vec::new(),
         offline: None,
+        planning: Planning::default(),
     })));
     for (name, index) in AGENTS.iter().flat_map(|name| (0..slots).map(move |index| (name, index))) {
         let slot = SlotId { agent: name.parse().unwrap(), index };
@@ -230,7 +231,8 @@ pub(crate) fn run(sample: &Sample, slots: u32) -> Vec<f64> {
             stage.tell(Event::Task(TaskEvent::Found { tasks: vec![(spec.task, past)], unread: 0 }));
         }
     }
-    let effects = stage.tell(Event::Ordered { id: OrderId(1), order: Order::Approve { goal: "g1".parse().unwrap() } });
+    let effects = stage
+        .tell(Event::Ordered { id: OrderId(1), order: Order::Approve { goal: "g1".parse().unwrap(), ceiling: None } });
     let published =
         effects.into_iter().find_map(|e| if let Effect::Publish { tasks, .. } = e { Some(tasks) } else { None });
     // All of a plan is there before anything of it starts, as it is where one batch is published.
