@@ -128,7 +128,7 @@ fn agent(name: &str, slots: u32) -> AgentSetup {
         workspace: "work".into(),
         home: "home".into(),
         slots,
-        timeout: Duration::from_mins(60),
+        timeout: Duration::from_hours(1),
         permissions: Permissions::Standard,
     };
     AgentSetup { settings, trouble: None }
