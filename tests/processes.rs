@@ -701,7 +701,7 @@ async fn a_result_made_without_a_room_is_committed_and_told_when_the_room_is_bac
 
 #[tokio::test]
 async fn a_drained_worker_finishes_what_runs_and_takes_nothing_more() {
-    let mut scene = scene(&["--print", "ready", "--sleep", "0.3"], |_, _| {}).await;
+    let mut scene = scene(&["--print", "ready", "--sleep", "1"], |_, _| {}).await;
     scene.doing("ready").await;
     scene.order(Order::Assign { task: "anga/other".parse().unwrap() }).await;
     scene.until(|r| matches!(r, Report::NotStarted { .. }).then_some(())).await;
