@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    model::{AttemptRef, Report, SlotId, TaskRef},
+    model::{AttemptRef, Ending, MicroUsd, Report, SlotId, TaskRef},
     room::{Answer, Order, Piece, Stamped, State},
 };
 
@@ -91,9 +91,21 @@ pub enum WorkerTell {
     /// Where model calls go; `None` = the engine's own login, and not through the gateway.
     Welcome(Option<Door>),
     /// Claim and run this.
-    Assign(TaskRef),
+    Assign {
+        /// Which task.
+        task: TaskRef,
+        /// What is left of its budget, for an engine that can keep to it.
+        may_spend: Option<MicroUsd>,
+    },
     /// End this attempt; number 0 means whatever runs of this task.
     Cancel(AttemptRef),
+    /// End this attempt in this way; number 0 means whatever runs of this task.
+    End {
+        /// Which.
+        attempt: AttemptRef,
+        /// As what.
+        ending: Ending,
+    },
     /// Let this attempt be silent for so much longer; number 0 means whatever runs of this task.
     Extend {
         /// Which.

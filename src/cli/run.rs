@@ -18,7 +18,7 @@ use super::{
     wait_text,
 };
 use crate::{
-    model::{Approval, GoalEnd, GoalId, GoalPhase, TaskRef, text},
+    model::{Approval, GoalEnd, GoalId, GoalPhase, MicroUsd, TaskRef, budget::parse_cap, text},
     room::{Answer, Order, State},
 };
 
@@ -31,6 +31,9 @@ pub(super) struct RunArgs {
     /// Who says yes to the plan [default: ask in a terminal, else auto]
     #[arg(long, value_enum)]
     approve: Option<Approve>,
+    /// What it may cost, in dollars, or `off` [default: `goal_usd`]
+    #[arg(long, value_parser = parse_cap, value_name = "USD")]
+    budget: Option<MicroUsd>,
     /// Give up waiting after this long, such as 30m; the work goes on
     #[arg(long, value_parser = wait_text, value_name = "TIME")]
     timeout: Option<Duration>,
@@ -45,11 +48,11 @@ pub(super) async fn run(call: &Call, args: &RunArgs) -> anyhow::Result<Exit> {
     let approve = args.approve.unwrap_or(if terminal && !args.detach { Approve::Ask } else { Approve::Auto });
     let approval = match approve {
         Approve::Ask => Approval::Ask,
-        Approve::Auto => Approval::Auto { ceiling: *config.budget.goal },
+        Approve::Auto => Approval::Auto { ceiling: config.budget.caps().ceiling(args.budget) },
         Approve::Never => Approval::Never,
     };
     let mut link = link::connect(&config).await?;
-    let goal = submit(&mut link, &args.goal.join(" "), approval).await?;
+    let goal = submit(&mut link, &args.goal.join(" "), approval, args.budget).await?;
     if args.detach {
         if call.out.is_json() {
             call.out.json(&json::Done { text: format!("{goal} is being planned"), ids: vec![goal.to_string()] });
@@ -81,8 +84,13 @@ pub(super) async fn run(call: &Call, args: &RunArgs) -> anyhow::Result<Exit> {
 }
 
 /// Submits a goal and tells its id.
-pub(super) async fn submit(link: &mut Link, goal: &str, approval: Approval) -> anyhow::Result<GoalId> {
-    let order = Order::Goal { text: goal.to_owned(), approval };
+pub(super) async fn submit(
+    link: &mut Link,
+    goal: &str,
+    approval: Approval,
+    budget: Option<MicroUsd>,
+) -> anyhow::Result<GoalId> {
+    let order = Order::Goal { text: goal.to_owned(), approval, budget };
     match link.order(order).await? {
         Answer::Done { ids, .. } => {
             let id = ids.first().ok_or_else(|| anyhow::anyhow!("the room named no goal"))?;

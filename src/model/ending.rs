@@ -121,6 +121,16 @@ pub enum Ending {
         /// When it clears, if that is known.
         until: Option<Timestamp>,
     },
+    /// The budget of its task or goal is used up.
+    Budget {
+        /// Whose, and the numbers.
+        message: String,
+    },
+    /// The day's budget is used up.
+    DayBudget {
+        /// The numbers, and when it clears.
+        message: String,
+    },
     /// Key or login.
     Auth {
         /// What was said.
@@ -146,7 +156,7 @@ pub enum Ending {
         /// What was said.
         message: String,
     },
-    /// The model refused, or a budget did.
+    /// The model refused.
     Refused {
         /// What was said.
         message: String,
@@ -208,6 +218,8 @@ impl Ending {
             Self::Unreadable { .. } => Kind::Unreadable,
             Self::Reported { .. } => Kind::Reported,
             Self::Limit { .. } => Kind::Limit,
+            Self::Budget { .. } => Kind::Budget,
+            Self::DayBudget { .. } => Kind::DayBudget,
             Self::Auth { .. } => Kind::Auth,
             Self::Config { .. } => Kind::Config,
             Self::SessionGone { .. } => Kind::SessionGone,
@@ -240,6 +252,8 @@ impl Ending {
             | Self::Unreadable { message }
             | Self::Reported { message }
             | Self::Limit { message, .. }
+            | Self::Budget { message }
+            | Self::DayBudget { message }
             | Self::Auth { message }
             | Self::Config { message }
             | Self::SessionGone { message }
@@ -282,6 +296,8 @@ impl Ending {
             | Self::Unreadable { message }
             | Self::Reported { message }
             | Self::Limit { message, .. }
+            | Self::Budget { message }
+            | Self::DayBudget { message }
             | Self::Auth { message }
             | Self::Config { message }
             | Self::SessionGone { message }

@@ -9,9 +9,11 @@ use crate::{
     model::{
         AgentName, AgentSettings, Approval, AttemptRef, Changes, Fault, GoalEnd, GoalId, Item, MicroUsd, Past, Plan,
         Priority, Rejected, Removed, Report, Request, SlotId, Spend, TaskRecord, TaskRef, TaskSpec,
-        gateway::{Call, Levels},
+        budget::{Caps, Reached},
+        gateway::{Call, EngineTotal, Levels},
         limit::LimitNews,
         plan::ModelPrice,
+        savings::Appraisal,
     },
     orchestrator::plan::Edit,
 };
@@ -85,8 +87,9 @@ pub struct Opened {
     pub max_running: u32,
     /// Starts allowed per task.
     pub attempts: u32,
-    /// The most a day may cost.
-    pub day_budget: MicroUsd,
+    /// What may be spent, where a task or goal does not say.
+    #[serde(default)]
+    pub caps: Caps,
     /// What plans are judged by, beside the agents.
     #[serde(default)]
     pub planning: Planning,
@@ -135,6 +138,9 @@ pub enum Order {
         text: String,
         /// Who approves the plan.
         approval: Approval,
+        /// What it may cost; nothing = without a cap, `None` = as much as any.
+        #[serde(default)]
+        budget: Option<MicroUsd>,
     },
     /// Run this one task.
     Task {
@@ -477,6 +483,19 @@ pub enum GatewayEvent {
     Called {
         /// Its row.
         call: Box<Call>,
+        /// What it would have cost otherwise.
+        #[serde(default)]
+        appraisal: Option<Appraisal>,
+    },
+    /// An attempt has ended; what its engine says that it has used.
+    EngineSaid {
+        /// That.
+        total: EngineTotal,
+    },
+    /// A call was refused because a budget is used up.
+    Refused {
+        /// Which, and the numbers.
+        reached: Reached,
     },
     /// What was spent before, folded from the ledger.
     Folded {

@@ -7,7 +7,9 @@ use serde::{Deserialize, Serialize};
 
 use super::{Effect, GoalEvent, OrderId, State, Voice, done, event::Orchestrator, plans::PlanAnswer, refuse};
 use crate::{
-    model::{Approval, Ending, Fault, GoalEnd, GoalId, GoalPhase, Plan, TaskRef, plan::Revision},
+    model::{
+        Approval, Ending, Fault, GoalEnd, GoalId, GoalPhase, MicroUsd, Plan, TaskRef, budget::Payer, plan::Revision,
+    },
     orchestrator::plan,
 };
 
@@ -33,6 +35,9 @@ pub struct Goal {
     pub submitted_at: Timestamp,
     /// Who approves.
     pub approval: Approval,
+    /// What it may cost; nothing = without a cap, `None` = as much as any.
+    #[serde(default)]
+    pub budget: Option<MicroUsd>,
     /// How far it has come.
     pub phase: GoalPhase,
     /// The plan in force, or the one that waits for approval.
@@ -135,13 +140,23 @@ impl Goals {
 }
 
 impl State {
-    pub(super) fn submit_goal(&mut self, id: OrderId, text: &str, approval: Approval, effects: &mut Vec<Effect>) {
+    pub(super) fn submit_goal(
+        &mut self,
+        id: OrderId,
+        text: &str,
+        approval: Approval,
+        budget: Option<MicroUsd>,
+        effects: &mut Vec<Effect>,
+    ) {
         let text = crate::model::text::scrub(text).trim().to_owned();
         if text.is_empty() {
             return refuse(effects, id, "the goal is empty");
         }
         if let Some(trouble) = &self.goals.orchestrator.trouble {
             return refuse(effects, id, format!("the orchestrator cannot plan: {trouble}"));
+        }
+        if let Some(reached) = self.reached(&Payer::Day) {
+            return refuse(effects, id, reached.to_string());
         }
         let number = self.goals.all.keys().next_back().map_or(1, |n| n + 1);
         let Ok(goal) = GoalId::new(format!("g{number}")) else { return refuse(effects, id, "no goal id is free") };
@@ -153,6 +168,7 @@ impl State {
                 text: text.clone(),
                 submitted_at: self.now,
                 approval,
+                budget,
                 phase: GoalPhase::Planning { round: 1 },
                 plan: None,
                 faults: Vec::new(),
@@ -276,17 +292,10 @@ impl State {
     /// Looks at every touched goal: when all its tasks have ended, the report is due.
     pub(super) fn drive_goals(&mut self, effects: &mut Vec<Effect>) {
         for id in std::mem::take(&mut self.goals.touched) {
-            let Some(goal) = self.goals.get(&id) else { continue };
-            if let (GoalPhase::Running, Approval::Auto { ceiling }) = (&goal.phase, goal.approval)
-                && self.spend_of(goal).cost >= ceiling
-            {
-                let ending = Ending::Refused { message: format!("the goal's ceiling of {ceiling} is reached") };
-                for task in goal.tasks.clone() {
-                    // What runs may end; nothing more starts, and the report says why.
-                    if self.tasks.give_up(&task, &ending.sentence()) {
-                        effects.push(Effect::EndTask { id: None, task, ending: ending.clone() });
-                    }
-                }
+            // A former room may have seen it used up.
+            let account = Payer::Goal(id.clone());
+            if let Some(reached) = self.reached(&account) {
+                self.use_up(&reached, effects);
             }
             let Some(goal) = self.goals.get(&id) else { continue };
             let ended = goal.phase == GoalPhase::Running

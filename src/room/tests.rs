@@ -8,6 +8,7 @@ use proptest::prelude::*;
 use super::{event::*, tasks::Phase, *};
 use crate::model::*;
 
+mod budget;
 mod order;
 mod orders;
 mod plans;
@@ -42,6 +43,7 @@ fn settings(name: &str) -> AgentSetup {
         command: vec!["true".into()],
         output: OutputKind::Text,
         model: "sonnet".into(),
+        subagent_model: None,
         prompt: "prompt.md".into(),
         workspace: "work".into(),
         home: "home".into(),
@@ -65,7 +67,7 @@ fn opened() -> Opened {
         orchestrator: Orchestrator { model: "opus".into(), trouble: None },
         max_running: 6,
         attempts: 3,
-        day_budget: MicroUsd(0),
+        caps: crate::model::budget::Caps::default(),
         planning: Planning::default(),
         found: Vec::new(),
         offline: None,
@@ -159,12 +161,12 @@ impl Story {
     fn ended(&mut self, name: &str, state: EndState) -> Vec<Effect> {
         let outcome = Box::new(self.outcome(name, state));
         let who = task(name).agent.to_string();
-        self.report(&who, Report::Ended { outcome })
+        self.report(&who, Report::Ended { outcome, spend: Spend::default() })
     }
 
     /// A goal approved by itself under a ceiling, its two tasks in the queue.
     fn published(&mut self, ceiling: MicroUsd) {
-        self.order(Order::Goal { text: "Announce.".into(), approval: Approval::Auto { ceiling } });
+        self.order(Order::Goal { text: "Announce.".into(), approval: Approval::Auto { ceiling }, budget: None });
         let effects = self.tell(answered(1, PLAN));
         let Some(Effect::Publish { tasks, .. }) = effects.last() else { panic!("{effects:?}") };
         for spec in tasks.clone() {
@@ -515,7 +517,8 @@ fn answered(round: u32, text: &str) -> Event {
 #[test]
 fn a_goal_goes_from_words_over_an_approved_plan_to_its_report() {
     let mut story = Story::staffed();
-    let effects = story.order(Order::Goal { text: "Announce the class.".into(), approval: Approval::Ask });
+    let effects =
+        story.order(Order::Goal { text: "Announce the class.".into(), approval: Approval::Ask, budget: None });
     assert!(matches!(&effects[..], [Effect::Answer { .. }, Effect::Plan { round: 1, .. }]), "{effects:?}");
     assert_eq!(story.tell(answered(1, PLAN)), [], "nothing runs before somebody says yes");
     assert!(story.room.goals.get(&goal_id()).unwrap().needs_approval());
@@ -577,23 +580,16 @@ fn a_goal_over_its_stated_ceiling_starts_nothing_more_and_still_reports() {
     story.started("marie/g1-read", 1);
     let attempt = Some(task("marie/g1-read").attempt(1));
     let call = Box::new(Call {
-        id: "1".into(),
-        at: story.now,
         millis: 1,
-        caller: Caller::Worker { agent: agent("marie"), attempt },
-        session_id: None,
-        subagent: None,
         model: "claude-sonnet-5-5".into(),
         end: CallEnd::Complete,
-        usage: Usage::default(),
         cost: MicroUsd(1_000),
-        estimated: false,
-        request_id: None,
+        ..Call::new("1".into(), story.now, Caller::Worker { agent: agent("marie"), attempt })
     });
-    let effects = story.tell(Event::Gateway(GatewayEvent::Called { call }));
+    let effects = story.tell(Event::Gateway(GatewayEvent::Called { call, appraisal: None }));
     assert!(
-        matches!(&effects[..], [Effect::EndTask { task, ending: Ending::Refused { message }, .. }]
-        if task.to_string() == "fabien/g1-post" && message.contains("ceiling of <$0.01")),
+        matches!(&effects[..], [Effect::EndTask { task, ending: Ending::Budget { message }, .. }, Effect::EndAttempt { .. }]
+        if task.to_string() == "fabien/g1-post" && message.ends_with("goal g1 is used up: $0.001 of $0.001")),
         "{effects:?}"
     );
     assert_eq!(story.ended("marie/g1-read", EndState::Done), [], "its dependent is given up, whatever it waits for");
@@ -607,7 +603,11 @@ fn a_goal_over_its_stated_ceiling_starts_nothing_more_and_still_reports() {
 #[test]
 fn a_plan_dearer_than_its_ceiling_waits_for_a_person() {
     let mut story = Story::staffed();
-    story.order(Order::Goal { text: "Announce.".into(), approval: Approval::Auto { ceiling: MicroUsd(1) } });
+    story.order(Order::Goal {
+        text: "Announce.".into(),
+        approval: Approval::Auto { ceiling: MicroUsd(1) },
+        budget: None,
+    });
     let mut event = answered(1, PLAN);
     let Event::Goal(GoalEvent::Answered { spend, .. }) = &mut event else { panic!("{event:?}") };
     spend.cost = MicroUsd(2);
@@ -632,7 +632,7 @@ fn goals_are_replayed_from_facts_alone_and_asked_for_again() {
     let mut story = Story::begin();
     let mut facts = Vec::new();
     let opened = Event::Opened(Box::new(opened()));
-    let order = Order::Goal { text: "Announce.".into(), approval: Approval::Ask };
+    let order = Order::Goal { text: "Announce.".into(), approval: Approval::Ask, budget: None };
     let approve = Order::Approve { goal: goal_id(), ceiling: None };
     for event in [
         opened.clone(),

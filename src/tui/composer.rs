@@ -160,7 +160,7 @@ pub fn order(text: &str, state: &State) -> Result<Order, String> {
         return Err("nothing to send: write what you want done".to_owned());
     }
     let Some(rest) = text.strip_prefix('@') else {
-        return Ok(Order::Goal { text: text.to_owned(), approval: Approval::Ask });
+        return Ok(Order::Goal { text: text.to_owned(), approval: Approval::Ask, budget: None });
     };
     let (name, words) = rest.split_once(char::is_whitespace).unwrap_or((rest, ""));
     let names: Vec<_> = state.agents.iter().map(|a| a.name().as_str()).collect();

@@ -232,7 +232,7 @@ fn g_writes_a_goal_and_enter_sends_it() {
     press(&mut app, &stage.state, "g");
     write(&mut app, &stage.state, "Announce recital week");
     let sent = orders(press(&mut app, &stage.state, "enter"));
-    assert_eq!(sent, [Order::Goal { text: "Announce recital week".into(), approval: Approval::Ask }]);
+    assert_eq!(sent, [Order::Goal { text: "Announce recital week".into(), approval: Approval::Ask, budget: None }]);
     assert!(app.composer().is_empty());
     assert!(!app.is_composing(), "the next key approves, it writes nothing");
 }
@@ -607,7 +607,7 @@ fn hostile() -> Stage {
     stage.start(5, "fabien/bad", nasty);
     let ending = crate::model::Ending::ExitCode { code: 1, message: nasty.into() };
     stage.end(6, "fabien/bad", crate::model::EndState::Failed, ending, &nasty.repeat(30));
-    stage.order(7, Order::Goal { text: nasty.repeat(10), approval: Approval::Ask });
+    stage.order(7, Order::Goal { text: nasty.repeat(10), approval: Approval::Ask, budget: None });
     stage
 }
 

@@ -33,7 +33,7 @@ use crate::{
         self, Job, Launch, Session, exec,
         tree::{self, Grace, Load, Tree},
     },
-    model::{Activity, AttemptRef, Ending, Report},
+    model::{Activity, AttemptRef, Ending, MicroUsd, Report},
     orchestrator::brief,
     queue::{Claim, Lease as _, Queue, Spawned},
 };
@@ -42,10 +42,14 @@ use crate::{
 const LEFTOVER_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Runs the attempt and commits how it ended; says why the worker must go, where it must.
-pub(super) async fn run<Q: Queue>(worker: &mut Worker<Q>, claim: Claim<Q::Lease>) -> Option<Farewell> {
+pub(super) async fn run<Q: Queue>(
+    worker: &mut Worker<Q>,
+    claim: Claim<Q::Lease>,
+    may_spend: Option<MicroUsd>,
+) -> Option<Farewell> {
     let attempt = claim.lease.attempt().clone();
     let started_at = worker.settings.clock.now();
-    let result = match start(worker, &claim, &attempt).await {
+    let result = match start(worker, &claim, &attempt, may_spend).await {
         Ok(mut running) => {
             let cause = running.watch(worker, &claim.spec).await;
             running.end(&worker.settings, &claim.spec, cause).await
@@ -60,6 +64,7 @@ async fn start<Q: Queue>(
     worker: &mut Worker<Q>,
     claim: &Claim<Q::Lease>,
     attempt: &AttemptRef,
+    may_spend: Option<MicroUsd>,
 ) -> Result<Running, Ending> {
     let settings = &worker.settings;
     let spec = &claim.spec;
@@ -76,7 +81,7 @@ async fn start<Q: Queue>(
     let launch = engine.launch(&Job {
         attempt,
         agent: &settings.agent,
-        model: spec.model.as_deref().unwrap_or(&settings.agent.model),
+        model: settings.tiers.model(spec.model.as_deref().unwrap_or(&settings.agent.model)),
         prompt: &prompt,
         stage_id: &settings.stage_id,
         session,
@@ -84,7 +89,7 @@ async fn start<Q: Queue>(
         path: &settings.path,
         lang: &settings.lang,
         max_turns: settings.max_turns,
-        max_budget_usd: settings.max_budget_usd,
+        max_budget_usd: may_spend.map(MicroUsd::dollars),
         schema: None,
         effort: spec.effort,
     })?;

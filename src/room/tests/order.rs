@@ -148,7 +148,7 @@ impl Story {
 
     fn two_chains(&mut self) {
         let ceiling = MicroUsd(1_000_000);
-        self.order(Order::Goal { text: "Announce.".into(), approval: Approval::Auto { ceiling } });
+        self.order(Order::Goal { text: "Announce.".into(), approval: Approval::Auto { ceiling }, budget: None });
         let effects = self.tell(answered(1, TWO_CHAINS));
         let Some(Effect::Publish { tasks, .. }) = effects.last() else { panic!("{effects:?}") };
         for spec in tasks.clone() {

@@ -9,7 +9,7 @@ fn goal(story: &Story) -> &Goal {
 
 fn asked(approval: Approval) -> Story {
     let mut story = Story::staffed();
-    story.order(Order::Goal { text: "Announce.".into(), approval });
+    story.order(Order::Goal { text: "Announce.".into(), approval, budget: None });
     story
 }
 
