@@ -67,6 +67,8 @@ impl Relay {
                     keys: Keys { default: Some("sk-bench".to_owned().into()), ..Keys::default() },
                     limits: BTreeMap::from([("opus".to_owned(), plenty)]),
                     hold: Settings::HOLD,
+                    caps: podium::model::budget::Caps::default(),
+                    spent_today: podium::model::MicroUsd(0),
                 };
                 let clock = Clock::fixed("2026-11-28T12:00:00Z".parse().expect("a time"));
                 let started = Gateway::start(settings, Prices::embedded(), clock).await;

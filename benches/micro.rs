@@ -46,6 +46,7 @@ fn agent(name: &str) -> AgentSetup {
         command: Vec::new(),
         output: OutputKind::Text,
         model: "sonnet".into(),
+        subagent_model: None,
         prompt: "/stage/prompt.md".into(),
         workspace: "/stage/work".into(),
         home: "/stage/home".into(),
@@ -99,7 +100,7 @@ impl Story {
             orchestrator: Orchestrator { model: "opus".into(), ..Orchestrator::default() },
             max_running: 6,
             attempts: 3,
-            day_budget: MicroUsd::from_dollars(50.0),
+            caps: podium::model::budget::Caps::default(),
             planning: Planning::default(),
             found: Vec::new(),
             offline: None,
@@ -155,7 +156,12 @@ impl Story {
             let mut record = self.room.tasks.get(&task).unwrap().record.clone();
             record.standing = Standing::Ended;
             record.outcome = Some(outcome.clone());
-            assigned.extend(assignments(self.report(&slot, Report::Ended { outcome: Box::new(outcome) })));
+            assigned.extend(assignments(
+                self.report(
+                    &slot,
+                    Report::Ended { outcome: Box::new(outcome), spend: podium::model::Spend::default() },
+                ),
+            ));
             let changed = TaskEvent::Changed { record: Box::new(record) };
             assigned.extend(assignments(self.tell(Event::Task(changed))));
         }

@@ -20,6 +20,7 @@ mod run;
 mod show;
 mod status;
 mod submit;
+mod usage;
 mod wait;
 
 use std::{ffi::OsString, io::IsTerminal as _, path::PathBuf, time::Duration};
@@ -229,6 +230,8 @@ enum Verb {
         /// The agent
         agent: String,
     },
+    /// Tokens and money, and what caching and cheaper models saved; needs no room
+    Usage(usage::UsageArgs),
     /// What agents said
     Logs(logs::LogsArgs),
     /// What is ready and what is not, each with its remedy
@@ -397,6 +400,7 @@ fn dispatch(call: &mut Call, verb: Verb) -> anyhow::Result<Exit> {
         Verb::Deny { id } => client(orders::deny(call, &id)),
         Verb::Pause { agent } => client(orders::pause(call, &agent, true)),
         Verb::Resume { agent } => client(orders::pause(call, &agent, false)),
+        Verb::Usage(args) => usage::usage(call, &args),
         Verb::Logs(args) => client(logs::logs(call, &args)),
         Verb::Doctor { settings } => client(doctor::doctor(call, settings)),
     }

@@ -7,6 +7,7 @@
 pub mod env;
 pub mod fault;
 mod file;
+mod prices;
 pub mod prompts;
 pub mod resolve;
 pub mod stage;
@@ -29,7 +30,13 @@ pub use file::parse_wait;
 pub use resolve::Facts;
 pub use stage::{Laid, Layout};
 
-use crate::model::{AgentName, AgentSettings, EngineKind, MicroUsd, OnFailure, OutputKind, Permissions};
+use crate::{
+    ledger::Prices,
+    model::{
+        AgentName, AgentSettings, EngineKind, MicroUsd, OnFailure, OutputKind, Permissions, Tiers,
+        budget::{AtCap, Caps},
+    },
+};
 use file::{File, Layer, Patience, Wait};
 
 /// The upstream that stands for the rehearsal stand-in.
@@ -53,6 +60,8 @@ pub enum Source {
     Env(String),
     /// This flag.
     Flag(&'static str),
+    /// A `prices.toml`; whose.
+    Prices(&'static str),
 }
 
 impl fmt::Display for Source {
@@ -64,6 +73,7 @@ impl fmt::Display for Source {
             Self::Stage(line) => write!(f, "podium.toml, line {line}"),
             Self::Env(name) => write!(f, "environment {name}"),
             Self::Flag(name) => f.write_str(name),
+            Self::Prices(whose) => write!(f, "{whose} prices.toml"),
         }
     }
 }
@@ -124,6 +134,8 @@ pub struct Agent {
     pub output: Setting<OutputKind>,
     /// Model alias or id.
     pub model: Setting<String>,
+    /// The model of its sub-agents; `inherit` = the agent's own.
+    pub subagent_model: Setting<String>,
     /// System prompt, relative to the stage or absolute.
     pub prompt: Setting<PathBuf>,
     /// Where it works, relative to the stage or absolute.
@@ -171,6 +183,35 @@ pub struct Budget {
     pub goal: Setting<MicroUsd>,
     /// On one day (UTC).
     pub day: Setting<MicroUsd>,
+    /// What becomes of attempts that run when one is used up.
+    pub at_cap: Setting<AtCap>,
+}
+
+impl Budget {
+    /// As the room takes them: nothing is no cap.
+    pub fn caps(&self) -> Caps {
+        let cap = |setting: &Setting<MicroUsd>| Caps::or(Some(setting.value), None);
+        Caps { task: cap(&self.task), goal: cap(&self.goal), day: cap(&self.day), at_cap: *self.at_cap }
+    }
+}
+
+/// The model of each tier.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TierSettings {
+    /// For plans and reports.
+    pub top: Setting<String>,
+    /// For agents.
+    pub middle: Setting<String>,
+    /// For sub-agents.
+    pub small: Setting<String>,
+}
+
+impl TierSettings {
+    /// As the others take them.
+    pub fn models(&self) -> Tiers {
+        let model = |setting: &Setting<String>| setting.value.clone();
+        Tiers { top: model(&self.top), middle: model(&self.middle), small: model(&self.small) }
+    }
 }
 
 /// A key and the variable it came from.
@@ -218,6 +259,10 @@ pub struct Config {
     pub pace: Setting<f64>,
     /// The rehearsal's seed.
     pub seed: Setting<u64>,
+    /// The model of each tier.
+    pub tiers: TierSettings,
+    /// What model calls cost: the built-in table and the operator's rows.
+    pub prices: Setting<Prices>,
     /// The orchestrator.
     pub orchestrator: Orchestrator,
     /// Every agent, also the ones that are off: marie, anga, fabien, then others by name.
@@ -322,7 +367,11 @@ impl Config {
             return Err(ConfigError::Invalid(faults));
         }
         let wait = |seconds| Wait(Duration::from_secs(seconds));
-        let usd = |s: Setting<f64>| s.map(MicroUsd::from_dollars);
+        let usd = |s: Setting<file::Dollars>| s.map(|dollars| dollars.0);
+        let dollars = |n: i64| file::Dollars(MicroUsd(n * 1_000_000));
+        let tiers = tiers(&layers);
+        let models = tiers.models();
+        let model = |s: Setting<String>| s.map(|named| models.model(&named).to_owned());
         let mut config = Self {
             stage: stage.to_owned(),
             stage_source: Source::Default,
@@ -337,20 +386,23 @@ impl Config {
             seed: layers.get(|f| f.rehearsal.seed.as_ref(), 7).or(over.seed),
             orchestrator: Orchestrator {
                 engine: layers.get(|f| f.orchestrator.engine.as_ref(), EngineKind::Auto),
-                model: layers.get(|f| f.orchestrator.model.as_ref(), "opus".to_owned()),
+                model: model(layers.get(|f| f.orchestrator.model.as_ref(), "top".to_owned())),
                 on_failure: layers.get(|f| f.orchestrator.on_failure.as_ref(), OnFailure::Continue),
                 replans: layers.get(|f| f.orchestrator.replans.as_ref(), 2),
             },
-            agents: agents(&layers, over.timeout.as_ref()),
+            agents: agents(&layers, &models, over.timeout.as_ref()),
+            prices: prices::read(stage, env.config_dir.as_deref())?,
+            tiers,
             attempts: layers.get(|f| f.retry.attempts.as_ref(), 3).or(over.attempts),
             backoff: layers
                 .get(|f| f.retry.backoff.as_ref(), vec![wait(1), wait(2), wait(4)])
                 .map(|waits| waits.into_iter().map(|w| w.0).collect()),
             limits: limits(&layers),
             budget: Budget {
-                task: usd(layers.get(|f| f.budget.task.as_ref(), 2.0)),
-                goal: usd(layers.get(|f| f.budget.goal.as_ref(), 10.0)),
-                day: usd(layers.get(|f| f.budget.day.as_ref(), 50.0)),
+                task: usd(layers.get(|f| f.budget.task.as_ref(), dollars(2))),
+                goal: usd(layers.get(|f| f.budget.goal.as_ref(), dollars(10))),
+                day: usd(layers.get(|f| f.budget.day.as_ref(), dollars(50))),
+                at_cap: layers.get(|f| f.budget.at_cap.as_ref(), AtCap::End),
             },
             queue: layers.get(|f| f.queue.url.as_ref(), "file:".to_owned()).or(over.queue),
             log: over.log,
@@ -526,10 +578,16 @@ impl Config {
         let on_failure = &self.orchestrator.on_failure;
         row("orchestrator.on_failure", on_failure.word().to_owned(), &on_failure.source);
         row("orchestrator.replans", self.orchestrator.replans.to_string(), &self.orchestrator.replans.source);
+        let TierSettings { top, middle, small } = &self.tiers;
+        for (name, tier) in [("top", top), ("middle", middle), ("small", small)] {
+            row(&format!("tiers.{name}"), tier.value.clone(), &tier.source);
+        }
         for agent in &self.agents {
             let name = &agent.name;
             row(&format!("agents.{name}.engine"), agent.engine.word().to_owned(), &agent.engine.source);
             row(&format!("agents.{name}.model"), agent.model.value.clone(), &agent.model.source);
+            let subagents = &agent.subagent_model;
+            row(&format!("agents.{name}.subagent_model"), subagents.value.clone(), &subagents.source);
             row(&format!("agents.{name}.prompt"), agent.prompt.display().to_string(), &agent.prompt.source);
             row(&format!("agents.{name}.workspace"), agent.workspace.display().to_string(), &agent.workspace.source);
             row(&format!("agents.{name}.slots"), agent.slots.to_string(), &agent.slots.source);
@@ -552,9 +610,16 @@ impl Config {
             row(&format!("limits.{group}.input_tokens_per_minute"), input_tokens.to_string(), &input_tokens.source);
             row(&format!("limits.{group}.output_tokens_per_minute"), output_tokens.to_string(), &output_tokens.source);
         }
-        row("budget.task_usd", self.budget.task.to_string(), &self.budget.task.source);
-        row("budget.goal_usd", self.budget.goal.to_string(), &self.budget.goal.source);
-        row("budget.day_usd", self.budget.day.to_string(), &self.budget.day.source);
+        let cap = |cap: MicroUsd| if cap.is_zero() { "off".to_owned() } else { cap.to_string() };
+        row("budget.task_usd", cap(*self.budget.task), &self.budget.task.source);
+        row("budget.goal_usd", cap(*self.budget.goal), &self.budget.goal.source);
+        row("budget.day_usd", cap(*self.budget.day), &self.budget.day.source);
+        row("budget.at_cap", self.budget.at_cap.word().to_owned(), &self.budget.at_cap.source);
+        let own = match self.prices.own() {
+            0 => "the built-in table".to_owned(),
+            rows => format!("the built-in table and {rows} rows of your own"),
+        };
+        row("prices", own, &self.prices.source);
         row("queue.url", self.queue.value.clone(), &self.queue.source);
         row("log", self.log.value.clone(), &self.log.source);
         row("claude", self.claude.display().to_string(), &self.claude.source);
@@ -570,6 +635,7 @@ impl Config {
             command: agent.command.value.clone(),
             output: *agent.output,
             model: agent.model.value.clone(),
+            subagent_model: Some(agent.subagent_model.value.clone()).filter(|model| model != INHERIT),
             prompt: self.prompt(&agent.prompt),
             workspace: self.stage.join(&*agent.workspace),
             home: self.home(agent.name.as_str()),
@@ -632,29 +698,49 @@ pub fn shown_wait(wait: Duration) -> String {
     jiff::SignedDuration::try_from(wait).map_or_else(|_| format!("{}s", wait.as_secs()), |d| format!("{d:#}"))
 }
 
-fn agents(layers: &Layers, timeout: Option<&Setting<Duration>>) -> Vec<Agent> {
+/// Says that sub-agents use the model of their agent.
+const INHERIT: &str = "inherit";
+
+fn tiers(layers: &Layers) -> TierSettings {
+    let Tiers { top, middle, small } = Tiers::default();
+    TierSettings {
+        top: layers.get(|f| f.tiers.top.as_ref(), top),
+        middle: layers.get(|f| f.tiers.middle.as_ref(), middle),
+        small: layers.get(|f| f.tiers.small.as_ref(), small),
+    }
+}
+
+fn agents(layers: &Layers, tiers: &Tiers, timeout: Option<&Setting<Duration>>) -> Vec<Agent> {
     let mut names = layers.names(|f| &f.agents);
     let mut all = Vec::new();
     for (name, role, prompt, workspace) in BUILT_IN {
         names.remove(name);
-        all.extend(agent(layers, name, [role, prompt, workspace], timeout));
+        all.extend(agent(layers, tiers, name, [role, prompt, workspace], timeout));
     }
     for name in names {
         let (prompt, workspace) = (format!("prompts/{}.md", name.to_ascii_uppercase()), format!("workspaces/{name}"));
-        all.extend(agent(layers, &name, ["", &prompt, &workspace], timeout));
+        all.extend(agent(layers, tiers, &name, ["", &prompt, &workspace], timeout));
     }
     all
 }
 
-fn agent(layers: &Layers, name: &str, defaults: [&str; 3], timeout: Option<&Setting<Duration>>) -> Option<Agent> {
+fn agent(
+    layers: &Layers,
+    tiers: &Tiers,
+    name: &str,
+    defaults: [&str; 3],
+    timeout: Option<&Setting<Duration>>,
+) -> Option<Agent> {
     let [role, prompt, workspace] = defaults;
+    let model = |s: Setting<String>| s.map(|named| tiers.model(&named).to_owned());
     Some(Agent {
         name: file::check_agent_name(name).ok()?,
         role: layers.get(|f| f.agents.get(name)?.role.as_ref(), role.to_owned()),
         engine: layers.get(|f| f.agents.get(name)?.engine.as_ref(), EngineKind::Auto),
         command: layers.get(|f| f.agents.get(name)?.command.as_ref(), Vec::new()),
         output: layers.get(|f| f.agents.get(name)?.output.as_ref(), OutputKind::Text),
-        model: layers.get(|f| f.agents.get(name)?.model.as_ref(), "sonnet".to_owned()),
+        model: model(layers.get(|f| f.agents.get(name)?.model.as_ref(), "middle".to_owned())),
+        subagent_model: model(layers.get(|f| f.agents.get(name)?.subagent_model.as_ref(), "small".to_owned())),
         prompt: layers.get(|f| f.agents.get(name)?.prompt.as_ref(), PathBuf::from(prompt)),
         workspace: layers.get(|f| f.agents.get(name)?.workspace.as_ref(), PathBuf::from(workspace)),
         slots: layers.get(|f| f.agents.get(name)?.slots.as_ref(), 1),

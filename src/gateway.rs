@@ -15,6 +15,7 @@ use std::{
 
 use hyper::{header::HeaderValue, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use jiff::{civil::Date, tz::TimeZone};
 use reqwest::Url;
 use secrecy::{ExposeSecret, SecretString};
 use tokio::{
@@ -31,13 +32,15 @@ use crate::{
     ledger::Prices,
     limiter::{Estimator, Limit, Limiter},
     model::{
-        AgentName, AttemptRef, Clock, GoalId,
+        AgentName, AttemptRef, Clock, GoalId, MicroUsd, SlotId, TaskRef,
+        budget::{Caps, Payer, Reached},
         gateway::{Call, Caller, Levels},
         limit::LimitNews,
     },
 };
 
 mod accounts;
+mod budget;
 mod headers;
 mod refusal;
 mod relay;
@@ -45,6 +48,7 @@ mod tap;
 mod token;
 
 use accounts::Accounts;
+use budget::Book;
 use token::Tokens;
 pub use token::{Identity, TokenHash, token_hash};
 
@@ -81,6 +85,10 @@ pub struct Settings {
     pub limits: BTreeMap<String, Limit>,
     /// How long a call may wait for its buckets before it is refused with 429.
     pub hold: Duration,
+    /// What may be spent where a task or goal has no cap of its own.
+    pub caps: Caps,
+    /// What this day has cost before.
+    pub spent_today: MicroUsd,
 }
 
 impl Settings {
@@ -139,6 +147,8 @@ pub enum Notice {
         /// Its label.
         account: String,
     },
+    /// A call was refused because of a budget.
+    Budget(Reached),
 }
 
 /// What a session's calls are made for.
@@ -148,6 +158,28 @@ pub enum Purpose {
     Attempt(AttemptRef),
     /// The orchestrator's work on a goal.
     Goal(GoalId),
+}
+
+/// What the worker in a slot works on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Duty {
+    /// Which task.
+    pub task: TaskRef,
+    /// The goal it serves.
+    pub goal: Option<GoalId>,
+    /// Which attempt, once it has begun.
+    pub attempt: Option<u32>,
+}
+
+/// Who pays, as the room knows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Opening {
+    /// Whose.
+    pub payer: Payer,
+    /// What it has cost before.
+    pub spent: MicroUsd,
+    /// A cap of its own; nothing = without.
+    pub cap: Option<MicroUsd>,
 }
 
 /// A key ready for use, and the name of its buckets.
@@ -209,11 +241,15 @@ struct Shared {
     credentials: Credentials,
     tokens: Mutex<Tokens>,
     purposes: Mutex<HashMap<String, Purpose>>,
+    duties: Mutex<HashMap<SlotId, Duty>>,
+    book: Arc<Book>,
     estimator: Mutex<Estimator>,
     limiter: Limiter,
     accounts: Mutex<Accounts>,
     /// Some account was closed.
     closed: Notify,
+    /// How long a call may wait for a budget.
+    patience: Duration,
     prices: Prices,
     clock: Clock,
     notices: mpsc::UnboundedSender<Notice>,
@@ -232,7 +268,12 @@ impl Shared {
             (Identity::Worker(slot), Some(Purpose::Attempt(attempt))) if attempt.task.agent == slot.agent => {
                 Caller::Worker { agent: slot.agent.clone(), attempt: Some(attempt) }
             }
-            (Identity::Worker(slot), _) => Caller::Worker { agent: slot.agent.clone(), attempt: None },
+            (Identity::Worker(slot), _) => {
+                // Not every engine names its session; a worker runs one attempt at a time.
+                let duty = lock(&self.duties).get(slot).cloned();
+                let attempt = duty.and_then(|duty| Some(duty.task.attempt(duty.attempt?)));
+                Caller::Worker { agent: slot.agent.clone(), attempt }
+            }
             (Identity::Orchestrator, Some(Purpose::Goal(goal))) => Caller::Orchestrator { goal: Some(goal) },
             (Identity::Orchestrator, _) => Caller::Orchestrator { goal: None },
         }
@@ -247,6 +288,37 @@ impl Shared {
         lock(&self.accounts).close(news);
         self.closed.notify_waiters();
         self.limiter.stirred();
+    }
+
+    /// The task and goal that a worker's call is for, also before its attempt has a number.
+    fn duty(&self, identity: &Identity, caller: &Caller) -> Option<Duty> {
+        let Identity::Worker(slot) = identity else { return None };
+        let duties = lock(&self.duties);
+        match caller {
+            Caller::Worker { attempt: Some(attempt), .. } => {
+                let known = duties.values().find(|duty| duty.task == attempt.task);
+                let goal = known.and_then(|duty| duty.goal.clone());
+                Some(Duty { task: attempt.task.clone(), goal, attempt: Some(attempt.n) })
+            }
+            Caller::Worker { attempt: None, .. } => duties.get(slot).cloned(),
+            Caller::Orchestrator { .. } => None,
+        }
+    }
+
+    /// Whose money a call is.
+    fn payers(&self, identity: &Identity, caller: &Caller) -> Vec<Payer> {
+        let (task, goal) = match caller {
+            Caller::Orchestrator { goal } => (None, goal.clone()),
+            Caller::Worker { .. } => match self.duty(identity, caller) {
+                Some(duty) => (Some(duty.task), duty.goal),
+                None => (None, None),
+            },
+        };
+        task.map(Payer::Task).into_iter().chain(goal.map(Payer::Goal)).chain([Payer::Day]).collect()
+    }
+
+    fn today(&self) -> Date {
+        self.clock.now().to_zoned(TimeZone::UTC).date()
     }
 
     fn tell(&self, notice: Notice) {
@@ -296,16 +368,20 @@ impl Gateway {
         let listener = TcpListener::bind(settings.listen).await.map_err(listen)?;
         let addr = listener.local_addr().map_err(listen)?;
         let (notices, heard) = mpsc::unbounded_channel();
+        let today = clock.now().to_zoned(TimeZone::UTC).date();
         let shared = Arc::new(Shared {
             upstream: settings.upstream.trim_end_matches('/').to_owned(),
             client: client.build().map_err(GatewayError::Client)?,
             credentials,
             tokens: Mutex::default(),
             purposes: Mutex::default(),
+            duties: Mutex::default(),
+            book: Arc::new(Book::new(settings.caps, today, settings.spent_today)),
             estimator: Mutex::default(),
             limiter: Limiter::new(settings.limits, settings.hold, clock.clone()),
             accounts: Mutex::default(),
             closed: Notify::new(),
+            patience: settings.hold,
             prices,
             clock,
             notices,
@@ -356,6 +432,41 @@ impl Gateway {
     /// Forgets a session that has ended.
     pub fn forget(&self, session_id: &str) {
         lock(&self.shared.purposes).remove(session_id);
+    }
+
+    /// Books the calls of a slot's worker on a task, and says who pays for it.
+    pub fn assign(&self, slot: SlotId, duty: Duty, payers: Vec<Opening>) {
+        for Opening { payer, spent, cap } in payers {
+            self.shared.book.open(payer, spent, cap);
+        }
+        let task = duty.task.clone();
+        let former = lock(&self.shared.duties).insert(slot, duty);
+        if let Some(former) = former.filter(|former| former.task != task) {
+            self.shared.book.close(&Payer::Task(former.task));
+        }
+    }
+
+    /// The attempt of a slot's worker has begun.
+    pub fn begun(&self, slot: &SlotId, attempt: &AttemptRef) {
+        if let Some(duty) = lock(&self.shared.duties).get_mut(slot).filter(|duty| duty.task == attempt.task) {
+            duty.attempt = Some(attempt.n);
+        }
+    }
+
+    /// Says what somebody who pays has spent before, and their cap; what is counted already stays.
+    pub fn open(&self, opening: Opening) {
+        let Opening { payer, spent, cap } = opening;
+        self.shared.book.open(payer, spent, cap);
+    }
+
+    /// Says why the ledger takes no rows, or that it does: without it no call passes that has a cap.
+    pub fn unwritable(&self, why: Option<String>) {
+        self.shared.book.unwritable(why);
+    }
+
+    /// The clock was set: the day's budget goes on under the new date.
+    pub fn clock_set(&self) {
+        self.shared.book.call_it(self.shared.today());
     }
 
     /// The account whose key is put on this caller's calls: its label, empty for the usual one.

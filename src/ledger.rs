@@ -1,25 +1,33 @@
 //! Money: what a model call costs, and one durable row per call.
 //!
-//! Owns the price table ([`Prices`]) and the rows on disk ([`Ledger`]). Must not know HTTP, buckets or rooms. Its one
-//! surprise: a row whose writer died in the middle is skipped when reading, and closed with a line end before the next
-//! row is written, so that one torn line never costs a second one. A row that the disk does not take is kept and
-//! written before the next.
+//! Owns the price table ([`Prices`]), the rows on disk ([`Ledger`]) and how they are read ([`Rows`]). Must not know HTTP,
+//! buckets or rooms. Its one surprise: a row whose writer died in the middle is skipped when reading, and closed with a
+//! line end before the next row is written, so that one torn line never costs a second one. A row that the disk does not
+//! take is kept and written before the next.
 
 use std::{
     collections::VecDeque,
     fs::{self, File, OpenOptions},
-    io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write},
+    io::{self, Read, Seek, SeekFrom, Write},
     os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
 };
 
 use jiff::{Timestamp, civil::Date, tz::TimeZone};
+use serde::Serialize;
 
-use crate::model::gateway::Call;
+use crate::model::gateway::{Call, EngineTotal};
 
+pub mod days;
 pub mod prices;
+pub mod rows;
+#[cfg(test)]
+pub(crate) mod sample;
+pub mod usage;
 
+pub use days::DaySum;
 pub use prices::{Priced, Prices, PricesError};
+pub use rows::Rows;
 
 /// Why the ledger could not do its work.
 #[derive(Debug, thiserror::Error)]
@@ -38,14 +46,32 @@ pub enum LedgerError {
     Row(#[from] serde_json::Error),
 }
 
+/// What a file of the ledger holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// Model calls.
+    Calls,
+    /// What engines said that their attempts have used.
+    Engines,
+}
+
+impl Kind {
+    fn file(self, day: Date) -> String {
+        match self {
+            Self::Calls => format!("calls-{day}.jsonl"),
+            Self::Engines => format!("engines-{day}.jsonl"),
+        }
+    }
+}
+
 /// The rows on disk: `{dir}/calls-YYYY-MM-DD.jsonl`, one file per UTC day of the call's begin, readable by its owner only.
 #[derive(Debug)]
 pub struct Ledger {
-    dir: PathBuf,
-    /// The day being written and its file, positioned at the end.
-    open: Option<(Date, File)>,
+    rows: Rows,
+    /// The file being written, positioned at the end.
+    open: Option<(Kind, Date, File)>,
     /// Rows that the disk would not take, oldest first.
-    kept: VecDeque<(Date, Vec<u8>)>,
+    kept: VecDeque<(Kind, Date, Vec<u8>)>,
 }
 
 impl Ledger {
@@ -53,20 +79,29 @@ impl Ledger {
     pub fn open(dir: impl Into<PathBuf>) -> Result<Self, LedgerError> {
         let dir = dir.into();
         fs::DirBuilder::new().recursive(true).mode(0o700).create(&dir).map_err(at(&dir))?;
-        Ok(Self::of(dir))
+        Ok(Self { rows: Rows::new(dir), open: None, kept: VecDeque::new() })
     }
 
-    /// The ledger in `dir` for whoever only reads it; empty where there is no such folder.
-    pub fn of(dir: impl Into<PathBuf>) -> Self {
-        Self { dir: dir.into(), open: None, kept: VecDeque::new() }
+    /// What is written.
+    pub fn rows(&self) -> &Rows {
+        &self.rows
     }
 
     /// Appends one row with one write; it survives the end of this process, not a loss of power. Where the disk does not
     /// take it, it is kept in memory and written before the next one.
     pub fn append(&mut self, call: &Call) -> Result<(), LedgerError> {
-        let mut line = serde_json::to_vec(call)?;
+        self.line(Kind::Calls, call.at, call)
+    }
+
+    /// The same for what an engine says about its attempt.
+    pub fn append_total(&mut self, total: &EngineTotal) -> Result<(), LedgerError> {
+        self.line(Kind::Engines, total.at, total)
+    }
+
+    fn line(&mut self, kind: Kind, at: Timestamp, row: &impl Serialize) -> Result<(), LedgerError> {
+        let mut line = serde_json::to_vec(row)?;
         line.push(b'\n');
-        self.kept.push_back((day(call.at), line));
+        self.kept.push_back((kind, day(at), line));
         self.write_kept()
     }
 
@@ -77,20 +112,20 @@ impl Ledger {
 
     /// Tries again to write what was kept.
     pub fn write_kept(&mut self) -> Result<(), LedgerError> {
-        while let Some((day, line)) = self.kept.pop_front() {
-            if let Err(error) = self.write(day, &line) {
-                self.kept.push_front((day, line));
+        while let Some((kind, day, line)) = self.kept.pop_front() {
+            if let Err(error) = self.write(kind, day, &line) {
+                self.kept.push_front((kind, day, line));
                 return Err(error);
             }
         }
         Ok(())
     }
 
-    fn write(&mut self, day: Date, line: &[u8]) -> Result<(), LedgerError> {
-        let path = self.path(day);
+    fn write(&mut self, kind: Kind, day: Date, line: &[u8]) -> Result<(), LedgerError> {
+        let path = self.rows.path(kind, day);
         let file = match &mut self.open {
-            Some((open, file)) if *open == day => file,
-            other => &mut other.insert((day, open_for_append(&path).map_err(at(&path))?)).1,
+            Some((open, of, file)) if (*open, *of) == (kind, day) => file,
+            other => &mut other.insert((kind, day, open_for_append(&path).map_err(at(&path))?)).2,
         };
         let written = file.write_all(line).map_err(at(&path));
         if written.is_err() {
@@ -98,47 +133,6 @@ impl Ledger {
             self.open = None;
         }
         written
-    }
-
-    /// Reads every whole row of calls that began at or after `since`, oldest file first. Rows that are torn or damaged
-    /// are left out and counted in the log.
-    pub fn read(&self, since: Timestamp) -> Result<Vec<Call>, LedgerError> {
-        let first = day(since);
-        let mut days: Vec<Date> = Vec::new();
-        let entries = match fs::read_dir(&self.dir) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-            entries => entries.map_err(at(&self.dir))?,
-        };
-        for entry in entries {
-            let name = entry.map_err(at(&self.dir))?.file_name();
-            let day = |name: &str| name.strip_prefix("calls-")?.strip_suffix(".jsonl")?.parse::<Date>().ok();
-            let found = name.to_str().and_then(day);
-            days.extend(found.filter(|day| *day >= first));
-        }
-        days.sort_unstable();
-        let mut calls = Vec::new();
-        for day in days {
-            let path = self.path(day);
-            let mut lines = BufReader::new(File::open(&path).map_err(at(&path))?);
-            let (mut line, mut damaged) = (Vec::new(), 0_u32);
-            while lines.read_until(b'\n', &mut line).map_err(at(&path))? > 0 {
-                match serde_json::from_slice::<Call>(&line) {
-                    Ok(call) if call.at >= since => calls.push(call),
-                    Ok(_) => {}
-                    Err(_) if line.trim_ascii().is_empty() => {}
-                    Err(_) => damaged += 1,
-                }
-                line.clear();
-            }
-            if damaged > 0 {
-                tracing::warn!(path = %path.display(), damaged, "ledger rows could not be read and were left out");
-            }
-        }
-        Ok(calls)
-    }
-
-    fn path(&self, day: Date) -> PathBuf {
-        self.dir.join(format!("calls-{day}.jsonl"))
     }
 }
 
@@ -169,28 +163,7 @@ fn open_for_append(path: &Path) -> io::Result<File> {
 mod tests {
     use std::os::unix::fs::PermissionsExt;
 
-    use super::*;
-    use crate::model::{
-        MicroUsd, Usage,
-        gateway::{CallEnd, Caller},
-    };
-
-    fn call(id: &str, at: &str) -> Call {
-        Call {
-            id: id.to_owned(),
-            at: at.parse().unwrap(),
-            millis: 12,
-            caller: Caller::Orchestrator { goal: None },
-            session_id: Some("s".to_owned()),
-            subagent: None,
-            model: "claude-opus-5-5".to_owned(),
-            end: CallEnd::Complete,
-            usage: Usage { input_tokens: 7, ..Usage::default() },
-            cost: MicroUsd(28),
-            estimated: false,
-            request_id: Some("req_1".to_owned()),
-        }
-    }
+    use super::{sample::call, *};
 
     #[test]
     fn rows_come_back_in_order_by_day_and_only_since_the_asked_moment() {
@@ -201,10 +174,10 @@ mod tests {
         for row in &rows {
             ledger.append(row).unwrap();
         }
-        assert_eq!(ledger.read(Timestamp::UNIX_EPOCH).unwrap(), rows);
-        assert_eq!(ledger.read("2026-11-21T00:00:02Z".parse().unwrap()).unwrap(), rows[2..]);
+        assert_eq!(ledger.rows().read(Timestamp::UNIX_EPOCH).unwrap(), rows);
+        assert_eq!(ledger.rows().read("2026-11-21T00:00:02Z".parse().unwrap()).unwrap(), rows[2..]);
         let mode = |p: &Path| fs::metadata(p).unwrap().permissions().mode() & 0o777;
-        assert_eq!(mode(&ledger.path(day(rows[0].at))), 0o600);
+        assert_eq!(mode(&ledger.rows().path(Kind::Calls, day(rows[0].at))), 0o600);
         assert_eq!(mode(&dir.path().join("a/b")), 0o700);
     }
 
@@ -214,11 +187,11 @@ mod tests {
         let rows = [call("1", "2026-11-21T00:00:01Z"), call("2", "2026-11-21T00:00:02Z")];
         let mut ledger = Ledger::open(dir.path()).unwrap();
         ledger.append(&rows[0]).unwrap();
-        let path = ledger.path(day(rows[0].at));
+        let path = ledger.rows().path(Kind::Calls, day(rows[0].at));
         OpenOptions::new().append(true).open(&path).unwrap().write_all(br#"{"id":"torn","at":"2026"#).unwrap();
         let mut ledger = Ledger::open(dir.path()).unwrap();
-        assert_eq!(ledger.read(Timestamp::UNIX_EPOCH).unwrap(), rows[..1]);
+        assert_eq!(ledger.rows().read(Timestamp::UNIX_EPOCH).unwrap(), rows[..1]);
         ledger.append(&rows[1]).unwrap();
-        assert_eq!(ledger.read(Timestamp::UNIX_EPOCH).unwrap(), rows);
+        assert_eq!(ledger.rows().read(Timestamp::UNIX_EPOCH).unwrap(), rows);
     }
 }

@@ -24,7 +24,7 @@
 //! | [`worker`] | the worker process: claim, attempt, tree, result | `model`, `orchestrator`, doors, `attach`, `config` |
 //! | [`supervisor`] | worker processes as the room sees them | `model` |
 //! | [`guardian`] | the parent of the room's core and of the screen | `engines` (the process table) |
-//! | [`tui`] | the screen: eyes and hands | `model`, `room`, `claude` |
+//! | [`tui`] | the screen: eyes and hands | `model`, `orchestrator`, `room`, `claude` |
 //! | [`runtime`] | the loops: room and screen | everything above |
 //! | [`cli`] | one file per verb | everything above |
 

@@ -5,6 +5,8 @@
 //! surprise: text from outside is cleaned here ([`text::scrub`]), because every door needs the same rule.
 
 pub mod agent;
+pub mod budget;
+pub mod caching;
 pub mod clock;
 pub mod ending;
 pub mod fnv;
@@ -17,13 +19,14 @@ pub mod outcome;
 pub mod past;
 pub mod plan;
 pub mod report;
+pub mod savings;
 pub mod task;
 pub mod text;
 pub mod timing;
 pub mod trash;
 pub mod usage;
 
-pub use agent::{AgentSettings, EngineKind, OutputKind, Permissions};
+pub use agent::{AgentSettings, EngineKind, OutputKind, Permissions, Tier, Tiers};
 pub use clock::Clock;
 pub use ending::{Ending, FailureClass, Verdict};
 pub use goal::{Approval, GoalEnd, GoalPhase, OnFailure, Terms};
@@ -37,4 +40,4 @@ pub use task::{
     AttemptRecord, Changes, Dependency, IfFailed, OnLost, Priority, Rejected, Standing, TaskRecord, TaskSpec,
 };
 pub use trash::{Item, Removed, Request};
-pub use usage::{CostSource, MicroUsd, Spend, Usage};
+pub use usage::{CostSource, MicroUsd, Modifiers, Spend, Usage};

@@ -24,6 +24,8 @@ use hyper::{Method, Request, Response, body::Incoming, header::RETRY_AFTER, serv
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{net::TcpListener, task::JoinSet};
 
+use jiff::Timestamp;
+
 use crate::model::Clock;
 
 mod asked;
@@ -77,6 +79,7 @@ impl StandIn {
         let addr = listener.local_addr().map_err(failed)?;
         let stage = Arc::new(Stage {
             memory: Mutex::new(Memory { faults: fault::Counters::default(), meter: meter::Meter::new(settings.pace) }),
+            began: settings.clock.now(),
             settings,
         });
         let mut server = JoinSet::new();
@@ -102,6 +105,7 @@ struct Memory {
 
 struct Stage {
     settings: Settings,
+    began: Timestamp,
     memory: Mutex<Memory>,
 }
 
@@ -174,7 +178,7 @@ impl Stage {
         let directives = asked.directives();
         let key = seed::of(&[&self.settings.seed.to_string(), &asked.task_key()]);
         let mut memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
-        let request_id = memory.meter.next_request_id(self.settings.seed);
+        let request_id = memory.meter.next_request_id(self.settings.seed, self.began);
         let due = memory.faults.take(key, &directives);
         if let Some(status) = due.status {
             let headers = memory.meter.headers(&asked.model, now);

@@ -6,6 +6,7 @@
 #![warn(clippy::wildcard_enum_match_arm)]
 
 pub mod agents;
+pub mod budget;
 mod checks;
 mod cycle;
 pub mod effect;
@@ -32,6 +33,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 pub use agents::{Agent, Agents, Held, Process, Slot};
+pub use budget::Budgets;
 pub use effect::Effect;
 pub use event::{Answer, Event, GatewayEvent, GoalEvent, Opened, Order, OrderId, Stamped, TaskEvent, WorkerEvent};
 pub use goals::{Goal, Goals};
@@ -42,11 +44,7 @@ pub use retry::Retry;
 pub use tasks::{Task, Tasks};
 pub use why::Why;
 
-use crate::model::{
-    GoalId, MicroUsd, Spend, Standing, TaskRef,
-    gateway::{Caller, Levels},
-    limit::LimitNews,
-};
+use crate::model::{GoalId, Spend, Standing, TaskRef, budget::Payer, gateway::Levels, limit::LimitNews};
 
 /// Who speaks in the orchestrator's pane.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -118,8 +116,8 @@ pub struct State {
     pub goals: Goals,
     /// What was spent.
     pub money: Money,
-    /// The most a day may cost.
-    pub day_budget: MicroUsd,
+    /// What may be spent.
+    pub budgets: Budgets,
     /// The buckets.
     pub levels: Levels,
     /// The latest limit that each account has met, of each kind and model group.
@@ -157,7 +155,7 @@ impl State {
             Event::Task(event) => self.task_event(event, &mut effects),
             Event::Worker(event) => self.worker_event(event, &mut effects),
             Event::Goal(event) => self.goal_event(event, &mut effects),
-            Event::Gateway(event) => self.gateway_event(event),
+            Event::Gateway(event) => self.gateway_event(event, &mut effects),
         }
         if self.offline.is_some() {
             return effects;
@@ -175,7 +173,7 @@ impl State {
     pub fn next_wake(&self) -> Option<Timestamp> {
         // What expired in a time of doubt is ended after it.
         let doubt = self.doubted_until.filter(|until| *until > self.now && self.tasks.has_expired());
-        [self.tasks.next_wake(), self.agents.next_wake(), doubt].into_iter().flatten().min()
+        [self.tasks.next_wake(), self.agents.next_wake(), doubt, self.day_ends()].into_iter().flatten().min()
     }
 
     /// Rebuilds what is derived and not sent in a snapshot.
@@ -209,10 +207,22 @@ impl State {
         sum
     }
 
-    /// What a task has cost so far: as the gateway counted, else as its engine reported.
+    /// What a task has cost so far: as the gateway counted, else as its engine has said up to now.
     pub fn spend_of_task(&self, task: &TaskRef) -> Spend {
-        let counted = self.money.tasks.get(task).copied();
-        counted.or_else(|| Some(self.tasks.find(task)?.record.spend())).unwrap_or_default()
+        if let Some(counted) = self.money.tasks.get(task).filter(|counted| counted.calls > 0) {
+            return *counted;
+        }
+        let Some(entry) = self.tasks.find(task) else {
+            return self.money.tasks.get(task).copied().unwrap_or_default();
+        };
+        let mut spend = match &entry.record.outcome {
+            Some(outcome) => Spend::of(outcome.usage, outcome.cost, outcome.cost_source),
+            None => entry.record.spend(),
+        };
+        if let Some(held) = self.agents.holder(task).and_then(|slot| slot.held.as_ref()) {
+            spend += held.activity.spend;
+        }
+        spend
     }
 
     /// Adds a line to the orchestrator's pane.
@@ -232,8 +242,9 @@ impl State {
         self.core = opened.core;
         self.offline = opened.offline;
         self.opened_at = Some(self.now).filter(|_| self.offline.is_none());
-        self.day_budget = opened.day_budget;
         self.planning = opened.planning;
+        self.budgets.caps = opened.caps;
+        self.knows_what_was_spent();
         self.leaving = Leaving::No;
         self.tasks.attempts_allowed = opened.attempts;
         self.goals.orchestrator = opened.orchestrator;
@@ -246,6 +257,7 @@ impl State {
     }
 
     fn wake(&mut self, effects: &mut Vec<Effect>) {
+        self.new_day();
         self.tasks.wake(self.now);
         self.start_workers(effects);
     }
@@ -277,21 +289,35 @@ impl State {
         }
     }
 
-    fn gateway_event(&mut self, event: GatewayEvent) {
+    fn gateway_event(&mut self, event: GatewayEvent, effects: &mut Vec<Effect>) {
         match event {
-            GatewayEvent::Called { call } => {
-                self.money.add(&call);
-                let goal = match call.caller {
-                    Caller::Worker { attempt, .. } => {
-                        attempt.and_then(|a| self.tasks.find(&a.task)?.record.spec.goal.clone())
+            GatewayEvent::Called { call, appraisal } => {
+                self.money.add(&call, appraisal.as_ref());
+                let mut payers = vec![Payer::Day];
+                if let Some(attempt) = call.attempt() {
+                    payers.extend(self.payers_of(&attempt.task));
+                } else {
+                    payers.extend(call.goal().cloned().map(Payer::Goal));
+                }
+                for payer in &payers {
+                    if let Payer::Goal(goal) = payer {
+                        self.goals.touch(goal.clone());
                     }
-                    Caller::Orchestrator { goal } => goal,
-                };
-                if let Some(goal) = goal {
-                    self.goals.touch(goal);
+                }
+                self.paid(payers, effects);
+            }
+            GatewayEvent::EngineSaid { total } => {
+                if !self.money.engine_says(&total).cost.is_zero() {
+                    let mut payers = self.payers_of(&total.attempt.task);
+                    payers.push(Payer::Day);
+                    self.paid(payers, effects);
                 }
             }
-            GatewayEvent::Folded { money } => self.money = *money,
+            GatewayEvent::Refused { reached } => self.use_up(&reached, effects),
+            GatewayEvent::Folded { money } => {
+                self.money = *money;
+                self.knows_what_was_spent();
+            }
             GatewayEvent::Limited { limit } => {
                 let same = |n: &LimitNews| n.account == limit.account && n.kind == limit.kind && n.group == limit.group;
                 self.limits.retain(|known| !same(known) && known.ends() > self.now);

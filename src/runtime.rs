@@ -9,6 +9,7 @@ pub mod effects;
 mod guest;
 pub mod lock;
 mod logs;
+mod money;
 pub mod open;
 pub mod screen;
 pub mod serve;

@@ -14,7 +14,8 @@ use tokio::{
 
 use crate::{
     engines::{Gateway, Programs, tree::Grace},
-    model::{AgentSettings, AttemptRef, Checks, Clock, Report, SlotId, TaskRef},
+    ledger::Prices,
+    model::{AgentSettings, AttemptRef, Checks, Clock, Ending, MicroUsd, Report, SlotId, TaskRef, Tiers},
     queue::{Claimed, Queue},
 };
 
@@ -44,8 +45,17 @@ pub enum Order {
     Assign {
         /// Which.
         task: TaskRef,
+        /// What is left of its budget, for engines that can keep to it.
+        may_spend: Option<MicroUsd>,
         /// What is looked at before its result counts.
         checks: Box<Checks>,
+    },
+    /// End this attempt in this way.
+    End {
+        /// Which.
+        attempt: AttemptRef,
+        /// As what.
+        ending: Ending,
     },
     /// A person cancelled this attempt.
     Cancel {
@@ -120,8 +130,10 @@ pub struct Settings {
     pub log_limit: u64,
     /// The most turns, for engines that count them.
     pub max_turns: Option<u32>,
-    /// The most an attempt may spend, in dollars, for engines that count it.
-    pub max_budget_usd: Option<f64>,
+    /// The model of each tier.
+    pub tiers: Tiers,
+    /// What model calls cost.
+    pub prices: Prices,
     /// This process runs nothing but the worker, so that everything below it belongs to the attempt.
     pub sole: bool,
 }
@@ -153,7 +165,8 @@ impl Settings {
             stall: Some(Duration::from_mins(10)),
             log_limit: 50 * 1024 * 1024,
             max_turns: None,
-            max_budget_usd: None,
+            tiers: Tiers::default(),
+            prices: Prices::embedded(),
             sole: true,
         }
     }
@@ -263,13 +276,13 @@ impl<Q: Queue> Worker<Q> {
                 Word::Order(order) => order,
             };
             match order {
-                Order::Assign { task, checks } => {
-                    if let Some(farewell) = self.take(task, &checks).await {
+                Order::Assign { task, may_spend, checks } => {
+                    if let Some(farewell) = self.take(task, may_spend, &checks).await {
                         return farewell;
                     }
                 }
                 // It has ended meanwhile; its own report says how.
-                Order::Cancel { .. } | Order::Extend { .. } => {}
+                Order::Cancel { .. } | Order::End { .. } | Order::Extend { .. } => {}
                 Order::Drain => self.draining = true,
                 Order::Stop | Order::Quit { .. } => return Farewell::Stopped,
                 Order::Room(there) => self.room(there),
@@ -287,14 +300,14 @@ impl<Q: Queue> Worker<Q> {
         self.post.connect(there);
     }
 
-    async fn take(&mut self, task: TaskRef, checks: &Checks) -> Option<Farewell> {
+    async fn take(&mut self, task: TaskRef, may_spend: Option<MicroUsd>, checks: &Checks) -> Option<Farewell> {
         if task.agent != self.settings.slot.agent {
             let reason = format!("this worker serves {}", self.settings.slot.agent);
             self.post.send(Report::NotStarted { task, reason });
             return None;
         }
         match self.queue.claim(&task).await {
-            Ok(Claimed::Won(claim)) => attempt::run(self, *claim, checks).await,
+            Ok(Claimed::Won(claim)) => attempt::run(self, *claim, may_spend, checks).await,
             Ok(Claimed::Missed(reason)) => {
                 self.post.send(Report::NotStarted { task, reason });
                 None

@@ -70,6 +70,7 @@ async fn scene_of(engine: EngineKind, claude: Option<Vec<OsString>>, spec: TaskS
         command: Vec::new(),
         output: OutputKind::Text,
         model: "sonnet".into(),
+        subagent_model: None,
         prompt: stage.path().join("DANCE.md"),
         workspace: stage.path().join("workspaces/dance"),
         home: stage.path().join("homes/marie"),
@@ -91,7 +92,7 @@ async fn scene_of(engine: EngineKind, claude: Option<Vec<OsString>>, spec: TaskS
     #[expect(clippy::disallowed_methods, reason = "the worker lives as long as the test's runtime")]
     drop(tokio::spawn(worker::run(settings, queue.clone(), inbox, outbox)));
     orders.send(Order::Room(true)).await.unwrap();
-    orders.send(Order::Assign { task: task(), checks: Box::default() }).await.unwrap();
+    orders.send(Order::Assign { task: task(), checks: Box::default(), may_spend: None }).await.unwrap();
     Scene { stage, queue, orders, reports, heard: Vec::new(), _api: api, _one: one }
 }
 
@@ -106,7 +107,7 @@ impl Scene {
     async fn ended(&mut self) -> Outcome {
         loop {
             match self.next().await {
-                Report::Ended { outcome } => return *outcome,
+                Report::Ended { outcome, .. } => return *outcome,
                 Report::Failed { ending, .. } => panic!("{ending:?}\n{}", self.log()),
                 Report::Started { .. } | Report::Active { .. } | Report::NotStarted { .. } => {}
             }
@@ -218,7 +219,7 @@ async fn the_real_cli_takes_up_the_session_of_the_attempt_before() {
     assert_eq!(first.state, EndState::Done, "{}", scene.page());
     let again = Changes { resume: true, ..Changes::default() };
     scene.queue.retry(&task(), again).await.unwrap();
-    scene.orders.send(Order::Assign { task: task(), checks: Box::default() }).await.unwrap();
+    scene.orders.send(Order::Assign { task: task(), checks: Box::default(), may_spend: None }).await.unwrap();
     // The CLI itself says in which session it works, and that it came as far as a tool.
     let started = loop {
         if let Report::Started { session_id, .. } = scene.next().await {
@@ -249,14 +250,14 @@ async fn a_session_that_is_gone_costs_no_attempt_and_the_next_one_starts_afresh(
     fs::remove_dir_all(scene.stage.path().join("homes/marie")).unwrap();
     let again = Changes { resume: true, description: Some("Plan a junior class.".into()), ..Changes::default() };
     scene.queue.retry(&task(), again).await.unwrap();
-    scene.orders.send(Order::Assign { task: task(), checks: Box::default() }).await.unwrap();
+    scene.orders.send(Order::Assign { task: task(), checks: Box::default(), may_spend: None }).await.unwrap();
     let ending = loop {
         if let Report::Failed { ending, .. } = scene.next().await {
             break ending;
         }
     };
     assert!(matches!(&ending, Ending::SessionGone { message } if message.contains(&session_id)), "{ending:?}");
-    scene.orders.send(Order::Assign { task: task(), checks: Box::default() }).await.unwrap();
+    scene.orders.send(Order::Assign { task: task(), checks: Box::default(), may_spend: None }).await.unwrap();
     let outcome = scene.ended().await;
     assert_eq!((outcome.state, outcome.attempt), (EndState::Done, 3));
     assert_ne!(outcome.session_id, Some(session_id));

@@ -215,6 +215,7 @@ async fn scene_with(command: Vec<String>, checks: Checks, change: impl FnOnce(&m
         command,
         output: OutputKind::Text,
         model: "none".into(),
+        subagent_model: None,
         prompt: stage.path().join("ANGA.md"),
         workspace: stage.path().join("workspaces/coding"),
         home: stage.path().join("auth-homes/anga"),
@@ -244,7 +245,7 @@ async fn scene_with(command: Vec<String>, checks: Checks, change: impl FnOnce(&m
     let worker = tokio::spawn(runs);
     let scene = Scene { stage, queue, orders, reports, worker, _one: one };
     scene.order(Order::Room(true)).await;
-    scene.order(Order::Assign { task: task(), checks: Box::new(checks) }).await;
+    scene.order(Order::Assign { task: task(), checks: Box::new(checks), may_spend: None }).await;
     scene
 }
 
@@ -280,7 +281,7 @@ impl Scene {
     }
 
     async fn ended(&mut self) -> Outcome {
-        self.until(|r| if let Report::Ended { outcome } = r { Some(*outcome) } else { None }).await
+        self.until(|r| if let Report::Ended { outcome, .. } = r { Some(*outcome) } else { None }).await
     }
 
     async fn failed(&mut self) -> Ending {
@@ -366,7 +367,7 @@ async fn an_exit_code_is_retried_until_the_attempts_are_used_up() {
     let mut scene =
         scene(&["--print", "half", "--err", "disk on fire", "--exit", "3"], |s, _| s.retries.attempts = 2).await;
     assert_eq!(scene.failed().await, Ending::ExitCode { code: 3, message: "disk on fire".into() });
-    scene.order(Order::Assign { task: task(), checks: Box::default() }).await;
+    scene.order(Order::Assign { task: task(), checks: Box::default(), may_spend: None }).await;
     let outcome = scene.ended().await;
     assert_eq!((outcome.state, outcome.attempt), (EndState::Dead, 2));
     assert_eq!(outcome.summary, "exit 3: disk on fire");
@@ -376,7 +377,7 @@ async fn an_exit_code_is_retried_until_the_attempts_are_used_up() {
 async fn a_second_attempt_can_do_what_the_first_could_not() {
     let mut scene = scene(&["--fail-below", "2", "--print", "now"], |_, _| {}).await;
     assert!(matches!(scene.failed().await, Ending::ExitCode { code: 1, .. }));
-    scene.order(Order::Assign { task: task(), checks: Box::default() }).await;
+    scene.order(Order::Assign { task: task(), checks: Box::default(), may_spend: None }).await;
     assert_eq!(scene.ended().await.summary, "now");
 }
 
@@ -455,7 +456,7 @@ async fn g11_g15_a_worker_that_waits_for_the_disk_obeys() {
     let mut waits = full(&steps).await;
     waits.order(Order::Drain).await;
     waits.order(Order::Extend { attempt: task().attempt(1), by: Duration::from_mins(1) }).await;
-    waits.order(Order::Assign { task: "anga/other".parse().unwrap(), checks: Box::default() }).await;
+    waits.order(Order::Assign { task: "anga/other".parse().unwrap(), checks: Box::default(), may_spend: None }).await;
     let reason = waits.until(|r| if let Report::NotStarted { reason, .. } = r { Some(reason) } else { None }).await;
     assert_eq!(reason, "this worker is busy with anga/t#1");
     waits.queue.full.store(false, Ordering::Relaxed);
@@ -709,9 +710,9 @@ async fn a_result_made_without_a_room_is_committed_and_told_when_the_room_is_bac
 
 #[tokio::test]
 async fn a_drained_worker_finishes_what_runs_and_takes_nothing_more() {
-    let mut scene = scene(&["--print", "ready", "--sleep", "0.3"], |_, _| {}).await;
+    let mut scene = scene(&["--print", "ready", "--sleep", "1"], |_, _| {}).await;
     scene.doing("ready").await;
-    scene.order(Order::Assign { task: "anga/other".parse().unwrap(), checks: Box::default() }).await;
+    scene.order(Order::Assign { task: "anga/other".parse().unwrap(), checks: Box::default(), may_spend: None }).await;
     scene.until(|r| matches!(r, Report::NotStarted { .. }).then_some(())).await;
     scene.order(Order::Drain).await;
     assert_eq!(scene.ended().await.state, EndState::Done);

@@ -260,7 +260,12 @@ async fn c10_a_failed_attempt_waits_and_the_next_knows_of_it<Q: Queue>(queue: Q)
     let child = Spawned { pid: 1, start_ticks: 2, boot_id: "b".into(), session_id: Some("s1".into()) };
     queue.spawned(&claim.lease, &child).await.unwrap();
     let at: Timestamp = "2030-01-01T00:00:00Z".parse().unwrap();
-    let spend = Spend { usage: Usage { input_tokens: 7, ..Usage::default() }, cost: MicroUsd(500), calls: 1 };
+    let spend = Spend {
+        usage: Usage { input_tokens: 7, ..Usage::default() },
+        cost: MicroUsd(500),
+        calls: 1,
+        ..Spend::default()
+    };
     queue.fail(claim.lease, crash(), spend, at).await.unwrap();
     let record = queue.get(&t).await.unwrap();
     assert_eq!(record.standing, Standing::Retrying { attempt: 1, not_before: at });

@@ -683,17 +683,6 @@ async fn a_goal_comes_through_a_killed_room_to_its_report() {
 }
 
 #[tokio::test]
-async fn a_plan_beyond_the_budget_waits_for_a_person() {
-    let mut stage = Stage::bare(&format!("{REHEARSAL}[budget]\ngoal_usd = 0.0\n"));
-    stage.serve().await;
-    let ran = stage.run(&["run", "--approve", "auto", GOAL]).exits(3);
-    assert!(ran.err.contains("podium approve g1"), "{ran:#?}");
-    stage.run(&["cancel", "g1"]).exits(0);
-    assert_eq!(stage.run(&["show", "g1", "--json"]).exits(0).json()["state"], "cancelled");
-    stage.close().await;
-}
-
-#[tokio::test]
 async fn without_key_and_cli_the_room_opens_and_says_what_to_do() {
     let mut stage = Stage::bare("");
     stage.serve().await;

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use super::types::ErrorDetail;
 use crate::model::{
     Ending,
+    budget::Reached,
     limit::{self, LimitKind, Meaning},
 };
 
@@ -82,6 +83,7 @@ impl ApiError {
         match self {
             Self::Setup(_) | Self::Header(_) | Self::Unreadable(_) => false,
             Self::Unreachable { .. } | Self::Cut(_) => true,
+            Self::Status { status: 429, detail, .. } if detail.kind == "billing_error" => false,
             Self::Status { status, .. } => match self.limit() {
                 Some(kind) => matches!(kind, LimitKind::Rate | LimitKind::Throttle | LimitKind::Overloaded),
                 None => matches!(status, 408 | 500..),
@@ -131,6 +133,11 @@ impl ApiError {
     /// The ending of an attempt that failed for this reason at `now`.
     pub fn ending(&self, now: Timestamp) -> Ending {
         let message = format!("could not {self}");
+        if let Self::Status { detail, .. } = self
+            && let Some(ending) = Reached::ending_in(&detail.message)
+        {
+            return ending;
+        }
         if self.is_overflow() {
             return Ending::Overflow { message };
         }

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    model::{AttemptRef, Checks, Report, SlotId, TaskRef},
+    model::{AttemptRef, Checks, Ending, MicroUsd, Report, SlotId, TaskRef},
     room::{Answer, Order, Piece, Stamped, State},
 };
 
@@ -92,14 +92,23 @@ pub enum WorkerTell {
     Welcome(Option<Door>),
     /// Claim and run this.
     Assign {
-        /// Which.
+        /// Which task.
         task: TaskRef,
+        /// What is left of its budget, for an engine that can keep to it.
+        may_spend: Option<MicroUsd>,
         /// What is looked at before its result counts.
         #[serde(default)]
         checks: Box<Checks>,
     },
     /// End this attempt; number 0 means whatever runs of this task.
     Cancel(AttemptRef),
+    /// End this attempt in this way; number 0 means whatever runs of this task.
+    End {
+        /// Which.
+        attempt: AttemptRef,
+        /// As what.
+        ending: Ending,
+    },
     /// Let this attempt be silent for so much longer; number 0 means whatever runs of this task.
     Extend {
         /// Which.

@@ -46,6 +46,8 @@ pub struct Request<'a> {
     pub effort: Option<Effort>,
     /// It may use the tools that its permissions give; else none.
     pub tools: bool,
+    /// The model of its sub-agents, where it is another.
+    pub subagent_model: Option<&'a str>,
     /// The worker is root, where one mode needs a word more.
     pub root: bool,
 }
@@ -125,6 +127,9 @@ pub fn environment(home: &Path, request: &Request<'_>) -> Vec<(OsString, OsStrin
     ];
     env.extend(ON.map(|name| (name.into(), "1".into())));
     env.push(("CLAUDE_CODE_MAX_RETRIES".into(), "4".into()));
+    if let Some(model) = request.subagent_model {
+        env.push(("CLAUDE_CODE_SUBAGENT_MODEL".into(), model.into()));
+    }
     if request.permissions == Permissions::Full && request.root {
         // As root the CLI refuses this mode unless it is told that somebody else has fenced it in.
         env.push(("IS_SANDBOX".into(), "1".into()));
@@ -147,6 +152,7 @@ mod tests {
             schema: None,
             effort: Some(Effort::High),
             tools: true,
+            subagent_model: Some("haiku"),
             root: true,
         }
     }
@@ -171,6 +177,17 @@ mod tests {
         let text = args.iter().map(|a| a.to_str().unwrap()).collect::<Vec<_>>().join(" ");
         assert!(text.contains("--resume s ") && text.contains("--tools=Read,Glob,Grep "));
         assert!(!text.contains("Bash") && !text.contains("Write") && !text.contains("Edit"));
+    }
+
+    #[test]
+    fn sub_agents_work_on_their_own_tier() {
+        let session = Session::New("s".into());
+        let said = |model| {
+            let request = Request { subagent_model: model, ..request(&session, Permissions::Standard) };
+            let env = environment(Path::new("/h"), &request);
+            env.into_iter().find(|(name, _)| name == "CLAUDE_CODE_SUBAGENT_MODEL").map(|(_, value)| value)
+        };
+        assert_eq!((said(Some("haiku")), said(None)), (Some("haiku".into()), None));
     }
 
     #[test]

@@ -14,7 +14,7 @@ use super::{
     decode::{Content, Line},
     wire::{Answer, Block, Event, Init, RateLimit, Said, tool_line},
 };
-use crate::model::{Ending, MicroUsd, Spend, Usage, text};
+use crate::model::{Ending, MicroUsd, Spend, Usage, budget::Reached, text};
 
 /// The longest silence that an engine is believed to announce.
 const LONGEST_WAIT: Duration = Duration::from_hours(24);
@@ -281,7 +281,7 @@ impl Listener {
         let usage =
             if reported.total() >= heard.total() || (self.settled && reported.total() > 0) { reported } else { heard };
         let cost = self.last.as_ref().and_then(|l| l.cost).unwrap_or_default();
-        Spend { usage, cost, calls: self.messages.len() as u64 }
+        Spend { usage, cost, calls: self.messages.len() as u64, ..Spend::default() }
     }
 
     /// What it all came to.
@@ -360,17 +360,20 @@ impl Listener {
         let said = said.or_else(|| last.errors.first().map(String::as_str)).unwrap_or(&last.subtype);
         let message = text::first_line(said, 300);
         let terminal = last.terminal.as_deref().unwrap_or_default();
+        if let Some(ending) = Reached::ending_in(said) {
+            return ending;
+        }
         if last.stop.as_deref() == Some("refusal") {
             return Ending::Refused { message };
         }
         match terminal {
             "prompt_too_long" | "image_error" => return Ending::Overflow { message },
             "aborted_streaming" | "aborted_tools" => return Ending::Signal { signal: 2 },
-            "budget_exhausted" => return Ending::Refused { message },
+            "budget_exhausted" => return Ending::Budget { message },
             _ => {}
         }
         match last.subtype.as_str() {
-            "error_max_budget_usd" => return Ending::Refused { message },
+            "error_max_budget_usd" => return Ending::Budget { message },
             "error_max_turns" | "error_max_structured_output_retries" => return Ending::Reported { message },
             "error_during_execution" if message.starts_with("No conversation found") => {
                 return Ending::SessionGone { message };

@@ -1,14 +1,20 @@
 //! What `--json` prints. Names are stable: additions are free, changes are not. `docs/json.md` describes them.
 
+pub mod money;
+
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use serde::Serialize;
 
+use money::{MoneyJson, PartsJson};
+
 use crate::{
+    ledger::usage::Parts,
     model::{
         AttemptRecord, CostSource, EngineKind, Fault, GoalPhase, Item, Permissions, Plan, Rejected, Removed, Spend,
         Standing, TaskRef,
+        budget::Payer,
         plan::{Range, Revision},
     },
     orchestrator::{pays::Pays, plan, schedule},
@@ -60,6 +66,8 @@ pub struct Serving {
 pub struct Spent {
     /// Dollars.
     pub cost_usd: f64,
+    /// The part of it that is a guess.
+    pub estimated_usd: f64,
     /// Model calls.
     pub calls: u64,
     /// Input tokens neither read from nor written to the cache.
@@ -74,9 +82,10 @@ pub struct Spent {
 
 impl From<Spend> for Spent {
     fn from(spend: Spend) -> Self {
-        let Spend { usage, cost, calls } = spend;
+        let Spend { usage, cost, calls, estimated } = spend;
         Self {
             cost_usd: cost.dollars(),
+            estimated_usd: estimated.dollars(),
             calls,
             input_tokens: usage.input_tokens,
             output_tokens: usage.output_tokens,
@@ -191,17 +200,6 @@ struct CallsJson<'a> {
     at: Option<Timestamp>,
 }
 
-#[derive(Debug, Serialize)]
-struct MoneyJson<'a> {
-    day: Option<String>,
-    day_budget_usd: f64,
-    today: Spent,
-    orchestrator: Spent,
-    agents: BTreeMap<&'a str, Spent>,
-    models: BTreeMap<&'a str, Spent>,
-    estimated: bool,
-}
-
 /// One agent.
 #[derive(Debug, Serialize)]
 pub struct AgentJson<'a> {
@@ -288,6 +286,7 @@ pub struct TaskJson {
     started_at: Option<Timestamp>,
     ended_at: Option<Timestamp>,
     spent: Spent,
+    budget_usd: Option<f64>,
     cost_source: Option<CostSource>,
     file: Option<String>,
     /// The task on another agent that it is another try of.
@@ -312,18 +311,6 @@ pub fn task_state(state: &State, task: &Task) -> String {
             Phase::Dropped => "dropped",
         }
         .to_owned(),
-    }
-}
-
-/// What a task has used so far: the gateway's own count where it has one.
-pub fn task_spend(state: &State, task: &Task) -> Spend {
-    let record = &task.record;
-    if let Some(spend) = state.money.tasks.get(record.task()) {
-        return *spend;
-    }
-    match &record.outcome {
-        Some(outcome) => Spend { usage: outcome.usage, cost: outcome.cost, calls: 0 },
-        None => record.spend(),
     }
 }
 
@@ -353,7 +340,8 @@ impl TaskJson {
             seen_at: record.seen_at,
             started_at: record.attempts.first().map(|a| a.started_at),
             ended_at: record.outcome.as_ref().map(|o| o.completed_at),
-            spent: task_spend(state, task).into(),
+            spent: state.spend_of_task(&spec.task).into(),
+            budget_usd: state.cap_of(&Payer::Task(spec.task.clone())).map(crate::model::MicroUsd::dollars),
             cost_source: record.outcome.as_ref().map(|o| o.cost_source),
             file: record.file.clone(),
             retry_of: spec.retry_of.as_ref().map(ToString::to_string),
@@ -383,6 +371,7 @@ pub struct GoalJson<'a> {
     /// The agent that does all of it alone, as one task.
     solo: Option<String>,
     spent: Spent,
+    budget_usd: Option<f64>,
 }
 
 impl<'a> GoalJson<'a> {
@@ -409,6 +398,7 @@ impl<'a> GoalJson<'a> {
             replans: goal.mending.replans,
             solo: goal.terms.solo.as_ref().map(ToString::to_string),
             spent: state.spend_of(goal).into(),
+            budget_usd: state.cap_of(&Payer::Goal(goal.id.clone())).map(crate::model::MicroUsd::dollars),
         }
     }
 }
@@ -416,7 +406,6 @@ impl<'a> GoalJson<'a> {
 impl<'a> Status<'a> {
     /// The whole picture.
     pub fn new(state: &'a State, now: Timestamp) -> Self {
-        let spent = |spend: &Spend| Spent::from(*spend);
         Self {
             name: &state.name,
             stage: state.stage.display().to_string(),
@@ -471,15 +460,7 @@ impl<'a> Status<'a> {
                 overloaded: state.levels.overloaded,
                 at: state.levels.at,
             },
-            money: MoneyJson {
-                day: state.money.day.map(|d| d.to_string()),
-                day_budget_usd: state.day_budget.dollars(),
-                today: state.money.today.into(),
-                orchestrator: state.money.orchestrator.into(),
-                agents: state.money.agents.iter().map(|(a, s)| (a.as_str(), spent(s))).collect(),
-                models: state.money.models.iter().map(|(m, s)| (m.as_str(), spent(s))).collect(),
-                estimated: state.money.estimated,
-            },
+            money: MoneyJson::new(state),
             polling: state.tasks.polling.as_deref(),
             space: state.tasks.space.as_deref(),
             failure: state.offline.clone().map(|error| Failure { error, exit: super::Exit::NoRoom as u8 }),
@@ -523,10 +504,12 @@ struct AttemptJson<'a> {
     session_id: Option<&'a str>,
     spent: Spent,
     log: &'a str,
+    /// By the rows of the ledger; `null` where no call has passed the gateway.
+    ledger: Option<PartsJson>,
 }
 
-impl<'a> From<&'a AttemptRecord> for AttemptJson<'a> {
-    fn from(attempt: &'a AttemptRecord) -> Self {
+impl<'a> AttemptJson<'a> {
+    fn new(task: &TaskRef, attempt: &'a AttemptRecord, parts: Option<&Parts>) -> Self {
         let ending = attempt.ending.as_ref();
         Self {
             n: attempt.n,
@@ -537,6 +520,7 @@ impl<'a> From<&'a AttemptRecord> for AttemptJson<'a> {
             session_id: attempt.session_id.as_deref(),
             spent: attempt.spend.into(),
             log: &attempt.log,
+            ledger: parts.map(|parts| PartsJson::new(&task.attempt(attempt.n), parts)),
         }
     }
 }
@@ -555,12 +539,13 @@ struct ResultJson<'a> {
 
 impl<'a> TaskDetail<'a> {
     /// Everything about one task.
-    pub fn new(state: &'a State, task: &'a Task, now: Timestamp) -> Self {
+    pub fn new(state: &'a State, task: &'a Task, parts: &BTreeMap<u32, Parts>, now: Timestamp) -> Self {
         let record = &task.record;
+        let attempt = |attempt: &'a AttemptRecord| AttemptJson::new(record.task(), attempt, parts.get(&attempt.n));
         Self {
             task: TaskJson::new(state, task, now),
             description: &record.spec.description,
-            attempts: record.attempts.iter().map(AttemptJson::from).collect(),
+            attempts: record.attempts.iter().map(attempt).collect(),
             result: record.outcome.as_ref().map(|outcome| ResultJson {
                 file: result_file(&outcome.task),
                 summary: &outcome.summary,
@@ -791,7 +776,8 @@ mod tests {
             let of = status["tasks"].as_array().unwrap().iter().find(|t| t["id"] == task.to_string().as_str());
             assert_eq!(of.map(|t| &t["why"]), Some(&sentence.into()), "{cause}");
             let entry = story.room.tasks.find(&task).unwrap();
-            let detail = serde_json::to_value(TaskDetail::new(&story.room, &entry, story.now)).unwrap();
+            let parts = BTreeMap::new();
+            let detail = serde_json::to_value(TaskDetail::new(&story.room, &entry, &parts, story.now)).unwrap();
             assert_eq!(detail["why"], sentence, "{cause}");
         }
     }

@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     attach::AttachError,
-    model::{Changes, Effort, Item, MicroUsd, Priority, Request, TaskRef},
+    model::{Changes, Effort, Item, MicroUsd, Priority, Request, TaskRef, budget::parse_cap},
     room::{Answer, Order, State},
 };
 
@@ -48,12 +48,15 @@ pub(super) struct RetryArgs {
     /// Time allowed per attempt, such as 5m
     #[arg(long, value_parser = wait_text, value_name = "TIME")]
     timeout: Option<Duration>,
-    /// Another model
+    /// Another model, or a tier: top, middle, small
     #[arg(long)]
     model: Option<String>,
     /// How hard its model thinks: low, medium or high
     #[arg(long, value_parser = super::effort)]
     effort: Option<Effort>,
+    /// Another budget in dollars, or `off`
+    #[arg(long, value_parser = parse_cap, value_name = "USD")]
+    budget: Option<MicroUsd>,
 }
 
 impl RetryArgs {
@@ -64,6 +67,7 @@ impl RetryArgs {
             timeout: self.timeout,
             model: self.model.clone(),
             effort: self.effort,
+            budget: self.budget,
             dependencies: None,
             resume: self.resume,
         }

@@ -76,7 +76,8 @@ pub(super) fn rehearse(call: &mut Call, args: &RehearseArgs) -> anyhow::Result<E
 
 async fn headless(call: &Call, config: &Config, goal: &str) -> anyhow::Result<Exit> {
     let (mut link, _) = ensure(config, &call.flags).await?;
-    let id = submit(&mut link, goal, Approval::Auto { ceiling: *config.budget.goal }, Terms::default()).await?;
+    let approval = Approval::Auto { ceiling: config.budget.caps().ceiling(None) };
+    let id = submit(&mut link, goal, approval, Terms::default()).await?;
     let followed = follow(&call.out, &mut link, &id, false).await?;
     Ok(finish(&call.out, link.state(), &id, &followed))
 }

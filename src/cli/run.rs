@@ -18,7 +18,7 @@ use super::{
     wait_text,
 };
 use crate::{
-    model::{Approval, GoalEnd, GoalId, GoalPhase, OnFailure, TaskRef, Terms, text},
+    model::{Approval, GoalEnd, GoalId, GoalPhase, MicroUsd, OnFailure, TaskRef, Terms, budget::parse_cap, text},
     room::{Answer, Order, State},
 };
 
@@ -31,6 +31,9 @@ pub(super) struct RunArgs {
     /// Who says yes to the plan [default: ask in a terminal, else auto]
     #[arg(long, value_enum)]
     approve: Option<Approve>,
+    /// What it may cost, in dollars, or `off` [default: `goal_usd`]
+    #[arg(long, value_parser = parse_cap, value_name = "USD")]
+    budget: Option<MicroUsd>,
     /// Give up waiting after this long, such as 30m; the work goes on
     #[arg(long, value_parser = wait_text, value_name = "TIME")]
     timeout: Option<Duration>,
@@ -73,7 +76,7 @@ pub(super) async fn run(call: &Call, args: &RunArgs) -> anyhow::Result<Exit> {
     let approve = args.approve.unwrap_or(if terminal && !args.detach { Approve::Ask } else { Approve::Auto });
     let approval = match approve {
         Approve::Ask => Approval::Ask,
-        Approve::Auto => Approval::Auto { ceiling: *config.budget.goal },
+        Approve::Auto => Approval::Auto { ceiling: config.budget.caps().ceiling(args.budget) },
         Approve::Never => Approval::Never,
     };
     let mut link = link::connect(&config).await?;
@@ -82,7 +85,7 @@ pub(super) async fn run(call: &Call, args: &RunArgs) -> anyhow::Result<Exit> {
         Some(Some(name)) => Some(ids::agent(link.state(), name)?),
         Some(None) => link.state().agents.iter().next().map(|agent| agent.name().clone()),
     };
-    let terms = Terms { on_failure: args.on_failure.map(OnFailure::from), solo };
+    let terms = Terms { on_failure: args.on_failure.map(OnFailure::from), solo, budget: args.budget };
     let goal = submit(&mut link, &args.goal.join(" "), approval, terms).await?;
     if args.detach {
         if call.out.is_json() {

@@ -1,8 +1,8 @@
 //! `podium show`: one task or goal in full.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, collections::BTreeMap};
 
-use jiff::Timestamp;
+use jiff::{Timestamp, tz::TimeZone};
 
 use super::{
     Call, Exit, Trouble,
@@ -11,9 +11,15 @@ use super::{
     out::{Out, Paint},
     plan,
     status::{money, phase_paint, seen, task_row},
+    usage::drift_row,
 };
 use crate::{
-    model::{Ending, TaskRef, text},
+    config::Config,
+    ledger::{
+        Rows,
+        usage::{self, Parts},
+    },
+    model::{AttemptRef, Ending, Spend, TaskRef, budget::Payer, text},
     orchestrator::pays::{self, Pays},
     room::{Goal, State, Task, tasks::Phase, why::span},
 };
@@ -29,10 +35,11 @@ pub(super) async fn show(call: &Call, id: &str) -> anyhow::Result<Exit> {
     match named {
         Named::Task(task) => {
             let Some(task) = whole(call, state, &task).await else { return Ok(Exit::Failed) };
+            let parts = parts(&config, &task, now);
             if call.out.is_json() {
-                call.out.json(&json::TaskDetail::new(state, &task, now));
+                call.out.json(&json::TaskDetail::new(state, &task, &parts, now));
             } else {
-                print_task(&call.out, state, &task, now);
+                print_task(&call.out, state, &task, &parts, now);
             }
         }
         Named::Goal(goal) => {
@@ -59,13 +66,26 @@ pub(super) async fn whole<'a>(call: &Call, state: &'a State, task: &TaskRef) -> 
     Some(found)
 }
 
+/// What each attempt has cost by the ledger's own files; nothing where they cannot be read.
+fn parts(config: &Config, task: &Task, now: Timestamp) -> BTreeMap<u32, Parts> {
+    let day = |at: Timestamp| at.to_zoned(TimeZone::UTC).date();
+    let record = &task.record;
+    let Some(first) = record.attempts.first() else { return BTreeMap::new() };
+    let last = record.outcome.as_ref().map_or(now, |outcome| outcome.completed_at);
+    let rows = Rows::new(config.layout().ledger());
+    usage::attempts(&rows, record.task(), day(first.started_at), day(last)).unwrap_or_else(|error| {
+        tracing::warn!(%error, "the ledger could not be read");
+        BTreeMap::new()
+    })
+}
+
 /// The text of a goal's report.
 pub(super) fn report(state: &State, goal: &Goal) -> Option<String> {
     let text = std::fs::read_to_string(state.stage.join(goal.report.as_ref()?)).ok()?;
     Some(text::scrub(&text).into_owned())
 }
 
-fn print_task(out: &Out, state: &State, task: &Task, now: Timestamp) {
+fn print_task(out: &Out, state: &State, task: &Task, parts: &BTreeMap<u32, Parts>, now: Timestamp) {
     let record = &task.record;
     let spec = &record.spec;
     let word = record.outcome.as_ref().map_or_else(|| state.tasks.phase(task).word(), |o| o.state.word());
@@ -90,7 +110,8 @@ fn print_task(out: &Out, state: &State, task: &Task, now: Timestamp) {
     let priority = state.tasks.priority(spec);
     row("priority", format!("{} ({})", priority.0, priority.word()));
     row("time allowed", spec.timeout.map(crate::config::shown_wait).unwrap_or_default());
-    row("cost", money(json::task_spend(state, task).cost));
+    let cap = state.cap_of(&Payer::Task(spec.task.clone())).map(|cap| format!(" of {cap}")).unwrap_or_default();
+    row("cost", money(&state.spend_of_task(&spec.task)) + &cap);
     row("file", record.file.clone().unwrap_or_default());
     out.line("");
     out.text(&text::scrub(&spec.description));
@@ -102,9 +123,12 @@ fn print_task(out: &Out, state: &State, task: &Task, now: Timestamp) {
             "{}  {}  {}  {}",
             out.paint(Paint::Bold, &format!("Attempt {}", attempt.n)),
             span(lasted),
-            money(attempt.spend.cost),
+            money(&parts.get(&attempt.n).filter(|parts| parts.all.calls > 0).map_or(attempt.spend, |parts| parts.all)),
             text::first_line(&ending, 200)
         ));
+        if let Some(parts) = parts.get(&attempt.n) {
+            print_parts(out, parts, &spec.task.attempt(attempt.n));
+        }
         out.line(&out.paint(Paint::Dim, &format!("  {}", attempt.log)));
     }
     if let Some(outcome) = &record.outcome {
@@ -121,8 +145,35 @@ fn print_task(out: &Out, state: &State, task: &Task, now: Timestamp) {
     }
 }
 
+/// An attempt's sub-agents, and how far gateway and engine are apart.
+fn print_parts(out: &Out, parts: &Parts, attempt: &AttemptRef) {
+    let row = |(id, (parent, spend)): (&String, &(Option<String>, Spend))| {
+        let used = &spend.usage;
+        let below = parent.as_ref().map(|parent| format!(" of {parent}")).unwrap_or_default();
+        vec![
+            (Paint::Plain, text::first_line(&format!("sub-agent {id}{below}"), 60)),
+            (Paint::Plain, money(spend)),
+            (
+                Paint::Dim,
+                format!(
+                    "{} calls, {} tokens in, {} out",
+                    spend.calls,
+                    used.total() - used.output_tokens,
+                    used.output_tokens
+                ),
+            ),
+        ]
+    };
+    out.table(&parts.subagents.iter().map(row).collect::<Vec<_>>());
+    if let Some(drift) = parts.drift(attempt) {
+        out.table(&[drift_row(&drift)]);
+    }
+}
+
 fn print_goal(out: &Out, state: &State, goal: &Goal, now: Timestamp) {
     out.line(&format!("{}  {}", out.paint(Paint::Bold, goal.id.as_str()), goal.phase.word()));
+    let cap = state.cap_of(&Payer::Goal(goal.id.clone())).map(|cap| format!(" of {cap}")).unwrap_or_default();
+    out.line(&out.paint(Paint::Dim, &format!("cost {}{cap}", money(&state.spend_of(goal)))));
     out.text(&text::scrub(&goal.text));
     if goal.plan.is_none() {
         for fault in &goal.faults {
@@ -167,7 +218,7 @@ fn print_pays(out: &Out, state: &State, goal: &Goal, pays: &Pays) {
             who,
             pays::shown(pays.makespan_seconds),
             format!("{} tokens", pays.tokens),
-            money(state.spend_of(goal).cost),
+            money(&state.spend_of(goal)),
             goal.phase.word().to_owned(),
         ]
         .map(|cell| (Paint::Plain, cell))

@@ -7,8 +7,8 @@ use super::{
     out::{Out, Paint},
 };
 use crate::{
-    model::{MicroUsd, text},
-    room::{Agent, Need, State, Task, tasks::Phase, why::span},
+    model::{Spend, text},
+    room::{Agent, Need, State, Task, budget::Standing, tasks::Phase, why::span},
 };
 
 /// So many files that are no tasks are named; the others are counted.
@@ -49,8 +49,8 @@ fn print(out: &Out, state: &State, now: Timestamp) {
         counts.waiting,
         counts.done,
         counts.failed,
-        state.money.today.cost,
-        state.day_budget,
+        state.money.today.shown(),
+        state.budgets.caps.day.map_or_else(|| "any amount".to_owned(), |cap| cap.to_string()),
     ));
     let room = match &state.offline {
         Some(_) => format!("{} (no room is open)", state.stage.display()),
@@ -81,11 +81,10 @@ fn print(out: &Out, state: &State, now: Timestamp) {
         out.line("");
         out.line(&out.paint(Paint::Bold, "Goals"));
         let row = |goal: &crate::room::Goal| {
-            let cost = state.spend_of(goal).cost;
             vec![
                 (Paint::Plain, goal.id.to_string()),
                 (Paint::Plain, goal.phase.word().to_owned()),
-                (Paint::Plain, money(cost)),
+                (Paint::Plain, money(&state.spend_of(goal))),
                 (Paint::Plain, text::first_line(&goal.text, 80)),
             ]
         };
@@ -105,6 +104,25 @@ fn print(out: &Out, state: &State, now: Timestamp) {
             ]
         };
         out.table(&state.levels.buckets.iter().map(row).collect::<Vec<_>>());
+    }
+    let budgets = state.budgets();
+    if budgets.iter().any(|budget| budget.warned || budget.reached.is_some()) {
+        out.line("");
+        out.line(&out.paint(Paint::Bold, "Budgets"));
+        let row = |budget: &Standing| {
+            let (paint, word) = match (&budget.reached, budget.warned) {
+                (Some(reached), _) => (Paint::Bad, reached.to_string()),
+                (None, true) => (Paint::Warn, "nearly used up".to_owned()),
+                (None, false) => (Paint::Plain, String::new()),
+            };
+            vec![
+                (Paint::Plain, budget.payer.to_string()),
+                (Paint::Plain, format!("{} of {}", budget.spent.shown(), budget.cap)),
+                (paint, format!("{} %", budget.percent())),
+                (paint, word),
+            ]
+        };
+        out.table(&budgets.iter().map(row).collect::<Vec<_>>());
     }
     let needs = state.needs_you();
     if !needs.is_empty() {
@@ -163,13 +181,13 @@ fn agent_row(state: &State, agent: &Agent, now: Timestamp) -> Vec<(Paint, String
     } else {
         doing.join(" · ")
     };
-    let cost = state.money.agents.get(agent.name()).copied().unwrap_or_default().cost;
+    let spent = state.money.agents.get(agent.name()).copied().unwrap_or_default();
     vec![
         (Paint::Bold, agent.name().to_string()),
         (paint, agent.word().to_owned()),
         (Paint::Plain, format!("{}/{}", agent.running(), agent.slots.len())),
         (Paint::Dim, format!("{} {}", agent.settings.engine.word(), agent.settings.model)),
-        (Paint::Plain, money(cost)),
+        (Paint::Plain, money(&spent)),
         (Paint::Plain, text::first_line(&detail, 120)),
     ]
 }
@@ -188,7 +206,7 @@ pub(super) fn task_row(state: &State, task: &Task, now: Timestamp) -> Vec<(Paint
         (Paint::Plain, record.task().to_string()),
         (phase_paint(state.tasks.phase(task)), word.to_owned()),
         (Paint::Plain, tries),
-        (Paint::Plain, money(json::task_spend(state, task).cost)),
+        (Paint::Plain, money(&state.spend_of_task(record.task()))),
         (Paint::Plain, text::first_line(&why, 120)),
     ]
 }
@@ -205,6 +223,6 @@ pub(super) fn phase_paint(phase: Phase) -> Paint {
 }
 
 /// Money, or a dash for none.
-pub(super) fn money(cost: MicroUsd) -> String {
-    if cost == MicroUsd(0) { "-".to_owned() } else { cost.to_string() }
+pub(super) fn money(spend: &Spend) -> String {
+    if spend.cost.is_zero() { "-".to_owned() } else { spend.shown() }
 }

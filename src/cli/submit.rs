@@ -12,7 +12,11 @@ use serde_json::{Map, Value};
 
 use super::{Call, Exit, Trouble, ids, json, link, priority, wait::seen, wait_text};
 use crate::{
-    model::{Dependency, Priority, TaskId, TaskRef, TaskSpec, text},
+    model::{
+        Dependency, MicroUsd, Priority, TaskId, TaskRef, TaskSpec,
+        budget::{cap, parse_cap},
+        text,
+    },
     room::{Answer, Order},
 };
 
@@ -40,6 +44,12 @@ pub(super) struct SubmitArgs {
     /// Time allowed per attempt, such as 5m
     #[arg(long, value_parser = wait_text, value_name = "TIME")]
     timeout: Option<Duration>,
+    /// What it may cost, all attempts, in dollars, or `off` [default: `task_usd`]
+    #[arg(long, value_parser = parse_cap, value_name = "USD")]
+    budget: Option<MicroUsd>,
+    /// The model, or a tier: top, middle, small [default: the agent's]
+    #[arg(long)]
+    model: Option<String>,
     /// The task's id [default: its first words]
     #[arg(long)]
     id: Option<TaskId>,
@@ -80,6 +90,8 @@ pub(super) async fn submit(call: &Call, args: &SubmitArgs) -> anyhow::Result<Exi
     spec.dependencies.extend(args.after.iter().cloned());
     spec.priority = args.priority.or(draft.priority).unwrap_or_default();
     spec.timeout = args.timeout.or(draft.timeout);
+    spec.budget = args.budget.or(draft.budget);
+    spec.model = args.model.clone().or(draft.model);
     spec.context = draft.context;
     spec.extra = draft.extra;
     let order = Order::Task { spec: Box::new(spec), rename };
@@ -121,6 +133,8 @@ struct Draft {
     dependencies: Vec<Dependency>,
     priority: Option<Priority>,
     timeout: Option<Duration>,
+    budget: Option<MicroUsd>,
+    model: Option<String>,
     context: Value,
     extra: Map<String, Value>,
 }
@@ -151,6 +165,7 @@ fn parse(bytes: &[u8]) -> Result<Draft, String> {
     let agent = word(&["worker", "assigned_to", "agent"])?;
     let id = word(&["task_id", "id"])?;
     let title = word(&["title"])?;
+    let model = Some(word(&["model"])?).filter(|model| !model.is_empty());
     let description = word(&["description", "prompt"])?;
     let id = if id.is_empty() { None } else { Some(TaskId::new(id).map_err(|e| format!("task_id: {e}"))?) };
     let priority = match take(&["priority"]) {
@@ -169,6 +184,16 @@ fn parse(bytes: &[u8]) -> Result<Draft, String> {
             ))
         }
     };
+    let budget = match take(&["budget_usd"]) {
+        None | Some((_, Value::Null)) => None,
+        Some((name, value)) => {
+            let parsed = match &value {
+                Value::String(text) => parse_cap(text).ok(),
+                other => other.as_f64().and_then(cap),
+            };
+            Some(parsed.ok_or_else(|| format!("{name} is no amount of dollars, nor off"))?)
+        }
+    };
     let dependencies = match take(&["dependencies", "after", "depends_on"]) {
         None | Some((_, Value::Null)) => Vec::new(),
         Some((name, Value::Array(all))) => all
@@ -179,7 +204,7 @@ fn parse(bytes: &[u8]) -> Result<Draft, String> {
         Some((name, _)) => return Err(format!("{name} is no list")),
     };
     let context = take(&["context"]).map(|(_, value)| value).unwrap_or_default();
-    Ok(Draft { agent, id, title, description, dependencies, priority, timeout, context, extra: map })
+    Ok(Draft { agent, id, title, description, dependencies, priority, timeout, budget, model, context, extra: map })
 }
 
 #[cfg(test)]
@@ -209,6 +234,7 @@ mod tests {
             (r#"{"dependencies":"x"}"#, "dependencies is no list"),
             (r#"{"dependencies":[1]}"#, "dependencies holds"),
             (r#"{"description":7}"#, "description is no text"),
+            (r#"{"budget_usd":-1}"#, "budget_usd is no amount"),
         ] {
             let error = parse(text.as_bytes()).unwrap_err();
             assert!(error.contains(expected), "{text}: {error}");

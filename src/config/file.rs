@@ -6,7 +6,10 @@ use serde::{Deserialize, Deserializer, de};
 use toml::Spanned;
 
 use super::fault::{ConfigError, Fault, Place, from_toml, position};
-use crate::model::{AgentName, EngineKind, OnFailure, OutputKind, Permissions};
+use crate::model::{
+    AgentName, EngineKind, MicroUsd, OnFailure, OutputKind, Permissions, Tier,
+    budget::{self, AtCap},
+};
 
 /// A key that may be left out, with the place of its value.
 pub(super) type Key<T> = Option<Spanned<T>>;
@@ -19,6 +22,7 @@ pub(super) struct File {
     pub(super) upstream: Upstream,
     pub(super) rehearsal: Rehearsal,
     pub(super) orchestrator: Orchestrator,
+    pub(super) tiers: Tiers,
     pub(super) agents: BTreeMap<Spanned<String>, Agent>,
     pub(super) retry: Retry,
     pub(super) limits: BTreeMap<Spanned<String>, Limits>,
@@ -59,12 +63,21 @@ pub(super) struct Orchestrator {
 
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
+pub(super) struct Tiers {
+    pub(super) top: Key<String>,
+    pub(super) middle: Key<String>,
+    pub(super) small: Key<String>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
 pub(super) struct Agent {
     pub(super) role: Key<String>,
     pub(super) engine: Key<EngineKind>,
     pub(super) command: Key<Vec<String>>,
     pub(super) output: Key<OutputKind>,
     pub(super) model: Key<String>,
+    pub(super) subagent_model: Key<String>,
     pub(super) prompt: Key<PathBuf>,
     pub(super) workspace: Key<PathBuf>,
     pub(super) slots: Key<u32>,
@@ -95,11 +108,39 @@ pub(super) struct Limits {
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Budget {
     #[serde(rename = "task_usd")]
-    pub(super) task: Key<f64>,
+    pub(super) task: Key<Dollars>,
     #[serde(rename = "goal_usd")]
-    pub(super) goal: Key<f64>,
+    pub(super) goal: Key<Dollars>,
     #[serde(rename = "day_usd")]
-    pub(super) day: Key<f64>,
+    pub(super) day: Key<Dollars>,
+    pub(super) at_cap: Key<AtCap>,
+}
+
+/// A cap in dollars; nothing is none: `2.5`, `"off"`, `0`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Dollars(pub(super) MicroUsd);
+
+impl<'de> Deserialize<'de> for Dollars {
+    fn deserialize<D: Deserializer<'de>>(source: D) -> Result<Self, D::Error> {
+        struct Visitor;
+        impl de::Visitor<'_> for Visitor {
+            type Value = Dollars;
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("an amount of dollars such as 2.5, or \"off\"")
+            }
+            fn visit_f64<E: de::Error>(self, number: f64) -> Result<Dollars, E> {
+                let outside = || E::custom(format!("{number} is outside 0 to 1000000 dollars"));
+                budget::cap(number).map(Dollars).ok_or_else(outside)
+            }
+            fn visit_i64<E: de::Error>(self, number: i64) -> Result<Dollars, E> {
+                self.visit_f64(number as f64)
+            }
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Dollars, E> {
+                budget::parse_cap(text).map(Dollars).map_err(E::custom)
+            }
+        }
+        source.deserialize_any(Visitor)
+    }
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -241,7 +282,8 @@ impl Layer {
     /// Everything that is well-formed and still cannot be.
     fn check(&self) -> Vec<Fault> {
         let mut check = Check { layer: self, faults: Vec::new() };
-        let File { room, upstream, rehearsal, orchestrator, agents, retry, limits, budget, queue } = &self.file;
+        let File { room, upstream, rehearsal, orchestrator, tiers, agents, retry, limits, budget: _, queue } =
+            &self.file;
         check.within("room.max_running", room.max_running.as_ref(), 1, 64);
         check.wait("room.orphan_grace", room.orphan_grace.as_ref(), 0, 3600);
         check.with("upstream.url", upstream.url.as_ref(), |url| check_upstream(url));
@@ -253,6 +295,12 @@ impl Layer {
         });
         check.with("orchestrator.model", orchestrator.model.as_ref(), |model| check_model(model));
         check.within("orchestrator.replans", orchestrator.replans.as_ref(), 0, 2);
+        for (key, model) in [("top", &tiers.top), ("middle", &tiers.middle), ("small", &tiers.small)] {
+            check.with(&format!("tiers.{key}"), model.as_ref(), |model| match Tier::parse(model) {
+                Some(_) => Err("a tier is made of a model, such as \"sonnet\"".to_owned()),
+                None => check_model(model),
+            });
+        }
         for (name, agent) in agents {
             check.agent(name, agent);
         }
@@ -272,15 +320,6 @@ impl Layer {
             check.within(&format!("limits.{name}.requests_per_minute"), requests.as_ref(), 1, most);
             check.within(&format!("limits.{name}.input_tokens_per_minute"), input_tokens.as_ref(), 1, most);
             check.within(&format!("limits.{name}.output_tokens_per_minute"), output_tokens.as_ref(), 1, most);
-        }
-        for (key, value) in [("task_usd", &budget.task), ("goal_usd", &budget.goal), ("day_usd", &budget.day)] {
-            check.with(&format!("budget.{key}"), value.as_ref(), |usd| {
-                if usd.is_finite() && (0.0..=1e6).contains(usd) {
-                    Ok(())
-                } else {
-                    Err(format!("{usd} is outside 0 to 1000000 dollars"))
-                }
-            });
         }
         check.with("queue.url", queue.url.as_ref(), |url| check_queue(url));
         check.faults
@@ -329,6 +368,7 @@ impl Check<'_> {
             stall.0.map_or(Ok(()), |wait| check_wait(wait, 1, 24 * 3600))
         });
         self.with(&key("model"), agent.model.as_ref(), |model| check_model(model));
+        self.with(&key("subagent_model"), agent.subagent_model.as_ref(), |model| check_model(model));
         for (what, path) in [("prompt", &agent.prompt), ("workspace", &agent.workspace)] {
             self.with(&key(what), path.as_ref(), |path| {
                 if path.as_os_str().is_empty() { Err("the path is empty".to_owned()) } else { Ok(()) }

@@ -76,6 +76,11 @@ impl Layout {
     pub fn private(&self) -> PathBuf {
         self.root.join(".podium")
     }
+
+    /// One row per model call.
+    pub fn ledger(&self) -> PathBuf {
+        self.private().join("ledger")
+    }
 }
 
 /// What laying out a stage did.

@@ -44,6 +44,54 @@ fn an_empty_file_is_valid_and_has_the_three_agents() {
 }
 
 #[test]
+fn caps_are_dollars_or_off_and_tiers_are_the_models_of_who_names_none() {
+    let text = "[budget]\ntask_usd = \"off\"\ngoal_usd = 3\nday_usd = 0\nat_cap = \"finish\"\n\
+        [tiers]\ntop = \"fable\"\nsmall = \"claude-haiku-4-5\"\n\
+        [agents.anga]\nmodel = \"top\"\nsubagent_model = \"inherit\"\n";
+    let config = load(text, &[]).unwrap();
+    let caps = Caps { task: None, goal: Some(MicroUsd(3_000_000)), day: None, at_cap: AtCap::Finish };
+    assert_eq!(config.budget.caps(), caps);
+    assert_eq!(*config.orchestrator.model, "fable");
+    let models: Vec<_> = config.agents().into_iter().map(|a| (a.model, a.subagent_model)).collect();
+    let small = Some("claude-haiku-4-5".to_owned());
+    let of = |model: &str, small| (model.to_owned(), small);
+    assert_eq!(models, [of("sonnet", small.clone()), of("fable", None), of("sonnet", small)]);
+}
+
+#[test]
+fn own_prices_win_by_whole_rows_and_a_fault_in_them_starts_nothing() {
+    let root = tempfile::tempdir().unwrap();
+    let stage = root.path().join("stage");
+    std::fs::create_dir_all(&stage).unwrap();
+    let env = Env::at(root.path(), &[]);
+    let folder = env.config_dir.clone().unwrap();
+    std::fs::create_dir_all(&folder).unwrap();
+    let row = |id: &str, price: &str| {
+        format!(
+            "[[model]]\nid = \"{id}\"\neffective_from = \"2026-08-01\"\nsource = \"us\"\ninput = {price}\noutput = 1\n\
+             write_5m = 1\nwrite_1h = 1\nread = 1\n"
+        )
+    };
+    std::fs::write(folder.join("prices.toml"), row("a", "3") + &row("b", "3")).unwrap();
+    std::fs::write(stage.join("prices.toml"), row("b", "7")).unwrap();
+    let config = Config::load(&stage, &env, &Flags::default()).unwrap();
+    assert_eq!(config.prices.source.to_string(), "the stage's prices.toml");
+    let usage = crate::model::Usage { input_tokens: 1, ..crate::model::Usage::default() };
+    let at = "2026-11-22T12:00:00Z".parse().unwrap();
+    let cost = |model| config.prices.cost(model, &usage, &crate::model::Modifiers::default(), at).cost.0;
+    assert_eq!((cost("a"), cost("b"), cost("opus")), (3, 7, 4));
+    for (text, expected) in [
+        (row("b", "-7"), ":5:9: input: -7 is not a price from 0 to 1000000 dollars"),
+        (row("b", "7").replace("input", "inptu"), ":5:1: unknown key `inptu`; known are id, aliases"),
+        (row("b", "7").replace("read = 1\n", ""), "missing field `read`"),
+    ] {
+        std::fs::write(stage.join("prices.toml"), text).unwrap();
+        let fault = Config::load(&stage, &env, &Flags::default()).unwrap_err().to_string();
+        assert!(fault.contains("prices.toml") && fault.contains(expected), "{fault}");
+    }
+}
+
+#[test]
 fn an_unknown_key_is_named_with_its_place_and_the_nearest_known_one() {
     let found = faults("# a stage\n[agents.marie]\nmodel = \"opus\"\n  promt = \"x.md\"\n");
     assert_eq!(found.len(), 1, "{found:?}");
@@ -77,8 +125,14 @@ fn what_cannot_be_is_named_with_its_place_and_its_bounds() {
         ("[agents.painter]\nengine = \"command\"\n", "2:10: agents.painter.engine: engine = \"command\" needs command"),
         ("[orchestrator]\nengine = \"command\"\n", "2:10: orchestrator.engine: the orchestrator needs a model"),
         ("[retry]\nbackoff = []\n", "2:11: retry.backoff: the list is empty"),
-        ("[budget]\nday_usd = -1.0\n", "2:11: budget.day_usd: -1 is outside 0 to 1000000"),
-        ("[budget]\nday_usd = nan\n", "2:11: budget.day_usd: NaN is outside 0 to 1000000"),
+        ("[budget]\nday_usd = -1.0\n", "2:11: day_usd in [budget]: -1 is outside 0 to 1000000"),
+        ("[budget]\nday_usd = nan\n", "2:11: day_usd in [budget]: NaN is outside 0 to 1000000"),
+        (
+            "[budget]\ntask_usd = \"much\"\n",
+            "2:12: task_usd in [budget]: `much` is no amount from 0 to 1000000 dollars",
+        ),
+        ("[budget]\nat_cap = \"stop\"\n", "2:10: at_cap = \"stop\" in [budget] is none of end, finish"),
+        ("[tiers]\ntop = \"middle\"\n", "2:7: tiers.top: a tier is made of a model"),
         ("[rehearsal]\npace = -1.0\n", "2:8: rehearsal.pace: -1 is outside 0 to 100"),
         ("[queue]\nurl = \"redis:\"\n", "2:7: queue.url: \"file:\" is the queue"),
         ("[upstream]\nurl = \"http://example.org\"\n", "2:7: upstream.url: plain http"),

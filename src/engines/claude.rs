@@ -61,6 +61,7 @@ impl Engine for Claude {
             schema: job.schema,
             effort: job.effort,
             tools: true,
+            subagent_model: job.agent.subagent_model.as_deref(),
             root: rustix::process::geteuid().is_root(),
         };
         let mut arguments = leading.to_vec();

@@ -10,7 +10,7 @@ use hyper::{
 };
 use jiff::Timestamp;
 
-use super::relay::Answer;
+use super::{budget::Denied, relay::Answer};
 use crate::{
     limiter,
     model::{
@@ -42,6 +42,21 @@ impl Refusal {
         let message = format!("{why}; try again in {seconds} s");
         let kind = "rate_limit_error";
         Self { retry: true, after: Some(seconds), ..Self::new(StatusCode::TOO_MANY_REQUESTS, kind, message) }
+    }
+
+    /// No budget pays for the call: asking again is pointless, unless others may still come back with less.
+    pub(super) fn denied(denied: Denied) -> Self {
+        let status = StatusCode::TOO_MANY_REQUESTS;
+        let (message, after) = match denied {
+            Denied::Reached(reached) => return Self::new(status, "billing_error", reached.refusal()),
+            Denied::Busy(payer) => {
+                (format!("other calls may use up the budget of the {payer}; they must end first"), 10)
+            }
+            Denied::Unwritable(why) => {
+                (format!("podium's ledger takes no rows ({why}), and without it no budget holds"), 30)
+            }
+        };
+        Self { retry: true, after: Some(after), ..Self::new(status, "rate_limit_error", message) }
     }
 
     /// The account is closed: asking again before the end is pointless, and the engine must not wait for it either.

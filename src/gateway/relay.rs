@@ -25,7 +25,9 @@ use tokio::time::{Instant, timeout};
 use uuid::Uuid;
 
 use super::{
-    Identity, Notice, Shared, headers, lock,
+    Identity, Notice, Shared,
+    budget::{Denied, Guess, Hold},
+    headers, lock,
     refusal::{Refusal, unreachable},
     tap::{Seen, Tap},
 };
@@ -35,7 +37,7 @@ use crate::{
         estimate::{self, Asker},
     },
     model::{
-        Usage,
+        Modifiers, Usage,
         gateway::{Call, CallEnd, Caller},
         limit::{self, LimitNews, LimitSource, Remedy, Windows},
         text,
@@ -51,10 +53,36 @@ const BYTES_PER_OUTPUT_TOKEN: u64 = 4;
 
 pub(super) type Answer = Either<Full<Bytes>, Relay>;
 
-/// What the relay must know of a request's body.
+/// Output tokens that a call may ask for at most, where it does not say.
+const OUTPUT_AT_MOST: u64 = 32_000;
+/// No model gives more.
+const OUTPUT_EVER: u64 = 128_000;
+/// The fewest bytes of text per token, for a bound on what a call may cost.
+const BYTES_PER_TOKEN_AT_LEAST: u64 = 2;
+/// Bytes of text per token, for what it probably costs.
+const BYTES_PER_TOKEN: u64 = 3;
+
+/// What the relay must know of a request's body. What is of another type than expected is upstream's matter.
 #[derive(Deserialize)]
 struct Head {
     model: String,
+    #[serde(default, deserialize_with = "lenient")]
+    max_tokens: Option<u64>,
+    #[serde(default, deserialize_with = "lenient")]
+    speed: Option<String>,
+    #[serde(default, deserialize_with = "lenient")]
+    inference_geo: Option<String>,
+    #[serde(default, deserialize_with = "lenient")]
+    output_config: Option<OutputConfig>,
+}
+
+#[derive(Deserialize)]
+struct OutputConfig {
+    effort: Option<String>,
+}
+
+fn lenient<'de, D: serde::Deserializer<'de>, T: serde::de::DeserializeOwned>(source: D) -> Result<Option<T>, D::Error> {
+    Ok(serde_json::from_value(serde_json::Value::deserialize(source)?).ok())
 }
 
 /// Answers one request.
@@ -95,8 +123,8 @@ async fn call(shared: Arc<Shared>, identity: Identity, request: Request<Incoming
         Ok(body) => body,
         Err(refused) => return record.refuse(refused),
     };
-    let model = match serde_json::from_slice::<Head>(&body) {
-        Ok(head) => text::clip(&text::scrub(&head.model), 100).into_owned(),
+    let asked = match serde_json::from_slice::<Head>(&body) {
+        Ok(head) => head,
         Err(error) => {
             let why = format!("the body is not a JSON object with a model: {error}");
             return record.refuse(Refusal::new(StatusCode::BAD_REQUEST, "invalid_request_error", why));
@@ -106,8 +134,12 @@ async fn call(shared: Arc<Shared>, identity: Identity, request: Request<Incoming
         let why = format!("podium has no API key for {identity}");
         return record.refuse(Refusal::new(StatusCode::UNAUTHORIZED, "authentication_error", why));
     };
+    let model = text::clip(&text::scrub(&asked.model), 100).into_owned();
     let pool = Pool { credential: credential.label.clone(), group: limiter::group(&model).to_owned() };
-    record.begin(model, estimate::weight(&body), pool.clone());
+    record.begin(model, &asked, estimate::weight(&body), pool.clone());
+    if let Err(denied) = record.reserve(&asked).await {
+        return record.deny(denied);
+    }
     match admitted(&shared, &pool, &who(&identity), record.ask).await {
         Ok(lease) => record.lease = Some(lease),
         Err(refused) => return record.refuse(refused),
@@ -296,6 +328,8 @@ struct Record {
     bytes: usize,
     ask: Ask,
     lease: Option<Lease>,
+    /// What is set aside of the budgets.
+    hold: Option<Hold>,
     /// Upstream may have begun to work.
     sent: bool,
     /// The input is charged already.
@@ -313,8 +347,8 @@ struct Refused {
 
 impl Record {
     fn new(shared: Arc<Shared>, identity: &Identity, headers: &header::HeaderMap) -> Self {
-        let session_id = headers::text(headers, "x-claude-code-session-id").map(str::to_owned);
-        let subagent = headers::text(headers, "x-claude-code-agent-id").map(str::to_owned);
+        let word = |name| headers::text(headers, name).map(str::to_owned);
+        let (session_id, subagent) = (word("x-claude-code-session-id"), word("x-claude-code-agent-id"));
         let caller = shared.caller(identity, session_id.as_deref());
         let who = match &caller {
             Caller::Worker { agent, .. } => agent.to_string(),
@@ -322,18 +356,11 @@ impl Record {
         };
         let session = session_id.as_ref().map(|session| format!("{session} {}", subagent.as_deref().unwrap_or("")));
         let call = Call {
-            id: Uuid::now_v7().to_string(),
-            at: shared.clock.now(),
-            millis: 0,
-            caller,
             session_id,
             subagent,
-            model: "unknown".to_owned(),
-            end: CallEnd::Aborted,
-            usage: Usage::default(),
-            cost: crate::model::MicroUsd::default(),
-            estimated: false,
-            request_id: None,
+            parent: word("x-claude-code-parent-agent-id"),
+            client_retry: word("x-stainless-retry-count").and_then(|n| n.parse().ok()).filter(|n| *n > 0),
+            ..Call::new(Uuid::now_v7().to_string(), shared.clock.now(), caller)
         };
         Self {
             shared,
@@ -345,6 +372,7 @@ impl Record {
             bytes: 0,
             ask: Ask::default(),
             lease: None,
+            hold: None,
             sent: false,
             counted: false,
             refused: None,
@@ -352,14 +380,53 @@ impl Record {
     }
 
     /// The request is known: what will it take?
-    fn begin(&mut self, model: String, bytes: usize, pool: Pool) {
+    fn begin(&mut self, model: String, asked: &Head, bytes: usize, pool: Pool) {
         self.asker.model.clone_from(&model);
         self.bytes = bytes;
         self.pool = Some(pool);
         self.ask = lock(&self.shared.estimator).guess(&self.asker, bytes);
         if let Some(call) = &mut self.call {
             call.model = model;
+            let effort = asked.output_config.as_ref().and_then(|config| config.effort.as_deref());
+            call.effort = effort.map(|word| text::clip(&text::scrub(word), 40).into_owned());
         }
+    }
+
+    /// Sets aside what the call may cost, in every budget that pays for it. Waits where others must come back first.
+    async fn reserve(&mut self, asked: &Head) -> Result<(), Denied> {
+        let Some(call) = &self.call else { return Ok(()) };
+        let modifiers = Modifiers {
+            speed: asked.speed.clone().filter(|word| word != "standard"),
+            inference_geo: asked.inference_geo.clone(),
+            ..Modifiers::default()
+        };
+        let price = |usage| self.shared.prices.cost(&call.model, &usage, &modifiers, call.at).cost;
+        let bytes = self.bytes as u64;
+        let likely = price(Usage {
+            input_tokens: self.ask.input,
+            output_tokens: self.ask.output,
+            cache_read_input_tokens: (bytes / BYTES_PER_TOKEN).saturating_sub(self.ask.input),
+            ..Usage::default()
+        });
+        let written = bytes / BYTES_PER_TOKEN_AT_LEAST;
+        let most = price(Usage {
+            output_tokens: asked.max_tokens.unwrap_or(OUTPUT_AT_MOST).min(OUTPUT_EVER),
+            cache_creation_input_tokens: written,
+            cache_creation_1h_input_tokens: written,
+            ..Usage::default()
+        });
+        let payers = self.shared.payers(&self.identity, &call.caller);
+        let (guess, until) = (Guess { likely, most: most.max(likely) }, self.began + self.shared.patience);
+        self.hold = Some(self.shared.book.hold(payers, guess, self.shared.today(), until).await?);
+        Ok(())
+    }
+
+    /// Answers a call that no budget pays for.
+    fn deny(self, denied: Denied) -> Response<Answer> {
+        if let Denied::Reached(reached) = &denied {
+            self.shared.tell(Notice::Budget(reached.clone()));
+        }
+        self.refuse(Refusal::denied(denied))
     }
 
     /// Answers by ourselves and writes the row.
@@ -475,12 +542,19 @@ impl Record {
             Caller::Worker { attempt: None, .. } | Caller::Orchestrator { goal: None } => {}
             known @ (Caller::Worker { .. } | Caller::Orchestrator { .. }) => call.caller = known,
         }
-        if let Some(model) = &seen.model {
-            call.model = text::clip(&text::scrub(model), 100).into_owned();
+        call.goal = self.shared.duty(&self.identity, &call.caller).and_then(|duty| duty.goal);
+        if let Some(model) = seen.model.clone() {
+            let asked = std::mem::replace(&mut call.model, model);
+            call.asked = Some(asked).filter(|asked| *asked != call.model);
         }
-        let priced = self.shared.prices.cost(&call.model, &usage, call.at);
+        call.message_id.clone_from(&seen.message_id);
+        call.modifiers = seen.modifiers.clone();
+        let priced = self.shared.prices.cost(&call.model, &usage, &call.modifiers, call.at);
         call.estimated = used && (!exact || priced.estimated);
         call.cost = priced.cost;
+        if let Some(hold) = self.hold.take() {
+            hold.settle(call.cost);
+        }
         call.usage = usage;
         call.end = end;
         call.millis = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);

@@ -7,7 +7,7 @@
 use bytes::Bytes;
 use serde::Deserialize;
 
-use crate::model::{Usage, text};
+use crate::model::{Modifiers, Usage, text};
 
 /// The longest line of a stream, or JSON body, that is looked into, in bytes. Everything longer is only passed on.
 const LOOKED_INTO: usize = 4 << 20;
@@ -27,6 +27,10 @@ pub(super) struct Seen {
     pub(super) counted: bool,
     /// The model that served the call.
     pub(super) model: Option<String>,
+    /// The message's id.
+    pub(super) message_id: Option<String>,
+    /// What changes the price.
+    pub(super) modifiers: Modifiers,
     /// The answer is whole.
     pub(super) whole: bool,
     /// The error event that ended a stream, or the error that is the whole answer.
@@ -186,8 +190,7 @@ impl Lines {
         match event.kind.as_str() {
             "message_start" => {
                 if let Some(message) = event.message {
-                    self.seen.model = message.model.or(self.seen.model.take());
-                    self.seen.count(message.usage);
+                    self.seen.message(message);
                 }
             }
             "message_delta" => self.seen.count(event.usage),
@@ -208,8 +211,7 @@ fn json(body: &[u8]) -> Seen {
     let mut seen = Seen::default();
     if let Ok(message) = serde_json::from_slice::<Message>(body) {
         seen.whole = true;
-        seen.model = message.model;
-        seen.count(message.usage);
+        seen.message(message);
     }
     seen
 }
@@ -220,10 +222,18 @@ fn error(body: &[u8]) -> Option<Told> {
 }
 
 impl Seen {
+    fn message(&mut self, message: Message) {
+        let short = |word: String| text::clip(&text::scrub(&word), 100).into_owned();
+        self.model = message.model.map(short).or(self.model.take());
+        self.message_id = message.id.map(short).or(self.message_id.take());
+        self.count(message.usage);
+    }
+
     fn count(&mut self, usage: Option<WireUsage>) {
         let Some(wire) = usage else { return };
         self.counted = true;
         wire.replace(&mut self.usage);
+        wire.modify(&mut self.modifiers);
         if !wire.iterations.is_empty() {
             let mut sum = Usage::default();
             for iteration in &wire.iterations {
@@ -247,6 +257,7 @@ struct Event {
 
 #[derive(Deserialize)]
 struct Message {
+    id: Option<String>,
     model: Option<String>,
     usage: Option<WireUsage>,
 }
@@ -281,6 +292,10 @@ struct WireUsage {
     cache_read_input_tokens: Option<u64>,
     cache_creation_input_tokens: Option<u64>,
     cache_creation: Option<WireCreation>,
+    service_tier: Option<String>,
+    inference_geo: Option<String>,
+    speed: Option<String>,
+    server_tool_use: Option<WireTools>,
     #[serde(deserialize_with = "or_none")]
     iterations: Vec<Self>,
 }
@@ -289,6 +304,12 @@ struct WireUsage {
 #[serde(default)]
 struct WireCreation {
     ephemeral_1h_input_tokens: Option<u64>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct WireTools {
+    web_search_requests: Option<u64>,
 }
 
 /// Reads `null` as nothing.
@@ -310,6 +331,22 @@ impl WireUsage {
         put(&mut usage.cache_creation_input_tokens, self.cache_creation_input_tokens);
         let hour = self.cache_creation.as_ref().and_then(|c| c.ephemeral_1h_input_tokens);
         put(&mut usage.cache_creation_1h_input_tokens, hour);
+    }
+
+    /// The same for what changes the price. These words say that nothing does.
+    fn modify(&self, modifiers: &mut Modifiers) {
+        let put = |slot: &mut Option<String>, value: &Option<String>| {
+            if let Some(value) = value {
+                let value = text::clip(&text::scrub(value), 40).into_owned();
+                *slot = Some(value).filter(|word| !matches!(&**word, "" | "standard" | "not_available"));
+            }
+        };
+        put(&mut modifiers.service_tier, &self.service_tier);
+        put(&mut modifiers.inference_geo, &self.inference_geo);
+        put(&mut modifiers.speed, &self.speed);
+        if let Some(searches) = self.server_tool_use.as_ref().and_then(|tools| tools.web_search_requests) {
+            modifiers.web_searches = searches.min(HIGHEST);
+        }
     }
 }
 
@@ -408,6 +445,17 @@ mod tests {
         let seen = tap.seen(true);
         assert_eq!((seen.usage.input_tokens, seen.usage.output_tokens, seen.whole), (6, 8, true));
         assert_eq!(seen.model.as_deref(), Some("m"));
+    }
+
+    #[test]
+    fn what_changes_the_price_is_kept_in_the_servers_words_and_the_ordinary_is_nothing() {
+        let stream = "data: {\"type\":\"message_start\",\"message\":{\"id\":\"msg_1\",\"model\":\"m\",\"usage\":{\"input_tokens\":1,\"output_tokens\":1,\"service_tier\":\"standard\",\"inference_geo\":\"us\",\"speed\":\"standard\"}}}\n\ndata: {\"type\":\"message_delta\",\"usage\":{\"output_tokens\":9,\"speed\":\"fast\",\"server_tool_use\":{\"web_search_requests\":2,\"web_fetch_requests\":1}}}\n\n";
+        let seen = hear(&[stream.as_bytes()]);
+        let some = |word: &str| Some(word.to_owned());
+        let expected =
+            Modifiers { service_tier: None, inference_geo: some("us"), speed: some("fast"), web_searches: 2 };
+        assert_eq!((seen.message_id.as_deref(), seen.modifiers), (Some("msg_1"), expected));
+        assert!(hear(&[STREAM.as_bytes()]).modifiers.is_ordinary());
     }
 
     #[test]

@@ -56,6 +56,58 @@ pub enum Permissions {
     Full,
 }
 
+/// How capable, and how dear, a model is to be. Which model that is says the configuration.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tier {
+    /// Plans and reports.
+    Top,
+    /// The work of agents.
+    Middle,
+    /// The work of sub-agents.
+    Small,
+}
+
+impl Tier {
+    /// Reads `top`, `middle` or `small`.
+    pub fn parse(text: &str) -> Option<Self> {
+        match text {
+            "top" => Some(Self::Top),
+            "middle" => Some(Self::Middle),
+            "small" => Some(Self::Small),
+            _ => None,
+        }
+    }
+}
+
+/// The model of each tier, alias or full id.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tiers {
+    /// For plans and reports; savings are compared with it.
+    pub top: String,
+    /// For agents.
+    pub middle: String,
+    /// For sub-agents.
+    pub small: String,
+}
+
+impl Default for Tiers {
+    fn default() -> Self {
+        Self { top: "opus".to_owned(), middle: "sonnet".to_owned(), small: "haiku".to_owned() }
+    }
+}
+
+impl Tiers {
+    /// The model that is meant by a tier's word, or by its own name.
+    pub fn model<'a>(&'a self, named: &'a str) -> &'a str {
+        match Tier::parse(named) {
+            Some(Tier::Top) => &self.top,
+            Some(Tier::Middle) => &self.middle,
+            Some(Tier::Small) => &self.small,
+            None => named,
+        }
+    }
+}
+
 /// One agent as configured. Paths are absolute; `engine` is resolved (never [`EngineKind::Auto`]) once the room runs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AgentSettings {
@@ -71,6 +123,9 @@ pub struct AgentSettings {
     pub output: OutputKind,
     /// Model alias or full id.
     pub model: String,
+    /// Model alias or full id of its sub-agents; `None` = the agent's own.
+    #[serde(default)]
+    pub subagent_model: Option<String>,
     /// System prompt file.
     pub prompt: PathBuf,
     /// Where it works.

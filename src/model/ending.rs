@@ -126,6 +126,16 @@ pub enum Ending {
         /// When it clears, if that is known.
         until: Option<Timestamp>,
     },
+    /// The budget of its task or goal is used up.
+    Budget {
+        /// Whose, and the numbers.
+        message: String,
+    },
+    /// The day's budget is used up.
+    DayBudget {
+        /// The numbers, and when it clears.
+        message: String,
+    },
     /// Key or login.
     Auth {
         /// What was said.
@@ -151,7 +161,7 @@ pub enum Ending {
         /// What was said.
         message: String,
     },
-    /// The model refused, or a budget did.
+    /// The model refused.
     Refused {
         /// What was said.
         message: String,
@@ -214,6 +224,8 @@ impl Ending {
             Self::Reported { .. } => Kind::Reported,
             Self::Unproven { .. } => Kind::Unproven,
             Self::Limit { .. } => Kind::Limit,
+            Self::Budget { .. } => Kind::Budget,
+            Self::DayBudget { .. } => Kind::DayBudget,
             Self::Auth { .. } => Kind::Auth,
             Self::Config { .. } => Kind::Config,
             Self::SessionGone { .. } => Kind::SessionGone,
@@ -247,6 +259,8 @@ impl Ending {
             | Self::Reported { message }
             | Self::Unproven { message }
             | Self::Limit { message, .. }
+            | Self::Budget { message }
+            | Self::DayBudget { message }
             | Self::Auth { message }
             | Self::Config { message }
             | Self::SessionGone { message }
@@ -290,6 +304,8 @@ impl Ending {
             | Self::Reported { message }
             | Self::Unproven { message }
             | Self::Limit { message, .. }
+            | Self::Budget { message }
+            | Self::DayBudget { message }
             | Self::Auth { message }
             | Self::Config { message }
             | Self::SessionGone { message }

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{AgentName, AttemptRef, GoalId, MicroUsd, Usage, limit::Account};
+use super::{AgentName, AttemptRef, GoalId, MicroUsd, Modifiers, Spend, Usage, limit::Account};
 
 /// Who makes a model call.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -42,7 +42,7 @@ pub enum CallEnd {
     Unreachable,
 }
 
-/// One upstream call, the ledger's row.
+/// One upstream call, the ledger's row. A field that is ordinary is left out of the line.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Call {
     /// Unique per ledger.
@@ -69,6 +69,126 @@ pub struct Call {
     pub estimated: bool,
     /// Upstream's request id.
     pub request_id: Option<String>,
+    /// Upstream's id of the message.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message_id: Option<String>,
+    /// The model asked for, where another name served the call.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub asked: Option<String>,
+    /// The effort asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub effort: Option<String>,
+    /// The sub-agent that started this one, from its header.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent: Option<String>,
+    /// Which try of the engine's own client, from its header: 0 the first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client_retry: Option<u32>,
+    /// What changes the price.
+    #[serde(default, skip_serializing_if = "Modifiers::is_ordinary")]
+    pub modifiers: Modifiers,
+    /// The goal that a worker's task serves.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub goal: Option<GoalId>,
+}
+
+impl Call {
+    /// One that has just begun and of which nothing is known yet.
+    pub fn new(id: String, at: Timestamp, caller: Caller) -> Self {
+        Self {
+            id,
+            at,
+            millis: 0,
+            caller,
+            session_id: None,
+            subagent: None,
+            model: "unknown".to_owned(),
+            end: CallEnd::Aborted,
+            usage: Usage::default(),
+            cost: MicroUsd::default(),
+            estimated: false,
+            request_id: None,
+            message_id: None,
+            asked: None,
+            effort: None,
+            parent: None,
+            client_retry: None,
+            modifiers: Modifiers::default(),
+            goal: None,
+        }
+    }
+
+    /// What it adds to a sum.
+    pub fn spend(&self) -> Spend {
+        let estimated = if self.estimated { self.cost } else { MicroUsd::default() };
+        Spend { usage: self.usage, cost: self.cost, calls: 1, estimated }
+    }
+
+    /// The goal it was made for.
+    pub fn goal(&self) -> Option<&GoalId> {
+        match &self.caller {
+            Caller::Worker { .. } => self.goal.as_ref(),
+            Caller::Orchestrator { goal } => goal.as_ref(),
+        }
+    }
+
+    /// The attempt it was made for.
+    pub fn attempt(&self) -> Option<&AttemptRef> {
+        match &self.caller {
+            Caller::Worker { attempt, .. } => attempt.as_ref(),
+            Caller::Orchestrator { .. } => None,
+        }
+    }
+}
+
+/// What an attempt's engine says that it has used: kept beside the rows, which win over it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EngineTotal {
+    /// When the attempt ended.
+    pub at: Timestamp,
+    /// Which attempt.
+    pub attempt: AttemptRef,
+    /// Tokens and cost by the engine's own count.
+    pub spend: Spend,
+}
+
+/// What the gateway and an attempt's engine have counted. The gateway is right: it has the server's word.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Drift {
+    /// Which attempt.
+    pub attempt: AttemptRef,
+    /// As the gateway counted.
+    pub gateway: Spend,
+    /// As the engine says.
+    pub engine: Spend,
+}
+
+impl Drift {
+    /// From here on somebody should know, in percent.
+    const NOTABLE: i64 = 5;
+
+    /// Gateway minus engine, in percent of the gateway's cost; `None` without one.
+    pub fn cost_percent(&self) -> Option<i64> {
+        share(self.gateway.cost.0, self.engine.cost.0)
+    }
+
+    /// The same for all tokens.
+    pub fn token_percent(&self) -> Option<i64> {
+        let all = |spend: &Spend| i64::try_from(spend.usage.total()).unwrap_or(i64::MAX);
+        share(all(&self.gateway), all(&self.engine))
+    }
+
+    /// Whether they differ by more than 5 percent, in tokens or in money.
+    pub fn is_notable(&self) -> bool {
+        // An engine that says nothing of one of them does not contradict it.
+        let cost = self.cost_percent().filter(|_| !self.engine.cost.is_zero());
+        let tokens = self.token_percent().filter(|_| self.engine.usage.total() > 0);
+        cost.into_iter().chain(tokens).any(|percent| percent.abs() > Self::NOTABLE)
+    }
+}
+
+fn share(ours: i64, theirs: i64) -> Option<i64> {
+    (ours > 0).then(|| (ours - theirs).saturating_mul(100) / ours)
 }
 
 /// What a bucket holds.

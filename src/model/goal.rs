@@ -52,6 +52,8 @@ pub struct Terms {
     pub on_failure: Option<OnFailure>,
     /// This agent does all of it as one task, without a plan.
     pub solo: Option<AgentName>,
+    /// What it may cost; nothing = without a cap, `None` = as much as any.
+    pub budget: Option<MicroUsd>,
 }
 
 /// How a goal ended.

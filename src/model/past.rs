@@ -133,7 +133,7 @@ impl Past {
     /// Tokens and money of all attempts.
     pub fn spend(&self) -> Spend {
         let usage = self.rest.as_ref().map(|rest| rest.usage).unwrap_or_default();
-        Spend { usage, cost: self.cost, calls: 0 }
+        Spend::of(usage, self.cost, self.cost_source)
     }
 
     /// The same as a record: without its text and with the attempt that decided as the only one.

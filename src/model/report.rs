@@ -66,6 +66,9 @@ pub enum Report {
     Ended {
         /// What came of it.
         outcome: Box<Outcome>,
+        /// What its last attempt has used, by its engine's own word.
+        #[serde(default)]
+        spend: Spend,
     },
     /// An assigned task was not started: somebody else has it, it is gone, or the disk said no.
     NotStarted {

@@ -5,7 +5,7 @@ use std::{fmt, str::FromStr, time::Duration};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{AgentName, Effort, Ending, GoalId, Outcome, Spend, TaskId, TaskRef, id::IdError};
+use super::{AgentName, Effort, Ending, GoalId, MicroUsd, Outcome, Spend, TaskId, TaskRef, id::IdError};
 
 /// How urgent a task is, 0 (first) to 9 (last); words map to numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -176,6 +176,9 @@ pub struct TaskSpec {
     /// How hard the model thinks, where the file says so.
     #[serde(default)]
     pub effort: Option<Effort>,
+    /// What it may cost, all attempts; nothing = without a cap, `None` = as much as any.
+    #[serde(default)]
+    pub budget: Option<MicroUsd>,
     /// The goal it serves.
     pub goal: Option<GoalId>,
     /// Free data for the agent; `Null` where there is none.
@@ -208,6 +211,7 @@ impl TaskSpec {
             retry_of: None,
             model: None,
             effort: None,
+            budget: None,
             goal: None,
             context: serde_json::Value::Null,
             extra: serde_json::Map::new(),
@@ -229,6 +233,8 @@ pub struct Changes {
     pub model: Option<String>,
     /// Another effort.
     pub effort: Option<Effort>,
+    /// Another budget; nothing = without a cap.
+    pub budget: Option<MicroUsd>,
     /// Other dependencies.
     pub dependencies: Option<Vec<Dependency>>,
     /// Take up the last attempt's session again, once.
@@ -261,6 +267,9 @@ impl Changes {
         }
         if let Some(effort) = self.effort {
             spec.effort = Some(effort);
+        }
+        if let Some(budget) = self.budget {
+            spec.budget = Some(budget);
         }
         if let Some(dependencies) = &self.dependencies {
             spec.dependencies.clone_from(dependencies);

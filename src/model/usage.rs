@@ -43,12 +43,55 @@ impl AddAssign for Usage {
     }
 }
 
+/// What changes the price of a call beside its tokens, in the server's own words; `None` is the ordinary.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Modifiers {
+    /// `batch`, `priority`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub service_tier: Option<String>,
+    /// `us`, `global`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub inference_geo: Option<String>,
+    /// `fast`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub speed: Option<String>,
+    /// Searches of the web that the server made for the call.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub web_searches: u64,
+}
+
+impl Modifiers {
+    /// Whether nothing is out of the ordinary.
+    pub fn is_ordinary(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
+fn is_zero(n: &u64) -> bool {
+    *n == 0
+}
+
 /// Money in millionths of a US dollar.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct MicroUsd(pub i64);
 
 impl MicroUsd {
+    /// Whether it is nothing.
+    pub fn is_zero(&self) -> bool {
+        self.0 == 0
+    }
+
+    /// Up to four decimals, for a sentence about a cap.
+    pub fn exact(self) -> String {
+        let tenths = (self.0.unsigned_abs() + 50) / 100;
+        let text = format!("{}.{:04}", tenths / 10_000, tenths % 10_000);
+        let short = text.strip_suffix("00").unwrap_or_else(|| text.strip_suffix('0').unwrap_or(&text));
+        format!("{}${short}", if self.0 < 0 { "-" } else { "" })
+    }
+
     /// Dollars as a float, for JSON that outsiders read; never for sums.
     pub fn dollars(self) -> f64 {
         self.0 as f64 / 1e6
@@ -74,11 +117,15 @@ impl Sum for MicroUsd {
 }
 
 impl fmt::Display for MicroUsd {
-    /// Two decimals: `$0.84`, and `<$0.01` for what would read as nothing.
+    /// Two decimals: `$0.84`, `-$0.84`, and `<$0.01` for what would read as nothing.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let text = match self.0 {
-            1..5_000 => "<$0.01".to_owned(),
-            n => format!("${:.2}", n as f64 / 1e6),
+            1..=4_999 => "<$0.01".to_owned(),
+            -4_999..=-1 => "-<$0.01".to_owned(),
+            n => {
+                let cents = (n.unsigned_abs() + 5_000) / 10_000;
+                format!("{}${}.{:02}", if n < 0 { "-" } else { "" }, cents / 100, cents % 100)
+            }
         };
         f.pad(&text)
     }
@@ -106,6 +153,23 @@ pub struct Spend {
     pub cost: MicroUsd,
     /// Model calls.
     pub calls: u64,
+    /// The part of the cost that is a guess.
+    #[serde(default, skip_serializing_if = "MicroUsd::is_zero")]
+    pub estimated: MicroUsd,
+}
+
+impl Spend {
+    /// What an attempt or task has come to, without a count of its calls.
+    pub fn of(usage: Usage, cost: MicroUsd, source: CostSource) -> Self {
+        let estimated = if source == CostSource::Estimated { cost } else { MicroUsd::default() };
+        Self { usage, cost, calls: 0, estimated }
+    }
+
+    /// The cost as people read it; `~` before it where a part is a guess.
+    pub fn shown(&self) -> String {
+        let mark = if self.estimated.is_zero() { "" } else { "~" };
+        format!("{mark}{}", self.cost)
+    }
 }
 
 impl AddAssign for Spend {
@@ -113,5 +177,6 @@ impl AddAssign for Spend {
         self.usage += other.usage;
         self.cost += other.cost;
         self.calls += other.calls;
+        self.estimated += other.estimated;
     }
 }

@@ -348,7 +348,7 @@ impl Queue for MemoryQueue {
                 attempt.held = false;
                 attempt.record.ended_at = Some(outcome.completed_at);
                 attempt.record.ending = Some(outcome.ending.clone());
-                attempt.record.spend = Spend { usage: outcome.usage, cost: outcome.cost, calls: 0 };
+                attempt.record.spend = Spend::of(outcome.usage, outcome.cost, outcome.cost_source);
                 if outcome.session_id.is_some() {
                     attempt.record.session_id.clone_from(&outcome.session_id);
                 }

@@ -64,10 +64,12 @@ impl Meter {
         Self { limits, buckets: HashMap::new(), cache: HashMap::new(), requests: 0 }
     }
 
-    /// An id that no other call of this stand-in has.
-    pub(super) fn next_request_id(&mut self, seed: u64) -> String {
+    /// An id that no other call has, of this stand-in or another that began at another time.
+    pub(super) fn next_request_id(&mut self, seed: u64, began: Timestamp) -> String {
         self.requests += 1;
-        format!("req_rehearsal_{:08x}{:06}", seed::of(&[&seed.to_string()]) >> 32, self.requests)
+        // Another stand-in with the same seed gives the same answers, and they are other calls.
+        let began = began.as_millisecond().to_string();
+        format!("req_rehearsal_{:08x}{:06}", seed::of(&[&seed.to_string(), &began]) >> 32, self.requests)
     }
 
     fn buckets(&mut self, model: &str, now: Timestamp) -> &mut Buckets {

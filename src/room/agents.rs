@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{Effect, Leaving, OrderId, State, Voice, WorkerEvent, done, event::AgentSetup, refuse, time::later};
 use crate::model::{
-    Activity, AgentName, AgentSettings, AttemptRef, Ending, Report, SlotId, TaskRef, outcome::EndState, task::Standing,
+    Activity, AgentName, AgentSettings, AttemptRef, Ending, Report, SlotId, TaskRef, budget::Payer, outcome::EndState,
+    task::Standing,
 };
 
 /// Every agent, in the order of the configuration.
@@ -323,6 +324,9 @@ impl State {
                 if let Some(held) = dropped {
                     effects.push(Effect::Recover { task: held.task, cancel: held.cancelling });
                 }
+                if let Some(task) = self.agents.slot_mut(&id).and_then(|slot| Some(slot.held.as_ref()?.task.clone())) {
+                    self.end_if_over_budget(&task, effects);
+                }
                 match self.leaving {
                     Leaving::No => {}
                     Leaving::Draining => effects.push(Effect::StopWorker { slot: id, drain: true }),
@@ -410,7 +414,7 @@ impl State {
                     effects.push(Effect::EndTask { id: None, task: attempt.task, ending: Ending::Cancelled });
                 }
             }
-            Report::Ended { outcome } => {
+            Report::Ended { outcome, .. } => {
                 slot.held.take_if(|h| h.task == outcome.task);
                 self.task_ended(*outcome);
             }
@@ -449,16 +453,24 @@ impl State {
 
     /// Hands ready tasks to free workers, the most urgent first.
     pub(super) fn dispatch(&mut self, effects: &mut Vec<Effect>) {
-        if self.leaving != Leaving::No || self.tasks.space.is_some() {
+        if self.leaving != Leaving::No || self.tasks.space.is_some() || self.reached(&Payer::Day).is_some() {
             return;
         }
         let now = self.now;
         let places = (self.agents.max_running as usize).saturating_sub(self.agents.running());
-        for _ in 0..places {
+        let mut places = places;
+        while places > 0 {
             let open = self.agents.all.iter().filter(|a| a.may_start() && a.slots.iter().any(Slot::is_idle));
             let Some(task) = self.tasks.next_of(open.map(Agent::name)) else { return };
+            // One whose budget, or whose goal's, is used up ends instead.
+            if let Some(reached) = self.over_budget(&task) {
+                self.tasks.stop(&task, &reached.to_string());
+                effects.push(Effect::EndTask { id: None, task, ending: reached.ending() });
+                continue;
+            }
             let Some(agent) = self.agents.get_mut(&task.agent) else { return };
             let Some(slot) = agent.slots.iter_mut().find(|s| s.is_idle()) else { return };
+            places -= 1;
             self.tasks.take(&task);
             slot.held = Some(Held {
                 task: task.clone(),

@@ -41,6 +41,15 @@ pub enum Effect {
         /// Which attempt.
         attempt: AttemptRef,
     },
+    /// Tell a worker to end its attempt in this way; it follows.
+    EndAttempt {
+        /// Which worker.
+        slot: SlotId,
+        /// Which attempt; number 0 means whatever it runs of this task.
+        attempt: AttemptRef,
+        /// As what.
+        ending: Ending,
+    },
     /// Tell a worker to let its attempt be silent for longer.
     Extend {
         /// Which worker.

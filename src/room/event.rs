@@ -9,9 +9,11 @@ use crate::{
     model::{
         AgentName, AgentSettings, Approval, AttemptRef, Changes, Fault, GoalEnd, GoalId, Item, MicroUsd, Past, Plan,
         Priority, Rejected, Removed, Report, Request, SlotId, Spend, TaskRecord, TaskRef, TaskSpec, Terms,
-        gateway::{Call, Levels},
+        budget::{Caps, Reached},
+        gateway::{Call, EngineTotal, Levels},
         limit::LimitNews,
         plan::ModelPrice,
+        savings::Appraisal,
     },
     orchestrator::plan::Edit,
 };
@@ -88,8 +90,9 @@ pub struct Opened {
     pub max_running: u32,
     /// Starts allowed per task.
     pub attempts: u32,
-    /// The most a day may cost.
-    pub day_budget: MicroUsd,
+    /// What may be spent, where a task or goal does not say.
+    #[serde(default)]
+    pub caps: Caps,
     /// What plans are judged by, beside the agents.
     #[serde(default)]
     pub planning: Planning,
@@ -493,6 +496,19 @@ pub enum GatewayEvent {
     Called {
         /// Its row.
         call: Box<Call>,
+        /// What it would have cost otherwise.
+        #[serde(default)]
+        appraisal: Option<Appraisal>,
+    },
+    /// An attempt has ended; what its engine says that it has used.
+    EngineSaid {
+        /// That.
+        total: EngineTotal,
+    },
+    /// A call was refused because a budget is used up.
+    Refused {
+        /// Which, and the numbers.
+        reached: Reached,
     },
     /// What was spent before, folded from the ledger.
     Folded {

@@ -279,6 +279,7 @@ impl State {
             Ending::Unproven { .. } => "once more, with more effort".to_owned(),
             Ending::Transient { .. } => format!("again in {}, in its session where it has one", super::why::span(wait)),
             Ending::Limit { .. } => format!("waits {} for the limit, and has not failed", super::why::span(wait)),
+            Ending::DayBudget { .. } => "waits for the day's budget, and has not failed".to_owned(),
             Ending::Stopped | Ending::SessionGone { .. } => return,
             Ending::Done
             | Ending::NeverStarted { .. }
@@ -293,6 +294,7 @@ impl State {
             | Ending::Held { .. }
             | Ending::Unreadable { .. }
             | Ending::Reported { .. }
+            | Ending::Budget { .. }
             | Ending::Auth { .. }
             | Ending::Config { .. }
             | Ending::Overflow { .. }

@@ -9,7 +9,10 @@ use super::{
     Effect, GoalEvent, OrderId, State, Voice, done, event::Orchestrator, failure::Mending, plans::PlanAnswer, refuse,
 };
 use crate::{
-    model::{AgentName, Approval, Ending, Fault, GoalEnd, GoalId, GoalPhase, Plan, TaskRef, Terms, plan::Revision},
+    model::{
+        AgentName, Approval, Ending, Fault, GoalEnd, GoalId, GoalPhase, Plan, TaskRef, Terms, budget::Payer,
+        plan::Revision,
+    },
     orchestrator::plan,
 };
 
@@ -163,6 +166,9 @@ impl State {
         }
         if let Some(trouble) = self.goals.orchestrator.trouble.as_ref().filter(|_| terms.solo.is_none()) {
             return refuse(effects, id, format!("the orchestrator cannot plan: {trouble}"));
+        }
+        if let Some(reached) = self.reached(&Payer::Day) {
+            return refuse(effects, id, reached.to_string());
         }
         let solo = terms.solo.clone();
         let number = self.goals.all.keys().next_back().map_or(1, |n| n + 1);
@@ -325,17 +331,10 @@ impl State {
     /// Looks at every touched goal: when all its tasks have ended, the report is due.
     pub(super) fn drive_goals(&mut self, effects: &mut Vec<Effect>) {
         for id in std::mem::take(&mut self.goals.touched) {
-            let Some(goal) = self.goals.get(&id) else { continue };
-            if let (GoalPhase::Running, Approval::Auto { ceiling }) = (&goal.phase, goal.approval)
-                && self.spend_of(goal).cost >= ceiling
-            {
-                let ending = Ending::Refused { message: format!("the goal's ceiling of {ceiling} is reached") };
-                for task in goal.tasks.clone() {
-                    // What runs may end; nothing more starts, and the report says why.
-                    if self.tasks.give_up(&task, &ending.sentence()) {
-                        effects.push(Effect::EndTask { id: None, task, ending: ending.clone() });
-                    }
-                }
+            // A former room may have seen it used up.
+            let account = Payer::Goal(id.clone());
+            if let Some(reached) = self.reached(&account) {
+                self.use_up(&reached, effects);
             }
             self.stop_after_failure(&id, effects);
             let Some(goal) = self.goals.get(&id) else { continue };

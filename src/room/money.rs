@@ -1,13 +1,17 @@
 //! Money and tokens, folded from model calls.
+//!
+//! Its one surprise: an attempt whose calls do not pass the gateway is counted by its engine's own word, as an estimate.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use jiff::{Timestamp, civil::Date, tz::TimeZone};
 use serde::{Deserialize, Serialize};
 
 use crate::model::{
-    AgentName, GoalId, Spend, TaskRef,
-    gateway::{Call, Caller},
+    AgentName, AttemptRef, GoalId, MicroUsd, Spend, TaskRef,
+    caching::Caching,
+    gateway::{Call, Caller, Drift, EngineTotal},
+    savings::{Appraisal, Savings},
 };
 
 /// What was spent, by everything an operator asks for. Days are UTC.
@@ -24,31 +28,52 @@ pub struct Money {
     pub orchestrator: Spend,
     /// This day, by model.
     pub models: BTreeMap<String, Spend>,
+    /// This day, what caching and cheaper models saved.
+    pub savings: Savings,
+    /// This day, how the cache was used.
+    pub caching: Caching,
     /// By task, for as long as the room has seen it.
     pub tasks: BTreeMap<TaskRef, Spend>,
     /// By goal: the orchestrator's own calls for it. Its tasks are in `tasks`.
     pub goals: BTreeMap<GoalId, Spend>,
-    /// Whether any of it is a guess.
-    pub estimated: bool,
+    /// Attempts on which gateway and engine do not agree, the newest last; at most [`Money::DRIFTS`].
+    pub drifts: VecDeque<Drift>,
+    /// The attempt that runs, by task, and what the gateway has counted of it.
+    running: BTreeMap<TaskRef, (u32, Spend)>,
+    /// Minutes since 1970 and what was spent in each, the last hour's.
+    recent: VecDeque<(i64, MicroUsd)>,
 }
 
 impl Money {
-    /// Adds one call.
-    pub fn add(&mut self, call: &Call) {
+    /// So many drifts are remembered.
+    pub const DRIFTS: usize = 20;
+
+    /// Adds one call, and what it would have cost otherwise.
+    pub fn add(&mut self, call: &Call, appraisal: Option<&Appraisal>) {
         self.turn(call.at);
-        let spend = Spend { usage: call.usage, cost: call.cost, calls: 1 };
-        self.today += spend;
-        self.estimated |= call.estimated;
-        *self.models.entry(call.model.clone()).or_default() += spend;
+        let spend = call.spend();
+        // A call that began before midnight is paid by the day before.
+        let today = self.day == Some(day(call.at));
+        if today {
+            self.count(call.at, spend);
+            *self.models.entry(call.model.clone()).or_default() += spend;
+            self.savings.add(call, appraisal);
+            self.caching.add(call, appraisal.and_then(|appraisal| appraisal.min_cacheable));
+        }
         match &call.caller {
             Caller::Worker { agent, attempt } => {
-                *self.agents.entry(agent.clone()).or_default() += spend;
+                if today {
+                    *self.agents.entry(agent.clone()).or_default() += spend;
+                }
                 if let Some(attempt) = attempt {
                     *self.tasks.entry(attempt.task.clone()).or_default() += spend;
+                    self.run(attempt, spend);
                 }
             }
             Caller::Orchestrator { goal } => {
-                self.orchestrator += spend;
+                if today {
+                    self.orchestrator += spend;
+                }
                 if let Some(goal) = goal {
                     *self.goals.entry(goal.clone()).or_default() += spend;
                 }
@@ -56,16 +81,86 @@ impl Money {
         }
     }
 
-    /// Begins a new day when `at` is on a later one.
-    fn turn(&mut self, at: Timestamp) {
-        let day = at.to_zoned(TimeZone::UTC).date();
+    /// Adds what a former day has left of lasting interest.
+    pub fn add_day(&mut self, tasks: BTreeMap<TaskRef, Spend>, goals: BTreeMap<GoalId, Spend>) {
+        for (task, spend) in tasks {
+            *self.tasks.entry(task).or_default() += spend;
+        }
+        for (goal, spend) in goals {
+            *self.goals.entry(goal).or_default() += spend;
+        }
+    }
+
+    fn run(&mut self, attempt: &AttemptRef, spend: Spend) {
+        let (n, sum) = self.running.entry(attempt.task.clone()).or_default();
+        if *n != attempt.n {
+            (*n, *sum) = (attempt.n, Spend::default());
+        }
+        *sum += spend;
+    }
+
+    fn count(&mut self, at: Timestamp, spend: Spend) {
+        self.today += spend;
+        let minute = at.as_second().div_euclid(60);
+        match self.recent.back_mut() {
+            Some((last, sum)) if *last >= minute => *sum += spend.cost,
+            Some(_) | None => self.recent.push_back((minute, spend.cost)),
+        }
+        while self.recent.front().is_some_and(|(first, _)| *first <= minute - 60) {
+            self.recent.pop_front();
+        }
+    }
+
+    /// What the last hour has cost.
+    pub fn burn(&self, now: Timestamp) -> MicroUsd {
+        let since = now.as_second().div_euclid(60) - 60;
+        self.recent.iter().filter(|(minute, _)| *minute > since).map(|(_, cost)| *cost).sum()
+    }
+
+    /// An attempt has ended, and its engine says what it has used. Returns what that adds to the sums: all of it where no
+    /// call of the task has passed the gateway, else nothing.
+    pub fn engine_says(&mut self, total: &EngineTotal) -> Spend {
+        let EngineTotal { at, attempt, spend } = total;
+        let counted = self.tasks.get(&attempt.task).is_some_and(|known| known.calls > 0);
+        let running = self.running.remove(&attempt.task).filter(|(n, _)| *n == attempt.n);
+        if let Some((_, gateway)) = running {
+            let drift = Drift { attempt: attempt.clone(), gateway, engine: *spend };
+            if drift.is_notable() {
+                self.drifts.push_back(drift);
+                if self.drifts.len() > Self::DRIFTS {
+                    self.drifts.pop_front();
+                }
+            }
+        }
+        if counted || (spend.cost.is_zero() && spend.usage.total() == 0) {
+            return Spend::default();
+        }
+        self.turn(*at);
+        let spend = Spend { calls: 0, estimated: spend.cost, ..*spend };
+        self.count(*at, spend);
+        *self.agents.entry(attempt.task.agent.clone()).or_default() += spend;
+        *self.tasks.entry(attempt.task.clone()).or_default() += spend;
+        spend
+    }
+
+    /// Begins a new day when `at` is on a later one; tells whether it did.
+    pub(super) fn turn(&mut self, at: Timestamp) -> bool {
+        let day = day(at);
         // Never back: a clock that is wrong for a moment must not forget what the day has cost.
-        if self.day.is_none_or(|known| known < day) {
+        let later = self.day.is_none_or(|known| known < day);
+        if later {
             self.day = Some(day);
             self.today = Spend::default();
             self.agents.clear();
             self.orchestrator = Spend::default();
             self.models.clear();
+            self.savings = Savings::default();
+            self.caching.clear();
         }
+        later
     }
+}
+
+fn day(at: Timestamp) -> Date {
+    at.to_zoned(TimeZone::UTC).date()
 }

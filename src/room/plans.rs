@@ -11,6 +11,7 @@ use crate::{
     model::{
         AgentName, Approval, EngineKind, Fault, GoalEnd, GoalId, GoalPhase, MicroUsd, Plan, Severity, Spend, TaskRef,
         TaskSpec,
+        budget::Payer,
         plan::{Maker, Revision},
     },
     orchestrator::{
@@ -107,15 +108,13 @@ impl State {
             slots: agent.settings.slots,
             one_call: agent.settings.engine == EngineKind::Messages,
         });
-        let ceiling = goal.and_then(|goal| match goal.approval {
-            Approval::Auto { ceiling } => Some(ceiling),
-            Approval::Ask | Approval::Never => None,
-        });
+        let cap = goal.and_then(|goal| self.cap_of(&Payer::Goal(goal.id.clone())));
+        let usual = self.planning.goal_budget.filter(|_| goal.is_none_or(|goal| goal.terms.budget.is_none()));
         Rules {
             agents: agents.collect(),
             cap: plan::CAP,
             max_running: self.agents.max_running,
-            budget: ceiling.or(self.planning.goal_budget),
+            budget: cap.or(usual),
             models: self.planning.models.clone(),
         }
     }

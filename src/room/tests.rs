@@ -8,6 +8,7 @@ use proptest::prelude::*;
 use super::{event::*, tasks::Phase, *};
 use crate::model::*;
 
+mod budget;
 mod failure;
 mod order;
 mod orders;
@@ -43,6 +44,7 @@ fn settings(name: &str) -> AgentSetup {
         command: vec!["true".into()],
         output: OutputKind::Text,
         model: "sonnet".into(),
+        subagent_model: None,
         prompt: "prompt.md".into(),
         workspace: "work".into(),
         home: "home".into(),
@@ -66,7 +68,7 @@ fn opened() -> Opened {
         orchestrator: Orchestrator { model: "opus".into(), ..Orchestrator::default() },
         max_running: 6,
         attempts: 3,
-        day_budget: MicroUsd(0),
+        caps: crate::model::budget::Caps::default(),
         planning: Planning::default(),
         found: Vec::new(),
         offline: None,
@@ -160,7 +162,7 @@ impl Story {
     fn ended(&mut self, name: &str, state: EndState) -> Vec<Effect> {
         let outcome = Box::new(self.outcome(name, state));
         let who = task(name).agent.to_string();
-        self.report(&who, Report::Ended { outcome })
+        self.report(&who, Report::Ended { outcome, spend: Spend::default() })
     }
 
     /// A goal approved by itself under a ceiling, its two tasks in the queue.
@@ -586,23 +588,16 @@ fn a_goal_over_its_stated_ceiling_starts_nothing_more_and_still_reports() {
     story.started("marie/g1-read", 1);
     let attempt = Some(task("marie/g1-read").attempt(1));
     let call = Box::new(Call {
-        id: "1".into(),
-        at: story.now,
         millis: 1,
-        caller: Caller::Worker { agent: agent("marie"), attempt },
-        session_id: None,
-        subagent: None,
         model: "claude-sonnet-5-5".into(),
         end: CallEnd::Complete,
-        usage: Usage::default(),
         cost: MicroUsd(1_000),
-        estimated: false,
-        request_id: None,
+        ..Call::new("1".into(), story.now, Caller::Worker { agent: agent("marie"), attempt })
     });
-    let effects = story.tell(Event::Gateway(GatewayEvent::Called { call }));
+    let effects = story.tell(Event::Gateway(GatewayEvent::Called { call, appraisal: None }));
     assert!(
-        matches!(&effects[..], [Effect::EndTask { task, ending: Ending::Refused { message }, .. }]
-        if task.to_string() == "fabien/g1-post" && message.contains("ceiling of <$0.01")),
+        matches!(&effects[..], [Effect::EndTask { task, ending: Ending::Budget { message }, .. }, Effect::EndAttempt { .. }]
+        if task.to_string() == "fabien/g1-post" && message.ends_with("goal g1 is used up: $0.001 of $0.001")),
         "{effects:?}"
     );
     assert_eq!(story.ended("marie/g1-read", EndState::Done), [], "its dependent is given up, whatever it waits for");

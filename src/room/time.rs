@@ -101,7 +101,7 @@ mod tests {
     use super::*;
     use crate::{
         model::{
-            AttemptRecord, Ending, MicroUsd, Spend, TaskSpec, Usage,
+            AttemptRecord, Ending, MicroUsd, Spend, TaskSpec,
             gateway::{Call, CallEnd, Caller},
         },
         room::{Event, Stamped, TaskEvent},
@@ -182,25 +182,18 @@ mod tests {
     #[test]
     fn g13_a_day_does_not_begin_anew_because_the_clock_was_set() {
         let call = |second: i64| Call {
-            id: second.to_string(),
-            at: at(second),
             millis: 1,
-            caller: Caller::Orchestrator { goal: None },
-            session_id: None,
-            subagent: None,
             model: "sonnet".into(),
             end: CallEnd::Complete,
-            usage: Usage::default(),
             cost: MicroUsd(5),
-            estimated: false,
-            request_id: None,
+            ..Call::new(second.to_string(), at(second), Caller::Orchestrator { goal: None })
         };
         let mut state = State::default();
-        state.money.add(&call(0));
+        state.money.add(&call(0), None);
         let spent = state.money.today;
         tell(&mut state, later(at(1), hours(-24)), Event::ClockSet { by: hours(-24) });
         assert_eq!(state.money.today, spent);
-        state.money.add(&call(1 - 24 * 3600));
+        state.money.add(&call(1 - 24 * 3600), None);
         assert_eq!(state.money.today.calls, 2);
     }
 }

@@ -5,7 +5,7 @@ use std::fmt;
 use jiff::{SignedDuration, Timestamp};
 
 use super::{Held, Leaving, Process, State, tasks::Prerequisites};
-use crate::model::{Activity, AgentName, Dependency, Standing, TaskRef};
+use crate::model::{Activity, AgentName, Dependency, Standing, TaskRef, budget::Reached};
 
 /// The reason as a value; its text comes from [`fmt::Display`].
 #[derive(Debug, Clone, PartialEq)]
@@ -42,6 +42,8 @@ pub enum Why {
     NoWorker(AgentName, &'static str, Option<SignedDuration>),
     /// As many attempts run as may.
     Full(u32),
+    /// A budget is used up.
+    Spent(Reached),
     /// The agent is busy with this; so many are ahead.
     Next(AgentName, usize, Option<TaskRef>),
     /// There is no such agent.
@@ -103,6 +105,7 @@ impl fmt::Display for Why {
                 busy.as_ref().map_or(Ok(()), |task| write!(f, ", which does {}", task.id))
             }
             Self::Leaving => f.write_str("the room is leaving and starts nothing more"),
+            Self::Spent(reached) => reached.fmt(f),
             Self::NoAgent(agent) => write!(f, "there is no agent {agent}"),
             Self::NoRoom => f.write_str("no room is open"),
         }
@@ -181,6 +184,9 @@ impl State {
         }
         if self.offline.is_some() {
             return Some(Why::NoRoom);
+        }
+        if let Some(reached) = self.over_budget(task) {
+            return Some(Why::Spent(reached));
         }
         let name = agent.name().clone();
         if let Some(trouble) = &agent.trouble {

@@ -24,7 +24,7 @@ use crate::{
     },
     engines,
     gateway::{Identity, Purpose},
-    model::{Ending, GoalId, Permissions, Spend},
+    model::{Ending, GoalId, MicroUsd, Modifiers, Permissions, Spend},
     orchestrator::Prompt,
 };
 
@@ -105,8 +105,10 @@ impl World {
             )
             | None => {}
         }
-        let priced = self.prices.cost(&reply.model, &reply.usage, self.clock.now());
-        let spend = Spend { usage: reply.usage, cost: priced.cost, calls: 1 };
+        // What the plan has cost, for the plan; what counts is the gateway's row.
+        let priced = self.settings.prices.cost(&reply.model, &reply.usage, &Modifiers::default(), self.clock.now());
+        let estimated = if priced.estimated { priced.cost } else { MicroUsd::default() };
+        let spend = Spend { usage: reply.usage, cost: priced.cost, calls: 1, estimated };
         Ok(Reply { text: reply.text(), model: reply.model.clone(), spend })
     }
 
@@ -124,6 +126,7 @@ impl World {
             max_budget_usd: None,
             schema: prompt.schema.as_ref(),
             effort: None,
+            subagent_model: None,
             tools: false,
             root: false,
         };

@@ -23,7 +23,6 @@ use super::{
 use crate::{
     attach::wire::{Door, WorkerTell},
     gateway::{Gateway, Identity, TokenHash},
-    ledger::Prices,
     model::{
         AgentName, Changes, Clock, EndState, Ending, Fault, GoalId, Item, Plan, SlotId, Spend, TaskRef, TaskSpec,
         id::stage_id, plan::VALIDATOR, text,
@@ -47,7 +46,6 @@ pub struct World {
     pub workers: Workers,
     guardian: u32,
     pub(super) clock: Clock,
-    pub(super) prices: Prices,
     /// The orchestrator's own token.
     pub(super) token: SecretString,
 }
@@ -84,8 +82,8 @@ impl World {
         clock: Clock,
     ) -> anyhow::Result<Self> {
         let token = gateway.issue_token(Identity::Orchestrator)?;
-        let (workers, prices) = (Workers::default(), Prices::embedded());
-        Ok(Self { settings, queue, gateway, workers, guardian, clock, prices, token })
+        let workers = Workers::default();
+        Ok(Self { settings, queue, gateway, workers, guardian, clock, token })
     }
 
     /// Ends whatever belongs to no living worker; also the numbers of what would not go, as the end of a sentence.
@@ -152,6 +150,7 @@ impl World {
             | Effect::SpawnWorker { .. }
             | Effect::Assign { .. }
             | Effect::CancelAttempt { .. }
+            | Effect::EndAttempt { .. }
             | Effect::StopWorker { .. }
             | Effect::Recover { .. }
             | Effect::Extend { .. }
@@ -219,6 +218,7 @@ impl World {
             | Effect::SpawnWorker { .. }
             | Effect::Assign { .. }
             | Effect::CancelAttempt { .. }
+            | Effect::EndAttempt { .. }
             | Effect::StopWorker { .. }
             | Effect::Extend { .. }
             | Effect::Keep { .. }

@@ -13,11 +13,9 @@ use crate::{
     api,
     config::{Config, Env},
     engines::Programs,
-    gateway,
-    ledger::Prices,
-    limiter,
+    gateway, limiter,
     model::{
-        Clock, EngineKind, MicroUsd, SlotId, Usage,
+        Clock, EngineKind, MicroUsd, Modifiers, SlotId, Usage,
         id::stage_id,
         plan::{ModelPrice, ModelTier},
     },
@@ -42,7 +40,9 @@ pub fn room(config: &Config, env: &Env) -> anyhow::Result<serve::Settings> {
         orchestrator_prompt,
         max_running: *config.max_running,
         attempts: *config.attempts,
-        day_budget: *config.budget.day,
+        caps: config.budget.caps(),
+        prices: config.prices.value.clone(),
+        top_model: api::full_id(&config.tiers.top).to_owned(),
         planning: planning(config),
         gateway: gateway::Settings {
             listen: *config.gateway,
@@ -50,6 +50,8 @@ pub fn room(config: &Config, env: &Env) -> anyhow::Result<serve::Settings> {
             keys: keys(config),
             limits: limits(config),
             hold: gateway::Settings::HOLD,
+            caps: config.budget.caps(),
+            spent_today: MicroUsd::default(),
         },
         rehearsal: config.is_rehearsal().then(|| Rehearsal { seed: *config.seed, pace: *config.pace }),
         program: program()?,
@@ -87,13 +89,15 @@ fn orchestrator_cli(config: &Config, env: &Env) -> Option<Cli> {
 
 /// What plans are judged by: the goal's budget, and what the models that tasks may run on cost today.
 pub(super) fn planning(config: &Config) -> Planning {
-    let prices = Prices::embedded();
+    let prices = &config.prices;
     let now = super::clock::system().now();
     let own = config.enabled().map(|agent| agent.model.value.clone());
     let tiers = ModelTier::ALL.into_iter().filter_map(ModelTier::alias).map(str::to_owned);
     let models = own.chain(tiers).map(|model| {
         // A thousandth, so that no rate for long prompts is meant.
-        let cost = |usage: Usage| MicroUsd(prices.cost(api::full_id(&model), &usage, now).cost.0 * 1_000);
+        let cost = |usage: Usage| {
+            MicroUsd(prices.cost(api::full_id(&model), &usage, &Modifiers::default(), now).cost.0 * 1_000)
+        };
         let context = if model.ends_with("[1m]") { 1_000_000 } else { 200_000 };
         let price = ModelPrice {
             input: cost(Usage { input_tokens: 1_000, ..Usage::default() }),
@@ -102,7 +106,7 @@ pub(super) fn planning(config: &Config) -> Planning {
         };
         (model, price)
     });
-    Planning { goal_budget: Some(*config.budget.goal), models: models.collect() }
+    Planning { goal_budget: config.budget.caps().goal, models: models.collect() }
 }
 
 fn keys(config: &Config) -> gateway::Keys {
@@ -184,6 +188,8 @@ pub fn worker(
     }
     settings.retries =
         Retries { attempts: *config.attempts, backoff: config.backoff.value.clone(), limit: Duration::from_secs(30) };
+    settings.tiers = config.tiers.models();
+    settings.prices = config.prices.value.clone();
     settings.orphan_grace = *config.orphan_grace;
     settings.stall = stall;
     Ok((settings, queue))

@@ -15,7 +15,7 @@ use std::{
 };
 
 use anyhow::Context as _;
-use jiff::{SignedDuration, Timestamp, ToSpan as _};
+use jiff::{SignedDuration, Timestamp, tz::TimeZone};
 use serde::{Deserialize, Serialize};
 use tokio::{
     signal::unix::{SignalKind, signal},
@@ -27,6 +27,7 @@ use super::{
     ask::Cli,
     effects::World,
     lock::{self, Held, StageLock},
+    money,
 };
 use crate::{
     attach::{
@@ -38,7 +39,11 @@ use crate::{
     guardian,
     journal::Journal,
     ledger::{Ledger, Prices},
-    model::{Clock, EngineKind, MicroUsd, Report, SlotId, text},
+    model::{
+        Clock, EngineKind, Report, SlotId,
+        budget::{Caps, Payer},
+        text,
+    },
     queue::{Change, Queue, file::FileQueue},
     rehearsal::{self, StandIn},
     room::{
@@ -66,8 +71,12 @@ pub struct Settings {
     pub max_running: u32,
     /// Starts allowed per task.
     pub attempts: u32,
-    /// The most a day may cost.
-    pub day_budget: MicroUsd,
+    /// What may be spent, where a task or goal does not say.
+    pub caps: Caps,
+    /// What model calls cost.
+    pub prices: Prices,
+    /// The model that savings are compared with.
+    pub top_model: String,
     /// What plans are judged by, beside the agents.
     pub planning: Planning,
     /// The gateway; its upstream is replaced in a rehearsal.
@@ -136,9 +145,6 @@ const BATCH: usize = 512;
 /// How soon lines that the disk did not take are tried again, at the latest.
 const AGAIN: Duration = Duration::from_secs(1);
 
-/// Days of the ledger that are folded at the start.
-const LEDGER_DAYS: i64 = 31;
-
 /// Opens the room and runs it until it is told to leave and everything has ended.
 pub async fn serve(settings: Settings, guardian: Guardian, clock: Clock) -> anyhow::Result<()> {
     let Guardian { pid: guardian, strangers } = guardian;
@@ -155,7 +161,7 @@ pub async fn serve(settings: Settings, guardian: Guardian, clock: Clock) -> anyh
         drop(state.update(fact));
     }
     let ledger = Ledger::open(control.join("ledger"))?;
-    let money = fold(&ledger, clock.now())?;
+    let money = money::fold(ledger.rows(), &settings.prices, &settings.top_model, true, clock.now())?;
 
     let stand_in = match settings.rehearsal {
         Some(Rehearsal { seed, pace }) => {
@@ -164,7 +170,7 @@ pub async fn serve(settings: Settings, guardian: Guardian, clock: Clock) -> anyh
         }
         None => None,
     };
-    let (gateway, notices) = open_gateway(&settings, stand_in.as_ref(), former.gateway, &clock).await?;
+    let (gateway, notices) = open_gateway(&settings, stand_in.as_ref(), former.gateway, &money, &clock).await?;
     let found = find_workers(&settings, &gateway)?;
     let core = std::process::id();
     let trace = Trace { pid: guardian, core, gateway: Some(gateway.addr()) };
@@ -191,7 +197,7 @@ pub async fn serve(settings: Settings, guardian: Guardian, clock: Clock) -> anyh
         orchestrator: settings.orchestrator.clone(),
         max_running: settings.max_running,
         attempts: settings.attempts,
-        day_budget: settings.day_budget,
+        caps: settings.caps,
         planning: settings.planning.clone(),
         found: found.clone(),
         offline: None,
@@ -335,24 +341,18 @@ fn watch_guardian(
     Ok(watched)
 }
 
-/// What was spent lately.
-pub(super) fn fold(ledger: &Ledger, now: Timestamp) -> anyhow::Result<Money> {
-    let since = now.checked_sub((LEDGER_DAYS * 24).hours()).unwrap_or(Timestamp::MIN);
-    let mut money = Money::default();
-    for call in ledger.read(since)? {
-        money.add(&call);
-    }
-    Ok(money)
-}
-
 /// Starts the gateway on the address that a former room's workers still call, else on any.
 async fn open_gateway(
     settings: &Settings,
     stand_in: Option<&StandIn>,
     former: Option<SocketAddr>,
+    money: &Money,
     clock: &Clock,
 ) -> anyhow::Result<(Gateway, mpsc::UnboundedReceiver<Notice>)> {
     let mut wanted = settings.gateway.clone();
+    if money.day == Some(clock.now().to_zoned(TimeZone::UTC).date()) {
+        wanted.spent_today = money.today.cost;
+    }
     if let Some(stand_in) = stand_in {
         wanted.upstream = stand_in.url();
         // The stand-in takes any key; the gateway wants one to put on.
@@ -362,12 +362,12 @@ async fn open_gateway(
         && let Some(former) = former
     {
         let again = crate::gateway::Settings { listen: former, ..wanted.clone() };
-        match Gateway::start(again, Prices::embedded(), clock.clone()).await {
+        match Gateway::start(again, settings.prices.clone(), clock.clone()).await {
             Ok(started) => return Ok(started),
             Err(error) => tracing::warn!(%error, "the gateway's former address is taken, running attempts may fail"),
         }
     }
-    Ok(Gateway::start(wanted, Prices::embedded(), clock.clone()).await?)
+    Ok(Gateway::start(wanted, settings.prices.clone(), clock.clone()).await?)
 }
 
 /// Finds the workers of a former room and lets their tokens in before they knock.
@@ -497,7 +497,12 @@ impl Room {
                     tracing::error!(error = text::chain(&error), "a model call waits to be written to the ledger");
                     self.catch_up();
                 }
-                self.apply(Event::Gateway(GatewayEvent::Called { call }));
+                let settings = &self.world.settings;
+                let appraisal = settings.prices.appraise(&call, &settings.top_model);
+                self.apply(Event::Gateway(GatewayEvent::Called { call, appraisal }));
+            }
+            Input::Notice(Notice::Budget(reached)) => {
+                self.apply(Event::Gateway(GatewayEvent::Refused { reached }));
             }
             Input::Said(said) => self.hear(said),
         }
@@ -541,13 +546,21 @@ impl Room {
                 self.workers.insert(id, (slot.clone(), hello.pid));
                 self.slots.insert(slot.clone(), outlet);
                 self.watch_worker(slot.clone(), hello.pid);
+                if let Some(attempt) = &hello.running {
+                    let (duty, accounts) = money::duty(&self.state, &attempt.task, Some(attempt.n));
+                    self.world.gateway.assign(slot.clone(), duty, accounts);
+                }
                 self.apply(Event::Worker(WorkerEvent::Connected { slot, pid: hello.pid, running: hello.running }));
             }
             Said::Reported(id, report) => {
                 if let Some((slot, _)) = self.workers.get(&id).cloned() {
-                    if let Report::Started { attempt, session_id: Some(session), .. } = &*report {
-                        self.world.gateway.attribute(session.clone(), Purpose::Attempt(attempt.clone()));
+                    if let Report::Started { attempt, session_id, .. } = &*report {
+                        self.world.gateway.begun(&slot, attempt);
+                        if let Some(session) = session_id {
+                            self.world.gateway.attribute(session.clone(), Purpose::Attempt(attempt.clone()));
+                        }
                     }
+                    self.note_total(&report);
                     self.apply(Event::Worker(WorkerEvent::Reported { slot, report: *report }));
                 }
             }
@@ -571,6 +584,7 @@ impl Room {
         if !by.is_zero() {
             tracing::warn!(seconds = by.as_secs(), "the machine's clock was set");
             self.shift = reading.shift;
+            self.world.gateway.clock_set();
             self.happened(Stamped { at: reading.now, event: Event::ClockSet { by } });
         }
         reading.now
@@ -616,6 +630,16 @@ impl Room {
         }
     }
 
+    /// Keeps what an engine says that its attempt has used.
+    fn note_total(&mut self, report: &Report) {
+        let Some(total) = money::total(report, self.clock.now()) else { return };
+        if let Err(error) = self.ledger.append_total(&total) {
+            tracing::error!(error = text::chain(&error), "an engine's count waits to be written to the ledger");
+            self.catch_up();
+        }
+        self.apply(Event::Gateway(GatewayEvent::EngineSaid { total }));
+    }
+
     /// Whether lines wait for the disk to take them.
     fn is_behind(&self) -> bool {
         self.journal.kept() + self.ledger.kept() > 0
@@ -625,8 +649,13 @@ impl Room {
     fn catch_up(&mut self) {
         let journal = self.journal.write_kept().map_err(|error| text::chain(&error));
         let ledger = self.ledger.write_kept().map_err(|error| text::chain(&error));
+        // Where nobody can say afterwards what was spent, no budget holds.
+        self.world.gateway.unwritable(ledger.clone().err());
         let lines = self.journal.kept() + self.ledger.kept();
-        let behind = journal.and(ledger).err().map(|error| format!("{lines} lines wait to be written: {error}"));
+        let caps = &self.state.budgets.caps;
+        let is_capped = [caps.task, caps.goal, caps.day].iter().any(Option::is_some);
+        let waits = if ledger.is_err() && is_capped { "; model calls wait, because budgets are set" } else { "" };
+        let behind = journal.and(ledger).err().map(|error| format!("{lines} lines wait to be written{waits}: {error}"));
         let why = self.disk.clone().or(behind);
         if why != self.state.tasks.space {
             self.apply(Event::Task(TaskEvent::Space { why }));
@@ -646,14 +675,22 @@ impl Room {
         match effect {
             Effect::Answer { id, answer } => self.answer(id, answer),
             Effect::Assign { slot, task } => {
+                let (duty, accounts) = money::duty(&self.state, &task, None);
+                self.world.gateway.assign(slot.clone(), duty, accounts);
+                let may_spend = money::may_spend(&self.state, &task);
                 let checks = Box::new(self.state.checks(&task));
-                if !self.tell(&slot, &WorkerTell::Assign { task: task.clone(), checks }) {
+                if !self.tell(&slot, &WorkerTell::Assign { task: task.clone(), may_spend, checks }) {
                     self.apply(Event::Worker(WorkerEvent::Unreached { slot, task }));
                 }
             }
             Effect::CancelAttempt { slot, attempt } => {
                 if !self.tell(&slot, &WorkerTell::Cancel(attempt.clone())) {
                     tracing::warn!(%slot, %attempt, "a cancel could not be delivered");
+                }
+            }
+            Effect::EndAttempt { slot, attempt, ending } => {
+                if !self.tell(&slot, &WorkerTell::End { attempt: attempt.clone(), ending }) {
+                    tracing::warn!(%slot, %attempt, "the end of an attempt could not be ordered");
                 }
             }
             Effect::Extend { slot, attempt, by } => {
@@ -681,6 +718,9 @@ impl Room {
             | Effect::Amend { .. }
             | Effect::Replan { .. }
             | Effect::Synthesise { .. } => {
+                if let Effect::Plan { goal, .. } | Effect::Synthesise { goal, .. } = &effect {
+                    self.world.gateway.open(money::opening(&self.state, Payer::Goal(goal.clone())));
+                }
                 let failure = World::failure(&effect);
                 let world = Arc::clone(&self.world);
                 self.start(failure, world.carry_out(effect));

@@ -12,8 +12,9 @@ use jiff::Timestamp;
 use tokio::{net::UnixStream, task::JoinSet};
 use tokio_util::codec::{Framed, LinesCodec};
 
-use super::{open, serve};
+use super::{money, open, serve};
 use crate::{
+    api,
     attach::{
         client::Link,
         socket_path,
@@ -21,7 +22,7 @@ use crate::{
     },
     config::{Config, Env},
     journal::Journal,
-    ledger::Ledger,
+    ledger::Rows,
     model::Clock,
     queue::{Change, file::FileQueue},
     room::{Effect, Event, GatewayEvent, Opened, OrderId, Stamped, State},
@@ -62,7 +63,7 @@ impl Viewer {
             orchestrator: open::orchestrator(config, env),
             max_running: *config.max_running,
             attempts: *config.attempts,
-            day_budget: *config.budget.day,
+            caps: config.budget.caps(),
             planning: super::open::planning(config),
             found: Vec::new(),
             offline: Some(why),
@@ -70,8 +71,8 @@ impl Viewer {
         let queue = open::reader(config, clock.clone());
         let mut viewer = Self { state, queue, seen: HashMap::new(), stage: config.stage.clone(), clock };
         drop(viewer.apply(Event::Opened(Box::new(opened))));
-        let ledger = Ledger::of(control.join("ledger"));
-        let money = serve::fold(&ledger, viewer.clock.now())?;
+        let rows = Rows::new(control.join("ledger"));
+        let money = money::fold(&rows, &config.prices, api::full_id(&config.tiers.top), false, viewer.clock.now())?;
         drop(viewer.apply(Event::Gateway(GatewayEvent::Folded { money: Box::new(money) })));
         let _news = viewer.look().await?;
         Ok(viewer)

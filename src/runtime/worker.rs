@@ -167,10 +167,11 @@ impl Link {
                 }
                 Order::Room(true)
             }
-            WorkerTell::Assign { task, checks } => {
+            WorkerTell::Assign { task, may_spend, checks } => {
                 self.running = Some(task.attempt(0));
-                Order::Assign { task, checks }
+                Order::Assign { task, may_spend, checks }
             }
+            WorkerTell::End { attempt, ending } => Order::End { attempt, ending },
             WorkerTell::Cancel(attempt) => Order::Cancel { attempt },
             WorkerTell::Extend { attempt, by } => Order::Extend { attempt, by },
             WorkerTell::Leave { drain: true } => Order::Drain,

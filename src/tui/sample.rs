@@ -9,6 +9,7 @@ use crate::{
         Activity, AgentName, AgentSettings, Artifact, CostSource, Dependency, EndState, Ending, EngineKind, GoalEnd,
         GoalId, MicroUsd, Outcome, OutputKind, Permissions, Rejected, Report, SlotId, Spend, Standing, TaskRecord,
         TaskRef, TaskSpec, Usage,
+        budget::Caps,
         gateway::{Call, CallEnd, Caller, Dimension, Level, Levels},
     },
     room::{
@@ -30,6 +31,7 @@ pub(crate) fn agent(name: &str, slots: u32) -> AgentSettings {
         command: Vec::new(),
         output: OutputKind::Text,
         model: if name == "anga" { "sonnet".into() } else { "haiku".into() },
+        subagent_model: None,
         prompt: format!("/stage/prompts/{name}.md").into(),
         workspace: format!("/stage/work/{name}").into(),
         home: format!("/stage/home/{name}").into(),
@@ -51,7 +53,7 @@ pub(crate) fn opened(agents: Vec<AgentSetup>) -> Opened {
         orchestrator: Orchestrator { model: "sonnet".into(), ..Orchestrator::default() },
         max_running: 4,
         attempts: 3,
-        day_budget: MicroUsd::from_dollars(5.0),
+        caps: Caps { day: Some(MicroUsd(5_000_000)), ..Caps::default() },
         planning: Planning::default(),
         found: Vec::new(),
         offline: None,
@@ -138,7 +140,10 @@ impl Stage {
         let slot = self.state.agents.holder(&task).expect("held").id.clone();
         let n = self.state.tasks.get(&task).unwrap().record.last_attempt();
         let outcome = Box::new(outcome(&task, n, seconds, state, ending, summary));
-        self.tell(seconds, Event::Worker(WorkerEvent::Reported { slot, report: Report::Ended { outcome } }));
+        self.tell(
+            seconds,
+            Event::Worker(WorkerEvent::Reported { slot, report: Report::Ended { outcome, spend: Spend::default() } }),
+        );
     }
 
     /// Puts fields into the first goal. Whether a model's answer is a plan, and which tasks come of it, is the
@@ -156,27 +161,21 @@ impl Stage {
 
     pub(crate) fn call(&mut self, seconds: i64, caller: Caller, model: &str, cost: f64) {
         let call = Call {
-            id: format!("c{seconds}"),
-            at: at(seconds),
             millis: 900,
-            caller,
-            session_id: None,
-            subagent: None,
             model: model.into(),
             end: CallEnd::Complete,
             usage: spend(3_000, 800, 9_000).usage,
             cost: MicroUsd::from_dollars(cost),
-            estimated: false,
-            request_id: None,
+            ..Call::new(format!("c{seconds}"), at(seconds), caller)
         };
-        self.tell(seconds, Event::Gateway(GatewayEvent::Called { call: Box::new(call) }));
+        self.tell(seconds, Event::Gateway(GatewayEvent::Called { call: Box::new(call), appraisal: None }));
     }
 }
 
 fn spend(input: u64, output: u64, cached: u64) -> Spend {
     let usage =
         Usage { input_tokens: input, output_tokens: output, cache_read_input_tokens: cached, ..Usage::default() };
-    Spend { usage, cost: MicroUsd::from_dollars(0.06), calls: 3 }
+    Spend { usage, cost: MicroUsd::from_dollars(0.06), calls: 3, ..Spend::default() }
 }
 
 pub(crate) fn outcome(task: &TaskRef, n: u32, seconds: i64, state: EndState, ending: Ending, summary: &str) -> Outcome {

@@ -35,7 +35,7 @@ use crate::{
         self, Job, Launch, Session, exec,
         tree::{self, Grace, Load, Tree},
     },
-    model::{Activity, AttemptRef, Checks, Ending, GoalId, Report, text},
+    model::{Activity, AttemptRef, Checks, Ending, GoalId, MicroUsd, Report, text},
     orchestrator::brief,
     queue::{Claim, Lease as _, Queue, Spawned},
 };
@@ -44,10 +44,15 @@ use crate::{
 const LEFTOVER_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Runs the attempt and commits how it ended; says why the worker must go, where it must.
-pub(super) async fn run<Q: Queue>(worker: &mut Worker<Q>, claim: Claim<Q::Lease>, checks: &Checks) -> Option<Farewell> {
+pub(super) async fn run<Q: Queue>(
+    worker: &mut Worker<Q>,
+    claim: Claim<Q::Lease>,
+    may_spend: Option<MicroUsd>,
+    checks: &Checks,
+) -> Option<Farewell> {
     let attempt = claim.lease.attempt().clone();
     let started_at = worker.settings.clock.now();
-    let mut result = match start(worker, &claim, &attempt).await {
+    let mut result = match start(worker, &claim, &attempt, may_spend).await {
         Ok(mut running) => {
             let cause = running.watch(worker, &claim.spec).await;
             running.end(&worker.settings, &claim.spec, cause).await
@@ -80,6 +85,7 @@ async fn start<Q: Queue>(
     worker: &mut Worker<Q>,
     claim: &Claim<Q::Lease>,
     attempt: &AttemptRef,
+    may_spend: Option<MicroUsd>,
 ) -> Result<Running, Ending> {
     let settings = &worker.settings;
     let spec = &claim.spec;
@@ -108,7 +114,7 @@ async fn start<Q: Queue>(
     let launch = engine.launch(&Job {
         attempt,
         agent: &settings.agent,
-        model: model.unwrap_or(&settings.agent.model),
+        model: settings.tiers.model(model.unwrap_or(&settings.agent.model)),
         prompt: &prompt,
         stage_id: &settings.stage_id,
         session,
@@ -116,7 +122,7 @@ async fn start<Q: Queue>(
         path: &settings.path,
         lang: &settings.lang,
         max_turns: settings.max_turns,
-        max_budget_usd: settings.max_budget_usd,
+        max_budget_usd: may_spend.map(MicroUsd::dollars),
         schema: None,
         effort,
     })?;

@@ -13,7 +13,9 @@ use super::{
 use crate::{
     engines::Finding,
     ledger::Prices,
-    model::{AttemptRef, CostSource, EndState, Ending, MicroUsd, Outcome, Report, Spend, TaskSpec, Verdict, text},
+    model::{
+        AttemptRef, CostSource, EndState, Ending, MicroUsd, Modifiers, Outcome, Report, Spend, TaskSpec, Verdict, text,
+    },
     queue::{Claim, Queue},
 };
 
@@ -39,13 +41,14 @@ pub(super) async fn commit<Q: Queue>(
     let spend = finding.spend;
     let not_before = match retries.verdict(&spec, &ending, counted, previous.as_ref().map(|(ending, _)| ending)) {
         Verdict::End(state) => {
-            let mut outcome = outcome(spec, attempt, state, ending, finding, (started_at, now));
+            let prices = &worker.settings.prices;
+            let mut outcome = outcome(spec, attempt, state, ending, finding, prices, (started_at, now));
             outcome.artifacts = artifacts;
             outcome.findings.extend(notes);
             let clipped = Box::new(outcome.clone().clipped(crate::model::TaskRecord::TEXT_LIMIT));
             let writing = queue.finish(lease, outcome);
             let report = match heed(worker, attempt, spend, &mut farewell, writing).await {
-                Heeded::Written(Ok(_)) => Report::Ended { outcome: clipped },
+                Heeded::Written(Ok(_)) => Report::Ended { outcome: clipped, spend },
                 Heeded::Written(Err(error)) => unpublished(attempt, &error.to_string(), spend, now),
                 Heeded::Left => unpublished(attempt, GONE, spend, now),
             };
@@ -83,9 +86,10 @@ fn outcome(
     state: EndState,
     ending: Ending,
     finding: Finding,
+    prices: &Prices,
     (started_at, completed_at): (Timestamp, Timestamp),
 ) -> Outcome {
-    let (cost, cost_source) = cost(&finding, completed_at);
+    let (cost, cost_source) = cost(&finding, prices, completed_at);
     let summary = if ending == Ending::Done { finding.summary } else { ending.sentence() };
     let mut findings = listed_findings(&summary);
     findings.extend(finding.permission_denials.iter().map(|tool| format!("was not allowed to use {tool}")));
@@ -110,12 +114,13 @@ fn outcome(
 }
 
 /// What the attempt cost: the server's counts at our own prices; the engine's word only where the model has no price.
-fn cost(finding: &Finding, at: Timestamp) -> (MicroUsd, CostSource) {
-    let priced = finding.model.as_ref().map(|model| Prices::embedded().cost(model, &finding.spend.usage, at));
-    match priced {
-        Some(priced) if !priced.estimated && finding.spend.usage.total() > 0 => (priced.cost, CostSource::Measured),
+fn cost(finding: &Finding, prices: &Prices, at: Timestamp) -> (MicroUsd, CostSource) {
+    let ours = |model: &String| prices.cost(model, &finding.spend.usage, &Modifiers::default(), at);
+    let ours = finding.model.as_ref().map(ours);
+    match ours {
+        Some(ours) if !ours.estimated && finding.spend.usage.total() > 0 => (ours.cost, CostSource::Measured),
         _ if finding.cost_reported => (finding.spend.cost, CostSource::Reported),
-        Some(priced) => (priced.cost, CostSource::Estimated),
+        Some(ours) => (ours.cost, CostSource::Estimated),
         None => (finding.spend.cost, CostSource::Estimated),
     }
 }

@@ -81,6 +81,7 @@ impl Running {
             Cause::Settled
                 | Cause::Deadline
                 | Cause::Expired(_)
+                | Cause::Ended(_)
                 | Cause::Stalled(_)
                 | Cause::Stopped
                 | Cause::Quit(_)
@@ -155,6 +156,7 @@ fn judge(
         Cause::Unknown(error) => Ending::Lost { message: format!("the child's end is unknown: {error}") },
         Cause::Flood(bytes) => Ending::Overflow { message: format!("it printed {} MB", bytes / 1_000_000) },
         _ if exit == Exit::Settled => finding.ending.clone(),
+        Cause::Ended(ending) => ending,
         Cause::Deadline => {
             let seconds = allowed(settings, spec).as_secs();
             // Only the last step of the ladder sends this.

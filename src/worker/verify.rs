@@ -22,8 +22,7 @@ use super::{Farewell, Order, Settings, Worker, end::Judged, tail::end_of};
 use crate::{
     api,
     engines::{self, Gateway, exec, tree::Grace, tree::Tree},
-    ledger::Prices,
-    model::{Activity, AttemptRef, Checks, DoneWhen, Ending, Permissions, Report, Spend, text},
+    model::{Activity, AttemptRef, Checks, DoneWhen, Ending, MicroUsd, Modifiers, Permissions, Report, Spend, text},
     orchestrator::review::{self, Review},
     queue::{Claim, Lease as _, Queue},
 };
@@ -264,7 +263,8 @@ fn obey<Q: Queue>(worker: &mut Worker<Q>, attempt: &AttemptRef, order: Order) ->
             worker.post.send(Report::NotStarted { task, reason });
         }
         Order::Cancel { attempt: of } if attempt.is_meant_by(&of) => return Some(Seen::Stop(Ending::Cancelled, None)),
-        Order::Cancel { .. } | Order::Extend { .. } => {}
+        Order::End { attempt: of, ending } if attempt.is_meant_by(&of) => return Some(Seen::Stop(ending, None)),
+        Order::Cancel { .. } | Order::End { .. } | Order::Extend { .. } => {}
         Order::Drain => worker.draining = true,
         Order::Stop => return Some(Seen::Stop(Ending::Stopped, Some(Farewell::Stopped))),
         Order::Quit { why } => return Some(Seen::Stop(Ending::Lost { message: why }, Some(Farewell::Stopped))),
@@ -287,11 +287,11 @@ async fn reviewed<Q: Queue>(
     };
     let files = shown(&worker.settings.stage, judged);
     let prompt = review::prompt(&claim.spec, &checks.done_when, &claim.prerequisites, &judged.finding.summary, &files);
-    let model = claim.spec.model.clone().unwrap_or_else(|| worker.settings.agent.model.clone());
+    let model = worker.settings.tiers.model(claim.spec.model.as_deref().unwrap_or(&worker.settings.agent.model));
     let mut settings = api::Settings::new(gateway.url, gateway.token);
     // The attempt's own session, so that the call is counted as the attempt's.
     settings.session_id.clone_from(&judged.finding.session_id);
-    let request = api::Request::new(api::full_id(&model), prompt.max_tokens, prompt.user)
+    let request = api::Request::new(api::full_id(model), prompt.max_tokens, prompt.user)
         .with_cached_system(prompt.stable)
         .with_schema(prompt.schema.unwrap_or_default());
     let client = match api::Client::new(settings) {
@@ -314,8 +314,10 @@ async fn reviewed<Q: Queue>(
         Ok(Err(error)) => return Seen::Unseen(format!("could not {error}")),
         Err(_) => return Seen::Unseen("the reviewer took too long".to_owned()),
     };
-    let priced = Prices::embedded().cost(&reply.model, &reply.usage, worker.settings.clock.now());
-    judged.finding.spend += Spend { usage: reply.usage, cost: priced.cost, calls: 1 };
+    let now = worker.settings.clock.now();
+    let priced = worker.settings.prices.cost(&reply.model, &reply.usage, &Modifiers::default(), now);
+    let estimated = if priced.estimated { priced.cost } else { MicroUsd::default() };
+    judged.finding.spend += Spend { usage: reply.usage, cost: priced.cost, calls: 1, estimated };
     match Review::read(&reply.text()) {
         Ok(review) if review.accepted => {
             if !review.problems.is_empty() {

@@ -41,6 +41,8 @@ const LOAD_PACE: Duration = Duration::from_secs(1);
 pub(super) enum Cause {
     Exited(ExitStatus),
     Cancelled,
+    /// The room ends it, as this.
+    Ended(Ending),
     Deadline,
     /// The task's own deadline has passed; the sentence about it.
     Expired(String),
@@ -179,9 +181,12 @@ impl Running {
                 worker.post.send(Report::NotStarted { task, reason });
             }
             Order::Cancel { attempt } if self.attempt.is_meant_by(&attempt) => return Some(Cause::Cancelled),
+            Order::End { attempt, ending } if self.attempt.is_meant_by(&attempt) => {
+                return Some(Cause::Ended(ending));
+            }
             Order::Extend { attempt, by } if self.attempt.is_meant_by(&attempt) => self.silence.extend(by),
             // Meant for an attempt that has ended.
-            Order::Cancel { .. } | Order::Extend { .. } => {}
+            Order::Cancel { .. } | Order::End { .. } | Order::Extend { .. } => {}
             Order::Drain => worker.draining = true,
             Order::Stop => return Some(Cause::Stopped),
             Order::Quit { why } => return Some(Cause::Quit(why)),

@@ -13,7 +13,8 @@ use jiff::{SignedDuration, Timestamp};
 use podium::{
     model::{
         AgentSettings, Approval, CostSource, EndState, Ending, EngineKind, GoalPhase, MicroUsd, Outcome, OutputKind,
-        Permissions, Plan, PlanTask, Report, SlotId, Standing, TaskRecord, TaskRef, TaskSpec, Usage,
+        Permissions, Plan, PlanTask, Report, SlotId, Spend, Standing, TaskRecord, TaskRef, TaskSpec, Usage,
+        budget::Caps,
     },
     orchestrator::{bound, learned::ENOUGH, schedule},
     room::{
@@ -124,6 +125,7 @@ fn agent(name: &str, slots: u32) -> AgentSetup {
         command: Vec::new(),
         output: OutputKind::Text,
         model: "sonnet".into(),
+        subagent_model: None,
         prompt: "prompt.md".into(),
         workspace: "work".into(),
         home: "home".into(),
@@ -213,7 +215,7 @@ pub(crate) fn run(sample: &Sample, slots: u32) -> Vec<f64> {
         orchestrator: Orchestrator { model: "opus".into(), ..Orchestrator::default() },
         max_running: slots * 3,
         attempts: 3,
-        day_budget: MicroUsd(0),
+        caps: Caps::default(),
         found: Vec::new(),
         offline: None,
         planning: Planning::default(),
@@ -258,7 +260,7 @@ pub(crate) fn run(sample: &Sample, slots: u32) -> Vec<f64> {
         let mut record = stage.room.tasks.get(&task).unwrap().record.clone();
         record.standing = Standing::Ended;
         record.outcome = Some(outcome.clone());
-        let report = Report::Ended { outcome: Box::new(outcome) };
+        let report = Report::Ended { outcome: Box::new(outcome), spend: Spend::default() };
         let effects = stage.tell(Event::Worker(WorkerEvent::Reported { slot, report }));
         stage.assigned(effects, sample);
     }

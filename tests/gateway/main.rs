@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "the lint's exception for tests sees neither methods nor helpers here")]
 
+mod budget;
 mod bytes;
 mod fuzz;
 mod limits;
@@ -259,6 +260,7 @@ async fn a_client_that_leaves_the_queue_leaves_nothing_behind() {
             Notice::Levels(Levels { queued: 1, .. }) => break,
             Notice::Levels(_) | Notice::Limited(_) | Notice::Opened { .. } => {}
             Notice::Call(call) => panic!("{call:?}"),
+            Notice::Budget(reached) => panic!("{reached}"),
         }
     }
     drop(second);
@@ -401,6 +403,7 @@ async fn levels_are_told_at_most_five_times_a_second_and_not_at_rest() {
             Notice::Call(_) => calls += 1,
             Notice::Levels(_) => told += 1,
             Notice::Limited(_) | Notice::Opened { .. } => panic!("nobody met a limit"),
+            Notice::Budget(reached) => panic!("{reached}"),
         }
     }
     let allowed = began.elapsed().as_millis() / 200 + 2;

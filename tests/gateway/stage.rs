@@ -8,6 +8,7 @@ pub(crate) use podium::{
     limiter::Limit,
     model::{
         Clock, MicroUsd, SlotId, TaskRef, Usage,
+        budget::Caps,
         gateway::{Call, CallEnd, Caller, Dimension, Level, Levels},
         limit::{LimitKind, LimitNews, WindowName},
     },
@@ -114,6 +115,8 @@ pub(crate) fn settings(upstream: SocketAddr) -> Settings {
         keys: Keys { default: Some(REAL_KEY.into()), ..Keys::default() },
         limits: BTreeMap::from([("opus".to_owned(), Limit { requests: 100, input: 100_000, output: 20_000 })]),
         hold: Duration::from_secs(45),
+        caps: Caps::default(),
+        spent_today: MicroUsd(0),
     }
 }
 
@@ -155,7 +158,7 @@ impl Stage {
         loop {
             match timeout(SOON, self.notices.recv()).await.expect("a call ends").expect("the gateway lives") {
                 Notice::Call(call) => return *call,
-                Notice::Levels(_) | Notice::Limited(_) | Notice::Opened { .. } => {}
+                Notice::Levels(_) | Notice::Limited(_) | Notice::Opened { .. } | Notice::Budget(_) => {}
             }
         }
     }
@@ -166,7 +169,7 @@ impl Stage {
             match timeout(SOON, self.notices.recv()).await.expect("a limit is met").expect("the gateway lives") {
                 Notice::Limited(news) => return news,
                 // A limit is told before its call.
-                Notice::Call(_) | Notice::Levels(_) | Notice::Opened { .. } => {}
+                Notice::Call(_) | Notice::Levels(_) | Notice::Opened { .. } | Notice::Budget(_) => {}
             }
         }
     }

@@ -30,14 +30,14 @@ impl Scene {
         loop {
             let report = self.until(|report| match report {
                 Report::Failed { ending, .. } => Some(Err(ending)),
-                Report::Ended { outcome } => Some(Ok(*outcome)),
+                Report::Ended { outcome, .. } => Some(Ok(*outcome)),
                 _ => None,
             });
             match report.await {
                 Ok(outcome) => return (failed, outcome),
                 Err(ending) => {
                     failed.push(ending);
-                    self.order(Order::Assign { task: task(), checks: Box::new(checks.clone()) }).await;
+                    self.order(Order::Assign { task: task(), checks: Box::new(checks.clone()), may_spend: None }).await;
                 }
             }
         }

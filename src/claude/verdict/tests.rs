@@ -57,7 +57,7 @@ const RECORDED: [(&str, &str); 90] = [
     ("interrupt_bash", "signal"),
     ("interrupt_stream", "done"),
     ("long_text", "done"),
-    ("max_budget", "refused"),
+    ("max_budget", "budget"),
     ("max_turns", "reported"),
     ("mcp_broken_server", "done"),
     ("multi_turn", "done"),

@@ -23,6 +23,8 @@ pub(super) enum Kind {
     Reported,
     Unproven,
     Limit,
+    Budget,
+    DayBudget,
     Auth,
     Config,
     SessionGone,
@@ -75,7 +77,7 @@ use FailureClass::{Auth, Config, Limit, Lost, Overflow, Refused, Stall, Task, Tr
 impl Kind {
     /// Every kind, in the order of the table.
     #[cfg(test)]
-    const ALL: [Self; 27] = [
+    const ALL: [Self; 29] = [
         Self::Done,
         Self::NeverStarted,
         Self::ExitCode,
@@ -91,6 +93,8 @@ impl Kind {
         Self::Reported,
         Self::Unproven,
         Self::Limit,
+        Self::Budget,
+        Self::DayBudget,
         Self::Auth,
         Self::Config,
         Self::SessionGone,
@@ -170,6 +174,14 @@ impl Kind {
                 "A rate limit or quota.",
                 "limit: {message}",
                 "Wait; it goes on by itself when the limit clears."),
+            Self::Budget => row("budget", Some(Limit), false, End(Failed),
+                "The budget of its task or goal is used up: podium ended it, or refused its calls. Another attempt would be refused too.",
+                "{message}",
+                "Give it more: podium retry --budget DOLLARS, or budget_usd in its file. For a goal: goal_usd, or run --budget."),
+            Self::DayBudget => row("day_budget", Some(Limit), false, Again,
+                "The day's budget is used up: podium ended it, or refused its calls. Nothing is started before the day is over.",
+                "{message}",
+                "Wait; it goes on by itself at 00:00 UTC. Or raise day_usd in podium.toml and start the room again."),
             Self::Auth => row("auth", Some(Auth), true, End(Failed),
                 "No key or login, a wrong one, or an account that cannot pay.",
                 "login: {message}",
@@ -191,9 +203,9 @@ impl Kind {
                 "{message}",
                 "Make the task smaller, or let it write to files and say less."),
             Self::Refused => row("refused", Some(Refused), true, End(Failed),
-                "The model refused, or a budget did.",
+                "The model refused.",
                 "{message}",
-                "Word the task differently, or raise the budget."),
+                "Word the task differently."),
             Self::Stopped => row("stopped", Some(Lost), false, Again,
                 "A person stopped the room while it ran.",
                 "stopped with the room",
@@ -310,7 +322,11 @@ mod tests {
     fn what_costs_no_attempt_is_a_limit_a_person_or_happens_once() {
         let free: Vec<Kind> =
             Kind::ALL.into_iter().filter(|k| !k.policy().counts && !matches!(k.policy().then, Then::End(_))).collect();
-        assert_eq!(free, [Kind::Limit, Kind::SessionGone, Kind::Stopped], "each needs its own reason not to break G6");
+        assert_eq!(
+            free,
+            [Kind::Limit, Kind::DayBudget, Kind::SessionGone, Kind::Stopped],
+            "each needs its own reason not to break G6"
+        );
         let endless = |k: &Kind| matches!(k.policy().then, Then::Again | Then::Park);
         assert_eq!(Kind::ALL.into_iter().filter(endless).collect::<Vec<_>>(), free);
     }

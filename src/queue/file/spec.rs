@@ -8,7 +8,8 @@ use serde_json::{Map, Value, json};
 use super::strict::{self, Fault};
 use crate::{
     model::{
-        AgentName, Dependency, Effort, GoalId, IdError, IfFailed, OnLost, Priority, TaskId, TaskRef, TaskSpec, text,
+        AgentName, Dependency, Effort, GoalId, IdError, IfFailed, MicroUsd, OnLost, Priority, TaskId, TaskRef,
+        TaskSpec, budget, text,
     },
     queue::QueueError,
 };
@@ -67,6 +68,7 @@ pub(super) fn read(bytes: &[u8], agent: &AgentName, stem: &str) -> Result<TaskSp
     if effort.is_some() {
         fields.0.remove("effort");
     }
+    let budget = fields.budget()?;
     let goal = match fields.text(&["goal_id", "goal"])? {
         None => None,
         Some((name, goal)) => {
@@ -96,6 +98,7 @@ pub(super) fn read(bytes: &[u8], agent: &AgentName, stem: &str) -> Result<TaskSp
         retry_of,
         model,
         effort,
+        budget,
         goal,
         context,
         extra: map,
@@ -207,6 +210,16 @@ impl Fields<'_> {
         parsed.map(Some).ok_or_else(|| wrong(name, "a time like 2025-11-22T18:00:00Z", &value))
     }
 
+    /// Takes an amount of dollars, or `off`.
+    fn budget(&mut self) -> Result<Option<MicroUsd>, Fault> {
+        let Some((name, value)) = self.take(&["budget_usd"]) else { return Ok(None) };
+        let parsed = match &value {
+            Value::String(text) => budget::parse_cap(text).ok(),
+            other => other.as_f64().and_then(budget::cap),
+        };
+        parsed.map(Some).ok_or_else(|| wrong(name, "an amount of dollars, or off", &value))
+    }
+
     fn max_attempts(&mut self) -> Result<Option<u32>, Fault> {
         let Some((name, value)) = self.take(&["max_attempts"]) else { return Ok(None) };
         let parsed = value.as_u64().and_then(|n| u32::try_from(n).ok()).filter(|n| (1..=100).contains(n));
@@ -264,6 +277,9 @@ pub(in crate::queue) fn write(spec: &TaskSpec) -> Result<Vec<u8>, QueueError> {
     if let Some(effort) = spec.effort {
         put("effort", json!(effort));
     }
+    if let Some(budget) = spec.budget {
+        put("budget_usd", if budget.is_zero() { json!("off") } else { json!(budget.dollars()) });
+    }
     if let Some(goal) = &spec.goal {
         put("goal_id", json!(goal));
     }
@@ -310,6 +326,7 @@ mod tests {
         spec.retry_of = Some("anga/eval".parse().unwrap());
         spec.model = Some("haiku".into());
         spec.effort = Some(Effort::High);
+        spec.budget = Some(MicroUsd(500_000));
         spec.goal = Some("g1".parse().unwrap());
         spec.context = json!({"class": "juniors"});
         spec.extra.insert("requirements".into(), json!(["a"]));
@@ -354,6 +371,7 @@ mod tests {
             sentence(r#"{"retry_of":"roster"}"#),
             "retry_of must be a task, like marie/roster, found \"roster\"."
         );
+        assert_eq!(sentence(r#"{"budget_usd":-1}"#), "budget_usd must be an amount of dollars, or off, found -1.");
         assert_eq!(sentence(r#"{"on_lost":"cry"}"#), "on_lost must be retry or ask, found \"cry\".");
         assert_eq!(sentence(r#"{"worker":"nobody"}"#), "The file is in tasks/marie/ but its worker says nobody.");
         assert_eq!(

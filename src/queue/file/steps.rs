@@ -261,7 +261,7 @@ impl Store {
         let known = attempts::load(&self.layout, task)?;
         outcome.task = task.clone();
         outcome.attempt = attempt.n;
-        let own = Spend { usage: outcome.usage, cost: outcome.cost, calls: 0 };
+        let own = Spend::of(outcome.usage, outcome.cost, outcome.cost_source);
         add_up(&mut outcome, &known, attempt.n);
         let exit = Exit {
             ending: outcome.ending.clone(),

@@ -267,7 +267,7 @@ fn a_goal_follows_its_task_to_another_agent_in_the_plan_and_in_what_it_cost() {
     let record = TaskRecord::new(spec, story.now);
     assert_eq!(story.seen(record), [assign("anga/g1-read")]);
     for (name, cost) in [("marie/g1-read", 3), ("anga/g1-read", 4)] {
-        story.room.money.tasks.insert(task(name), Spend { cost: MicroUsd(cost), ..Spend::default() });
+        story.room.money.tasks.insert(task(name), Spend { cost: MicroUsd(cost), calls: 1, ..Spend::default() });
     }
     assert_eq!(story.room.spend_of(story.goal()).cost, MicroUsd(7));
 

@@ -50,6 +50,13 @@ causes! {
         story.order(Order::Cancel { task: task("marie/a") });
     };
     Starting: "marie/a", "starting", |story| drop(story.dropped("marie/a", &[]));
+    Spent: "anga/b", "the day's budget is used up: $5.10 of $5.00; it clears at 00:00 UTC", |story| {
+        story.room.budgets.caps.day = Some(MicroUsd(5_000_000));
+        story.dropped("marie/a", &[]);
+        story.started("marie/a", 1);
+        story.pays("marie/a", 510);
+        story.dropped("anga/b", &[]);
+    };
     Over: "marie/a", "the image is missing", |story| {
         story.dropped("marie/a", &[]);
         story.started("marie/a", 1);

@@ -79,7 +79,7 @@ pub fn page(scene: &Scene<'_>, name: &AgentName, columns: usize) -> Page {
     if let Some(spend) = scene.state.money.agents.get(name) {
         let text = format!(
             "{} in {} · {}",
-            spend.cost,
+            spend.shown(),
             text::many(usize::try_from(spend.calls).unwrap_or(0), "call"),
             usage(&spend.usage)
         );

@@ -10,7 +10,6 @@ use ratatui::{
 
 use super::{Scene, rows, window};
 use crate::{
-    model::MicroUsd,
     room::{Agent, Process, Why, why::span},
     tui::{glyph, layout::Pane, text, theme::Role},
 };
@@ -126,7 +125,7 @@ fn idle(scene: &Scene<'_>, agent: &Agent) -> String {
 }
 
 fn facts(scene: &Scene<'_>, agent: &Agent) -> String {
-    let spent = scene.state.money.agents.get(agent.name()).map_or(MicroUsd(0), |s| s.cost);
+    let spent = scene.state.money.agents.get(agent.name()).copied().unwrap_or_default().shown();
     let model = if agent.settings.model.is_empty() { agent.settings.engine.word() } else { &agent.settings.model };
     let mut out = format!("{model} · {spent}");
     let held: Vec<_> = agent.slots.iter().filter_map(|s| s.held.as_ref()).collect();

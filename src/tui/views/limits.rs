@@ -10,7 +10,7 @@ use ratatui::{
 
 use super::{Scene, rows};
 use crate::{
-    model::{MicroUsd, Spend, gateway::Level},
+    model::{Spend, gateway::Level},
     tui::{glyph, layout::Pane, text, theme::Role},
 };
 
@@ -125,11 +125,9 @@ fn traffic(scene: &Scene<'_>) -> Option<Line<'static>> {
 fn money(scene: &Scene<'_>, width: usize, rest: usize) -> Vec<Line<'static>> {
     let money = &scene.state.money;
     let mut lines = Vec::new();
-    let about = if money.estimated { "about " } else { "" };
-    let mut spans =
-        vec![scene.span(format!(" today {about}"), Role::Dim), scene.span(money.today.cost.to_string(), Role::Title)];
-    if scene.state.day_budget > MicroUsd(0) {
-        spans.push(scene.span(format!(" of {}", scene.state.day_budget), Role::Dim));
+    let mut spans = vec![scene.span(" today ", Role::Dim), scene.span(money.today.shown(), Role::Title)];
+    if let Some(cap) = scene.state.budgets.caps.day {
+        spans.push(scene.span(format!(" of {cap}"), Role::Dim));
     }
     if let Some(rate) = money.today.usage.cache_hit_rate() {
         spans.push(scene.span(format!(" · cache {:.0}%", rate * 100.0), Role::Dim));
@@ -139,7 +137,7 @@ fn money(scene: &Scene<'_>, width: usize, rest: usize) -> Vec<Line<'static>> {
         let calls = text::many(usize::try_from(spend.calls).unwrap_or(usize::MAX), "call");
         let usage = &spend.usage;
         let input = usage.total() - usage.output_tokens;
-        let mut line = format!("   {} {:>7}  {calls}", text::pad(name, 12), spend.cost.to_string());
+        let mut line = format!("   {} {:>7}  {calls}", text::pad(name, 12), spend.shown());
         if width >= 60 {
             // Writing into a string cannot fail.
             let _ok = write!(line, " · {} in, {} out", text::tokens(input), text::tokens(usage.output_tokens));

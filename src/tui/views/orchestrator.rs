@@ -141,9 +141,9 @@ pub fn sentence(scene: &Scene<'_>, goal: &Goal) -> (String, Role) {
                 if end == EndState::Done { done += 1 } else { bad += 1 }
             }
             let bad = if bad > 0 { format!(", {bad} not well") } else { String::new() };
-            let spent = Some(scene.state.spend_of(goal).cost)
-                .filter(|c| c.0 > 0)
-                .map(|c| format!(" · {c}"))
+            let spent = Some(scene.state.spend_of(goal))
+                .filter(|spend| !spend.cost.is_zero())
+                .map(|spend| format!(" · {}", spend.shown()))
                 .unwrap_or_default();
             let time = goal.approved_at.map(since).unwrap_or_default();
             (

@@ -10,7 +10,7 @@ use ratatui::{
 
 use super::{Scene, agents, limits, log, orchestrator, rows, tasks};
 use crate::{
-    model::MicroUsd,
+    model::budget::Payer,
     room::{Leaving, why::span},
     tui::{
         Connection,
@@ -90,12 +90,12 @@ fn header(scene: &Scene<'_>, buffer: &mut Buffer, area: Rect, glyphs: bool) {
     count(counts.waiting, "waiting", Role::Text, true);
     count(counts.done, "done", Role::Good, true);
     count(state.tasks.unread, "being read", Role::Dim, false);
-    let mut money = state.money.today.cost.to_string();
-    if state.day_budget > MicroUsd(0) && width >= 90 {
+    let mut money = state.money.today.shown();
+    if let Some(cap) = state.budgets.caps.day.filter(|_| width >= 90) {
         // Writing into a string cannot fail.
-        let _ok = write!(money, " / {}", state.day_budget);
+        let _ok = write!(money, " / {cap}");
     }
-    let over = state.day_budget > MicroUsd(0) && state.money.today.cost >= state.day_budget;
+    let over = state.reached(&Payer::Day).is_some();
     right.push(scene.span(money, if over { Role::Bad } else { Role::Text }));
     right.push(scene.span(format!("  {} ", scene.clock(scene.now)), Role::Title));
 

@@ -91,9 +91,9 @@ pub fn page(scene: &Scene<'_>, name: &TaskRef, columns: usize) -> Page {
         });
         lines.extend(fact(scene, "after", &after.collect::<Vec<_>>().join(", "), columns));
     }
-    let cost = tasks::cost(scene.state, &task);
+    let spent = scene.state.spend_of_task(name);
     lines.extend(fact(scene, "priority", scene.state.tasks.priority(spec).word(), columns));
-    lines.extend(fact(scene, "cost", &format!("{cost} {}", usage(&record.spend().usage)), columns));
+    lines.extend(fact(scene, "cost", &format!("{} {}", spent.shown(), usage(&spent.usage)), columns));
 
     if let Some(outcome) = &record.outcome {
         lines.extend(heading(scene, "Result"));
@@ -140,7 +140,7 @@ pub fn page(scene: &Scene<'_>, name: &TaskRef, columns: usize) -> Page {
             )),
             scene.span(text::fit(&ending, columns.saturating_sub(26)), role),
         ]));
-        let mut small = vec![attempt.spend.cost.to_string(), usage(&attempt.spend.usage), attempt.log.clone()];
+        let mut small = vec![attempt.spend.shown(), usage(&attempt.spend.usage), attempt.log.clone()];
         small.retain(|s| !s.is_empty());
         lines.push(Line::from(
             scene.span(format!("     {}", text::fit(&small.join(" · "), columns.saturating_sub(6))), Role::Dim),

@@ -9,7 +9,7 @@ use ratatui::{
 
 use super::{Scene, paragraph, plan, rows, window};
 use crate::{
-    model::{GoalPhase, MicroUsd, Rejected, TaskRef},
+    model::{GoalPhase, Rejected, TaskRef},
     room::{Goal, State, Task, tasks::Phase},
     tui::{glyph, layout::Pane, text, theme::Role},
 };
@@ -102,15 +102,6 @@ pub fn selected(rows: &[Row<'_>], chosen: Option<&RowKey>, last: usize) -> usize
         Some(key) => rows.iter().position(|r| r.is(key)).unwrap_or(last.min(rows.len().saturating_sub(1))),
         None => rows.iter().position(|r| matches!(r, Row::Task(_, Phase::Running))).unwrap_or(0),
     }
-}
-
-/// What a task has cost so far, as far as anybody has counted.
-pub fn cost(state: &State, task: &Task) -> MicroUsd {
-    let name = task.record.task();
-    let metered = state.money.tasks.get(name).map_or(MicroUsd(0), |s| s.cost);
-    let held = state.agents.holder(name).and_then(|s| s.held.as_ref()).map_or(MicroUsd(0), |h| h.activity.spend.cost);
-    let ended = task.record.outcome.as_ref().map_or(MicroUsd(0), |o| o.cost);
-    metered.max(held).max(ended).max(task.record.spend().cost)
 }
 
 /// How long it has run, or ran.
@@ -276,10 +267,8 @@ fn line(scene: &Scene<'_>, row: &Row<'_>, columns: &Columns, selected: bool, foc
                 n if allowed == 0 => n.to_string(),
                 n => format!("{n}/{allowed}"),
             };
-            let cost = match cost(state, task) {
-                MicroUsd(0) => "—".to_owned(),
-                cost => cost.to_string(),
-            };
+            let spent = state.spend_of_task(record.task());
+            let cost = if spent.cost.is_zero() { "—".to_owned() } else { spent.shown() };
             let text = columns.line([id, agent, word(task, *phase), &lasted, &tries, &cost], &why(scene, task));
             (glyph::phase(*phase), scene.theme.phase(*phase), text)
         }

@@ -1,0 +1,146 @@
+//! Money in a real room against the stand-in: rows, budgets and `podium usage`.
+
+#![expect(clippy::panic, clippy::print_stderr, reason = "that is how a test speaks")]
+#![expect(clippy::unwrap_used, reason = "a test's own set-up may fail loudly")]
+
+#[expect(dead_code, reason = "tests/room.rs uses the rest")]
+mod common;
+
+use std::{fs, time::Duration};
+
+use podium::{
+    ledger::Rows,
+    model::{MicroUsd, gateway::Call},
+};
+use serde_json::{Value, json};
+
+use common::{Stage, eventually};
+
+const REHEARSAL: &str = "[upstream]\nurl = \"rehearsal:\"\n[rehearsal]\npace = 0\n";
+
+fn rows(stage: &Stage) -> Vec<Call> {
+    Rows::new(stage.path.join(".podium/ledger")).read(jiff::Timestamp::UNIX_EPOCH).unwrap()
+}
+
+fn sum(rows: &[Call]) -> MicroUsd {
+    rows.iter().map(|row| row.cost).sum()
+}
+
+/// Dollars of JSON, to the micro-dollar.
+fn micro(value: &Value) -> i64 {
+    MicroUsd::from_dollars(value.as_f64().unwrap()).0
+}
+
+fn today() -> String {
+    #[expect(clippy::disallowed_methods, reason = "the test is the runtime here")]
+    jiff::Timestamp::now().to_zoned(jiff::tz::TimeZone::UTC).date().to_string()
+}
+
+#[tokio::test]
+async fn a_days_budget_warns_once_ends_what_runs_and_holds_to_one_calls_error() {
+    let mut stage = Stage::bare(&format!("{REHEARSAL}[budget]\nday_usd = 0.15\n"));
+    for n in 0..90 {
+        let agent = ["marie", "anga", "fabien"][n % 3];
+        let folder = stage.path.join("tasks").join(agent);
+        fs::create_dir_all(&folder).unwrap();
+        let text = json!({"description": format!("Write down what class {n} has learnt this term.")});
+        fs::write(folder.join(format!("class-{n:02}.json")), text.to_string()).unwrap();
+    }
+    stage.serve().await;
+    let said = "the day's budget is used up";
+    stage.until(said, |s| s.lines.iter().any(|line| line.text.contains(said)).then_some(())).await;
+    stage.until("nothing runs", |s| (s.agents.running() == 0 && s.levels.in_flight == 0).then_some(())).await;
+    // Whatever might still start would by now.
+    tokio::time::sleep(Duration::from_millis(500)).await;
+
+    let lines = stage
+        .until("the room's lines", |s| Some(s.lines.iter().map(|line| line.text.clone()).collect::<Vec<_>>()))
+        .await;
+    let warned: Vec<_> = lines.iter().filter(|line| line.contains("of $0.15 spent (")).collect();
+    assert_eq!(warned.len(), 1, "{lines:#?}");
+    assert_eq!(lines.iter().filter(|line| line.contains(said)).count(), 1, "{lines:#?}");
+    let status = stage.status();
+    let day = &status["money"]["budgets"][0];
+    assert_eq!((&day["of"], &day["state"]), (&json!("day"), &json!("reached")), "{day:#}");
+    assert!(day["clears_at"].as_str().unwrap().ends_with("T00:00:00Z"), "{day:#}");
+    let waiting: Vec<_> = status["tasks"].as_array().unwrap().iter().filter(|t| t["state"] == "ready").collect();
+    assert!(!waiting.is_empty() && waiting.iter().all(|t| t["why"].as_str().unwrap().contains(said)), "{waiting:#?}");
+    assert_eq!(status["counts"]["failed"], 0, "the day's end is nobody's failure: {status:#}");
+
+    let rows = rows(&stage);
+    let (spent, dearest) = (sum(&rows).0, rows.iter().map(|row| row.cost.0).max().unwrap());
+    assert!(spent <= 150_000 + dearest, "{spent} and {dearest}");
+    assert_eq!(micro(&status["money"]["today"]["cost_usd"]), spent);
+    let refused = stage.run(&["run", "--approve", "auto", "One more."]).exits(3);
+    assert!(refused.err.contains(said), "{refused:#?}");
+    let printed = stage.run(&["status"]).exits(0).out;
+    assert!(printed.contains("Budgets") && printed.contains("it clears at 00:00 UTC"), "{printed}");
+
+    // The same from the files alone, in every way it can be told.
+    stage.run(&["stop"]).exits(0);
+    stage.left().await;
+    for by in ["agent", "model", "goal", "task", "day"] {
+        let usage = stage.run(&["usage", "--by", by, "--json"]).exits(0).json();
+        assert_eq!(micro(&usage["total"]["cost_usd"]), spent, "{usage:#}");
+        let groups = usage["groups"].as_array().unwrap();
+        assert_eq!(groups.iter().map(|group| micro(&group["cost_usd"])).sum::<i64>(), spent, "{usage:#}");
+        let saved = &usage["saved"];
+        assert_eq!(micro(&saved["caching_usd"]) + micro(&saved["tiering_usd"]), micro(&saved["both_usd"]));
+    }
+    let told = stage.run(&["usage", "--since", &today()]).exits(0).out;
+    for words in ["By agent", "By model", "Cache", "Saved", "n = ", "How this is computed", "marie", "inferred"] {
+        assert!(told.contains(words), "{words}: {told}");
+    }
+}
+
+#[tokio::test]
+async fn a_task_beyond_its_own_budget_ends_and_starts_with_a_larger_one() {
+    let mut stage = Stage::bare(&format!("{REHEARSAL}[budget]\ntask_usd = \"off\"\n"));
+    stage.serve().await;
+    let text = "Write a letter to the parents.";
+    stage.run(&["submit", "--agent", "marie", "--id", "dear", "--budget", "0.001", text]).exits(0);
+    let result = stage.result("marie/dear").await;
+    assert_eq!((&result["state"], &result["errors"][0]["class"]), (&json!("failed"), &json!("limit")), "{result:#}");
+    let said = result["errors"][0]["message"].as_str().unwrap();
+    assert!(
+        said.starts_with("the budget of task marie/dear is used up: $0.00 of $0.001, and the next call may"),
+        "{said}"
+    );
+    assert_eq!(result["attempts"], 1, "{result:#}");
+    let shown = stage.run(&["show", "dear", "--json"]).exits(0).json();
+    assert_eq!(shown["budget_usd"], 0.001, "{shown:#}");
+    stage.run(&["retry", "dear", "--budget", "2"]).exits(0);
+    stage.run(&["wait", "dear", "--timeout", "30s"]).exits(0);
+    let shown = stage.run(&["show", "dear", "--json"]).exits(0).json();
+    assert_eq!((&shown["state"], shown["budget_usd"].as_f64()), (&json!("done"), Some(2.0)), "{shown:#}");
+    let gateway = &shown["attempts"].as_array().unwrap().last().unwrap()["ledger"]["gateway"];
+    assert_eq!(micro(&gateway["cost_usd"]), sum(&rows(&stage)).0, "{shown:#}");
+
+    // Where planning alone is dearer than the goal may be, nothing is asked at all.
+    let ran = stage.run(&["run", "--budget", "0.001", "--approve", "auto", text]).exits(1);
+    assert!(ran.err.contains("the budget of goal g1 is used up"), "{ran:#?}");
+    stage.close().await;
+}
+
+#[tokio::test]
+async fn while_the_ledger_cannot_be_written_no_call_with_a_cap_passes_and_then_work_goes_on() {
+    let mut stage = Stage::bare(REHEARSAL);
+    stage.serve().await;
+    let file = stage.path.join(format!(".podium/ledger/calls-{}.jsonl", today()));
+    fs::create_dir_all(&file).unwrap();
+    for n in 0..4 {
+        let id = format!("note-{n}");
+        stage.run(&["submit", "--agent", "marie", "--id", &id, "Write a note."]).exits(0);
+    }
+    let why = eventually("the room says so", || stage.status()["space"].as_str().map(str::to_owned)).await;
+    assert!(why.contains("wait to be written") && why.contains("model calls wait"), "{why}");
+    let passed = stage.status()["money"]["today"]["calls"].as_u64().unwrap();
+    tokio::time::sleep(Duration::from_millis(700)).await;
+    assert_eq!(stage.status()["money"]["today"]["calls"].as_u64().unwrap(), passed);
+    fs::remove_dir(&file).unwrap();
+    stage.run(&["wait", "note-0", "note-1", "note-2", "note-3", "--timeout", "60s"]).exits(0);
+    assert_eq!(stage.status()["space"], Value::Null);
+    let status = stage.status();
+    assert_eq!(micro(&status["money"]["today"]["cost_usd"]), sum(&rows(&stage)).0, "every row is there");
+    stage.close().await;
+}
