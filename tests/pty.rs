@@ -691,7 +691,7 @@ async fn whoever_closes_the_screen_and_comes_back_finds_every_line() {
     };
     timeout(PATIENCE, wait).await.expect("it counts on");
     let mut screen = stage.open(WIDE, &[]);
-    screen.see("@marie").await;
+    screen.see("count").await;
     screen.press("4").await;
     screen.see("number 9000").await;
     // Back by pages to the beginning: every number is seen, in its order.

@@ -49,7 +49,9 @@ impl Stage {
         fs::write(&agent, AGENT.replace("GATE", outside.path().join("gate").to_str().unwrap())).unwrap();
         let command = serde_json::json!(["sh", agent]);
         let table = |name| format!("[agents.{name}]\nengine = \"command\"\ncommand = {command}\n");
-        fs::write(path.join("podium.toml"), ["marie", "anga", "fabien"].map(table).concat()).unwrap();
+        // With a budget no model call passes while the ledger takes no rows; tests/money.rs has that.
+        let free = "[budget]\ntask_usd = 0\ngoal_usd = 0\nday_usd = 0\n";
+        fs::write(path.join("podium.toml"), ["marie", "anga", "fabien"].map(table).concat() + free).unwrap();
         Self { path: path.canonicalize().unwrap(), outside, room: None }
     }
 
