@@ -7,8 +7,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     model::{
-        AgentName, AgentSettings, Approval, AttemptRef, Changes, Fault, GoalEnd, GoalId, Item, MicroUsd, Past, Plan,
-        Priority, Rejected, Removed, Report, Request, SlotId, Spend, TaskRecord, TaskRef, TaskSpec,
+        AccountName, AccountSetup, AgentName, AgentSettings, Approval, AttemptRef, Changes, Fault, GoalEnd, GoalId,
+        Item, MicroUsd, Past, Plan, Priority, Rejected, Removed, Report, Request, SlotId, Spend, TaskRecord, TaskRef,
+        TaskSpec,
         budget::{Caps, Reached},
         gateway::{Call, EngineTotal, Levels},
         limit::LimitNews,
@@ -18,7 +19,7 @@ use crate::{
     orchestrator::plan::Edit,
 };
 
-use super::money::Money;
+use super::{limits::LimitEvent, money::Money};
 
 /// An event and when it happened; the only way in which time enters the room.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -62,6 +63,8 @@ pub enum Event {
     Goal(GoalEvent),
     /// The gateway counted or learned.
     Gateway(GatewayEvent),
+    /// An account was parked, or goes on.
+    Limit(LimitEvent),
 }
 
 /// The configuration in force and what was found at the start.
@@ -98,6 +101,9 @@ pub struct Opened {
     /// Why this is no room but what the files of its stage say; `None` = it is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub offline: Option<String>,
+    /// The accounts, and what happens when one's limit clears.
+    #[serde(default)]
+    pub accounts: AccountSetup,
 }
 
 /// What plans are judged by, beside the agents.
@@ -230,6 +236,18 @@ pub enum Order {
     Resume {
         /// Which.
         agent: AgentName,
+    },
+    /// Start nothing more on this account; where it is parked, it does not go on by itself.
+    Park {
+        /// Which.
+        account: AccountName,
+    },
+    /// Let work on this account go on.
+    Unpark {
+        /// Which.
+        account: AccountName,
+        /// When its limit clears, and not now.
+        when_clear: bool,
     },
     /// End the room and its workers.
     Stop {
@@ -548,7 +566,9 @@ impl Event {
                 | Order::Deny { .. }
                 | Order::CancelGoal { .. }
                 | Order::Pause { .. }
-                | Order::Resume { .. } => true,
+                | Order::Resume { .. }
+                | Order::Park { .. }
+                | Order::Unpark { .. } => true,
                 Order::Task { .. }
                 | Order::Retry { .. }
                 | Order::RetryOn { .. }
@@ -562,7 +582,7 @@ impl Event {
                 | Order::Stop { .. } => false,
             },
             // What a plan is checked against: without it a replay would judge otherwise.
-            Self::Opened(_) | Self::Goal(_) => true,
+            Self::Opened(_) | Self::Goal(_) | Self::Limit(_) => true,
             Self::Task(task) => match task {
                 TaskEvent::Withdrawn { .. } | TaskEvent::Prioritised { .. } => true,
                 TaskEvent::Changed { .. }

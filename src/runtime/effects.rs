@@ -156,6 +156,7 @@ impl World {
             | Effect::Extend { .. }
             | Effect::AnswerRequest { .. }
             | Effect::Keep { .. }
+            | Effect::Reopen { .. }
             | Effect::Shutdown => None,
         }
     }
@@ -216,6 +217,7 @@ impl World {
             | Effect::StopWorker { .. }
             | Effect::Extend { .. }
             | Effect::Keep { .. }
+            | Effect::Reopen { .. }
             | Effect::Shutdown => None,
         }
     }
