@@ -6,6 +6,7 @@
 
 pub mod args;
 pub mod decode;
+pub mod limited;
 pub mod log;
 mod pretty;
 pub mod readable;

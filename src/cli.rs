@@ -4,6 +4,7 @@
 //! reads the replica it was given. Its one surprise: printing goes through one door, `out::Out`, so `--json` and a
 //! closed pipe are dealt with once.
 
+mod auth;
 mod doctor;
 mod ids;
 mod init;
@@ -220,13 +221,21 @@ enum Verb {
         /// The goal
         id: String,
     },
-    /// Start nothing more on an agent
+    /// Start nothing more on an agent, or on an account; a resume that was planned is taken back
     Pause {
-        /// The agent
-        agent: String,
+        /// An agent, or an account as `podium status` names it
+        name: String,
     },
-    /// Start again on an agent
+    /// Start again on an agent, or on an account that is parked
     Resume {
+        /// An agent, or an account as `podium status` names it
+        name: String,
+        /// When its limit clears, and not now
+        #[arg(long)]
+        when_clear: bool,
+    },
+    /// Log an agent's CLI in, in that agent's own home
+    Auth {
         /// The agent
         agent: String,
     },
@@ -398,8 +407,9 @@ fn dispatch(call: &mut Call, verb: Verb) -> anyhow::Result<Exit> {
         Verb::Plan(args) => client(plan::plan(call, &args)),
         Verb::Approve { id, ceiling } => client(orders::approve(call, &id, ceiling)),
         Verb::Deny { id } => client(orders::deny(call, &id)),
-        Verb::Pause { agent } => client(orders::pause(call, &agent, true)),
-        Verb::Resume { agent } => client(orders::pause(call, &agent, false)),
+        Verb::Pause { name } => client(orders::pause(call, &name)),
+        Verb::Resume { name, when_clear } => client(orders::resume(call, &name, when_clear)),
+        Verb::Auth { agent } => client(auth::auth(call, &agent)),
         Verb::Usage(args) => usage::usage(call, &args),
         Verb::Logs(args) => client(logs::logs(call, &args)),
         Verb::Doctor { settings } => client(doctor::doctor(call, settings)),

@@ -4,9 +4,11 @@
 //! not know rooms, sockets or screens, and starts nothing. Its one surprise: every value is a [`Setting`] that remembers
 //! where it came from, and keys are [`SecretString`]s that no `Debug` shows.
 
+pub mod accounts;
 pub mod env;
 pub mod fault;
 mod file;
+pub mod login;
 mod prices;
 pub mod prompts;
 pub mod resolve;
@@ -33,7 +35,7 @@ pub use stage::{Laid, Layout};
 use crate::{
     ledger::Prices,
     model::{
-        AgentName, AgentSettings, EngineKind, MicroUsd, OnFailure, OutputKind, Permissions, Tiers,
+        AccountName, AgentName, AgentSettings, EngineKind, MicroUsd, OnFailure, OutputKind, Permissions, Resume, Tiers,
         budget::{AtCap, Caps},
     },
 };
@@ -148,6 +150,8 @@ pub struct Agent {
     pub stall: Setting<Option<Duration>>,
     /// What it may do unasked.
     pub permissions: Setting<Permissions>,
+    /// The account it works on, where that is not told by its key or login.
+    pub account: Setting<Option<AccountName>>,
 }
 
 /// How the orchestrator works.
@@ -271,6 +275,8 @@ pub struct Config {
     pub attempts: Setting<u32>,
     /// Waits before the second, third … start; the last one repeats. Jittered by whoever waits.
     pub backoff: Setting<Vec<Duration>>,
+    /// Whether work goes on when an account's limit clears.
+    pub resume: Setting<Resume>,
     /// By model group, such as `sonnet`.
     pub limits: BTreeMap<String, Limits>,
     /// What may be spent.
@@ -397,6 +403,7 @@ impl Config {
             backoff: layers
                 .get(|f| f.retry.backoff.as_ref(), vec![wait(1), wait(2), wait(4)])
                 .map(|waits| waits.into_iter().map(|w| w.0).collect()),
+            resume: layers.get(|f| f.limits.resume.as_ref(), Resume::default()),
             limits: limits(&layers),
             budget: Budget {
                 task: usd(layers.get(|f| f.budget.task.as_ref(), dollars(2))),
@@ -469,7 +476,7 @@ impl Config {
             program: false,
         };
         let keys = [ORCHESTRATOR_KEY.to_owned(), self.api_key_env.value.clone()];
-        resolve::orchestrator(*self.orchestrator.engine, &facts, self.names(&keys, ""))
+        resolve::orchestrator(*self.orchestrator.engine, &facts, self.names(&keys, "", "orchestrator"))
     }
 
     /// What is found for one agent.
@@ -487,7 +494,7 @@ impl Config {
     pub fn resolve(&self, settings: &AgentSettings, facts: &Facts) -> Result<EngineKind, String> {
         let keys = [agent_key(&settings.name), self.api_key_env.value.clone()];
         let program = settings.command.first().map_or("", String::as_str);
-        resolve::agent(settings.engine, facts, self.names(&keys, program))
+        resolve::agent(settings.engine, facts, self.names(&keys, program, settings.name.as_str()))
     }
 
     /// The Claude Code CLI, where it is found.
@@ -600,10 +607,13 @@ impl Config {
                 Permissions::Full => "full",
             };
             row(&format!("agents.{name}.permissions"), permissions.to_owned(), &agent.permissions.source);
+            let account = agent.account.as_ref().map_or_else(|| "by its key or login".to_owned(), ToString::to_string);
+            row(&format!("agents.{name}.account"), account, &agent.account.source);
         }
         row("retry.attempts", self.attempts.to_string(), &self.attempts.source);
         let waits: Vec<String> = self.backoff.iter().map(|w| shown_wait(*w)).collect();
         row("retry.backoff", waits.join(", "), &self.backoff.source);
+        row("limits.resume", self.resume.word().to_owned(), &self.resume.source);
         for (group, limits) in &self.limits {
             let Limits { requests, input_tokens, output_tokens } = limits;
             row(&format!("limits.{group}.requests_per_minute"), requests.to_string(), &requests.source);
@@ -658,15 +668,16 @@ impl Config {
         (!built_in && !path.is_file()).then(|| format!("its prompt {} is missing; write it", agent.prompt.display()))
     }
 
-    fn home(&self, who: &str) -> PathBuf {
+    /// Where an agent's home lies: outside of the stage, because a login may be in it.
+    pub fn home(&self, who: &str) -> PathBuf {
         match &self.homes {
             Some(homes) if !self.is_rehearsal() => homes.join(who),
             Some(_) | None => self.stage.join(".podium/homes").join(who),
         }
     }
 
-    fn names<'a>(&'a self, keys: &'a [String], program: &'a str) -> resolve::Names<'a> {
-        resolve::Names { cli: self.claude.to_str().unwrap_or("claude"), keys, program }
+    fn names<'a>(&'a self, keys: &'a [String], program: &'a str, who: &'a str) -> resolve::Names<'a> {
+        resolve::Names { cli: self.claude.to_str().unwrap_or("claude"), keys, program, who }
     }
 
     fn read_keys(&mut self, env: &Env) {
@@ -688,9 +699,9 @@ pub fn agent_key(agent: &AgentName) -> String {
     format!("{}_API_KEY", agent.as_str().to_ascii_uppercase().replace('-', "_"))
 }
 
-/// Whether the CLI has been logged in within this home.
+/// Whether the CLI has been logged in within this home. What cannot be read is for the CLI itself to complain of.
 fn has_login(home: &Path) -> bool {
-    home.join("config/.credentials.json").is_file()
+    login::Login::read(home).map_or(true, |login| login.is_some())
 }
 
 /// A length of time as the file writes it.
@@ -752,18 +763,21 @@ fn agent(
             .get(|f| f.agents.get(name)?.stall.as_ref(), Patience(Some(Duration::from_mins(10))))
             .map(|patience| patience.0),
         permissions: layers.get(|f| f.agents.get(name)?.permissions.as_ref(), Permissions::Standard),
+        account: layers
+            .get(|f| f.agents.get(name)?.account.as_ref(), String::new())
+            .map(|account| AccountName::new(account).ok()),
     })
 }
 
 fn limits(layers: &Layers) -> BTreeMap<String, Limits> {
     layers
-        .names(|f| &f.limits)
+        .names(|f| &f.limits.groups)
         .into_iter()
         .map(|group| {
             let limits = Limits {
-                requests: layers.get(|f| f.limits.get(group.as_str())?.requests.as_ref(), 1_000),
-                input_tokens: layers.get(|f| f.limits.get(group.as_str())?.input_tokens.as_ref(), 2_000_000),
-                output_tokens: layers.get(|f| f.limits.get(group.as_str())?.output_tokens.as_ref(), 400_000),
+                requests: layers.get(|f| f.limits.groups.get(group.as_str())?.requests.as_ref(), 1_000),
+                input_tokens: layers.get(|f| f.limits.groups.get(group.as_str())?.input_tokens.as_ref(), 2_000_000),
+                output_tokens: layers.get(|f| f.limits.groups.get(group.as_str())?.output_tokens.as_ref(), 400_000),
             };
             (group, limits)
         })

@@ -14,7 +14,7 @@ use std::{
 use secrecy::{ExposeSecret as _, SecretString};
 
 pub use crate::claude::{Exit, Finding, Progress, args::Session};
-use crate::model::{AgentSettings, AttemptRef, Effort, Ending, EngineKind};
+use crate::model::{AgentSettings, AttemptRef, Effort, Ending, EngineKind, limit::Windows};
 
 pub mod claude;
 pub mod command;
@@ -158,6 +158,10 @@ pub trait Reader: Send + fmt::Debug {
     fn announced(&self) -> Duration;
     /// What is going on now.
     fn progress(&self) -> Progress;
+    /// Takes what was said about the subscription's limits since this was last asked.
+    fn take_windows(&mut self) -> Vec<Windows> {
+        Vec::new()
+    }
     /// What it came to, once the output has ended; `stderr` is its end.
     fn finding(&mut self, exit: Exit, stderr: &str) -> Finding;
 }

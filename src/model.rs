@@ -4,6 +4,7 @@
 //! know tokio, files, processes, ratatui or the wall clock: time comes in as a [`Clock`] or as a value. Its one
 //! surprise: text from outside is cleaned here ([`text::scrub`]), because every door needs the same rule.
 
+pub mod account;
 pub mod agent;
 pub mod budget;
 pub mod caching;
@@ -26,11 +27,12 @@ pub mod timing;
 pub mod trash;
 pub mod usage;
 
+pub use account::{AccountSettings, AccountSetup, Credential, Resume};
 pub use agent::{AgentSettings, EngineKind, OutputKind, Permissions, Tier, Tiers};
 pub use clock::Clock;
 pub use ending::{Ending, FailureClass, Verdict};
 pub use goal::{Approval, GoalEnd, GoalPhase, OnFailure, Terms};
-pub use id::{AgentName, AttemptRef, GoalId, IdError, SlotId, TaskId, TaskRef};
+pub use id::{AccountName, AgentName, AttemptRef, GoalId, IdError, SlotId, TaskId, TaskRef};
 pub use log::{LogId, LogPlace, LogScope};
 pub use outcome::{Artifact, EndState, Outcome};
 pub use past::Past;

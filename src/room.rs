@@ -13,6 +13,7 @@ pub mod effect;
 pub mod event;
 pub mod failure;
 pub mod goals;
+pub mod limits;
 pub mod money;
 mod order;
 pub mod orders;
@@ -37,6 +38,7 @@ pub use budget::Budgets;
 pub use effect::Effect;
 pub use event::{Answer, Event, GatewayEvent, GoalEvent, Opened, Order, OrderId, Stamped, TaskEvent, WorkerEvent};
 pub use goals::{Goal, Goals};
+pub use limits::{Accounts, LimitEvent, Parked, Plan};
 pub use money::Money;
 pub use orders::Requests;
 pub use past::Piece;
@@ -44,7 +46,7 @@ pub use retry::Retry;
 pub use tasks::{Task, Tasks};
 pub use why::Why;
 
-use crate::model::{GoalId, Spend, Standing, TaskRef, budget::Payer, gateway::Levels, limit::LimitNews};
+use crate::model::{AccountName, GoalId, Spend, Standing, TaskRef, budget::Payer, gateway::Levels, limit::LimitNews};
 
 /// Who speaks in the orchestrator's pane.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -132,6 +134,8 @@ pub struct State {
     pub requests: Requests,
     /// What plans are judged by, beside the agents.
     pub planning: event::Planning,
+    /// The accounts and their limits.
+    pub accounts: Accounts,
 }
 
 impl State {
@@ -156,10 +160,12 @@ impl State {
             Event::Worker(event) => self.worker_event(event, &mut effects),
             Event::Goal(event) => self.goal_event(event, &mut effects),
             Event::Gateway(event) => self.gateway_event(event, &mut effects),
+            Event::Limit(event) => self.limit_event(event),
         }
         if self.offline.is_some() {
             return effects;
         }
+        self.settle_limits(&mut effects);
         self.settle_requests(&mut effects);
         self.settle_expired(&mut effects);
         self.settle_skipped(&mut effects);
@@ -173,7 +179,9 @@ impl State {
     pub fn next_wake(&self) -> Option<Timestamp> {
         // What expired in a time of doubt is ended after it.
         let doubt = self.doubted_until.filter(|until| *until > self.now && self.tasks.has_expired());
-        [self.tasks.next_wake(), self.agents.next_wake(), doubt, self.day_ends()].into_iter().flatten().min()
+        let limits = self.accounts.next_wake();
+        let wakes = [self.tasks.next_wake(), self.agents.next_wake(), limits, doubt, self.day_ends()];
+        wakes.into_iter().flatten().min()
     }
 
     /// Rebuilds what is derived and not sent in a snapshot.
@@ -181,15 +189,18 @@ impl State {
         self.tasks.rebuild(self.now);
     }
 
-    /// Everything that waits for a person, the most urgent first: tasks that ask, plans to approve, tasks that failed.
+    /// Everything that waits for a person, the most urgent first: accounts that are parked until somebody sees to them,
+    /// tasks that ask, plans to approve, tasks that failed.
     pub fn needs_you(&self) -> Vec<Need> {
+        let parked = self.accounts.all_parked().filter(|(_, parked)| self.account_needs_you(parked, self.now));
+        let accounts = parked.map(|(account, _)| Need::Account(account.clone()));
         let asking = self.tasks.iter().filter(|t| matches!(t.record.standing, Standing::Asking { .. }));
         let asking = asking.map(|t| Need::Asks(t.record.task().clone()));
         let plans = self.goals.iter().filter(|g| g.needs_approval()).map(|g| Need::Plan(g.id.clone()));
         let retried = |task: &TaskRef| self.tasks.retried_as(task).is_some();
         let failed = self.tasks.iter().filter(|t| t.needs_attention()).map(|t| t.record.task());
         let failed = failed.chain(self.tasks.past.needs_attention()).filter(|task| !retried(task));
-        asking.chain(plans).chain(failed.map(|task| Need::Failed(task.clone()))).collect()
+        accounts.chain(asking).chain(plans).chain(failed.map(|task| Need::Failed(task.clone()))).collect()
     }
 
     /// What a goal has cost so far, planning and report included.
@@ -238,6 +249,8 @@ impl State {
         self.stage = opened.stage;
         self.rehearsal = opened.rehearsal;
         self.version = opened.version;
+        // A look at the files changes nothing.
+        self.open_accounts(opened.accounts, self.pid == opened.pid || opened.offline.is_some());
         self.pid = opened.pid;
         self.core = opened.core;
         self.offline = opened.offline;
@@ -285,6 +298,8 @@ impl State {
             Order::CancelGoal { goal } => self.cancel_goal(id, &goal, effects),
             Order::Pause { agent } => self.pause(id, &agent, true, effects),
             Order::Resume { agent } => self.pause(id, &agent, false, effects),
+            Order::Park { account } => self.park_account(id, &account, effects),
+            Order::Unpark { account, when_clear } => self.resume_account(id, &account, when_clear, effects),
             Order::Stop { drain } => self.stop(id, drain, effects),
         }
     }
@@ -319,14 +334,25 @@ impl State {
                 self.knows_what_was_spent();
             }
             GatewayEvent::Limited { limit } => {
+                if let Some(account) = self.accounts.labelled(&limit.account) {
+                    self.limit_met(account, &limit, None, effects);
+                }
                 let same = |n: &LimitNews| n.account == limit.account && n.kind == limit.kind && n.group == limit.group;
                 self.limits.retain(|known| !same(known) && known.ends() > self.now);
                 self.limits.push(limit);
             }
             GatewayEvent::Opened { account } => {
+                self.account_works(&account, effects);
                 self.limits.retain(|known| known.account != account || !known.kind.closes_account());
             }
-            GatewayEvent::Levels { levels } => self.levels = levels,
+            GatewayEvent::Levels { levels } => {
+                for account in &levels.accounts {
+                    if let (Some(name), Some(windows)) = (self.accounts.labelled(&account.label), &account.windows) {
+                        self.windows_heard(name, windows.clone());
+                    }
+                }
+                self.levels = levels;
+            }
         }
     }
 }
@@ -334,6 +360,8 @@ impl State {
 /// Something that waits for a person.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Need {
+    /// An account that goes on only when a person has seen to it.
+    Account(AccountName),
     /// A task that wants to know what next: retry or cancel.
     Asks(TaskRef),
     /// A plan to approve.

@@ -26,6 +26,7 @@ mod cut;
 mod deadline;
 mod end;
 mod heed;
+mod limits;
 mod policy;
 mod stall;
 mod tail;
@@ -339,7 +340,7 @@ impl Post {
             Report::Started { .. } => self.running = [Some(report.clone()), None],
             Report::Active { .. } => self.running[1] = Some(report.clone()),
             Report::Failed { .. } | Report::Ended { .. } => self.running = [None, None],
-            Report::NotStarted { .. } => {}
+            Report::Limited { .. } | Report::NotStarted { .. } => {}
         }
         if !self.connected {
             self.keep(report);

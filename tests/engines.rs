@@ -109,7 +109,8 @@ impl Scene {
             match self.next().await {
                 Report::Ended { outcome, .. } => return *outcome,
                 Report::Failed { ending, .. } => panic!("{ending:?}\n{}", self.log()),
-                Report::Started { .. } | Report::Active { .. } | Report::NotStarted { .. } => {}
+                Report::Started { .. } | Report::Active { .. } | Report::Limited { .. } | Report::NotStarted { .. } => {
+                }
             }
         }
     }

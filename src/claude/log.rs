@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 use super::{
     decode::{Content, Decoder, Line},
     pretty,
-    wire::{Answer, Block, Delta, Event, RateLimit, Said, starts_agent, tool_arguments, tool_line},
+    wire::{Answer, Block, Delta, Event, Said, starts_agent, tool_arguments, tool_line},
 };
 pub use crate::model::log::{Kind, LogLine, Show};
 use crate::model::{Usage, text};
@@ -193,7 +193,11 @@ impl Reader {
             Event::User(said) => self.answered(said, page),
             Event::Result(answer) => ended(answer, page),
             Event::Retry(retry) => page.line(Kind::System, 0, &retry.line()),
-            Event::RateLimit(limit) => limited(limit, page),
+            Event::RateLimit(limit) => {
+                if let Some((bad, line)) = limit.line() {
+                    page.line(if bad { Kind::Error } else { Kind::System }, 0, &line);
+                }
+            }
             Event::TaskStarted(task) => {
                 let depth = self.depth(task.tool_use.as_deref());
                 let (kind, word) =
@@ -349,18 +353,6 @@ fn ended(answer: &Answer, page: &mut Page) {
         Some(turns) => format!(" · {turns} turns"),
     };
     page.line(Kind::System, 0, &format!("the turn ends{turns} · {} tokens{cost}", usage.total()));
-}
-
-fn limited(limit: &RateLimit, page: &mut Page) {
-    let window = limit.window.as_deref().unwrap_or("limit");
-    match limit.status.as_str() {
-        "allowed" => {}
-        "rejected" => page.line(Kind::Error, 0, &format!("limit reached: {window}")),
-        status => {
-            let used = limit.utilization.map(|u| format!(", {:.0} % used", u * 100.0)).unwrap_or_default();
-            page.line(Kind::System, 0, &format!("limit {window}: {status}{used}"));
-        }
-    }
 }
 
 fn other(kind: &str, subtype: Option<&str>, fields: &Map<String, Value>, page: &mut Page) {

@@ -12,9 +12,18 @@ use jiff::Timestamp;
 
 use super::{
     decode::{Content, Line},
-    wire::{Answer, Block, Event, Init, RateLimit, Said, tool_line},
+    limited::Refused,
+    wire::{Answer, Block, Event, Init, Retry, Said, tool_line},
 };
-use crate::model::{Ending, MicroUsd, Spend, Usage, budget::Reached, text};
+use crate::model::{
+    Ending, MicroUsd, Spend, Usage,
+    budget::Reached,
+    limit::{WindowStatus, Windows},
+    text,
+};
+
+/// What is said of a key that the API does not take.
+const REFUSED: &str = "the key or login was refused (401)";
 
 /// The longest silence that an engine is believed to announce.
 const LONGEST_WAIT: Duration = Duration::from_hours(24);
@@ -39,6 +48,8 @@ pub struct Progress {
     pub subagents: Vec<String>,
     /// Tokens and cost so far.
     pub spend: Spend,
+    /// It waits before it asks its model again.
+    pub retry: Option<Retry>,
 }
 
 /// What an attempt came to, as its engine tells it.
@@ -64,6 +75,8 @@ pub struct Finding {
     pub num_turns: u64,
     /// The engine's version.
     pub version: Option<String>,
+    /// Why the API said no, where that ended it.
+    pub refused: Option<Refused>,
 }
 
 impl Finding {
@@ -80,6 +93,7 @@ impl Finding {
             permission_denials: Vec::new(),
             num_turns: 0,
             version: None,
+            refused: None,
         }
     }
 }
@@ -90,8 +104,12 @@ pub struct Listener {
     init: Option<Init>,
     last: Option<Box<Answer>>,
     last_error: Option<String>,
-    limit: Option<RateLimit>,
-    retry_status: Option<u16>,
+    /// What the subscription allows by its last word, and the words that nobody has taken yet.
+    windows: Option<Windows>,
+    told: Vec<Windows>,
+    /// The last wait before another request, and whether it was the last thing said.
+    retry: Option<Retry>,
+    retrying: bool,
     /// The wait that the last line announced.
     announced: Duration,
     settled: bool,
@@ -117,6 +135,7 @@ impl Listener {
     /// Takes one line.
     pub fn hear(&mut self, line: &Line) {
         self.announced = Duration::ZERO;
+        self.retrying = false;
         match &line.content {
             Content::Event(event) => {
                 self.events += 1;
@@ -168,11 +187,15 @@ impl Listener {
                 }
             }
             Event::Retry(retry) => {
-                self.retry_status = retry.status;
                 self.announced = Duration::from_millis(retry.delay_ms).min(LONGEST_WAIT);
                 self.doing = retry.line();
+                self.retry = Some(retry.clone());
+                self.retrying = true;
             }
-            Event::RateLimit(limit) => self.limit = Some(limit.clone()),
+            Event::RateLimit(limit) => {
+                self.windows = Some(limit.windows.clone());
+                self.told.push(limit.windows.clone());
+            }
             Event::TaskStarted(task) => {
                 if task.is_agent() {
                     let key = task.tool_use.clone().unwrap_or_else(|| task.id.clone());
@@ -247,7 +270,13 @@ impl Listener {
             doing: self.doing.clone(),
             subagents: self.agents.values().take(20).cloned().collect(),
             spend: self.spend(),
+            retry: self.retry.clone().filter(|_| self.retrying),
         }
+    }
+
+    /// Takes what was said about the subscription since this was last asked.
+    pub fn take_windows(&mut self) -> Vec<Windows> {
+        std::mem::take(&mut self.told)
     }
 
     /// How long it will be silent by its own word: it waits before it asks the model again.
@@ -257,7 +286,8 @@ impl Listener {
 
     /// Why waiting is pointless, where it is: the engine would ask for minutes with a key that is refused.
     pub fn hopeless(&self) -> Option<Ending> {
-        (self.retry_status == Some(401)).then(|| Ending::Auth { message: "the key or login was refused (401)".into() })
+        let refused = self.retry.as_ref().is_some_and(|retry| retry.status == Some(401));
+        refused.then(|| Ending::Auth { message: REFUSED.to_owned() })
     }
 
     /// Tokens by the last result's `modelUsage`, else summed over the messages heard.
@@ -316,7 +346,30 @@ impl Listener {
             permission_denials,
             num_turns: last.and_then(|l| l.turns).unwrap_or(0),
             version: self.init.as_ref().and_then(|i| i.version.clone()),
+            refused: self.refused(last),
         }
+    }
+
+    /// Why the API said no for good; a key that it refuses is not asked with to the end.
+    fn refused(&self, last: Option<&Answer>) -> Option<Refused> {
+        let Some(last) = last else {
+            let kind = "authentication_error".to_owned();
+            return self.hopeless().map(|_| Refused {
+                status: Some(401),
+                kind,
+                code: None,
+                message: REFUSED.to_owned(),
+            });
+        };
+        let kind = last.api_error.as_ref().or(self.last_error.as_ref());
+        // The CLI's own word is the better one where the API only speaks of an invalid request.
+        let kind = self.last_error.as_ref().filter(|error| *error == "billing_error").or(kind);
+        (last.is_error && (last.status.is_some() || kind.is_some())).then(|| Refused {
+            status: last.status,
+            kind: kind.cloned().unwrap_or_default(),
+            code: last.api_code.clone(),
+            message: text::first_line(last.text.as_deref().unwrap_or_default(), 300),
+        })
     }
 
     fn without_result(&self, exit: Exit, stderr: &str) -> Ending {
@@ -402,8 +455,7 @@ impl Listener {
 
     /// When a rejected window opens again.
     fn clears_at(&self) -> Option<Timestamp> {
-        let limit = self.limit.as_ref().filter(|l| l.status == "rejected")?;
-        Timestamp::from_second(limit.resets_at?).ok()
+        self.windows.as_ref().filter(|w| w.status == Some(WindowStatus::Rejected))?.resets_at
     }
 }
 

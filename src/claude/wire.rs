@@ -3,9 +3,11 @@
 //! Owns [`Event`] and how it is picked out of a JSON object. Must not know what follows from an event. Its one
 //! surprise: nothing is required; a field that is missing or of another type is absent, an unknown kind is kept whole.
 
+use jiff::{SignedDuration, Timestamp};
 use serde_json::{Map, Value};
 
-use crate::model::{MicroUsd, Usage, text};
+pub use super::limited::RateLimit;
+use crate::model::{MicroUsd, Usage, report::Retrying, text};
 
 /// What one line says.
 #[derive(Debug, Clone, PartialEq)]
@@ -126,6 +128,8 @@ pub struct Answer {
     pub status: Option<u16>,
     /// The API's error type, in newer versions.
     pub api_error: Option<String>,
+    /// The API's error code, in newer versions and where it gave one.
+    pub api_code: Option<String>,
     /// Why the loop ended.
     pub terminal: Option<String>,
     /// Why the model stopped.
@@ -179,28 +183,26 @@ pub struct Retry {
 }
 
 impl Retry {
-    /// `waits: 429, attempt 2 of 4`.
-    pub fn line(&self) -> String {
-        let why = match (self.status, &self.error) {
+    /// `429`, `no answer`.
+    fn why(&self) -> String {
+        match (self.status, &self.error) {
             (Some(status), _) => status.to_string(),
             (None, Some(error)) if error != "unknown" => text::first_line(error, 40),
             (None, _) => "no answer".to_owned(),
-        };
-        format!("waits: {why}, attempt {} of {}", self.attempt, self.max)
+        }
     }
-}
 
-/// What the subscription allows.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct RateLimit {
-    /// `allowed`, `allowed_warning`, `rejected`.
-    pub status: String,
-    /// When the window ends, in seconds since 1970.
-    pub resets_at: Option<i64>,
-    /// `five_hour`, `seven_day`, …
-    pub window: Option<String>,
-    /// Part used, 0.0 to 1.0.
-    pub utilization: Option<f64>,
+    /// `waits: 429, attempt 2 of 4`.
+    pub fn line(&self) -> String {
+        format!("waits: {}, attempt {} of {}", self.why(), self.attempt, self.max)
+    }
+
+    /// The same as a worker tells it, heard at `now`.
+    pub fn told(&self, now: Timestamp) -> Retrying {
+        let wait = SignedDuration::from_millis(i64::try_from(self.delay_ms).unwrap_or(i64::MAX));
+        let at = now.checked_add(wait.min(SignedDuration::from_hours(24))).unwrap_or(now);
+        Retrying { n: self.attempt, of: self.max, why: self.why(), status: self.status, at }
+    }
 }
 
 /// Work beside the main loop.
@@ -342,6 +344,7 @@ fn answer(map: &Map<String, Value>) -> Answer {
         errors: strings(map, "errors"),
         status: status(map, "api_error_status"),
         api_error: string(map, "api_error_type"),
+        api_code: string(map, "api_error_code"),
         terminal: string(map, "terminal_reason"),
         stop: string(map, "stop_reason"),
         turns: number(map, "num_turns"),
@@ -385,12 +388,7 @@ impl Event {
             ("stream_event", _) => Self::Stream(delta(map)),
             ("rate_limit_event", _) => {
                 let info = map.get("rate_limit_info").and_then(Value::as_object)?;
-                Self::RateLimit(RateLimit {
-                    status: string(info, "status").unwrap_or_default(),
-                    resets_at: info.get("resetsAt").and_then(Value::as_i64),
-                    window: string(info, "rateLimitType"),
-                    utilization: info.get("utilization").and_then(Value::as_f64),
-                })
+                Self::RateLimit(RateLimit::read(info))
             }
             ("system", "init") => Self::Init(Init {
                 session: string(map, "session_id"),

@@ -2,10 +2,12 @@
 
 use std::{path::Path, process::Stdio, time::Duration};
 
+mod logins;
+
 use super::{
     Call, Exit,
     json::{self, Check, Level},
-    link::Link,
+    link::{self, Link},
     out::Paint,
 };
 use crate::{
@@ -92,6 +94,7 @@ async fn look(config: &Config, env: &Env) -> Vec<Check> {
     let resolved = config.resolved(env);
     checks.push(cli(config, env, &resolved).await);
     checks.extend(resolved.iter().map(|r| agent(config, r)));
+    checks.extend(logins::checks(config, &resolved, link::clock().now()));
     checks.push(match config.resolved_orchestrator(env) {
         Ok(engine) => {
             let found = format!(

@@ -2,8 +2,8 @@
 
 use super::Trouble;
 use crate::{
-    config::nearest,
-    model::{AgentName, GoalId, Item, TaskId, TaskRef, text},
+    config::{Config, nearest},
+    model::{AccountName, AgentName, GoalId, Item, TaskId, TaskRef, text},
     room::State,
 };
 
@@ -14,6 +14,15 @@ pub(super) enum Named {
     Goal(GoalId),
     /// A task.
     Task(TaskRef),
+}
+
+/// What can be paused and resumed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Paused {
+    /// An agent.
+    Agent(AgentName),
+    /// An account, with all agents that use it.
+    Account(AccountName),
 }
 
 /// Finds the goal or task that is meant, or says what there is instead.
@@ -72,6 +81,31 @@ pub(super) fn goal(state: &State, name: &str) -> Result<GoalId, Trouble> {
     }
     let known: Vec<String> = state.goals.iter().map(|g| g.id.to_string()).collect();
     Err(Trouble::Wrong(format!("there is no goal {}; {}", text::first_line(name, 60), listed("goals", &known))))
+}
+
+/// Finds the agent or the account that is meant. An agent's name comes first.
+pub(super) fn agent_or_account(state: &State, name: &str) -> Result<Paused, Trouble> {
+    if let Ok(agent) = known_agent(&state.agents.names(), name) {
+        return Ok(Paused::Agent(agent));
+    }
+    let accounts = state.account_names();
+    if let Some(account) = accounts.iter().find(|account| account.as_str() == name) {
+        return Ok(Paused::Account(account.clone()));
+    }
+    let known = state.agents.names().iter().map(ToString::to_string).collect::<Vec<_>>();
+    let named = accounts.iter().map(ToString::to_string).collect::<Vec<_>>();
+    let shown = text::first_line(name, 60);
+    Err(Trouble::Wrong(format!(
+        "there is no agent and no account {shown}; {}; {}",
+        listed("agents", &known),
+        listed("accounts", &named)
+    )))
+}
+
+/// Finds the agent that is meant in a stage whose room may not run.
+pub(super) fn configured_agent(config: &Config, name: &str) -> Result<AgentName, Trouble> {
+    let names: Vec<AgentName> = config.enabled().map(|agent| agent.name.clone()).collect();
+    known_agent(&names, name)
 }
 
 /// Finds the agent that is meant.

@@ -1,5 +1,6 @@
 //! What `--json` prints. Names are stable: additions are free, changes are not. `docs/json.md` describes them.
 
+mod accounts;
 pub mod money;
 
 use std::collections::BTreeMap;
@@ -7,13 +8,14 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use serde::Serialize;
 
+use accounts::{AccountJson, AgentParkedJson};
 use money::{MoneyJson, PartsJson};
 
 use crate::{
     ledger::usage::Parts,
     model::{
-        AttemptRecord, CostSource, EngineKind, Fault, GoalPhase, Item, Permissions, Plan, Rejected, Removed, Spend,
-        Standing, TaskRef,
+        AttemptRecord, CostSource, EngineKind, Fault, GoalPhase, Item, Permissions, Plan, Rejected, Removed, Resume,
+        Spend, Standing, TaskRef,
         budget::Payer,
         plan::{Range, Revision},
     },
@@ -48,6 +50,19 @@ pub struct Init {
     pub made: Vec<String>,
     /// What was there.
     pub kept: Vec<String>,
+}
+
+/// `podium auth`.
+#[derive(Debug, Serialize)]
+pub struct Auth {
+    /// The agent.
+    pub agent: String,
+    /// The home in which it is logged in.
+    pub home: String,
+    /// The subscription, where that is known.
+    pub plan: Option<String>,
+    /// What a person should know.
+    pub notes: Vec<String>,
 }
 
 /// `podium serve --detach`.
@@ -118,6 +133,9 @@ pub struct Status<'a> {
     rejected: Vec<&'a Rejected>,
     rejected_in_all: usize,
     needs_you: Vec<NeedJson>,
+    /// Whether work goes on when a limit clears.
+    resume: Resume,
+    accounts: Vec<AccountJson>,
     limits: Vec<LimitJson<'a>>,
     calls: CallsJson<'a>,
     money: MoneyJson<'a>,
@@ -133,6 +151,7 @@ pub struct Status<'a> {
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "snake_case", tag = "kind", content = "id")]
 enum NeedJson {
+    Account(String),
     Asks(String),
     Plan(String),
     Failed(String),
@@ -197,6 +216,9 @@ struct CallsJson<'a> {
     waiting: Vec<WaitingJson<'a>>,
     throttled: u32,
     overloaded: u32,
+    /// Refused in the last minute by what engines say that call past the gateway.
+    observed_429: usize,
+    observed_529: usize,
     at: Option<Timestamp>,
 }
 
@@ -208,7 +230,7 @@ pub struct AgentJson<'a> {
     state: String,
     trouble: Option<&'a str>,
     paused: bool,
-    parked: Option<&'a crate::room::agents::Parked>,
+    parked: Option<AgentParkedJson>,
     engine: EngineKind,
     model: &'a str,
     permissions: Permissions,
@@ -418,7 +440,9 @@ impl<'a> Status<'a> {
             now,
             leaving: state.leaving,
             counts: state.tasks.counts(),
-            agents: state.agents.iter().map(agent).collect(),
+            agents: state.agents.iter().map(|a| agent(state, a, now)).collect(),
+            resume: state.accounts.resume,
+            accounts: accounts::all(state, now),
             tasks: state.tasks.each().map(|task| TaskJson::new(state, &task, now)).collect(),
             goals: state.goals.iter().map(|goal| GoalJson::new(state, goal)).collect(),
             dead: state.tasks.dead().map(ToString::to_string).collect(),
@@ -429,6 +453,7 @@ impl<'a> Status<'a> {
                 .needs_you()
                 .into_iter()
                 .map(|need| match need {
+                    Need::Account(account) => NeedJson::Account(account.to_string()),
                     Need::Asks(task) => NeedJson::Asks(task.to_string()),
                     Need::Plan(goal) => NeedJson::Plan(goal.to_string()),
                     Need::Failed(task) => NeedJson::Failed(task.to_string()),
@@ -458,6 +483,8 @@ impl<'a> Status<'a> {
                 waiting: state.levels.waiting.iter().map(WaitingJson::from).collect(),
                 throttled: state.levels.throttled,
                 overloaded: state.levels.overloaded,
+                observed_429: state.accounts.refused(429, now),
+                observed_529: state.accounts.refused(529, now),
                 at: state.levels.at,
             },
             money: MoneyJson::new(state),
@@ -468,14 +495,14 @@ impl<'a> Status<'a> {
     }
 }
 
-fn agent(agent: &Agent) -> AgentJson<'_> {
+fn agent<'a>(state: &State, agent: &'a Agent, now: Timestamp) -> AgentJson<'a> {
     AgentJson {
         name: agent.name().as_str(),
         role: &agent.settings.role,
-        state: agent.word().replace(' ', "_"),
+        state: state.word(agent).replace(' ', "_"),
         trouble: agent.trouble.as_deref(),
         paused: agent.paused,
-        parked: agent.parked.as_ref(),
+        parked: AgentParkedJson::of(state, agent.name(), now),
         engine: agent.settings.engine,
         model: &agent.settings.model,
         permissions: agent.settings.permissions,

@@ -7,7 +7,7 @@ use clap::Args;
 
 use super::{
     Call, Exit, Trouble,
-    ids::{self, Named},
+    ids::{self, Named, Paused},
     json,
     link::{self, Link},
     priority,
@@ -221,10 +221,22 @@ pub(super) async fn deny(call: &Call, name: &str) -> anyhow::Result<Exit> {
     Ok(send(call, &mut link, Order::Deny { goal }).await?.0)
 }
 
-pub(super) async fn pause(call: &Call, name: &str, yes: bool) -> anyhow::Result<Exit> {
+pub(super) async fn pause(call: &Call, name: &str) -> anyhow::Result<Exit> {
     let mut link = connect(call).await?;
-    let agent = ids::agent(link.state(), name)?;
-    let order = if yes { Order::Pause { agent } } else { Order::Resume { agent } };
+    let order = match ids::agent_or_account(link.state(), name)? {
+        Paused::Agent(agent) => Order::Pause { agent },
+        Paused::Account(account) => Order::Park { account },
+    };
+    Ok(send(call, &mut link, order).await?.0)
+}
+
+pub(super) async fn resume(call: &Call, name: &str, when_clear: bool) -> anyhow::Result<Exit> {
+    let mut link = connect(call).await?;
+    let order = match ids::agent_or_account(link.state(), name)? {
+        Paused::Agent(agent) if when_clear => Order::Unpark { account: link.state().accounts.of(&agent), when_clear },
+        Paused::Agent(agent) => Order::Resume { agent },
+        Paused::Account(account) => Order::Unpark { account, when_clear },
+    };
     Ok(send(call, &mut link, order).await?.0)
 }
 

@@ -130,6 +130,11 @@ fn print(out: &Out, state: &State, now: Timestamp) {
         out.line(&out.paint(Paint::Bold, "Needs you"));
         for need in needs {
             out.line(&match need {
+                Need::Account(account) => {
+                    let parked = state.accounts.parked(&account);
+                    let words = parked.map(|parked| format!("{}: {}", parked.words(), state.mending(&account, parked)));
+                    format!("  {account}: {}", text::scrub(&words.unwrap_or_default()))
+                }
                 Need::Asks(task) => {
                     let why = state.why(&task, now).map(|w| w.to_string()).unwrap_or_default();
                     format!("  {task}: {}: `podium retry {task}` or `podium cancel {task}`", text::scrub(&why))
@@ -159,7 +164,7 @@ fn print(out: &Out, state: &State, now: Timestamp) {
 }
 
 fn agent_row(state: &State, agent: &Agent, now: Timestamp) -> Vec<(Paint, String)> {
-    let paint = match agent.word() {
+    let paint = match state.word(agent) {
         "running" => Paint::Good,
         "not ready" | "restarting" => Paint::Bad,
         "parked" | "paused" => Paint::Warn,
@@ -173,18 +178,15 @@ fn agent_row(state: &State, agent: &Agent, now: Timestamp) -> Vec<(Paint, String
         .collect();
     let detail = if let Some(trouble) = &agent.trouble {
         trouble.clone()
-    } else if let Some(parked) = &agent.parked {
-        match parked.until {
-            Some(until) => format!("for {}: {}", span(until.duration_since(now)), parked.why),
-            None => parked.why.clone(),
-        }
+    } else if let Some(shut) = state.shut(agent.name(), now) {
+        shut.to_string().trim_start_matches([':', ' ']).to_owned()
     } else {
         doing.join(" · ")
     };
     let spent = state.money.agents.get(agent.name()).copied().unwrap_or_default();
     vec![
         (Paint::Bold, agent.name().to_string()),
-        (paint, agent.word().to_owned()),
+        (paint, state.word(agent).to_owned()),
         (Paint::Plain, format!("{}/{}", agent.running(), agent.slots.len())),
         (Paint::Dim, format!("{} {}", agent.settings.engine.word(), agent.settings.model)),
         (Paint::Plain, money(&spent)),

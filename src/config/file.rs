@@ -7,7 +7,7 @@ use toml::Spanned;
 
 use super::fault::{ConfigError, Fault, Place, from_toml, position};
 use crate::model::{
-    AgentName, EngineKind, MicroUsd, OnFailure, OutputKind, Permissions, Tier,
+    AccountName, AgentName, EngineKind, MicroUsd, OnFailure, OutputKind, Permissions, Resume, Tier,
     budget::{self, AtCap},
 };
 
@@ -25,7 +25,7 @@ pub(super) struct File {
     pub(super) tiers: Tiers,
     pub(super) agents: BTreeMap<Spanned<String>, Agent>,
     pub(super) retry: Retry,
-    pub(super) limits: BTreeMap<Spanned<String>, Limits>,
+    pub(super) limits: LimitTables,
     pub(super) budget: Budget,
     pub(super) queue: Queue,
 }
@@ -84,6 +84,7 @@ pub(super) struct Agent {
     pub(super) timeout: Key<Wait>,
     pub(super) stall: Key<Patience>,
     pub(super) permissions: Key<Permissions>,
+    pub(super) account: Key<String>,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -91,6 +92,37 @@ pub(super) struct Agent {
 pub(super) struct Retry {
     pub(super) attempts: Key<u32>,
     pub(super) backoff: Key<Vec<Wait>>,
+}
+
+/// `[limits]`: what happens when a limit clears, and a table for each model group.
+#[derive(Debug, Clone, Default)]
+pub(super) struct LimitTables {
+    pub(super) resume: Key<Resume>,
+    pub(super) groups: BTreeMap<Spanned<String>, Limits>,
+}
+
+impl<'de> Deserialize<'de> for LimitTables {
+    fn deserialize<D: Deserializer<'de>>(source: D) -> Result<Self, D::Error> {
+        struct Visitor;
+        impl<'de> de::Visitor<'de> for Visitor {
+            type Value = LimitTables;
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("`resume` and one table for each model group, such as [limits.sonnet]")
+            }
+            fn visit_map<A: de::MapAccess<'de>>(self, mut map: A) -> Result<LimitTables, A::Error> {
+                let mut tables = LimitTables::default();
+                while let Some(key) = map.next_key::<Spanned<String>>()? {
+                    if key.get_ref() == "resume" {
+                        tables.resume = Some(map.next_value()?);
+                    } else {
+                        tables.groups.insert(key, map.next_value()?);
+                    }
+                }
+                Ok(tables)
+            }
+        }
+        source.deserialize_map(Visitor)
+    }
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -313,7 +345,7 @@ impl Layer {
             }
             _ => Ok(()),
         });
-        for (group, limit) in limits {
+        for (group, limit) in &limits.groups {
             let name = group.get_ref();
             let Limits { requests, input_tokens, output_tokens } = limit;
             let most = 1_000_000_000_u32;
@@ -369,6 +401,9 @@ impl Check<'_> {
         });
         self.with(&key("model"), agent.model.as_ref(), |model| check_model(model));
         self.with(&key("subagent_model"), agent.subagent_model.as_ref(), |model| check_model(model));
+        self.with(&key("account"), agent.account.as_ref(), |account| {
+            AccountName::new(account.as_str()).map(drop).map_err(|error| error.to_string())
+        });
         for (what, path) in [("prompt", &agent.prompt), ("workspace", &agent.workspace)] {
             self.with(&key(what), path.as_ref(), |path| {
                 if path.as_os_str().is_empty() { Err("the path is empty".to_owned()) } else { Ok(()) }

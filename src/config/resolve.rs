@@ -27,6 +27,8 @@ pub struct Names<'a> {
     pub keys: &'a [String],
     /// The `command` engine's program.
     pub program: &'a str,
+    /// Who could log in with the CLI.
+    pub who: &'a str,
 }
 
 /// The engine in force, or what keeps the agent from working and what to do about it.
@@ -36,7 +38,9 @@ pub fn agent(wanted: EngineKind, facts: &Facts, names: Names<'_>) -> Result<Engi
     match wanted {
         EngineKind::Auto | EngineKind::Claude if facts.cli && cli_works => Ok(EngineKind::Claude),
         EngineKind::Auto | EngineKind::Messages if credential => Ok(EngineKind::Messages),
-        EngineKind::Auto | EngineKind::Claude if facts.cli => Err(format!("no key and no login: {}", remedy(names))),
+        EngineKind::Auto | EngineKind::Claude if facts.cli => {
+            Err(format!("no key and no login: `podium auth {}`, {}", names.who, remedy(names)))
+        }
         EngineKind::Auto if !facts.login => Err(format!("no Claude CLI and no key: {}", remedy(names))),
         EngineKind::Auto | EngineKind::Claude => Err(no_cli(names)),
         EngineKind::Messages => Err(format!("the messages engine needs a key: {}", remedy(names))),
@@ -82,7 +86,7 @@ mod tests {
     }
 
     fn names(keys: &[String]) -> Names<'_> {
-        Names { cli: "claude", keys, program: "sh" }
+        Names { cli: "claude", keys, program: "sh", who: "marie" }
     }
 
     #[test]

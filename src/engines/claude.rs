@@ -16,7 +16,7 @@ use crate::{
         Decoder, Listener,
         args::{self, Request},
     },
-    model::{Ending, text},
+    model::{Ending, limit::Windows, text},
 };
 
 /// The variable that names another program for the CLI.
@@ -173,6 +173,10 @@ impl Reader for Stream {
         self.listener.progress()
     }
 
+    fn take_windows(&mut self) -> Vec<Windows> {
+        self.listener.take_windows()
+    }
+
     fn finding(&mut self, exit: Exit, stderr: &str) -> Finding {
         if let Some(line) = self.decoder.finish() {
             self.listener.hear(&line);
@@ -256,6 +260,60 @@ mod tests {
         let with_args = locate(Some(OsStr::new("claude --debug")), path);
         assert_eq!(with_args, Some(vec![program.into(), "--debug".into()]));
         assert_eq!(locate(Some(OsStr::new("other")), path), None);
+    }
+
+    /// What the terms of subscriptions ask: the CLI keeps its login to itself and talks to the API by itself.
+    #[test]
+    fn with_a_login_nothing_stands_between_the_cli_and_the_api() {
+        let dir = tempfile::tempdir().unwrap();
+        let prompt = dir.path().join("prompt.md");
+        fs::write(&prompt, "x").unwrap();
+        let agent = crate::model::AgentSettings {
+            name: "marie".parse().unwrap(),
+            role: String::new(),
+            engine: crate::model::EngineKind::Claude,
+            command: Vec::new(),
+            output: crate::model::OutputKind::StreamJson,
+            model: "sonnet".to_owned(),
+            subagent_model: None,
+            prompt,
+            workspace: dir.path().to_owned(),
+            home: dir.path().join("home"),
+            slots: 1,
+            timeout: Duration::from_mins(1),
+            permissions: crate::model::Permissions::Standard,
+        };
+        let attempt = "marie/a".parse::<crate::model::TaskRef>().unwrap().attempt(1);
+        let session = crate::claude::args::Session::New("s".to_owned());
+        let mut job = Job {
+            attempt: &attempt,
+            agent: &agent,
+            model: "sonnet",
+            effort: None,
+            prompt: "x",
+            stage_id: "0",
+            session,
+            gateway: None,
+            path: OsStr::new("/usr/bin"),
+            lang: OsStr::new("C.UTF-8"),
+            max_turns: None,
+            max_budget_usd: None,
+            schema: None,
+        };
+        let engine = Claude::new(Some(vec!["/usr/bin/claude".into()]));
+        let names = |launch: &Launch| -> Vec<String> {
+            launch.env.iter().map(|(name, _)| name.to_string_lossy().into_owned()).collect()
+        };
+        let launch = engine.launch(&job).unwrap();
+        let found = names(&launch);
+        assert!(
+            !found.iter().any(|n| n.starts_with("ANTHROPIC") || n.contains("TOKEN") || n.contains("KEY")),
+            "{found:?}"
+        );
+        assert!(found.contains(&"CLAUDE_CONFIG_DIR".to_owned()), "{found:?}");
+        let gateway = super::super::Gateway { url: "http://127.0.0.1:1".to_owned(), token: "t".to_owned().into() };
+        job.gateway = Some(&gateway);
+        assert!(names(&engine.launch(&job).unwrap()).contains(&"ANTHROPIC_API_KEY".to_owned()));
     }
 
     #[tokio::test]

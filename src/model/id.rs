@@ -113,11 +113,29 @@ text_id!(
     |at, c| c.is_ascii_alphanumeric() || (at > 0 && matches!(c, '.' | '_' | '-'))
 );
 text_id!(
+    /// An account's name: `ANTHROPIC_API_KEY`, `marie-login`.
+    AccountName,
+    64,
+    |at, c| c.is_ascii_alphanumeric() || (at > 0 && matches!(c, '.' | '_' | '-'))
+);
+text_id!(
     /// A goal's id, handed out by the room: `g1`, `g2`, …
     GoalId,
     32,
     |at, c| c.is_ascii_lowercase() || c.is_ascii_digit() || (at > 0 && matches!(c, '_' | '-'))
 );
+
+impl AccountName {
+    /// The account of an agent whose credential nobody but its program knows.
+    pub fn own(agent: &AgentName) -> Self {
+        Self(format!("{agent}-own"))
+    }
+
+    /// The account behind the CLI's own login in an agent's home.
+    pub fn login(agent: &AgentName) -> Self {
+        Self(format!("{agent}-login"))
+    }
+}
 
 /// One task of one agent, written `marie/eval-junior`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]

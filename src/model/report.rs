@@ -3,7 +3,25 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{AttemptRef, Ending, Outcome, Spend, TaskRef};
+use super::{
+    AttemptRef, Ending, Outcome, Spend, TaskRef,
+    limit::{LimitNews, Windows},
+};
+
+/// The engine waits before it asks its model again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Retrying {
+    /// Which time, from 1.
+    pub n: u64,
+    /// How many there may be.
+    pub of: u64,
+    /// Why: `529`, `no answer`.
+    pub why: String,
+    /// The HTTP status, where there was an answer.
+    pub status: Option<u16>,
+    /// When it asks again.
+    pub at: Timestamp,
+}
 
 /// What an attempt is doing, sent at most four times a second and only when it changed.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -23,6 +41,9 @@ pub struct Activity {
     /// When it will be ended for its silence unless it stirs; told once half of the time allowed has passed.
     #[serde(default)]
     pub stalls_at: Option<Timestamp>,
+    /// The engine waits before it asks its model again.
+    #[serde(default)]
+    pub retrying: Option<Box<Retrying>>,
 }
 
 /// A worker's word to its room.
@@ -48,6 +69,17 @@ pub enum Report {
         attempt: AttemptRef,
         /// What.
         activity: Activity,
+    },
+    /// Its engine's stream told of limits.
+    Limited {
+        /// Which attempt.
+        attempt: AttemptRef,
+        /// What the subscription allows, where that was told.
+        #[serde(default)]
+        windows: Option<Box<Windows>>,
+        /// The limit that was met, where one was; the account is for the room to know.
+        #[serde(default)]
+        news: Option<Box<LimitNews>>,
     },
     /// An attempt ended and its tree was seen empty; another follows at `not_before`.
     Failed {

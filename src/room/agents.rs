@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use super::{Effect, Leaving, OrderId, State, Voice, WorkerEvent, done, event::AgentSetup, refuse, time::later};
+use super::{Effect, Leaving, OrderId, State, Voice, WorkerEvent, done, event::AgentSetup, time::later};
 use crate::model::{
-    Activity, AgentName, AgentSettings, AttemptRef, Ending, Report, SlotId, TaskRef, budget::Payer, outcome::EndState,
+    Activity, AgentName, AgentSettings, Ending, Report, SlotId, TaskRef, budget::Payer, outcome::EndState,
     task::Standing,
 };
 
@@ -28,21 +28,10 @@ pub struct Agent {
     pub settings: AgentSettings,
     /// What keeps it from working, with the remedy.
     pub trouble: Option<String>,
-    /// A limit with a known or unknown end: nothing starts before it.
-    pub parked: Option<Parked>,
     /// Nothing starts while a person has paused it.
     pub paused: bool,
     /// One per worker process.
     pub slots: Vec<Slot>,
-}
-
-/// Why and until when nothing starts on an agent.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Parked {
-    /// When it clears, if known.
-    pub until: Option<Timestamp>,
-    /// What was said.
-    pub why: String,
 }
 
 /// One worker process's place.
@@ -143,20 +132,15 @@ impl Agent {
         self.slots.iter().filter(|s| s.held.is_some()).count()
     }
 
-    /// Whether a person or a limit keeps it from starting anything.
-    pub fn may_start(&self) -> bool {
-        !self.paused && self.parked.is_none() && self.trouble.is_none()
-    }
-
     /// The word on screen: `running`, `idle`, `paused`, `parked`, `starting`, `restarting`, `not ready`, `stopped`.
-    pub fn word(&self) -> &'static str {
+    fn word(&self, parked: bool) -> &'static str {
         if self.trouble.is_some() {
             "not ready"
         } else if self.running() > 0 {
             "running"
         } else if self.paused {
             "paused"
-        } else if self.parked.is_some() {
+        } else if parked {
             "parked"
         } else if self.slots.iter().any(|s| matches!(s.process, Process::Up { .. })) {
             "idle"
@@ -217,7 +201,15 @@ impl Agents {
             Process::Backoff { until, .. } => Some(*until),
             Process::Off | Process::Starting { .. } | Process::Up { .. } | Process::Leaving { .. } => None,
         });
-        restarts.chain(self.all.iter().filter_map(|a| a.parked.as_ref()?.until)).min()
+        restarts.min()
+    }
+
+    /// Pauses one, or takes that back; whether it was paused, where there is such an agent.
+    pub(super) fn set_paused(&mut self, name: &AgentName, paused: bool) -> Option<bool> {
+        // The journal is replayed before the configuration is known: the wish is kept for when the agent appears.
+        self.paused.insert(name.clone(), paused);
+        let agent = self.get_mut(name)?;
+        Some(std::mem::replace(&mut agent.paused, paused))
     }
 
     pub(super) fn open(&mut self, agents: Vec<AgentSetup>, max_running: u32, found: &[(SlotId, u32)], now: Timestamp) {
@@ -236,7 +228,7 @@ impl Agents {
                     })
                     .collect();
                 let paused = paused.get(&settings.name).copied().unwrap_or(false);
-                Agent { settings, trouble, parked: None, paused, slots }
+                Agent { settings, trouble, paused, slots }
             })
             .collect();
     }
@@ -261,9 +253,6 @@ impl State {
         }
         let now = self.now;
         for agent in &mut self.agents.all {
-            if agent.parked.as_ref().is_some_and(|p| p.until.is_some_and(|until| until <= now)) {
-                agent.parked = None;
-            }
             for slot in &mut agent.slots {
                 let due = match &slot.process {
                     Process::Off => true,
@@ -399,13 +388,25 @@ impl State {
                 self.tasks.started(&attempt, at, session_id, log);
             }
             Report::Active { attempt, activity } => {
-                if let Some(held) = slot.held.as_mut().filter(|h| h.task == attempt.task) {
-                    held.activity = activity;
+                let Some(held) = slot.held.as_mut().filter(|h| h.task == attempt.task) else { return };
+                let before = std::mem::replace(&mut held.activity, activity);
+                let refused = held.activity.retrying.as_ref().filter(|now| before.retrying.as_ref() != Some(now));
+                if let Some(status) = refused.and_then(|retrying| retrying.status) {
+                    self.refusal_heard(&attempt.task.agent, status);
+                }
+            }
+            Report::Limited { attempt, windows, news } => {
+                let account = self.accounts.of(&attempt.task.agent);
+                if let Some(windows) = windows {
+                    self.windows_heard(account.clone(), *windows);
+                }
+                if let Some(news) = news {
+                    self.limit_met(account, &news, Some(attempt.task), effects);
                 }
             }
             Report::Failed { attempt, ending, spend, not_before, at } => {
                 let held = slot.held.take_if(|h| h.task == attempt.task);
-                self.park(&attempt, &ending, not_before);
+                self.limit_ended(&attempt.task, &ending, effects);
                 self.say_again(&attempt.task, attempt.n, &ending, not_before.duration_since(at));
                 self.tasks.failed(&attempt, ending, spend, not_before, at);
                 self.tasks.wait_anew(&attempt.task, not_before.duration_since(at), now);
@@ -442,15 +443,6 @@ impl State {
         }
     }
 
-    /// A limit with an end keeps the whole agent from starting until then.
-    fn park(&mut self, attempt: &AttemptRef, ending: &Ending, not_before: Timestamp) {
-        if let Ending::Limit { message, until } = ending
-            && let Some(agent) = self.agents.get_mut(&attempt.task.agent)
-        {
-            agent.parked = Some(Parked { until: Some(until.unwrap_or(not_before)), why: message.clone() });
-        }
-    }
-
     /// Hands ready tasks to free workers, the most urgent first.
     pub(super) fn dispatch(&mut self, effects: &mut Vec<Effect>) {
         if self.leaving != Leaving::No || self.tasks.space.is_some() || self.reached(&Payer::Day).is_some() {
@@ -460,7 +452,12 @@ impl State {
         let places = (self.agents.max_running as usize).saturating_sub(self.agents.running());
         let mut places = places;
         while places > 0 {
-            let open = self.agents.all.iter().filter(|a| a.may_start() && a.slots.iter().any(Slot::is_idle));
+            let accounts = &self.accounts;
+            let may_start = |a: &&Agent| {
+                let parked = accounts.parked(&accounts.of(a.name())).is_some();
+                !parked && !a.paused && a.trouble.is_none() && a.slots.iter().any(Slot::is_idle)
+            };
+            let open = self.agents.all.iter().filter(may_start);
             let Some(task) = self.tasks.next_of(open.map(Agent::name)) else { return };
             // One whose budget, or whose goal's, is used up ends instead.
             if let Some(reached) = self.over_budget(&task) {
@@ -482,22 +479,6 @@ impl State {
                 activity: Activity::default(),
             });
             effects.push(Effect::Assign { slot: slot.id.clone(), task });
-        }
-    }
-
-    pub(super) fn pause(&mut self, id: OrderId, name: &AgentName, pause: bool, effects: &mut Vec<Effect>) {
-        // The journal is replayed before the configuration is known: the wish is kept for when the agent appears.
-        self.agents.paused.insert(name.clone(), pause);
-        if let Some(agent) = self.agents.get_mut(name) {
-            agent.paused = pause;
-            if !pause {
-                agent.parked = None;
-            }
-            let word = if pause { "is paused" } else { "goes on" };
-            done(effects, id, format!("{name} {word}"), vec![name.to_string()]);
-        } else {
-            let names = join(&self.agents.names());
-            refuse(effects, id, format!("there is no agent {name}; there are {names}"));
         }
     }
 
@@ -542,6 +523,11 @@ impl State {
             }
         }
         false
+    }
+
+    /// The word on screen for how an agent is.
+    pub fn word(&self, agent: &Agent) -> &'static str {
+        agent.word(self.parked(agent.name()).is_some())
     }
 
     /// Whether a task's ended state is one that a person should look at.

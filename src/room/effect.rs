@@ -124,6 +124,11 @@ pub enum Effect {
         /// What.
         fact: Box<Event>,
     },
+    /// Let the gateway pass an account's calls again.
+    Reopen {
+        /// The gateway's name for it.
+        label: String,
+    },
     /// Ask the orchestrator's model for a plan; `goal::Answered` or `PlanFailed` follows.
     Plan {
         /// For which goal.

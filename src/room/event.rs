@@ -7,8 +7,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     model::{
-        AgentName, AgentSettings, Approval, AttemptRef, Changes, Fault, GoalEnd, GoalId, Item, MicroUsd, Past, Plan,
-        Priority, Rejected, Removed, Report, Request, SlotId, Spend, TaskRecord, TaskRef, TaskSpec, Terms,
+        AccountName, AccountSetup, AgentName, AgentSettings, Approval, AttemptRef, Changes, Fault, GoalEnd, GoalId,
+        Item, MicroUsd, Past, Plan, Priority, Rejected, Removed, Report, Request, SlotId, Spend, TaskRecord, TaskRef,
+        TaskSpec, Terms,
         budget::{Caps, Reached},
         gateway::{Call, EngineTotal, Levels},
         limit::LimitNews,
@@ -20,6 +21,7 @@ use crate::{
 
 use super::{
     failure::{Failure, Rest},
+    limits::LimitEvent,
     money::Money,
 };
 
@@ -65,6 +67,8 @@ pub enum Event {
     Goal(GoalEvent),
     /// The gateway counted or learned.
     Gateway(GatewayEvent),
+    /// An account was parked, or goes on.
+    Limit(LimitEvent),
 }
 
 /// The configuration in force and what was found at the start.
@@ -101,6 +105,9 @@ pub struct Opened {
     /// Why this is no room but what the files of its stage say; `None` = it is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub offline: Option<String>,
+    /// The accounts, and what happens when one's limit clears.
+    #[serde(default)]
+    pub accounts: AccountSetup,
 }
 
 /// What plans are judged by, beside the agents.
@@ -236,6 +243,18 @@ pub enum Order {
     Resume {
         /// Which.
         agent: AgentName,
+    },
+    /// Start nothing more on this account; where it is parked, it does not go on by itself.
+    Park {
+        /// Which.
+        account: AccountName,
+    },
+    /// Let work on this account go on.
+    Unpark {
+        /// Which.
+        account: AccountName,
+        /// When its limit clears, and not now.
+        when_clear: bool,
     },
     /// End the room and its workers.
     Stop {
@@ -561,7 +580,9 @@ impl Event {
                 | Order::Deny { .. }
                 | Order::CancelGoal { .. }
                 | Order::Pause { .. }
-                | Order::Resume { .. } => true,
+                | Order::Resume { .. }
+                | Order::Park { .. }
+                | Order::Unpark { .. } => true,
                 Order::Task { .. }
                 | Order::Retry { .. }
                 | Order::RetryOn { .. }
@@ -575,7 +596,7 @@ impl Event {
                 | Order::Stop { .. } => false,
             },
             // What a plan is checked against: without it a replay would judge otherwise.
-            Self::Opened(_) | Self::Goal(_) => true,
+            Self::Opened(_) | Self::Goal(_) | Self::Limit(_) => true,
             Self::Task(task) => match task {
                 TaskEvent::Withdrawn { .. } | TaskEvent::Prioritised { .. } => true,
                 TaskEvent::Changed { .. }

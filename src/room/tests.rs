@@ -10,6 +10,7 @@ use crate::model::*;
 
 mod budget;
 mod failure;
+mod limits;
 mod order;
 mod orders;
 mod plans;
@@ -72,6 +73,7 @@ fn opened() -> Opened {
         planning: Planning::default(),
         found: Vec::new(),
         offline: None,
+        accounts: AccountSetup::default(),
     }
 }
 
@@ -260,25 +262,6 @@ fn a_failed_attempt_is_tried_again_when_its_wait_is_over_and_not_before() {
     assert_eq!(story.why("marie/a"), "again in 2 s: exit 1: no image");
     assert_eq!(story.later(1), []);
     assert_eq!(story.later(1), [assign("marie/a")]);
-}
-
-#[test]
-fn a_limit_parks_the_whole_agent_until_it_clears() {
-    let mut story = Story::staffed();
-    story.dropped("marie/a", &[]);
-    story.dropped("marie/b", &[]);
-    story.started("marie/a", 1);
-    let until = story.now + SignedDuration::from_mins(38);
-    let report = Report::Failed {
-        attempt: task("marie/a").attempt(1),
-        ending: Ending::Limit { message: "5 h window".into(), until: Some(until) },
-        spend: Spend::default(),
-        not_before: until,
-        at: story.now,
-    };
-    assert_eq!(story.report("marie", report), [], "b must not start into a closed window");
-    assert_eq!(story.why("marie/b"), "marie parked for 38 min: 5 h window");
-    assert_eq!(story.later(38 * 60), [assign("marie/a")]);
 }
 
 #[test]

@@ -13,6 +13,7 @@ impl State {
     pub(super) fn clock_set(&mut self, by: SignedDuration) {
         self.tasks.shift(by, self.now);
         self.agents.shift(by);
+        self.accounts.shift(by);
         // What was spent stays spent: another date begins no new day, only the calendar's own turn does.
         self.money.day = self.money.day.map(|_| self.now.to_zoned(TimeZone::UTC).date());
         self.doubted_until = Some(later(self.now, DOUBT));
@@ -76,8 +77,7 @@ impl super::Agents {
 }
 
 fn shift_agent(agent: &mut Agent, by: SignedDuration) {
-    let until = agent.parked.as_mut().and_then(|parked| parked.until.as_mut());
-    let mut moments: Vec<&mut Timestamp> = until.into_iter().collect();
+    let mut moments: Vec<&mut Timestamp> = Vec::new();
     for slot in &mut agent.slots {
         moments.extend(slot.up_since.as_mut());
         moments.extend(slot.held.as_mut().map(|held| &mut held.since));

@@ -5,7 +5,7 @@ use std::fmt;
 use jiff::{SignedDuration, Timestamp};
 
 use super::{Held, Leaving, Process, State, tasks::Prerequisites};
-use crate::model::{Activity, AgentName, Dependency, Standing, TaskRef, budget::Reached};
+use crate::model::{Activity, AgentName, Dependency, Standing, TaskRef, budget::Reached, report::Retrying};
 
 /// The reason as a value; its text comes from [`fmt::Display`].
 #[derive(Debug, Clone, PartialEq)]
@@ -36,8 +36,10 @@ pub enum Why {
     Trouble(AgentName, String),
     /// A person paused the agent.
     Paused(AgentName),
-    /// A limit holds the agent.
-    Parked(AgentName, String, Option<SignedDuration>),
+    /// The engine waits before it asks its model again.
+    Retrying(Retrying, SignedDuration),
+    /// A limit of its account holds the agent.
+    Parked(AgentName, Shut),
     /// The agent's worker is not up; when it is started again, where that is known.
     NoWorker(AgentName, &'static str, Option<SignedDuration>),
     /// As many attempts run as may.
@@ -54,6 +56,31 @@ pub enum Why {
     Leaving,
     /// Nothing starts: no room is open.
     NoRoom,
+}
+
+/// What holds a parked agent.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Shut {
+    /// What was met.
+    pub words: String,
+    /// How long until it clears, where that is known.
+    pub left: Option<SignedDuration>,
+    /// That is a guess.
+    pub about: bool,
+    /// What follows, or what a person can do; empty where it goes on by itself.
+    pub then: String,
+}
+
+impl fmt::Display for Shut {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let about = if self.about { "about " } else { "" };
+        match self.left {
+            Some(left) if left > SignedDuration::ZERO => write!(f, " for {about}{}: {}", span(left), self.words)?,
+            Some(_) => write!(f, ": {}, cleared", self.words)?,
+            None => write!(f, ": {}", self.words)?,
+        }
+        if self.then.is_empty() { Ok(()) } else { write!(f, "; {}", self.then) }
+    }
 }
 
 impl Why {
@@ -91,8 +118,10 @@ impl fmt::Display for Why {
             Self::Again(wait, ending) => write!(f, "again in {}: {ending}", span(*wait)),
             Self::Trouble(agent, what) => write!(f, "{agent} is not ready: {what}"),
             Self::Paused(agent) => write!(f, "{agent} is paused"),
-            Self::Parked(agent, why, Some(wait)) => write!(f, "{agent} parked for {}: {why}", span(*wait)),
-            Self::Parked(agent, why, None) => write!(f, "{agent} parked: {why}"),
+            Self::Retrying(Retrying { n, of, why, .. }, wait) => {
+                write!(f, "retrying {n} of {of}: {why}, next in {}", span(*wait))
+            }
+            Self::Parked(agent, shut) => write!(f, "{agent} parked{shut}"),
             Self::NoWorker(agent, word, None) => write!(f, "{agent}'s worker is {word}"),
             Self::NoWorker(agent, word, Some(wait)) => write!(f, "{agent}'s worker is {word} in {}", span(*wait)),
             Self::Full(1) => f.write_str("1 attempt runs already, no more may at once"),
@@ -132,6 +161,11 @@ pub fn span(wait: SignedDuration) -> String {
     }
 }
 
+/// Whether the last attempt ended in a limit.
+fn limited(task: &super::Task) -> bool {
+    matches!(task.record.attempts.last().and_then(|a| a.ending.as_ref()), Some(crate::model::Ending::Limit { .. }))
+}
+
 impl State {
     /// Why a task stands where it stands, at `now`.
     pub fn why(&self, task: &TaskRef, now: Timestamp) -> Option<Why> {
@@ -151,6 +185,9 @@ impl State {
                 Some(Held { activity: Activity { stalls_at: Some(at), .. }, .. }) => {
                     Why::Stalling(at.duration_since(now))
                 }
+                Some(Held { activity: Activity { retrying: Some(retrying), .. }, .. }) if retrying.at > now => {
+                    Why::Retrying((**retrying).clone(), retrying.at.duration_since(now))
+                }
                 Some(held) => Why::Doing(held.activity.doing.clone()),
                 None => Why::Starting,
             });
@@ -158,6 +195,8 @@ impl State {
         let Some(agent) = self.agents.get(&task.agent) else { return Some(Why::NoAgent(task.agent.clone())) };
         match &entry.record.standing {
             Standing::Running { .. } => return Some(Why::NoWorker(task.agent.clone(), "not connected", None)),
+            // It waits for its account's limit, whatever was thought of its end when it was met.
+            Standing::Retrying { .. } if limited(&entry) && self.parked(&task.agent).is_some() => {}
             Standing::Retrying { not_before, .. } if *not_before > now => {
                 let last = entry.record.attempts.last().and_then(|a| a.ending.as_ref());
                 let ending = last.map(crate::model::Ending::sentence).unwrap_or_default();
@@ -166,7 +205,8 @@ impl State {
             Standing::Asking { attempt } => return Some(Why::Asks(*attempt)),
             Standing::Waiting | Standing::Claimed | Standing::Retrying { .. } | Standing::Ended => {}
         }
-        if let Some(at) = entry.record.startable_at().filter(|at| *at > now) {
+        let shut = limited(&entry) && self.parked(&task.agent).is_some();
+        if let Some(at) = entry.record.startable_at().filter(|at| *at > now && !shut) {
             return Some(Why::Later(at.duration_since(now)));
         }
         match self.tasks.prerequisites(&entry) {
@@ -195,15 +235,15 @@ impl State {
         if agent.paused {
             return Some(Why::Paused(name));
         }
-        if let Some(parked) = &agent.parked {
-            return Some(Why::Parked(name, parked.why.clone(), parked.until.map(|u| u.duration_since(now))));
+        if let Some(shut) = self.shut(&name, now) {
+            return Some(Why::Parked(name, shut));
         }
         if !agent.slots.iter().any(|s| matches!(s.process, Process::Up { .. })) {
             let again = agent.slots.iter().filter_map(|s| match &s.process {
                 Process::Backoff { until, .. } => Some(until.duration_since(now)),
                 Process::Off | Process::Starting { .. } | Process::Up { .. } | Process::Leaving { .. } => None,
             });
-            return Some(Why::NoWorker(name, agent.word(), again.min()));
+            return Some(Why::NoWorker(name, self.word(agent), again.min()));
         }
         if self.agents.running() >= self.agents.max_running as usize {
             return Some(Why::Full(self.agents.max_running));

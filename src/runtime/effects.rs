@@ -156,6 +156,7 @@ impl World {
             | Effect::Extend { .. }
             | Effect::AnswerRequest { .. }
             | Effect::Keep { .. }
+            | Effect::Reopen { .. }
             | Effect::Shutdown => None,
         }
     }
@@ -222,6 +223,7 @@ impl World {
             | Effect::StopWorker { .. }
             | Effect::Extend { .. }
             | Effect::Keep { .. }
+            | Effect::Reopen { .. }
             | Effect::Shutdown => None,
         }
     }

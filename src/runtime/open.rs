@@ -15,7 +15,7 @@ use crate::{
     engines::Programs,
     gateway, limiter,
     model::{
-        Clock, EngineKind, MicroUsd, Modifiers, SlotId, Usage,
+        AccountSetup, Clock, EngineKind, MicroUsd, Modifiers, SlotId, Usage,
         id::stage_id,
         plan::{ModelPrice, ModelTier},
     },
@@ -44,6 +44,7 @@ pub fn room(config: &Config, env: &Env) -> anyhow::Result<serve::Settings> {
         prices: config.prices.value.clone(),
         top_model: api::full_id(&config.tiers.top).to_owned(),
         planning: planning(config),
+        accounts: accounts(config, env),
         gateway: gateway::Settings {
             listen: *config.gateway,
             upstream: config.upstream.value.clone(),
@@ -62,6 +63,11 @@ pub fn room(config: &Config, env: &Env) -> anyhow::Result<serve::Settings> {
 pub(super) fn agents(config: &Config, env: &Env) -> Vec<AgentSetup> {
     let resolved = config.resolved(env).into_iter();
     resolved.map(|resolved| AgentSetup { settings: resolved.settings, trouble: resolved.trouble }).collect()
+}
+
+/// Every account, and what happens when one's limit clears.
+pub(super) fn accounts(config: &Config, env: &Env) -> AccountSetup {
+    config.accounts(&config.resolved(env))
 }
 
 /// How the orchestrator works.

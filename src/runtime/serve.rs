@@ -40,7 +40,7 @@ use crate::{
     journal::Journal,
     ledger::{Ledger, Prices},
     model::{
-        Clock, EngineKind, Report, SlotId,
+        AccountSetup, Clock, EngineKind, Report, SlotId,
         budget::{Caps, Payer},
         text,
     },
@@ -79,6 +79,8 @@ pub struct Settings {
     pub top_model: String,
     /// What plans are judged by, beside the agents.
     pub planning: Planning,
+    /// The accounts, and what happens when one's limit clears.
+    pub accounts: AccountSetup,
     /// The gateway; its upstream is replaced in a rehearsal.
     pub gateway: crate::gateway::Settings,
     /// How the stand-in behaves, in a rehearsal.
@@ -201,6 +203,7 @@ pub async fn serve(settings: Settings, guardian: Guardian, clock: Clock) -> anyh
         planning: settings.planning.clone(),
         found: found.clone(),
         offline: None,
+        accounts: settings.accounts.clone(),
     };
     let folder = settings.stage.clone();
     let world = Arc::new(World::new(settings, guardian, queue, gateway, clock.clone())?);
@@ -707,6 +710,7 @@ impl Room {
                 let handle = self.tasks.spawn_blocking(move || Some(world.submit(id, &spec)));
                 self.means(&handle, failure);
             }
+            Effect::Reopen { label } => self.world.gateway.release(&label),
             Effect::Recover { .. }
             | Effect::EndTask { .. }
             | Effect::RetryTask { .. }

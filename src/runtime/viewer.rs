@@ -67,6 +67,7 @@ impl Viewer {
             planning: super::open::planning(config),
             found: Vec::new(),
             offline: Some(why),
+            accounts: open::accounts(config, env),
         };
         let queue = open::reader(config, clock.clone());
         let mut viewer = Self { state, queue, seen: HashMap::new(), stage: config.stage.clone(), clock };

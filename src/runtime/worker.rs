@@ -187,7 +187,7 @@ impl Link {
     fn note(&mut self, report: &Report) {
         match report {
             Report::Started { attempt, .. } => self.running = Some(attempt.clone()),
-            Report::Active { .. } => {}
+            Report::Active { .. } | Report::Limited { .. } => {}
             Report::Failed { .. } | Report::Ended { .. } | Report::NotStarted { .. } => self.running = None,
         }
     }

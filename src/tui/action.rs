@@ -366,7 +366,7 @@ pub const VERBS: &[Verb] = &[
         &["p"],
         Place::Agents,
         true,
-        "Start nothing more on this agent, or go on. What runs goes on running.",
+        "Start nothing more on this agent, or go on; where its account waits for your word, let that go on. What runs goes on running. In the limits: the same for an account.",
     ),
     verb(
         Action::Search,

@@ -101,7 +101,8 @@ pub struct App {
     agent: Option<AgentName>,
     subject: Subject,
     line: Option<Line>,
-    limits_scroll: usize,
+    /// The row under the hand in the limits' pane.
+    limits_row: usize,
     log: Log,
     breadth: reading::Breadth,
     /// A log that was gone to although it is not the selected task's.
@@ -139,7 +140,7 @@ impl App {
             agent: None,
             subject: Subject::Task,
             line: None,
-            limits_scroll: 0,
+            limits_row: 0,
             log: Log::default(),
             breadth: reading::Breadth::default(),
             pinned: None,
@@ -214,6 +215,8 @@ impl App {
                     | Order::CancelGoal { .. }
                     | Order::Pause { .. }
                     | Order::Resume { .. }
+                    | Order::Park { .. }
+                    | Order::Unpark { .. }
                     | Order::Stop { .. } => None,
                 };
                 if let Some(text) = text
@@ -545,7 +548,12 @@ impl App {
                     self.agent = Some(name.clone());
                 }
             }
-            Pane::Limits | Pane::Log | Pane::Orchestrator => {}
+            Pane::Limits => {
+                let rows = self.limits_page(state);
+                let shown = super::views::window(rows.len(), self.limits_row.min(rows.len().saturating_sub(1)), height);
+                self.limits_row = (shown.start + row).min(rows.len().saturating_sub(1));
+            }
+            Pane::Log | Pane::Orchestrator => {}
         }
     }
 
@@ -606,9 +614,9 @@ impl App {
         &self.link
     }
 
-    /// Rows of the limits' pane that are scrolled away.
-    pub fn limits_scroll(&self) -> usize {
-        self.limits_scroll
+    /// The row under the hand in the limits' pane.
+    pub fn limits_row(&self) -> usize {
+        self.limits_row
     }
 
     /// The prompt and the text of a search that is being typed.

@@ -6,7 +6,7 @@
 use ratatui::buffer::Buffer;
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
-use crate::room::{Agent, Process, tasks::Phase};
+use crate::room::{Agent, Process, State, tasks::Phase};
 
 /// Needs a person.
 pub const NEEDS: &str = "?";
@@ -14,6 +14,8 @@ pub const NEEDS: &str = "?";
 pub const FAILED: &str = "!";
 /// Paused.
 pub const PAUSED: &str = "‖";
+/// Held by a limit.
+pub const PARKED: &str = "◌";
 /// A file that is no task.
 pub const REJECTED: &str = "!";
 /// The mark beside a selected row.
@@ -34,15 +36,15 @@ pub fn phase(phase: Phase) -> &'static str {
 }
 
 /// The mark of an agent.
-pub fn agent(agent: &Agent) -> &'static str {
+pub fn agent(state: &State, agent: &Agent) -> &'static str {
     if agent.trouble.is_some() {
         return FAILED;
     }
     if agent.paused {
         return PAUSED;
     }
-    if agent.parked.is_some() {
-        return "◌";
+    if state.parked(agent.name()).is_some() {
+        return PARKED;
     }
     let up = agent.slots.iter().any(|s| match s.process {
         Process::Up { .. } => true,
@@ -119,7 +121,7 @@ fn twin(symbol: &str) -> &'static str {
         "▶" | "›" | "→" | "»" => ">",
         "◇" | "○" => "o",
         "·" | "•" | "░" | "…" => ".",
-        "‖" => "=",
+        "‖" | "▒" => "=",
         "✓" | "↓" => "v",
         "×" => "x",
         "↻" => "r",

@@ -6,14 +6,15 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::{
     model::{
-        Activity, AgentName, AgentSettings, Artifact, CostSource, Dependency, EndState, Ending, EngineKind, GoalEnd,
-        GoalId, MicroUsd, Outcome, OutputKind, Permissions, Rejected, Report, SlotId, Spend, Standing, TaskRecord,
-        TaskRef, TaskSpec, Usage,
+        AccountSettings, Activity, AgentName, AgentSettings, Artifact, CostSource, Credential, Dependency, EndState,
+        Ending, EngineKind, GoalEnd, GoalId, MicroUsd, Outcome, OutputKind, Permissions, Rejected, Report, SlotId,
+        Spend, Standing, TaskRecord, TaskRef, TaskSpec, Usage,
         budget::Caps,
         gateway::{Call, CallEnd, Caller, Dimension, Level, Levels},
+        limit::{LimitKind, LimitNews, LimitSource, Window, WindowName, WindowStatus, Windows},
     },
     room::{
-        Event, GatewayEvent, GoalEvent, Opened, Order, OrderId, Stamped, State, TaskEvent, WorkerEvent,
+        Effect, Event, GatewayEvent, GoalEvent, Opened, Order, OrderId, Stamped, State, TaskEvent, WorkerEvent,
         event::{AgentSetup, Orchestrator, Planning},
     },
 };
@@ -57,6 +58,7 @@ pub(crate) fn opened(agents: Vec<AgentSetup>) -> Opened {
         planning: Planning::default(),
         found: Vec::new(),
         offline: None,
+        accounts: crate::model::AccountSetup::default(),
     }
 }
 
@@ -72,18 +74,27 @@ impl Stage {
         let setups = agents.iter().map(|(n, s)| AgentSetup { settings: agent(n, *s), trouble: None }).collect();
         let mut stage = Self { state: State::default() };
         stage.tell(0, Event::Opened(Box::new(opened(setups))));
-        for (n, (name, slots)) in agents.iter().enumerate() {
-            for index in 0..*slots {
-                let slot = SlotId { agent: name.parse().unwrap(), index };
-                let pid = 5000 + 10 * u32::try_from(n).unwrap() + index;
-                stage.tell(1, Event::Worker(WorkerEvent::Connected { slot, pid, running: None }));
-            }
-        }
+        stage.connect();
         stage
     }
 
+    /// Its workers say hello.
+    fn connect(&mut self) {
+        for (n, name) in (0..).zip(self.state.agents.names()) {
+            for index in 0..self.state.agents.get(&name).unwrap().settings.slots {
+                let slot = SlotId { agent: name.clone(), index };
+                let pid = 5000 + 10 * n + index;
+                self.tell(1, Event::Worker(WorkerEvent::Connected { slot, pid, running: None }));
+            }
+        }
+    }
+
     pub(crate) fn tell(&mut self, seconds: i64, event: Event) {
-        self.state.update(Stamped { at: at(seconds), event });
+        for effect in self.state.update(Stamped { at: at(seconds), event }) {
+            if let Effect::Keep { fact } = effect {
+                self.tell(seconds, *fact);
+            }
+        }
     }
 
     pub(crate) fn order(&mut self, seconds: i64, order: Order) {
@@ -114,6 +125,7 @@ impl Stage {
             cpu_percent: 4.0,
             log_bytes: 41_234,
             stalls_at: None,
+            retrying: None,
         };
         let report = Report::Active { attempt, activity };
         self.tell(seconds, Event::Worker(WorkerEvent::Reported { slot, report }));
@@ -222,6 +234,11 @@ fn level(group: &str, dimension: Dimension, limit: u64, level: u64, seen: Option
 /// A room in the middle of its work: something of every kind.
 pub(crate) fn running() -> Stage {
     let mut stage = Stage::open();
+    fill(&mut stage);
+    stage
+}
+
+fn fill(stage: &mut Stage) {
     let goal = "Evaluate the hip-hop class, fix the sign-up page and announce recital week.";
     stage.order(
         2,
@@ -276,6 +293,69 @@ pub(crate) fn running() -> Stage {
     stage.patch(&serde_json::json!({
         "phase": { "phase": "running" }, "published": true, "approved_at": at(4), "tasks": tasks,
     }));
+}
+
+/// What the engine of this agent's task tells of its account.
+pub(crate) fn limited(stage: &mut Stage, seconds: i64, name: &str, used: [u32; 2], resets: [i64; 2], rejected: bool) {
+    let task: TaskRef = name.parse().unwrap();
+    let status = if rejected { WindowStatus::Rejected } else { WindowStatus::Allowed };
+    let window =
+        |used, resets, status| Some(Window { used: Some(used), resets_at: Some(at(resets)), status: Some(status) });
+    let windows = Windows {
+        status: Some(status),
+        claim: Some(WindowName::FiveHour),
+        resets_at: Some(at(resets[0])),
+        five_hour: window(used[0], resets[0], status),
+        seven_day: window(used[1], resets[1], WindowStatus::Allowed),
+        at: Some(at(seconds)),
+    };
+    let news = rejected.then(|| {
+        Box::new(LimitNews {
+            account: String::new(),
+            group: None,
+            kind: LimitKind::Window(WindowName::FiveHour),
+            until: Some(at(resets[0])),
+            estimated: false,
+            source: LimitSource::Engine,
+            message: "You've hit your limit".into(),
+            at: at(seconds),
+        })
+    });
+    let slot = SlotId { agent: task.agent.clone(), index: 0 };
+    let report = Report::Limited { attempt: task.attempt(1), windows: Some(Box::new(windows)), news };
+    stage.tell(seconds, Event::Worker(WorkerEvent::Reported { slot, report }));
+}
+
+/// The running room with accounts of every kind: a key, a login whose window is used up and whose reset has moved, and
+/// one whose login is refused.
+pub(crate) fn accounts() -> Stage {
+    let account = |name: &str, credential, agent: &str| AccountSettings {
+        name: name.parse().unwrap(),
+        credential,
+        agents: vec![agent.parse().unwrap()],
+        label: None,
+    };
+    let mut stage = Stage { state: State::default() };
+    let setups =
+        [("marie", 1), ("anga", 2), ("fabien", 1)].map(|(n, s)| AgentSetup { settings: agent(n, s), trouble: None });
+    let mut opened = opened(setups.into());
+    opened.rehearsal = false;
+    opened.accounts.accounts = vec![
+        account("marie-login", Credential::Login, "marie"),
+        account("ANTHROPIC_API_KEY", Credential::Key, "anga"),
+        account("fabien-login", Credential::Login, "fabien"),
+    ];
+    opened.accounts.notes = vec![
+        "marie and fabien carry the same login, copied: the first of them that renews it locks the other one out: \
+         `podium auth fabien` gives it its own"
+            .into(),
+    ];
+    stage.tell(0, Event::Opened(Box::new(opened)));
+    stage.connect();
+    fill(&mut stage);
+    limited(&mut stage, 106, "marie/eval-junior", [580, 305], [9_000, 250_000], false);
+    limited(&mut stage, 107, "fabien/post-dates", [1_000, 920], [2_400, 300_000], true);
+    limited(&mut stage, 111, "fabien/post-dates", [1_000, 920], [4_200, 300_000], true);
     stage
 }
 

@@ -154,6 +154,68 @@ fn pictures_of_an_empty_room() {
 }
 
 #[test]
+fn pictures_of_limits_and_accounts() {
+    let stage = sample::accounts();
+    for size in [SMALL, WIDE, (200, 60)] {
+        let mut app = looking(&stage, size);
+        press(&mut app, &stage.state, "5");
+        let name = format!("limits_{}x{}", size.0, size.1);
+        insta::assert_snapshot!(name, screen(&stage.state, &app, at(150), size));
+    }
+    let mut app = looking(&stage, WIDE);
+    insta::assert_snapshot!("limits_panel_120x40", screen(&stage.state, &app, at(150), WIDE));
+    // The rest of a small screen is a key away, and so is an account.
+    app = looking(&stage, SMALL);
+    press(&mut app, &stage.state, "5 end");
+    insta::assert_snapshot!("limits_80x24_end", screen(&stage.state, &app, at(150), SMALL));
+    let mut app = App::new(Settings { ascii: true, color: false, ..Settings::default() });
+    app.resize(WIDE.0, WIDE.1);
+    press(&mut app, &stage.state, "5");
+    let drawn = screen(&stage.state, &app, at(150), WIDE);
+    assert!(drawn.is_ascii(), "{drawn}");
+    insta::assert_snapshot!("limits_ascii_120x40", drawn);
+}
+
+#[test]
+fn one_key_says_what_becomes_of_a_parked_account() {
+    let mut stage = sample::accounts();
+    let mut app = fresh(WIDE);
+    press(&mut app, &stage.state, "5");
+    // Nothing is parked here: it asks first.
+    let mut rows = 0;
+    let mut at_account = |app: &mut App, state: &State, name: &str| {
+        press(app, state, "home");
+        for _ in 0..40 {
+            if screen(state, app, at(150), WIDE).lines().any(|l| l.contains('▌') && l.contains(name)) {
+                return;
+            }
+            rows += 1;
+            press(app, state, "down");
+        }
+        panic!("{name} is not found\n{}", screen(state, app, at(150), WIDE));
+    };
+    at_account(&mut app, &stage.state, "marie-login");
+    assert_eq!(orders(press(&mut app, &stage.state, "p")), []);
+    let park = Order::Park { account: "marie-login".parse().unwrap() };
+    assert_eq!(orders(press(&mut app, &stage.state, "y")), [park]);
+    // Before its reset a parked one is planned to go on, and that is taken back by the same key.
+    at_account(&mut app, &stage.state, "fabien-login");
+    let account = || "fabien-login".parse().unwrap();
+    let planned = Order::Unpark { account: account(), when_clear: true };
+    assert_eq!(orders(press(&mut app, &stage.state, "p")), std::slice::from_ref(&planned));
+    stage.order(151, planned);
+    assert_eq!(orders(press(&mut app, &stage.state, "p")), [Order::Park { account: account() }]);
+    stage.order(152, Order::Park { account: account() });
+    // After it, work goes on.
+    stage.tell(4_300, Event::TimeCame);
+    assert_eq!(orders(press(&mut app, &stage.state, "p")), [Order::Unpark { account: account(), when_clear: false }]);
+    // And n finds it from anywhere.
+    press(&mut app, &stage.state, "1 n");
+    let found = screen(&stage.state, &app, at(4_300), WIDE);
+    assert!(found.lines().any(|l| l.contains('▌') && l.contains("fabien-login")), "{found}");
+}
+
+#[test]
 fn pictures_of_a_running_room() {
     let stage = sample::running();
     insta::assert_snapshot!("running_120x40", screen(&stage.state, &looking(&stage, WIDE), at(120), WIDE));

@@ -174,6 +174,7 @@ async fn start<Q: Queue>(
             log_bytes: offset,
             // Not before anybody could be told of it.
             look: Instant::now() + REPORT_PACE,
+            windows: None,
         },
         Err(error) => {
             let _status = tree.end_leader(&mut child, Grace::short()).await;

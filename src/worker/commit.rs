@@ -9,6 +9,7 @@ use super::{
     Farewell, Worker,
     end::Judged,
     heed::{Heeded, heed},
+    limits,
 };
 use crate::{
     engines::Finding,
@@ -33,10 +34,11 @@ pub(super) async fn commit<Q: Queue>(
     started_at: Timestamp,
     result: Judged,
 ) -> Option<Farewell> {
-    let Judged { finding, ending, artifacts, notes, mut farewell } = result;
+    let now = worker.settings.clock.now();
+    limits::ended(&mut worker.post, attempt, &result, now);
+    let Judged { finding, ending, artifacts, notes, mut farewell, .. } = result;
     let queue = worker.queue.clone();
     let Claim { spec, counted, lease, previous, .. } = claim;
-    let now = worker.settings.clock.now();
     let retries = &worker.settings.retries;
     let spend = finding.spend;
     let not_before = match retries.verdict(&spec, &ending, counted, previous.as_ref().map(|(ending, _)| ending)) {

@@ -17,7 +17,7 @@ use crate::{
         Exit, Finding, exec,
         tree::{Grace, Tree},
     },
-    model::{Artifact, Ending, TaskSpec},
+    model::{Artifact, Ending, TaskSpec, limit::Windows},
 };
 
 /// Bytes of standard error that are looked at.
@@ -41,13 +41,24 @@ pub(super) struct Judged {
     pub(super) notes: Vec<String>,
     /// Why the worker must go, where it must.
     pub(super) farewell: Option<Farewell>,
+    /// What the subscription allows, by the stream's last word, and whether the room has not heard it yet.
+    pub(super) windows: Option<Windows>,
+    pub(super) windows_untold: bool,
 }
 
 impl Judged {
     /// For an attempt that never ran.
     pub(super) fn only(ending: Ending) -> Self {
         let finding = Finding::plain(ending.clone(), String::new());
-        Self { finding, ending, artifacts: Vec::new(), notes: Vec::new(), farewell: None }
+        Self {
+            finding,
+            ending,
+            artifacts: Vec::new(),
+            notes: Vec::new(),
+            farewell: None,
+            windows: None,
+            windows_untold: false,
+        }
     }
 }
 
@@ -71,6 +82,9 @@ impl Running {
         let _flood = self.cap();
         let reader = &mut self.reader;
         while self.tail.read(settings.clock.now(), |bytes| reader.feed(bytes)).unwrap_or(0) > 0 {}
+        let newest = self.reader.take_windows().pop();
+        let windows_untold = newest.is_some() && newest != self.windows;
+        let windows = newest.or(self.windows);
         let farewell = match cause {
             Cause::Stopped | Cause::Quit(_) => Some(Farewell::Stopped),
             Cause::Orphaned => Some(Farewell::Orphaned),
@@ -109,7 +123,7 @@ impl Running {
         };
         let (workspace, stage, since) = (settings.agent.workspace.clone(), settings.stage.clone(), self.since);
         let artifacts = tokio::task::spawn_blocking(move || artifacts::left(&workspace, &stage, since)).await;
-        Judged { finding, ending, artifacts: artifacts.unwrap_or_default(), notes, farewell }
+        Judged { finding, ending, artifacts: artifacts.unwrap_or_default(), notes, farewell, windows, windows_untold }
     }
 
     /// Ends the engine, its logs kept within their caps meanwhile: it may print on for all of the grace.

@@ -15,6 +15,7 @@ use super::{
     Order, Settings, Word, Worker,
     artifacts::Moment,
     cut::Capped,
+    limits,
     stall::Silence,
     tail::{AT_ONCE, Tail},
 };
@@ -23,7 +24,7 @@ use crate::{
         self, Reader,
         tree::{Load, Tree},
     },
-    model::{Activity, AttemptRef, Ending, Report, TaskSpec},
+    model::{Activity, AttemptRef, Ending, Report, TaskSpec, limit::Windows},
     queue::Queue,
 };
 
@@ -82,6 +83,8 @@ pub(super) struct Running {
     pub(super) load: Load,
     pub(super) log_bytes: u64,
     pub(super) look: Instant,
+    /// What the room was told of the subscription.
+    pub(super) windows: Option<Windows>,
 }
 
 impl Running {
@@ -118,6 +121,8 @@ impl Running {
             if read > 0 {
                 poll = if read >= AT_ONCE { Duration::ZERO } else { POLL.0 };
                 self.silence.heard(now, self.reader.announced());
+                let (windows, clock) = (self.reader.take_windows(), worker.settings.clock.now());
+                limits::heard(&mut worker.post, &self.attempt, &mut self.windows, windows, clock);
                 if let Some(ending) = self.reader.hopeless() {
                     return Cause::Hopeless(ending);
                 }
@@ -201,7 +206,14 @@ impl Running {
         let progress = self.reader.progress();
         // What ends at its deadline before is not ended for its silence.
         let stalls = self.silence.ends().is_some_and(|end| end < deadline);
-        let countdown = self.silence.countdown(now, worker.settings.clock.now());
+        let clock = worker.settings.clock.now();
+        let countdown = self.silence.countdown(now, clock);
+        // The moment is worked out once, when it is heard first.
+        let told = self.activity.retrying.clone();
+        let retrying = progress.retry.map(|retry| Box::new(retry.told(clock))).map(|new| match told {
+            Some(told) if (told.n, told.of) == (new.n, new.of) && told.why == new.why => told,
+            _ => new,
+        });
         let next = Activity {
             doing: progress.doing,
             subagents: progress.subagents,
@@ -210,6 +222,7 @@ impl Running {
             cpu_percent: self.load.cpu_percent,
             log_bytes: self.log_bytes,
             stalls_at: countdown.filter(|_| stalls),
+            retrying,
         };
         let worth = worth_telling(&self.activity, &next);
         if worth {
@@ -228,6 +241,7 @@ fn worth_telling(told: &Activity, now: &Activity) -> bool {
         || told.spend != now.spend
         || told.log_bytes != now.log_bytes
         || told.stalls_at != now.stalls_at
+        || told.retrying != now.retrying
         || more(told.rss_bytes, now.rss_bytes)
         || (told.cpu_percent - now.cpu_percent).abs() > 5.0
 }

@@ -217,6 +217,7 @@ pub(crate) fn run(sample: &Sample, slots: u32) -> Vec<f64> {
         attempts: 3,
         caps: Caps::default(),
         found: Vec::new(),
+        accounts: Vec::new(),
         offline: None,
         planning: Planning::default(),
     })));

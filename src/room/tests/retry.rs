@@ -232,7 +232,7 @@ fn a_goal_that_was_over_goes_on_with_its_retried_task_and_is_reported_anew() {
     let (id, _) = retry(&story.order(again("marie/g1-read")));
     let effects = story.carried_out(id, &["marie/g1-read", "fabien/g1-post"]);
     let [Effect::Keep { fact }, Effect::Answer { .. }] = &effects[..] else { panic!("{effects:?}") };
-    assert!((**fact).clone().is_fact());
+    assert!(fact.is_fact());
     assert_eq!(story.tell((**fact).clone()), [], "nothing has ended anew yet");
     assert_eq!(story.goal().phase, GoalPhase::Running);
     story.waits_again("fabien/g1-post", None);

@@ -99,7 +99,15 @@ causes! {
         story.order(Order::Pause { agent: agent("marie") });
         story.dropped("marie/a", &[]);
     };
-    Parked: "marie/b", "marie parked for 38 min: 5 h window", |story| {
+    Retrying: "marie/a", "retrying 3 of 10: 529, next in 8 s", |story| {
+        story.dropped("marie/a", &[]);
+        story.started("marie/a", 1);
+        let at = story.now + SignedDuration::from_secs(8);
+        let retrying = Some(Box::new(report::Retrying { n: 3, of: 10, why: "529".into(), status: Some(529), at }));
+        let activity = Activity { doing: "waits".into(), retrying, ..Activity::default() };
+        story.report("marie", Report::Active { attempt: task("marie/a").attempt(1), activity });
+    };
+    Parked: "marie/b", "marie parked for 38 min: 5 h window; then you are asked", |story| {
         story.dropped("marie/a", &[]);
         story.dropped("marie/b", &[]);
         story.started("marie/a", 1);

@@ -10,7 +10,7 @@ use crate::{
         popup::Popup,
         theme::Theme,
         views::{
-            Scene, agents,
+            Scene, agents, limits,
             tasks::{self, Row, RowKey},
         },
     },
@@ -94,7 +94,10 @@ impl App {
                 self.agent = names.get(to).cloned();
                 self.pinned = None;
             }
-            Pane::Limits => self.limits_scroll = travel.from(self.limits_scroll, 60, height),
+            Pane::Limits => {
+                let rows = self.limits_page(state).len();
+                self.limits_row = travel.from(self.limits_row.min(rows.saturating_sub(1)), rows, height);
+            }
             Pane::Log => {
                 self.pin(state);
                 let (columns, height) = self.log_size(state);
@@ -119,6 +122,13 @@ impl App {
     pub(super) fn height(&self, state: &State) -> usize {
         let area = self.layout(state).and_then(|l| l.pane(self.focus)).unwrap_or_default();
         usize::from(area.height.saturating_sub(3)).max(1)
+    }
+
+    /// What the limits' pane says, row by row.
+    pub(super) fn limits_page(&self, state: &State) -> Vec<limits::Row> {
+        let scene = Scene { state, app: self, now: state.now, theme: Theme::new(false) };
+        let width = self.layout(state).and_then(|l| l.limits).map_or(0, |area| area.width.saturating_sub(2));
+        limits::page(&scene, usize::from(width))
     }
 
     pub(super) fn popup_len(&self, popup: &Popup, state: &State) -> usize {
@@ -210,6 +220,12 @@ impl App {
         self.popups.clear();
         self.composing = false;
         match &need {
+            Need::Account(account) => {
+                self.view(Some(Pane::Limits));
+                let rows = self.limits_page(state);
+                let wanted = limits::Item::Account(account.clone());
+                self.limits_row = rows.iter().position(|row| row.item.as_ref() == Some(&wanted)).unwrap_or_default();
+            }
             Need::Plan(goal) => self.open_plan(goal.clone()),
             Need::Asks(task) | Need::Failed(task) => {
                 self.filter.clear();

@@ -5,13 +5,16 @@ use std::time::Duration;
 use super::App;
 use crate::{
     model::{Changes, EndState, EngineKind, GoalId, GoalPhase, Item, TaskRecord, TaskRef},
-    room::{Order, State, tasks::Phase},
+    room::{Order, Plan, State, tasks::Phase},
     tui::{
         Wish,
         layout::Pane,
         popup::{Popup, Way},
         text,
-        views::tasks::{self, Row},
+        views::{
+            limits,
+            tasks::{self, Row},
+        },
     },
 };
 
@@ -203,6 +206,8 @@ impl App {
             | Order::CancelGoal { .. }
             | Order::Pause { .. }
             | Order::Resume { .. }
+            | Order::Park { .. }
+            | Order::Unpark { .. }
             | Order::Stop { .. } => None,
         }
     }
@@ -222,6 +227,27 @@ impl App {
         };
         let question = format!("Remove {name}? It goes to the trash; u brings it back.");
         self.popups.push(Popup::Confirm { question, order: Order::Remove { item } });
+    }
+
+    /// Parks the account under the hand, or says what becomes of it.
+    fn pause_account(&mut self, state: &State) -> Vec<Wish> {
+        let rows = self.limits_page(state);
+        let Some(limits::Item::Account(account)) = limits::item(&rows, self.limits_row).cloned() else {
+            self.say("no account is selected: ↑↓ go to one", true);
+            return Vec::new();
+        };
+        let now = state.now;
+        let Some(parked) = state.accounts.parked(&account) else {
+            let question = format!("Park {account}? Nothing more starts on it; what runs goes on.");
+            self.popups.push(Popup::Confirm { question, order: Order::Park { account } });
+            return Vec::new();
+        };
+        let waits = parked.until.is_some_and(|until| until > now) && !parked.needs_mending();
+        vec![Wish::Order(match parked.plan(state.accounts.resume) {
+            Plan::GoesOn if waits => Order::Park { account },
+            Plan::Asks | Plan::Stays if waits => Order::Unpark { account, when_clear: true },
+            Plan::GoesOn | Plan::Asks | Plan::Stays => Order::Unpark { account, when_clear: false },
+        })]
     }
 
     /// Takes back what was done last.
@@ -258,6 +284,9 @@ impl App {
     }
 
     pub(super) fn pause(&mut self, state: &State) -> Vec<Wish> {
+        if self.focus == Pane::Limits && self.popups.is_empty() {
+            return self.pause_account(state);
+        }
         let name = match self.popups.last() {
             Some(Popup::Agent { agent, .. }) => Some(agent.clone()),
             Some(_) | None if self.focus == Pane::Agents => {
@@ -265,8 +294,12 @@ impl App {
             }
             Some(_) | None => self.subject(state).map(|t| t.agent),
         };
+        // What its account's limit has left to a person is said yes to with the same key.
+        let waits = |name| state.parked(name).is_some_and(|parked| state.account_needs_you(parked, state.now));
         match name.and_then(|n| state.agents.get(&n)) {
-            Some(agent) if agent.paused => vec![Wish::Order(Order::Resume { agent: agent.name().clone() })],
+            Some(agent) if agent.paused || waits(agent.name()) => {
+                vec![Wish::Order(Order::Resume { agent: agent.name().clone() })]
+            }
             Some(agent) => vec![Wish::Order(Order::Pause { agent: agent.name().clone() })],
             None => {
                 self.say("no agent is selected", true);

@@ -24,7 +24,10 @@ pub fn page(scene: &Scene<'_>, name: &AgentName, columns: usize) -> Page {
     };
     let settings = &agent.settings;
     let mut lines = vec![Line::from(vec![
-        scene.span(format!(" {} {}", glyph::agent(agent), agent.word()), agents::role(agent)),
+        scene.span(
+            format!(" {} {}", glyph::agent(scene.state, agent), scene.state.word(agent)),
+            agents::role(scene, agent),
+        ),
         scene.span(format!("  {}", text::fit(&settings.role, columns.saturating_sub(18))), Role::Text),
     ])];
     if let Some((why, role)) = agents::hindrance(scene, agent) {

@@ -10,7 +10,10 @@ use ratatui::{
 
 use super::{Scene, rows, window};
 use crate::{
-    room::{Agent, Process, Why, why::span},
+    room::{
+        Agent, Process, Why,
+        why::{Shut, span},
+    },
     tui::{glyph, layout::Pane, text, theme::Role},
 };
 
@@ -18,8 +21,8 @@ use crate::{
 pub const ROWS: usize = 3;
 
 /// How an agent's word looks.
-pub fn role(agent: &Agent) -> Role {
-    match agent.word() {
+pub fn role(scene: &Scene<'_>, agent: &Agent) -> Role {
+    match scene.state.word(agent) {
         "running" => Role::Running,
         "idle" => Role::Good,
         "not ready" => Role::Bad,
@@ -33,15 +36,8 @@ pub fn hindrance(scene: &Scene<'_>, agent: &Agent) -> Option<(String, Role)> {
     if let Some(trouble) = &agent.trouble {
         return Some((trouble.clone(), Role::Bad));
     }
-    if let Some(parked) = &agent.parked {
-        let text = match parked.until {
-            Some(until) => {
-                let wait = span(until.duration_since(scene.now));
-                format!("{} until {} ({wait})", parked.why, scene.clock(until))
-            }
-            None => parked.why.clone(),
-        };
-        return Some((text, Role::Warn));
+    if let Some(shut) = scene.state.shut(agent.name(), scene.now) {
+        return Some((shut_text(scene, agent, &shut), Role::Warn));
     }
     if agent.paused {
         return Some(("starts nothing more; p lets it go on".to_owned(), Role::Warn));
@@ -52,6 +48,19 @@ pub fn hindrance(scene: &Scene<'_>, agent: &Agent) -> Option<(String, Role)> {
         }
         Process::Off | Process::Starting { .. } | Process::Up { .. } | Process::Leaving { .. } => None,
     })
+}
+
+/// The same with the time by the operator's clock.
+fn shut_text(scene: &Scene<'_>, agent: &Agent, shut: &Shut) -> String {
+    let until = scene.state.parked(agent.name()).and_then(|parked| parked.until);
+    match (until, shut.left) {
+        (Some(until), Some(left)) if left > jiff::SignedDuration::ZERO => {
+            let about = if shut.about { "about " } else { "" };
+            let then = if shut.then.is_empty() { String::new() } else { format!("; {}", shut.then) };
+            format!("{} until {about}{} ({}){then}", shut.words, scene.clock(until), span(left))
+        }
+        _ => shut.to_string().trim_start_matches(": ").to_owned(),
+    }
 }
 
 /// Draws the pane.
@@ -76,15 +85,15 @@ pub fn draw(scene: &Scene<'_>, buffer: &mut Buffer, area: Rect) {
 
 fn card(scene: &Scene<'_>, agent: &Agent, selected: bool, width: usize) -> [Line<'static>; 3] {
     let name_style = if selected && scene.has_keys(Pane::Agents) { Role::Selected } else { Role::Title };
-    let role = role(agent);
+    let role = role(scene, agent);
     let share = format!("{}/{}", agent.running(), agent.slots.len());
     let name = width.saturating_sub(3 + 12 + share.len() + 1);
     let head = Line::from(vec![
         scene.mark(selected),
-        scene.span(glyph::agent(agent), role),
+        scene.span(glyph::agent(scene.state, agent), role),
         Span::raw(" "),
         scene.span(text::pad(agent.name().as_str(), name), name_style),
-        scene.span(text::pad(agent.word(), 12), role),
+        scene.span(text::pad(scene.state.word(agent), 12), role),
         scene.span(share, Role::Dim),
     ]);
     let room = width.saturating_sub(4);
@@ -116,7 +125,7 @@ fn card(scene: &Scene<'_>, agent: &Agent, selected: bool, width: usize) -> [Line
 
 fn idle(scene: &Scene<'_>, agent: &Agent) -> String {
     let waits = scene.state.tasks.iter().any(|t| t.record.task().agent == *agent.name() && t.record.outcome.is_none());
-    match agent.word() {
+    match scene.state.word(agent) {
         "idle" if waits => "waits for other tasks".to_owned(),
         "idle" => "nothing to do".to_owned(),
         "starting" => "its worker is starting".to_owned(),
@@ -145,10 +154,10 @@ pub fn strip(scene: &Scene<'_>, buffer: &mut Buffer, area: Rect) {
     let room = (usize::from(area.width) / n).saturating_sub(2);
     for agent in scene.state.agents.iter() {
         let doing = agent.slots.iter().find_map(|s| s.held.as_ref()).map(|h| h.task.id.as_str());
-        let word = doing.unwrap_or_else(|| agent.word());
+        let word = doing.unwrap_or_else(|| scene.state.word(agent));
         let name = text::fit(agent.name().as_str(), room.saturating_sub(3).min(16));
         let rest = room.saturating_sub(text::width(&name) + 4);
-        spans.push(scene.span(format!(" {} ", glyph::agent(agent)), role(agent)));
+        spans.push(scene.span(format!(" {} ", glyph::agent(scene.state, agent)), role(scene, agent)));
         spans.push(scene.span(name, Role::Title));
         spans.push(scene.span(format!(" {}", text::fit(word, rest)), Role::Dim));
     }

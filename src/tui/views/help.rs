@@ -80,7 +80,7 @@ pub fn page(scene: &Scene<'_>, columns: usize) -> Page {
     for (mark, word, what) in [
         ("●", "up", "its worker runs"),
         ("○", "stopped", "its worker is starting or not running"),
-        ("◌", "parked", "a limit holds it; it goes on by itself when the limit clears"),
+        ("◌", "parked", "a limit of its account holds it; its row says until when, and what follows"),
         (glyph::PAUSED, "paused", "you paused it; p lets it go on"),
         (glyph::FAILED, "not ready", "something is missing: key, login or program; enter says what to do"),
     ] {

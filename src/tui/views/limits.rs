@@ -1,183 +1,141 @@
-//! Limits and money: what is left before somebody has to wait, and what it has cost.
+//! Limits and money: what is left before somebody has to wait, who waits already, and what it has cost.
+//!
+//! Owns the order of the parts and what is under the hand. Each part is a list of rows, and a row may belong to an account
+//! or to a model group that keys act on. Its one surprise: the small panel of the stage is the same list, made for fewer
+//! columns and with what holds somebody up first.
 
-use std::fmt::Write;
+mod accounts;
+mod buckets;
+mod money;
 
+use jiff::{SignedDuration, Timestamp};
 use ratatui::{
     buffer::Buffer,
     layout::Rect,
     text::{Line, Span},
 };
 
-use super::{Scene, rows};
+use super::{Scene, rows, window};
 use crate::{
-    model::{Spend, gateway::Level},
-    tui::{glyph, layout::Pane, text, theme::Role},
+    model::AccountName,
+    tui::{layout::Pane, theme::Role},
 };
 
-fn share(level: &Level) -> f64 {
-    if level.limit == 0 { 0.0 } else { (level.level as f64 / level.limit as f64).clamp(0.0, 1.0) }
+pub use buckets::strip;
+
+/// From here on there is room for whole sentences.
+const WIDE: usize = 70;
+
+/// What somebody said longer ago than this is shown with less weight.
+const STALE: SignedDuration = SignedDuration::from_secs(30);
+
+/// What keys act on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Item {
+    /// An account.
+    Account(AccountName),
+    /// The buckets of a model group.
+    Group(String),
 }
 
-fn role(share: f64) -> Role {
-    match share {
-        s if s < 0.10 => Role::Bad,
-        s if s < 0.25 => Role::Warn,
-        _ => Role::Good,
+/// One line of the pane.
+pub struct Row {
+    /// What it belongs to.
+    pub item: Option<Item>,
+    /// What it says; the first column is the hand's.
+    line: Line<'static>,
+}
+
+impl Row {
+    fn plain(line: Line<'static>) -> Self {
+        Self { item: None, line }
     }
 }
 
-/// Where a level comes from: how old the server's word is, or that it is our own guess.
-fn source(scene: &Scene<'_>, level: &Level) -> String {
-    match (&level.server, level.learned) {
-        (Some((_, at)), _) => text::age(scene.now.duration_since(*at)).replace(' ', ""),
-        (None, true) => "known".to_owned(),
-        (None, false) => "guess".to_owned(),
+/// Everything there is to say in so many columns.
+pub fn page(scene: &Scene<'_>, width: usize) -> Vec<Row> {
+    let mut page = Vec::new();
+    if width >= WIDE {
+        page.extend(accounts::wide(scene, width));
+        page.push(Row::plain(Line::default()));
+        page.extend(buckets::wide(scene, width));
+        page.push(Row::plain(Line::default()));
+        page.extend(money::wide(scene, width).into_iter().map(Row::plain));
+    } else {
+        page.extend(accounts::parked(scene, width));
+        page.extend(buckets::narrow(scene, width));
+        page.extend(accounts::windows(scene, width));
+        page.extend(money::narrow(scene, width).into_iter().map(Row::plain));
     }
+    page
+}
+
+/// What is under the hand: what the row belongs to, else the row before it.
+pub fn item(rows: &[Row], at: usize) -> Option<&Item> {
+    rows.get(..=at.min(rows.len().checked_sub(1)?))?.iter().rev().find_map(|row| row.item.as_ref())
 }
 
 /// Draws the pane.
 pub fn draw(scene: &Scene<'_>, buffer: &mut Buffer, area: Rect) {
-    let inner = scene.frame(buffer, area, scene.has_keys(Pane::Limits), "Limits · money", "what is left");
-    let width = usize::from(inner.width);
-    let mut lines = if width >= 70 { wide(scene, width) } else { narrow(scene, width) };
-    let rest = usize::from(inner.height).saturating_sub(lines.len());
-    lines.extend(money(scene, width, rest));
-    let scroll = scene.app.limits_scroll().min(lines.len().saturating_sub(usize::from(inner.height)));
-    rows(buffer, inner, lines.get(scroll..).unwrap_or_default());
-}
-
-fn silent(scene: &Scene<'_>, width: usize) -> Vec<Line<'static>> {
-    let text = "No model call yet: the limits are learned from the first answers.";
-    super::paragraph(text, width, 1, scene.style(Role::Dim))
-}
-
-fn narrow(scene: &Scene<'_>, width: usize) -> Vec<Line<'static>> {
-    let levels = &scene.state.levels;
-    if levels.buckets.is_empty() {
-        return silent(scene, width);
-    }
-    let mut lines = Vec::new();
-    let mut group = "";
-    for level in &levels.buckets {
-        let name = if group == level.group { "" } else { level.group.as_str() };
-        group = &level.group;
-        let share = share(level);
-        let gauge = width.saturating_sub(1 + 6 + 1 + 8 + 1 + 5 + 1 + 6);
-        lines.push(Line::from(vec![
-            scene.span(format!(" {} ", text::pad(name, 6)), Role::Title),
-            scene.span(format!("{} ", text::pad(level.dimension.word(), 8)), Role::Text),
-            scene.span(glyph::gauge(share, gauge), role(share)),
-            scene.span(format!("{:>4.0}%", share * 100.0), role(share)),
-            scene.span(format!(" {}", text::fit(&source(scene, level), 6)), Role::Dim),
-        ]));
-    }
-    lines.extend(traffic(scene));
-    lines
-}
-
-fn wide(scene: &Scene<'_>, width: usize) -> Vec<Line<'static>> {
-    let levels = &scene.state.levels;
-    if levels.buckets.is_empty() {
-        return silent(scene, width);
-    }
-    let head = "model group  per minute  left                   of  in flight  server said";
-    let mut lines = vec![Line::from(scene.span(format!(" {head}"), Role::Dim))];
-    for level in &levels.buckets {
-        let share = share(level);
-        let server = match &level.server {
-            Some((left, at)) => format!("{}, {} ago", text::tokens(*left), text::age(scene.now.duration_since(*at))),
-            None => "nothing yet".to_owned(),
-        };
-        let limit = if level.learned { "" } else { "; the limit is a guess" };
-        lines.push(Line::from(vec![
-            scene.span(format!(" {} ", text::pad(&level.group, 12)), Role::Title),
-            Span::raw(format!("{} ", text::pad(level.dimension.word(), 11))),
-            scene.span(glyph::gauge(share, 10), role(share)),
-            Span::raw(format!(
-                " {:>7} {:>8} {:>9}  ",
-                text::tokens(level.level),
-                text::tokens(level.limit),
-                text::tokens(level.reserved)
-            )),
-            scene.span(text::fit(&format!("{server}{limit}"), width.saturating_sub(63)), Role::Dim),
-        ]));
-    }
-    lines.extend(traffic(scene));
-    lines
-}
-
-/// What is on its way, waits, or was turned away; nothing while all is quiet.
-fn traffic(scene: &Scene<'_>) -> Option<Line<'static>> {
-    let levels = &scene.state.levels;
-    let mut parts = Vec::new();
-    if levels.in_flight > 0 {
-        parts.push(scene.span(format!(" {} in flight", levels.in_flight), Role::Text));
-    }
-    if levels.queued > 0 {
-        parts.push(scene.span(format!(" {} waits", levels.queued), Role::Warn));
-    }
-    if levels.throttled > 0 {
-        parts.push(scene.span(format!(" {} throttled", levels.throttled), Role::Bad));
-    }
-    (!parts.is_empty()).then(|| Line::from(parts))
-}
-
-fn money(scene: &Scene<'_>, width: usize, rest: usize) -> Vec<Line<'static>> {
-    let money = &scene.state.money;
-    let mut lines = Vec::new();
-    let mut spans = vec![scene.span(" today ", Role::Dim), scene.span(money.today.shown(), Role::Title)];
-    if let Some(cap) = scene.state.budgets.caps.day {
-        spans.push(scene.span(format!(" of {cap}"), Role::Dim));
-    }
-    if let Some(rate) = money.today.usage.cache_hit_rate() {
-        spans.push(scene.span(format!(" · cache {:.0}%", rate * 100.0), Role::Dim));
-    }
-    lines.push(Line::from(spans));
-    let row = |name: &str, spend: &Spend| {
-        let calls = text::many(usize::try_from(spend.calls).unwrap_or(usize::MAX), "call");
-        let usage = &spend.usage;
-        let input = usage.total() - usage.output_tokens;
-        let mut line = format!("   {} {:>7}  {calls}", text::pad(name, 12), spend.shown());
-        if width >= 60 {
-            // Writing into a string cannot fail.
-            let _ok = write!(line, " · {} in, {} out", text::tokens(input), text::tokens(usage.output_tokens));
-        }
-        Line::from(scene.span(text::fit(&line, width), Role::Dim))
+    let keys = scene.has_keys(Pane::Limits);
+    let width = usize::from(area.width.saturating_sub(2));
+    let page = page(scene, width);
+    let height = usize::from(area.height.saturating_sub(2));
+    let at = scene.app.limits_row().min(page.len().saturating_sub(1));
+    let shown = window(page.len(), at, height);
+    let right = if page.len() > height && keys {
+        format!("{}–{} of {}", shown.start + 1, shown.end, page.len())
+    } else {
+        "what is left".to_owned()
     };
-    if rest > lines.len() + 1 && money.today.calls > 0 {
-        for (agent, spend) in &money.agents {
-            lines.push(row(agent.as_str(), spend));
+    let inner = scene.frame(buffer, area, keys, "Limits · money", &right);
+    let hand = |n: usize, row: &Row| {
+        let mut line = row.line.clone();
+        if keys && n == at {
+            line.spans.insert(0, scene.mark(true));
+        } else {
+            line.spans.insert(0, Span::raw(" "));
         }
-        if money.orchestrator.calls > 0 {
-            lines.push(row("orchestrator", &money.orchestrator));
-        }
-        for (model, spend) in money.models.iter().filter(|_| width >= 70) {
-            lines.push(row(model, spend));
-        }
-    }
-    lines
+        line
+    };
+    let lines: Vec<_> =
+        page.iter().enumerate().skip(shown.start).take(shown.len()).map(|(n, row)| hand(n, row)).collect();
+    rows(buffer, inner, &lines);
 }
 
-/// One line of the tightest limits, for a small screen.
-pub fn strip(scene: &Scene<'_>, buffer: &mut Buffer, area: Rect) {
-    let mut tight: Vec<_> = scene.state.levels.buckets.iter().collect();
-    tight.sort_by(|a, b| share(a).total_cmp(&share(b)));
-    let mut spans = Vec::new();
-    for level in tight.into_iter().take(2) {
-        let share = share(level);
-        spans.push(scene.span(format!(" {} {} ", text::fit(&level.group, 10), level.dimension.word()), Role::Dim));
-        spans.push(scene.span(glyph::gauge(share, 6), role(share)));
-        spans.push(scene.span(format!(" {:.0}%", share * 100.0), role(share)));
+/// A gauge of `cells` cells: `full` of it, then `held` of it that others have a claim on, and a mark.
+fn gauge(full: f64, held: f64, mark: Option<f64>, cells: usize) -> String {
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped to the number of cells")]
+    let of = |share: f64| (share.clamp(0.0, 1.0) * cells as f64).round() as usize;
+    let (free, end) = (of(full - held), of(full));
+    let mark = mark.map(|mark| of(mark).min(cells.saturating_sub(1)));
+    let cell = |n: usize| match n {
+        n if mark == Some(n) => '│',
+        n if n < free => '█',
+        n if n < end => '▒',
+        _ => '░',
+    };
+    (0..cells).map(cell).collect()
+}
+
+/// A time that is still to come: `2 d 3 h`, `1:38:12`, `0:42`.
+fn countdown(scene: &Scene<'_>, until: Timestamp) -> String {
+    let left = until.duration_since(scene.now);
+    match left.as_hours() {
+        ..48 => crate::tui::text::elapsed(left),
+        hours => format!("{} d {} h", hours / 24, hours % 24),
     }
-    if spans.is_empty() {
-        spans.push(scene.span(" limits: no model call yet", Role::Dim));
-    }
-    if let Some(rate) = scene.state.money.today.usage.cache_hit_rate() {
-        spans.push(scene.span(format!(" · cache {:.0}%", rate * 100.0), Role::Dim));
-    }
-    if let Some(traffic) = traffic(scene) {
-        spans.push(scene.span(" ·", Role::Dim));
-        spans.extend(traffic.spans);
-    }
-    rows(buffer, area, &[Line::from(spans)]);
+}
+
+/// A time of today by its hour, another day's with its date too.
+fn moment(scene: &Scene<'_>, at: Timestamp) -> String {
+    let zone = &scene.app.settings().zone;
+    let (at, now) = (at.to_zoned(zone.clone()), scene.now.to_zoned(zone.clone()));
+    let format = if at.date() == now.date() { "%H:%M" } else { "%d %b %H:%M" };
+    at.strftime(format).to_string()
+}
+
+/// How a word looks that was said at `at`.
+fn fresh(scene: &Scene<'_>, at: Timestamp) -> Role {
+    if scene.now.duration_since(at) > STALE { Role::Dim } else { Role::Text }
 }

@@ -120,7 +120,7 @@ fn header(scene: &Scene<'_>, buffer: &mut Buffer, area: Rect, glyphs: bool) {
     let marks: Vec<_> = agents
         .into_iter()
         .flat_map(|agent| {
-            let mark = scene.span(format!(" {}", glyph::agent(agent)), agents::role(agent));
+            let mark = scene.span(format!(" {}", glyph::agent(state, agent)), agents::role(scene, agent));
             [mark, scene.span(format!(" {} ", text::fit(agent.name().as_str(), 10)), Role::Text)]
         })
         .collect();

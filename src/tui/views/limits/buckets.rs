@@ -1,0 +1,228 @@
+//! Buckets: level, what is held by calls in flight, what the server says and how old that is, and what waits.
+
+use ratatui::{
+    buffer::Buffer,
+    layout::Rect,
+    text::{Line, Span},
+};
+
+use super::{Item, Row, fresh, gauge};
+use crate::{
+    model::{
+        AgentName,
+        gateway::{Level, Waiting},
+        limit::LimitNews,
+    },
+    tui::{
+        glyph, text,
+        theme::Role,
+        views::{Scene, rows},
+    },
+};
+
+fn share(level: &Level) -> f64 {
+    if level.limit == 0 { 0.0 } else { (level.level as f64 / level.limit as f64).clamp(0.0, 1.0) }
+}
+
+fn held(level: &Level) -> f64 {
+    if level.limit == 0 { 0.0 } else { level.reserved as f64 / level.limit as f64 }
+}
+
+fn role(share: f64) -> Role {
+    match share {
+        s if s < 0.10 => Role::Bad,
+        s if s < 0.25 => Role::Warn,
+        _ => Role::Good,
+    }
+}
+
+/// Where a level comes from: how old the server's word is, or that it is our own guess.
+fn source(scene: &Scene<'_>, level: &Level) -> (String, Role) {
+    match (&level.server, level.learned) {
+        (Some((_, at)), _) => (text::age(scene.now.duration_since(*at)).replace(' ', ""), fresh(scene, *at)),
+        (None, true) => ("known".to_owned(), Role::Dim),
+        (None, false) => ("~guess".to_owned(), Role::Dim),
+    }
+}
+
+fn silent(scene: &Scene<'_>, width: usize) -> Vec<Row> {
+    let text = "No model call yet: the limits are learned from the first answers.";
+    super::super::paragraph(text, width.saturating_sub(1), 0, scene.style(Role::Dim))
+        .into_iter()
+        .map(Row::plain)
+        .collect()
+}
+
+/// In few columns.
+pub(super) fn narrow(scene: &Scene<'_>, width: usize) -> Vec<Row> {
+    let levels = &scene.state.levels;
+    if levels.buckets.is_empty() {
+        return silent(scene, width);
+    }
+    let mut page = Vec::new();
+    let mut group = "";
+    for level in &levels.buckets {
+        let name = if group == level.group { "" } else { level.group.as_str() };
+        group = &level.group;
+        let share = share(level);
+        let (said, age) = source(scene, level);
+        let cells = width.saturating_sub(1 + 6 + 1 + 8 + 1 + 5 + 1 + 6);
+        let line = Line::from(vec![
+            scene.span(format!("{} ", text::pad(name, 6)), Role::Title),
+            scene.span(format!("{} ", text::pad(level.dimension.word(), 8)), Role::Text),
+            scene.span(gauge(share, held(level), None, cells), role(share)),
+            scene.span(format!("{:>4.0}%", share * 100.0), role(share)),
+            scene.span(format!(" {}", text::fit(&said, 6)), age),
+        ]);
+        page.push(Row { item: Some(Item::Group(level.group.clone())), line });
+    }
+    page.extend(traffic(scene).map(|spans| Row::plain(Line::from(spans))));
+    page
+}
+
+/// With everything that is known of each.
+pub(super) fn wide(scene: &Scene<'_>, width: usize) -> Vec<Row> {
+    let levels = &scene.state.levels;
+    let mut page = vec![Row::plain(Line::from(vec![
+        scene.span("Buckets", Role::Title),
+        scene.span("   per minute  left                   of     held  server said", Role::Dim),
+    ]))];
+    if levels.buckets.is_empty() {
+        page.extend(silent(scene, width));
+        return page;
+    }
+    let mut group = "";
+    for level in &levels.buckets {
+        let name = if group == level.group { "" } else { level.group.as_str() };
+        group = &level.group;
+        let share = share(level);
+        let (server, age) = match &level.server {
+            Some((left, at)) => (
+                format!("{}, {} ago", text::tokens(*left), text::age(scene.now.duration_since(*at))),
+                fresh(scene, *at),
+            ),
+            None => ("nothing".to_owned(), Role::Dim),
+        };
+        let limit = match (level.learned, level.burst) {
+            (true, burst) if burst > 0 && burst < level.limit => format!("; {} at once", text::tokens(burst)),
+            (true, _) => String::new(),
+            (false, _) if width >= 90 => "; ~ the limit is a guess".to_owned(),
+            (false, _) => "; ~ guess".to_owned(),
+        };
+        let line = Line::from(vec![
+            scene.span(format!("{} ", text::pad(name, 9)), Role::Title),
+            Span::raw(format!("{} ", text::pad(level.dimension.word(), 11))),
+            scene.span(gauge(share, held(level), None, 10), role(share)),
+            Span::raw(format!(
+                " {:>7} {:>8} {:>8}  ",
+                text::tokens(level.level),
+                text::tokens(level.limit),
+                text::tokens(level.reserved)
+            )),
+            scene.span(text::fit(&format!("{server}{limit}"), width.saturating_sub(60)), age),
+        ]);
+        page.push(Row { item: Some(Item::Group(level.group.clone())), line });
+    }
+    page.extend(holds(scene).into_iter().map(Row::plain));
+    page.extend(flow(scene).into_iter().map(Row::plain));
+    page
+}
+
+/// What holds a model group back for a while, with its end, and who waits for it.
+fn holds(scene: &Scene<'_>) -> Vec<Line<'static>> {
+    let open = |news: &&LimitNews| !news.kind.closes_account() && news.ends() > scene.now;
+    let line = |news: &LimitNews| {
+        let group = news.group.as_deref().unwrap_or("all models");
+        let about = if news.estimated || news.until.is_none() { "about " } else { "" };
+        let (left, ago) = (super::countdown(scene, news.ends()), scene.now.duration_since(news.at));
+        let text = format!("  {group}: {}, {about}{left} more · said {} ago", news.kind.words(), text::age(ago));
+        Line::from(scene.span(text, Role::Warn))
+    };
+    let blocked = |level: &Level| {
+        let cause = level.cause?;
+        let left = level.blocked_until.filter(|until| *until > scene.now);
+        let left = left.map(|until| format!(", {} more", super::countdown(scene, until))).unwrap_or_default();
+        let text = format!("  {} {}: {}{left}", level.group, level.dimension.word(), cause.words());
+        Some(Line::from(scene.span(text, Role::Warn)))
+    };
+    let waits = |waiting: &Waiting| {
+        let who = waiting.agent.as_ref().map_or("the orchestrator", AgentName::as_str);
+        let calls = text::many(usize::try_from(waiting.calls).unwrap_or(usize::MAX), "call");
+        let since = text::age(scene.now.duration_since(waiting.since));
+        let text = format!("  {who} waits for {}: {calls}, the first for {since}", waiting.group);
+        Line::from(scene.span(text, Role::Warn))
+    };
+    let levels = &scene.state.levels;
+    let held = scene.state.limits.iter().filter(open).map(line);
+    held.chain(levels.buckets.iter().filter_map(blocked)).chain(levels.waiting.iter().map(waits)).collect()
+}
+
+/// What is on its way, waits, or was turned away lately; in words.
+fn flow(scene: &Scene<'_>) -> Vec<Line<'static>> {
+    let levels = &scene.state.levels;
+    let mark = |bad: bool, role: Role| if bad { role } else { Role::Dim };
+    let waits = text::many(usize::try_from(levels.queued).unwrap_or(usize::MAX), "call");
+    let mut lines = vec![Line::from(vec![
+        scene.span(format!("{} in flight · ", levels.in_flight), Role::Text),
+        scene.span(format!("{waits} waiting · "), mark(levels.queued > 0, Role::Warn)),
+        scene.span("in the last minute ", Role::Dim),
+        scene.span(format!("{} of 429", levels.throttled), mark(levels.throttled > 0, Role::Bad)),
+        scene.span(format!(", {} of 529", levels.overloaded), mark(levels.overloaded > 0, Role::Bad)),
+    ])];
+    let told = [429, 529].map(|status| scene.state.accounts.refused(status, scene.now));
+    if told != [0, 0] {
+        let text = format!("told by engines in the last minute: {} of 429, {} of 529", told[0], told[1]);
+        lines.push(Line::from(scene.span(text, Role::Bad)));
+    }
+    lines
+}
+
+/// What is on its way, waits, or was turned away; nothing while all is quiet.
+fn traffic(scene: &Scene<'_>) -> Option<Vec<Span<'static>>> {
+    let levels = &scene.state.levels;
+    let mut parts = Vec::new();
+    let mut part = |n: usize, word: &str, role: Role| {
+        if n > 0 {
+            let gap = if parts.is_empty() { "" } else { " " };
+            parts.push(scene.span(format!("{gap}{n} {word}"), role));
+        }
+    };
+    let count = |n: u32| usize::try_from(n).unwrap_or(usize::MAX);
+    part(count(levels.in_flight), "in flight", Role::Text);
+    part(count(levels.queued), "waits", Role::Warn);
+    part(count(levels.throttled), "throttled", Role::Bad);
+    part(count(levels.overloaded), "overloaded", Role::Bad);
+    part(scene.state.accounts.refused(429, scene.now), "told of 429", Role::Bad);
+    part(scene.state.accounts.refused(529, scene.now), "told of 529", Role::Bad);
+    (!parts.is_empty()).then_some(parts)
+}
+
+/// One line of the tightest limits, for a small screen; an account that is parked comes first.
+pub fn strip(scene: &Scene<'_>, buffer: &mut Buffer, area: Rect) {
+    let mut spans = Vec::new();
+    for (name, parked) in scene.state.accounts.all_parked().take(1) {
+        let until = parked.until.filter(|until| *until > scene.now).map(|until| super::countdown(scene, until));
+        let left = until.map_or_else(|| " waits for you".to_owned(), |left| format!(" {left}"));
+        spans.push(scene.span(format!(" {} {}", glyph::PARKED, text::fit(name.as_str(), 20)), Role::Warn));
+        spans.push(scene.span(left, Role::Warn));
+    }
+    let mut tight: Vec<_> = scene.state.levels.buckets.iter().collect();
+    tight.sort_by(|a, b| share(a).total_cmp(&share(b)));
+    for level in tight.into_iter().take(2) {
+        let share = share(level);
+        spans.push(scene.span(format!(" {} {} ", text::fit(&level.group, 10), level.dimension.word()), Role::Dim));
+        spans.push(scene.span(glyph::gauge(share, 6), role(share)));
+        spans.push(scene.span(format!(" {:.0}%", share * 100.0), role(share)));
+    }
+    if spans.is_empty() {
+        spans.push(scene.span(" limits: no model call yet", Role::Dim));
+    }
+    if let Some(rate) = scene.state.money.today.usage.cache_hit_rate() {
+        spans.push(scene.span(format!(" · cache {:.0}%", rate * 100.0), Role::Dim));
+    }
+    if let Some(traffic) = traffic(scene) {
+        spans.push(scene.span(" · ", Role::Dim));
+        spans.extend(traffic);
+    }
+    rows(buffer, area, &[Line::from(spans)]);
+}
