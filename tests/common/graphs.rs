@@ -12,8 +12,8 @@ use std::{
 use jiff::{SignedDuration, Timestamp};
 use podium::{
     model::{
-        AgentSettings, Approval, CostSource, EndState, Ending, EngineKind, GoalPhase, MicroUsd, Outcome, OutputKind,
-        Permissions, Plan, PlanTask, Report, SlotId, Spend, Standing, TaskRecord, TaskRef, TaskSpec, Usage,
+        AccountSetup, AgentSettings, Approval, CostSource, EndState, Ending, EngineKind, GoalPhase, MicroUsd, Outcome,
+        OutputKind, Permissions, Plan, PlanTask, Report, SlotId, Spend, Standing, TaskRecord, TaskRef, TaskSpec, Usage,
         budget::Caps,
     },
     orchestrator::{bound, learned::ENOUGH, schedule},
@@ -217,7 +217,7 @@ pub(crate) fn run(sample: &Sample, slots: u32) -> Vec<f64> {
         attempts: 3,
         caps: Caps::default(),
         found: Vec::new(),
-        accounts: Vec::new(),
+        accounts: AccountSetup::default(),
         offline: None,
         planning: Planning::default(),
     })));
