@@ -94,12 +94,11 @@ pub(super) fn agent_or_account(state: &State, name: &str) -> Result<Paused, Trou
     }
     let known = state.agents.names().iter().map(ToString::to_string).collect::<Vec<_>>();
     let named = accounts.iter().map(ToString::to_string).collect::<Vec<_>>();
+    let close = nearest(name, &[known.as_slice(), named.as_slice()].concat());
+    let close = close.map(|close| format!("; did you mean {close}?")).unwrap_or_default();
     let shown = text::first_line(name, 60);
-    Err(Trouble::Wrong(format!(
-        "there is no agent and no account {shown}; {}; {}",
-        listed("agents", &known),
-        listed("accounts", &named)
-    )))
+    let (known, named) = (listed("agents", &known), listed("accounts", &named));
+    Err(Trouble::Wrong(format!("there is no agent and no account {shown}; {known}; {named}{close}")))
 }
 
 /// Finds the agent that is meant in a stage whose room may not run.

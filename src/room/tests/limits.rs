@@ -21,23 +21,7 @@ fn setup(resume: Resume) -> AccountSetup {
 }
 
 fn opened(pid: u32, resume: Resume) -> Event {
-    Event::Opened(Box::new(Opened {
-        name: "studio".into(),
-        stage: "/stage".into(),
-        rehearsal: false,
-        version: "1".into(),
-        pid,
-        core: 2,
-        agents: ["marie", "anga", "fabien"].map(settings).into(),
-        orchestrator: Orchestrator::default(),
-        max_running: 6,
-        attempts: 3,
-        caps: crate::model::budget::Caps::default(),
-        planning: Planning::default(),
-        found: Vec::new(),
-        offline: None,
-        accounts: setup(resume),
-    }))
+    Event::Opened(Box::new(Opened { pid, rehearsal: false, accounts: setup(resume), ..super::opened() }))
 }
 
 /// A story that keeps facts as the runtime does.
