@@ -76,6 +76,8 @@ pub struct Log {
     files: usize,
     /// The view's first row; `None` follows the end.
     top: Option<Place>,
+    /// Rows that could not be moved at the edge of what is read.
+    owed: isize,
     /// The line under the hand.
     hand: Option<u64>,
     /// Where a range begins.
@@ -102,6 +104,7 @@ impl Default for Log {
             fresh: 0,
             files: 0,
             top: None,
+            owed: 0,
             hand: None,
             range: None,
             marks: Vec::new(),
@@ -180,6 +183,9 @@ impl Log {
                 return true;
             }
             let hand = self.hand.and_then(|n| self.get(n)).map(TimedLine::place);
+            // Where somebody has moved to since it was asked for.
+            let moved = self.top.filter(|_| matches!(stand, Some(Stand::Top(_))));
+            let moved = moved.and_then(|top| Some((self.get(top.line)?.place(), top.row)));
             self.empty();
             self.starts = part.starts;
             self.ends = part.below == 0;
@@ -189,7 +195,15 @@ impl Log {
             self.top = None;
             self.push(part.lines);
             self.hand = hand.and_then(|place| self.find(&place));
-            self.stand_as(stand.unwrap_or(Stand::End), here, columns, height);
+            let moved = moved.and_then(|(place, row)| Some((self.find(&place)?, row)));
+            match moved.filter(|(line, _)| here != Some(*line)) {
+                Some((line, row)) => self.stand_as(Stand::Top(row), Some(line), columns, height),
+                None => self.stand_as(stand.unwrap_or(Stand::End), here, columns, height),
+            }
+            let owed = std::mem::take(&mut self.owed);
+            if owed != 0 && matches!(stand, Some(Stand::Top(_))) {
+                self.scroll(owed, columns, height);
+            }
         } else if self.top.is_none() {
             if part.skipped > 0 {
                 self.empty();
@@ -365,6 +379,9 @@ impl Log {
         if self.top.is_none() {
             self.fresh = 0;
         }
+        // At the edge of what is read: it is done once there is more.
+        let edge = if rows < 0 { !self.starts } else { !self.ends };
+        self.owed = if moved == top && edge { rows } else { 0 };
         self.top = (moved < last || !self.ends).then_some(moved);
         self.look_beyond(rows, columns, height);
     }

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use super::{Post, end::Judged};
 use crate::{
     claude::limited::used_up,
-    model::{AttemptRef, Report, limit::Windows},
+    model::{AttemptRef, Ending, Report, limit::Windows},
 };
 
 /// Tells what was heard of the subscription at `now`: the newest word, where it is news.
@@ -31,7 +31,9 @@ pub(super) fn heard(
 
 /// Tells of the limit that ended the attempt, where one did, and of what was said last.
 pub(super) fn ended(post: &mut Post, attempt: &AttemptRef, judged: &Judged, now: Timestamp) {
-    let refused = judged.finding.refused.as_ref();
+    // The gateway's own no to a call that a budget does not pay for reads like the server's.
+    let own = matches!(judged.ending, Ending::Budget { .. } | Ending::DayBudget { .. });
+    let refused = judged.finding.refused.as_ref().filter(|_| !own);
     let mut news = refused.and_then(|refused| refused.news(judged.windows.as_ref(), now));
     let untold = judged.windows.as_ref().filter(|_| judged.windows_untold);
     news = news.or_else(|| used_up(untold?, "", now));

@@ -199,10 +199,11 @@ async fn a_room_with_nothing_but_a_login_of_the_cli_plans_and_reports_through_it
     stage.env.insert("CLAUDE_COMMAND".to_owned(), cli.into_os_string());
     let home = std::path::Path::new(&stage.env["XDG_DATA_HOME"]).join("podium/auth-homes/orchestrator");
     fs::create_dir_all(home.join("config")).unwrap();
-    fs::write(home.join("config/.credentials.json"), "{}").unwrap();
+    let login = r#"{"claudeAiOauth":{"accessToken":"invented","refreshToken":"invented"}}"#;
+    fs::write(home.join("config/.credentials.json"), login).unwrap();
     stage.serve().await;
     let ran = stage.run(&["run", "--approve", "auto", "Welcome the new pupils."]).exits(0);
-    assert!(ran.out.contains("The letter is written [letter]."), "{ran:#?}");
+    assert!(ran.out.contains("The letter is written [letter#1]."), "{ran:#?}");
     let shown = stage.run(&["show", "g1", "--json"]).exits(0).json();
     assert_eq!((&shown["state"], &shown["plan"]["model"]), (&json!("done"), &json!("opus")), "{shown:#}");
     assert!(shown["plan"]["estimate"]["planning_cost_usd"].as_f64().unwrap() > 0.009, "{shown:#}");

@@ -75,7 +75,7 @@ fn what_is_missing_is_planned_anew_and_finished_tasks_stay_as_they_are() {
     assert!(matches!(&effects[..], [Effect::Synthesise { .. }]), "{effects:?}");
     // What failed has been paid for.
     for (name, cost) in [("fabien/g1-post", 3), ("anga/g1-note", 4)] {
-        story.room.money.tasks.insert(task(name), Spend { cost: MicroUsd(cost), ..Spend::default() });
+        story.room.money.tasks.insert(task(name), Spend { cost: MicroUsd(cost), calls: 1, ..Spend::default() });
     }
     assert_eq!(story.room.spend_of(story.room.goals.get(&goal_id()).unwrap()).cost, MicroUsd(7));
 }
