@@ -1,7 +1,7 @@
 //! The CLI's own login in an agent's home, looked at from outside.
 //!
 //! Owns what can be said of it: whether it is there, until when, and whether two homes carry the same one. Must not keep
-//! or hand out what is in it: of token and account only a [`Mark`] is made, in memory, that can be compared and nothing
+//! or hand out what is in it: of token and account only a `Mark` is made, in memory, that can be compared and nothing
 //! else. Its one surprise: an access token that has expired is no trouble while the CLI can renew it by itself.
 
 use std::{fmt, fs, io, os::unix::fs::PermissionsExt as _, path::Path};

@@ -2,7 +2,7 @@
 //!
 //! Owns the order (newest files first), the pieces that threads share, and what may be held at once. Must not know who asked.
 //! Its one surprise: most of a log is never decoded. The bytes are looked through for what the pattern needs
-//! ([`Pattern::needed`]), a line that has it is glanced at, and only what still matches is read as events.
+//! (`Pattern::needed`), a line that has it is glanced at, and only what still matches is read as events.
 
 use std::{
     fs::File,

@@ -43,7 +43,7 @@ const TASK_FIELDS: [&str; 20] = [
 /// How many of [`TASK_FIELDS`] a planner may use.
 const PLANNERS: usize = 17;
 
-/// Reads a planner's answer; it still has to pass [`super::check`].
+/// Reads a planner's answer; it still has to pass [`super::check()`].
 pub fn read(answer: &str, revision: u32, model: &str, spend: Spend) -> Result<Plan, Vec<Fault>> {
     let object = find_object(answer).map_err(|message| vec![fault("P01", "plan", message)])?;
     let mut reader = Reader { faults: Vec::new(), lenient: false };

@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// Turns a plan into tasks for the queue: task `x` of goal `g7` becomes `g7-x`, tasks on the critical path go a step
-/// before the others. A plan that passed [`check`] has no faults here.
+/// before the others. A plan that passed [`super::check()`] has no faults here.
 pub fn to_tasks(plan: &Plan, goal: &GoalId) -> Result<Vec<TaskSpec>, Vec<Fault>> {
     let mut faults = Vec::new();
     let mut places: BTreeMap<&str, TaskRef> = BTreeMap::new();
