@@ -60,7 +60,10 @@ impl Store {
         }
         match trouble {
             Some(error) => Err(error),
-            None => Ok(mended),
+            None => {
+                mended.sort_unstable();
+                Ok(mended)
+            }
         }
     }
 
