@@ -15,6 +15,7 @@ pub mod failure;
 pub mod goals;
 pub mod limits;
 pub mod money;
+mod needs;
 mod order;
 pub mod orders;
 pub mod past;
@@ -40,13 +41,14 @@ pub use event::{Answer, Event, GatewayEvent, GoalEvent, Opened, Order, OrderId, 
 pub use goals::{Goal, Goals};
 pub use limits::{Accounts, LimitEvent, Parked, Plan};
 pub use money::Money;
+pub use needs::Need;
 pub use orders::Requests;
 pub use past::Piece;
 pub use retry::Retry;
 pub use tasks::{Task, Tasks};
 pub use why::Why;
 
-use crate::model::{AccountName, GoalId, Spend, Standing, TaskRef, budget::Payer, gateway::Levels, limit::LimitNews};
+use crate::model::{GoalId, Spend, TaskRef, budget::Payer, gateway::Levels, limit::LimitNews};
 
 /// Who speaks in the orchestrator's pane.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -187,20 +189,6 @@ impl State {
     /// Rebuilds what is derived and not sent in a snapshot.
     pub fn rebuild(&mut self) {
         self.tasks.rebuild(self.now);
-    }
-
-    /// Everything that waits for a person, the most urgent first: accounts that are parked until somebody sees to them,
-    /// tasks that ask, plans to approve, tasks that failed.
-    pub fn needs_you(&self) -> Vec<Need> {
-        let parked = self.accounts.all_parked().filter(|(_, parked)| self.account_needs_you(parked, self.now));
-        let accounts = parked.map(|(account, _)| Need::Account(account.clone()));
-        let asking = self.tasks.iter().filter(|t| matches!(t.record.standing, Standing::Asking { .. }));
-        let asking = asking.map(|t| Need::Asks(t.record.task().clone()));
-        let plans = self.goals.iter().filter(|g| g.needs_approval()).map(|g| Need::Plan(g.id.clone()));
-        let retried = |task: &TaskRef| self.tasks.retried_as(task).is_some();
-        let failed = self.tasks.iter().filter(|t| t.needs_attention()).map(|t| t.record.task());
-        let failed = failed.chain(self.tasks.past.needs_attention()).filter(|task| !retried(task));
-        accounts.chain(asking).chain(plans).chain(failed.map(|task| Need::Failed(task.clone()))).collect()
     }
 
     /// What a goal has cost so far, planning and report included.
@@ -355,19 +343,6 @@ impl State {
             }
         }
     }
-}
-
-/// Something that waits for a person.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Need {
-    /// An account that goes on only when a person has seen to it.
-    Account(AccountName),
-    /// A task that wants to know what next: retry or cancel.
-    Asks(TaskRef),
-    /// A plan to approve.
-    Plan(GoalId),
-    /// A task that did not end well and has not been looked after.
-    Failed(TaskRef),
 }
 
 fn refuse(effects: &mut Vec<Effect>, id: OrderId, reason: impl Into<String>) {

@@ -5,6 +5,7 @@
 
 pub mod ask;
 pub mod clock;
+mod documents;
 pub mod effects;
 mod guest;
 pub mod lock;

@@ -32,6 +32,7 @@ pub use app::App;
 pub use draw::draw;
 pub use find::Search;
 pub use log::{Ask, Kind};
+pub use popup::Document;
 
 use crate::{
     model::log::{LogHit, LogRange},
@@ -82,11 +83,8 @@ pub enum Wish {
     CopyLog(LogRange),
     /// Show these lines in a program that gets the terminal for as long as it runs.
     OpenLog(LogRange, Guest),
-    /// Read this file, relative to the stage; [`App::report_read`] or [`App::report_failed`] is told.
-    ReadReport {
-        /// The path as the goal names it.
-        path: String,
-    },
+    /// Read this file; [`App::document_read`] is told.
+    Read(Document),
     /// Put this into the clipboard (OSC 52).
     Copy(String),
     /// Clear the terminal and draw everything.

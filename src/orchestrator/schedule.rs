@@ -99,6 +99,19 @@ pub fn estimate(plan: &Plan, slots: &BTreeMap<String, u32>, max_running: u32, le
     })
 }
 
+/// The plan run on paper as [`estimate`] does: when each task begins, and how long it takes.
+pub fn on_paper(
+    plan: &Plan,
+    slots: &BTreeMap<String, u32>,
+    max_running: u32,
+    learned: &Learned,
+) -> Option<Vec<(f64, f64)>> {
+    let graph = graph(plan)?;
+    let (weights, _) = expected(plan, learned);
+    let starts = bound::run(&graph, &urgencies(plan, learned)?, &weights, &places(plan, slots, max_running));
+    Some(starts.into_iter().zip(weights).collect())
+}
+
 /// In which order the tasks of a plan start when they are ready: one for each. `None` in a circle.
 pub fn urgencies(plan: &Plan, learned: &Learned) -> Option<Vec<Urgency>> {
     let graph = graph(plan)?;

@@ -23,6 +23,7 @@ mod disk;
 mod folders;
 mod intake;
 mod layout;
+mod lies;
 mod needs;
 mod notice;
 mod objection;
@@ -44,6 +45,7 @@ mod view;
 mod watch;
 
 pub use attempts::FileLease;
+pub use lies::lies;
 pub use probe::{FileSystem, Unfit};
 pub use space::Measure;
 pub(super) use spec::write as task_file;

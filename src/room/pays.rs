@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 use jiff::Timestamp;
 
 use super::{Goal, State, Task};
+use crate::model::Plan;
 use crate::orchestrator::{
     pays::{self, Pays, Ran},
     schedule,
@@ -34,6 +35,12 @@ impl State {
         let (first, last) = span?;
         let makespan = Duration::try_from(last.duration_since(first)).unwrap_or_default();
         pays::pays(&graph, &places, &ran, makespan, self.spend_of(goal).usage.total())
+    }
+
+    /// The plan run on paper with what its tasks are expected to take: when each begins, and how long it takes, in minutes
+    /// or steps. `None` in a circle.
+    pub fn on_paper(&self, plan: &Plan) -> Option<Vec<(f64, f64)>> {
+        schedule::on_paper(plan, &self.slots(), self.agents.max_running, self.tasks.learned())
     }
 
     /// Places per agent.

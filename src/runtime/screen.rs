@@ -24,6 +24,7 @@ use tokio::{
 };
 
 use super::{
+    documents,
     guest::Visit,
     logs::{self, Eyes},
 };
@@ -38,7 +39,7 @@ use crate::{
         log::{LogHit, LogPart, LogRange, TimedLine},
     },
     room::Order,
-    tui::{self, App, Connection, Guest, Leave, Search, Wish, terminal},
+    tui::{self, App, Connection, Document, Guest, Leave, Search, Wish, terminal},
 };
 
 /// The shortest time between two frames that no key asked for.
@@ -60,7 +61,7 @@ enum Heard {
     Found(u64, logs::News),
     Beside(LogPlace, Vec<TimedLine>, usize),
     Copied(Option<Guest>, std::io::Result<copy::Copied>),
-    Report(String, Result<String, String>),
+    Document(Document, Result<String, String>),
 }
 
 /// Runs the screen on a connected room until the operator leaves or the terminal goes away.
@@ -195,7 +196,7 @@ struct Screen {
     clock: Clock,
     orders: HashMap<u64, Order>,
     tell: mpsc::Sender<Heard>,
-    /// Reports, copies, searches.
+    /// Files, copies, searches.
     reading: JoinSet<()>,
     /// What reads for the log view.
     logs: Eyes,
@@ -261,11 +262,11 @@ impl Screen {
                 Wish::Beside(hit) => self.look_beside(*hit),
                 Wish::CopyLog(range) => self.copy(range, None),
                 Wish::OpenLog(range, guest) => self.copy(range, Some(guest)),
-                Wish::ReadReport { path } => {
-                    let (file, tell) = (self.stage.join(&path), self.tell.clone());
-                    self.reading.spawn(async move {
-                        let text = tokio::fs::read_to_string(file).await.map_err(|error| error.to_string());
-                        let _left = tell.send(Heard::Report(path, text)).await;
+                Wish::Read(document) => {
+                    let (stage, tell) = (self.stage.clone(), self.tell.clone());
+                    self.reading.spawn_blocking(move || {
+                        let read = documents::read(&stage, &document);
+                        let _left = tell.blocking_send(Heard::Document(document, read));
                     });
                 }
                 Wish::Copy(text) => {
@@ -436,8 +437,9 @@ impl Screen {
             Heard::Found(id, logs::News::Ended(sum)) => self.app.search_ended(id, sum),
             Heard::Beside(place, lines, here) => self.app.beside_read(place, lines, here),
             Heard::Copied(guest, copied) => self.copied(guest, copied),
-            Heard::Report(path, Ok(text)) => self.app.report_read(&path, &text),
-            Heard::Report(path, Err(why)) => self.app.report_failed(&path, &why),
+            Heard::Document(document, read) => {
+                self.app.document_read(&document, read.as_deref().map_err(String::as_str));
+            }
         }
     }
 

@@ -5,6 +5,10 @@
 
 use std::fmt::Write;
 
+mod table;
+
+pub use table::VERBS;
+
 /// What the operator wants.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Action {
@@ -84,6 +88,24 @@ pub enum Action {
     Editor,
     /// Go to the next thing that waits for a person.
     NextNeed,
+    /// Everything that waits for a person.
+    Inbox,
+    /// Go to what this waits for.
+    Blocker,
+    /// Sort the tasks by something else.
+    Sort,
+    /// Put the tasks into groups.
+    Group,
+    /// Fold a group, or what is behind a task of a plan.
+    Fold,
+    /// Unfold it.
+    Unfold,
+    /// A plan without what has ended, or whole.
+    HideEnded,
+    /// A plan over time, or as a graph.
+    Timeline,
+    /// What lies on the disk of a task.
+    Files,
     /// Approve the plan.
     Approve,
     /// Deny the plan.
@@ -114,6 +136,8 @@ pub enum Action {
     Undo,
     /// Show the dead letters alone.
     Dead,
+    /// Show the trash alone.
+    Trash,
     /// End the task or the goal.
     Cancel,
     /// Pause the agent, or let it go on.
@@ -129,7 +153,7 @@ pub enum Action {
 }
 
 /// Where a verb applies.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Place {
     /// Everywhere.
     Everywhere,
@@ -137,6 +161,12 @@ pub enum Place {
     Goals,
     /// The selected task.
     Tasks,
+    /// The tasks' table, while it has the keys.
+    Listing,
+    /// A task's page.
+    Page,
+    /// A plan's page.
+    Planning,
     /// The selected agent, or the agent of the selected task.
     Agents,
     /// The log.
@@ -151,8 +181,27 @@ pub enum Place {
 
 impl Place {
     /// All, in the order of help.
-    pub const ALL: [Self; 8] =
-        [Self::Everywhere, Self::Goals, Self::Tasks, Self::Agents, Self::Log, Self::Reading, Self::Found, Self::Views];
+    pub const ALL: [Self; 11] = [
+        Self::Everywhere,
+        Self::Goals,
+        Self::Planning,
+        Self::Tasks,
+        Self::Listing,
+        Self::Page,
+        Self::Agents,
+        Self::Log,
+        Self::Reading,
+        Self::Found,
+        Self::Views,
+    ];
+
+    /// Whether its verbs apply only while it has the keys, and then before all others.
+    pub fn has_keys_of_its_own(self) -> bool {
+        match self {
+            Self::Listing | Self::Page | Self::Planning | Self::Reading | Self::Found => true,
+            Self::Everywhere | Self::Goals | Self::Tasks | Self::Agents | Self::Log | Self::Views => false,
+        }
+    }
 
     /// The heading in help.
     pub fn word(self) -> &'static str {
@@ -160,6 +209,9 @@ impl Place {
             Self::Everywhere => "Everywhere",
             Self::Goals => "Goals and plans",
             Self::Tasks => "The selected task",
+            Self::Listing => "The tasks' table, while it has the keys",
+            Self::Page => "A task's page",
+            Self::Planning => "A plan",
             Self::Agents => "The selected agent",
             Self::Log => "The log",
             Self::Reading => "The log, while it has the keys",
@@ -185,263 +237,6 @@ pub struct Verb {
     /// In the hint line.
     pub hint: bool,
 }
-
-const fn verb(
-    action: Action,
-    name: &'static str,
-    keys: &'static [&'static str],
-    place: Place,
-    hint: bool,
-    help: &'static str,
-) -> Verb {
-    Verb { action, name, keys, place, help, hint }
-}
-
-/// Every verb. Where two share a key, the first that applies wins.
-pub const VERBS: &[Verb] = &[
-    verb(Action::FocusNext, "pane", &["tab"], Place::Everywhere, true, "The keys go to the next pane."),
-    verb(
-        Action::FocusPrevious,
-        "pane before",
-        &["shift-tab"],
-        Place::Everywhere,
-        false,
-        "The keys go to the pane before.",
-    ),
-    verb(
-        Action::Open,
-        "open",
-        &["enter"],
-        Place::Everywhere,
-        true,
-        "Look at what is selected: task, agent, plan, report.",
-    ),
-    verb(
-        Action::Retry,
-        "retry",
-        &["r"],
-        Place::Tasks,
-        true,
-        "Start the task again; its result makes room for the next.",
-    ),
-    verb(
-        Action::RetryHow,
-        "retry how",
-        &["R"],
-        Place::Tasks,
-        false,
-        "Start the task again with another text, on another agent, or in its last session.",
-    ),
-    verb(
-        Action::Extend,
-        "extend",
-        &["e"],
-        Place::Tasks,
-        false,
-        "Let the running task be silent for 10 minutes longer before it is ended for that.",
-    ),
-    verb(
-        Action::Sooner,
-        "sooner",
-        &["+"],
-        Place::Tasks,
-        false,
-        "Make the task more urgent by a step: low, normal, high, critical. What runs is not interrupted.",
-    ),
-    verb(Action::Later, "later", &["-"], Place::Tasks, false, "Make the task less urgent by a step."),
-    verb(
-        Action::Remove,
-        "remove",
-        &["x", "delete"],
-        Place::Tasks,
-        false,
-        "Throw the task away, or a file that was set aside; asks once. It stays in the trash for 14 days.",
-    ),
-    verb(
-        Action::Undo,
-        "undo",
-        &["u"],
-        Place::Everywhere,
-        false,
-        "For 30 seconds: take back a removal, or the cancel of a task that did not run.",
-    ),
-    verb(
-        Action::Dead,
-        "dead letters",
-        &["D"],
-        Place::Tasks,
-        false,
-        "Show only the tasks whose attempts are used up; r starts one with fresh attempts. Again: all tasks.",
-    ),
-    verb(
-        Action::Cancel,
-        "cancel",
-        &["c"],
-        Place::Tasks,
-        true,
-        "End the task with everything it started, or the goal with all its tasks; asks once.",
-    ),
-    verb(Action::Approve, "approve", &["a"], Place::Goals, true, "Approve the plan that waits; its tasks start."),
-    verb(
-        Action::Deny,
-        "deny",
-        &["d"],
-        Place::Goals,
-        false,
-        "Deny the plan that waits; the goal ends there. Asks once.",
-    ),
-    verb(Action::Pager, "pager", &["o"], Place::Reading, false, "Read the log in $PAGER; podium waits and comes back."),
-    verb(
-        Action::Editor,
-        "editor",
-        &["E"],
-        Place::Reading,
-        false,
-        "Open a copy of the log in $EDITOR; podium waits and comes back.",
-    ),
-    verb(
-        Action::Range,
-        "range",
-        &["v"],
-        Place::Reading,
-        false,
-        "A range of lines begins here: move to its other end, y copies it. Again: none.",
-    ),
-    verb(Action::Mark, "mark", &["b"], Place::Reading, false, "Mark the line, or take its mark away."),
-    verb(Action::NextMark, "next mark", &["'"], Place::Reading, false, "The next mark, whichever log it is in."),
-    verb(
-        Action::Broaden,
-        "more logs",
-        &["A"],
-        Place::Reading,
-        false,
-        "One attempt, all of the task, all of the agent, all there is, in the order of time; in turn.",
-    ),
-    verb(Action::AttemptBefore, "attempt before", &["["], Place::Reading, false, "The attempt before."),
-    verb(Action::AttemptAfter, "attempt after", &["]"], Place::Reading, false, "The attempt after."),
-    verb(Action::Wrap, "wrap", &["w"], Place::Reading, false, "Wrap long lines, or cut them at the edge."),
-    verb(Action::Leftwards, "left", &["left", "h"], Place::Reading, false, "Cut lines: back to their beginning."),
-    verb(Action::Rightwards, "right", &["right", "l"], Place::Reading, false, "Cut lines: further to the right."),
-    verb(Action::Raw, "raw", &["J"], Place::Reading, false, "The log as it lies on disk, or as a person reads it."),
-    verb(
-        Action::ApproveUpTo,
-        "approve up to",
-        &["$"],
-        Place::Goals,
-        false,
-        "Approve the plan that waits under a ceiling that you write: when it has cost that, nothing more starts.",
-    ),
-    verb(
-        Action::EditPlanned,
-        "edit",
-        &["E"],
-        Place::Goals,
-        false,
-        "In a plan: change the task under the hand as a text: agent, dependencies, priority, timeout, effort, model, words. \
-         x leaves it out.",
-    ),
-    verb(Action::AddPlanned, "add", &["A"], Place::Goals, false, "In a plan: write one more task."),
-    verb(
-        Action::MergePlanned,
-        "merge",
-        &["M"],
-        Place::Goals,
-        false,
-        "In a plan: make one task of the one under the hand and the one above it; asks once.",
-    ),
-    verb(Action::Report, "report", &["o"], Place::Goals, false, "Read the report of the newest goal that has one."),
-    verb(Action::SearchNext, "next hit", &["n"], Place::Found, false, "The next hit; after the last comes the first."),
-    verb(Action::SearchPrevious, "previous hit", &["N"], Place::Found, false, "The hit before."),
-    verb(
-        Action::NextNeed,
-        "needs you",
-        &["n"],
-        Place::Everywhere,
-        true,
-        "Go to the next thing that waits for a person: a task that asks, a plan to approve, a failed task.",
-    ),
-    verb(
-        Action::Pause,
-        "pause",
-        &["p"],
-        Place::Agents,
-        true,
-        "Start nothing more on this agent, or go on; where its account waits for your word, let that go on. What runs goes on running. In the limits: the same for an account.",
-    ),
-    verb(
-        Action::Search,
-        "search",
-        &["/"],
-        Place::Log,
-        true,
-        "Search the log by regular expression; in the tasks, show only those that hold the text, or stand so: `is:dead`.",
-    ),
-    verb(
-        Action::SearchAll,
-        "search all logs",
-        &["S"],
-        Place::Log,
-        false,
-        "Search every log on disk, all agents and attempts, as you type; enter opens the log at the hit.",
-    ),
-    verb(Action::Follow, "follow", &["f"], Place::Log, false, "Follow the log's end, or stand still."),
-    verb(
-        Action::Kinds,
-        "kinds",
-        &["t"],
-        Place::Log,
-        false,
-        "Everything, what is said, tools, sub-agents, errors; in turn.",
-    ),
-    verb(
-        Action::Compose,
-        "goal",
-        &["g", "i"],
-        Place::Goals,
-        true,
-        "Write a goal in plain words. `@marie ...` makes it one task for marie.",
-    ),
-    verb(Action::Palette, "commands", &[":"], Place::Everywhere, true, "Find a verb by its name."),
-    verb(Action::Help, "help", &["?", "f1"], Place::Everywhere, true, "This page."),
-    verb(
-        Action::Leave,
-        "leave",
-        &["q", "ctrl-c"],
-        Place::Everywhere,
-        true,
-        "Leave: the agents go on (enter), or everything stops. Asks first.",
-    ),
-    verb(Action::Back, "back", &["esc"], Place::Everywhere, false, "Close what is open, end a search, show all panes."),
-    verb(Action::Up, "up", &["up", "k"], Place::Everywhere, false, "One row up."),
-    verb(Action::Down, "down", &["down", "j"], Place::Everywhere, false, "One row down."),
-    verb(Action::PageUp, "page up", &["pgup", "ctrl-b"], Place::Everywhere, false, "One page up."),
-    verb(Action::PageDown, "page down", &["pgdn", "ctrl-f", "space"], Place::Everywhere, false, "One page down."),
-    verb(Action::Top, "first", &["home"], Place::Everywhere, false, "To the first row."),
-    verb(Action::Bottom, "last", &["end", "G"], Place::Everywhere, false, "To the last row; the log follows its end."),
-    verb(Action::Stage, "stage", &["1"], Place::Views, false, "All panes."),
-    verb(Action::TasksView, "tasks", &["2"], Place::Views, false, "The tasks alone."),
-    verb(Action::PlanView, "plan", &["3"], Place::Views, false, "The plan of the newest goal."),
-    verb(Action::LogView, "log", &["4"], Place::Views, false, "The log alone."),
-    verb(Action::LimitsView, "limits", &["5"], Place::Views, false, "Limits and money alone."),
-    verb(Action::Zoom, "zoom", &["z"], Place::Views, false, "The focused pane alone, or all panes again."),
-    verb(
-        Action::Copy,
-        "copy",
-        &["y"],
-        Place::Everywhere,
-        false,
-        "Copy what is looked at: report, result, a task's name; in the log a range, a hit, or what is seen, also into a file.",
-    ),
-    verb(
-        Action::Mouse,
-        "mouse",
-        &["m"],
-        Place::Everywhere,
-        false,
-        "The mouse moves focus and scrolls; again: it selects text as the terminal does.",
-    ),
-    verb(Action::Redraw, "redraw", &["ctrl-l"], Place::Everywhere, false, "Clear the terminal and draw everything."),
-];
 
 /// Keys while a goal is written; every other key writes.
 pub const COMPOSER: &[(&str, &str)] = &[
@@ -492,8 +287,8 @@ mod tests {
         for verb in VERBS {
             for key in verb.keys {
                 let chord = Chord::parse(key).unwrap_or_else(|| panic!("{key}"));
-                let special = matches!(verb.place, Place::Found | Place::Reading);
-                assert!(seen.insert((chord, special)), "{key} twice");
+                let place = verb.place.has_keys_of_its_own().then_some(verb.place);
+                assert!(seen.insert((chord, place)), "{key} twice");
             }
         }
     }

@@ -5,13 +5,17 @@
 //! follows the work by itself, and touching anything pins it.
 
 mod finding;
+mod inbox;
+mod listing;
 mod looking;
 mod moving;
 mod ordering;
+mod plan_view;
 mod planning;
 mod reading;
 mod typing;
 
+pub use plan_view::PlanView;
 pub use planning::Editing;
 
 use crossterm::event::{KeyEvent, KeyEventKind, MouseButton, MouseEvent, MouseEventKind};
@@ -21,7 +25,8 @@ use nucleo_matcher::{Config, Matcher};
 use ratatui::layout::Position;
 
 use super::{
-    Action, Connection, Guest, Settings, Wish,
+    Action, Connection, Document, Guest, Settings, Wish,
+    action::Place,
     composer::Composer,
     find::Finder,
     keymap::{self, Chord},
@@ -32,7 +37,7 @@ use super::{
     views::{
         agents,
         log::margin,
-        tasks::{self, Row, RowKey},
+        tasks::{self, Row, RowKey, Table},
     },
 };
 use crate::{
@@ -40,7 +45,7 @@ use crate::{
     room::{Answer, Line, Need, Order, State},
 };
 
-/// The most of a report that is shown.
+/// The most of a file that is shown.
 const REPORT_LIMIT: usize = 400_000;
 
 /// Something to tell the operator, until the next key.
@@ -97,7 +102,8 @@ pub struct App {
     /// The row chosen by hand, and where it was last.
     row: Option<RowKey>,
     row_at: usize,
-    filter: String,
+    table: Table,
+    plan_view: PlanView,
     agent: Option<AgentName>,
     subject: Subject,
     line: Option<Line>,
@@ -136,7 +142,8 @@ impl App {
             sent: None,
             row: None,
             row_at: 0,
-            filter: String::new(),
+            table: Table::default(),
+            plan_view: PlanView::default(),
             agent: None,
             subject: Subject::Task,
             line: None,
@@ -257,23 +264,17 @@ impl App {
         Some((undo.done.as_str(), left.as_secs())).filter(|(_, left)| *left > 0)
     }
 
-    /// A report has been read.
-    pub fn report_read(&mut self, path: &str, text: &str) {
-        let clean = scrub(text);
-        self.report(path, &Ok(crate::model::text::clip(&clean, REPORT_LIMIT).into_owned()));
-    }
-
-    /// A report could not be read.
-    pub fn report_failed(&mut self, path: &str, why: &str) {
-        self.report(path, &Err(one_line(why).into_owned()));
-    }
-
-    fn report(&mut self, path: &str, result: &Result<String, String>) {
+    /// A file has been read, or could not be.
+    pub fn document_read(&mut self, document: &Document, read: Result<&str, &str>) {
+        let read = match read {
+            Ok(text) => Ok(crate::model::text::clip(&scrub(text), REPORT_LIMIT).into_owned()),
+            Err(why) => Err(one_line(why).into_owned()),
+        };
         for popup in &mut self.popups {
-            if let Popup::Report { path: shown, text, .. } = popup
-                && shown == path
+            if let Popup::Document { document: shown, text, .. } = popup
+                && shown == document
             {
-                *text = Some(result.clone());
+                *text = Some(read.clone());
             }
         }
     }
@@ -289,7 +290,7 @@ impl App {
             Some(Popup::Search { query, tasks }) => {
                 query.push_str(&one_line(text));
                 if *tasks {
-                    self.filter.clone_from(query);
+                    self.table.filter.clone_from(query);
                 }
             }
             // What is pasted is searched for with the next key, enter included.
@@ -302,7 +303,9 @@ impl App {
                 | Popup::Task { .. }
                 | Popup::Agent { .. }
                 | Popup::Retry { .. }
-                | Popup::Report { .. },
+                | Popup::Files { .. }
+                | Popup::Inbox { .. }
+                | Popup::Document { .. },
             ) => self.say("close this first: pasted text goes into the goal", true),
         }
         self.refresh_palette();
@@ -341,13 +344,30 @@ impl App {
                 | Popup::Plan { .. }
                 | Popup::Task { .. }
                 | Popup::Agent { .. }
-                | Popup::Report { .. },
+                | Popup::Files { .. }
+                | Popup::Inbox { .. }
+                | Popup::Document { .. },
             )
             | None => {}
         }
-        match keymap::action(chord, self.is_reading(), self.log.pattern().is_some()) {
+        match keymap::action(chord, self.places()) {
             Some(action) => self.perform(action, state),
             None => Vec::new(),
+        }
+    }
+
+    /// The places with keys of their own that have them now, the first before the others.
+    fn places(&self) -> &'static [Place] {
+        match self.popups.last() {
+            Some(Popup::Plan { .. }) => &[Place::Planning],
+            Some(Popup::Task { .. }) => &[Place::Page],
+            Some(_) => &[],
+            None => match self.focus {
+                Pane::Log if self.log.pattern().is_some() => &[Place::Found, Place::Reading],
+                Pane::Log => &[Place::Reading],
+                Pane::Tasks => &[Place::Listing],
+                Pane::Agents | Pane::Limits | Pane::Orchestrator => &[],
+            },
         }
     }
 
@@ -401,7 +421,7 @@ impl App {
             Action::LimitsView => self.view(Some(Pane::Limits)),
             Action::PlanView => match state.goals.iter().find(|g| g.needs_approval()).or_else(|| state.goals.current())
             {
-                Some(goal) => self.open_plan(goal.id.clone()),
+                Some(goal) => self.open_plan(goal.id.clone(), state),
                 None => self.say("there is no goal yet: g writes one", true),
             },
             Action::Zoom => self.zoom = !self.zoom,
@@ -420,7 +440,7 @@ impl App {
                     self.popups.clear();
                     self.focus = Pane::Log;
                 }
-                let query = if tasks { self.filter.clone() } else { String::new() };
+                let query = if tasks { self.table.filter.clone() } else { String::new() };
                 self.popups.push(Popup::Search { query, tasks });
             }
             Action::SearchAll => {
@@ -455,6 +475,15 @@ impl App {
             Action::Pager => return self.open_log(Guest::Pager, state),
             Action::Editor => return self.open_log(Guest::Editor, state),
             Action::NextNeed => self.next_need(state),
+            Action::Inbox => self.open_inbox(state),
+            Action::Blocker => self.go_to_blocker(state),
+            Action::Sort => self.sort(),
+            Action::Group => self.group(),
+            Action::Fold => self.fold(true, state),
+            Action::Unfold => self.fold(false, state),
+            Action::HideEnded => self.hide_ended(),
+            Action::Timeline => self.plan_view.timeline = !self.plan_view.timeline,
+            Action::Files => self.open_files(state),
             Action::Report => return self.open_report(state),
             Action::Approve => return self.approve(state),
             Action::Deny => self.deny(state),
@@ -474,6 +503,7 @@ impl App {
             }
             Action::Undo => return self.take_back(),
             Action::Dead => self.show_dead(state),
+            Action::Trash => self.show_trash(state),
             Action::Cancel => self.cancel(state),
             Action::Pause => return self.pause(state),
             Action::Copy => return self.copy(state),
@@ -534,7 +564,7 @@ impl App {
     fn click(&mut self, pane: Pane, row: usize, height: usize, state: &State) {
         match pane {
             Pane::Tasks => {
-                let all = tasks::all(state, &self.filter);
+                let all = self.rows(state);
                 let shown = super::views::window(all.len(), self.selected_row(&all), height.saturating_sub(1));
                 if let Some(at) = row.checked_sub(1).map(|r| shown.start + r).filter(|at| shown.contains(at)) {
                     self.choose(&all, at);
@@ -589,9 +619,19 @@ impl App {
         &self.popups
     }
 
-    /// What narrows the tasks; empty for all.
-    pub fn filter(&self) -> &str {
-        &self.filter
+    /// How the tasks are arranged.
+    pub fn table(&self) -> &Table {
+        &self.table
+    }
+
+    /// The rows of the tasks' table.
+    pub fn rows<'a>(&self, state: &'a State) -> Vec<Row<'a>> {
+        tasks::all(state, &self.table)
+    }
+
+    /// How plans are shown.
+    pub fn plan_view(&self) -> &PlanView {
+        &self.plan_view
     }
 
     /// Whether the terminal reports the mouse.

@@ -8,7 +8,9 @@ use super::{
     layout::{self, FLOOR},
     popup::Popup,
     theme::{Role, Theme},
-    views::{Page, Scene, agent, find, help, leave, palette, paragraph, plan, report, rows, stage, task},
+    views::{
+        Page, Scene, agent, document, files, find, help, inbox, leave, palette, paragraph, plan, rows, stage, task,
+    },
 };
 use crate::room::State;
 
@@ -48,12 +50,12 @@ fn over(scene: &Scene<'_>, buffer: &mut Buffer, popup: &Popup) {
         Popup::Help { scroll }
         | Popup::Task { scroll, .. }
         | Popup::Agent { scroll, .. }
-        | Popup::Report { scroll, .. } => {
+        | Popup::Document { scroll, .. } => {
             if let Some(page) = page(scene, popup, size) {
                 scene.page(buffer, layout::page(size), &page, *scroll);
             }
         }
-        Popup::Plan { .. } => {
+        Popup::Plan { .. } | Popup::Files { .. } | Popup::Inbox { .. } => {
             if let Some(page) = page(scene, popup, size) {
                 scene.page(buffer, layout::page(size), &page, 0);
             }
@@ -76,7 +78,9 @@ pub fn page(scene: &Scene<'_>, popup: &Popup, size: (u16, u16)) -> Option<Page> 
         Popup::Task { task: name, .. } => Some(task::page(scene, name, columns)),
         Popup::Agent { agent: name, .. } => Some(agent::page(scene, name, columns)),
         Popup::Plan { goal, selected } => Some(plan::page(scene, goal, Some(*selected), columns)),
-        Popup::Report { goal, path, text, .. } => Some(report::page(scene, goal, path, text.as_ref(), columns)),
+        Popup::Document { title, text, .. } => Some(document::page(scene, title, text.as_ref(), columns)),
+        Popup::Files { task, selected } => Some(files::page(scene, task, *selected, columns)),
+        Popup::Inbox { selected } => Some(inbox::page(scene, *selected, columns)),
         Popup::Palette { .. }
         | Popup::Leave { .. }
         | Popup::Confirm { .. }

@@ -18,6 +18,12 @@ pub const PAUSED: &str = "‖";
 pub const PARKED: &str = "◌";
 /// A file that is no task.
 pub const REJECTED: &str = "!";
+/// Something in the trash.
+pub const REMOVED: &str = "×";
+/// A group of which only the head is shown.
+pub const FOLDED: &str = "▸";
+/// A group that is shown.
+pub const OPEN: &str = "▾";
 /// The mark beside a selected row.
 pub const SELECTED: &str = "▌";
 
@@ -118,11 +124,11 @@ pub fn ascii(buffer: &mut Buffer) {
 
 fn twin(symbol: &str) -> &'static str {
     match symbol {
-        "▶" | "›" | "→" | "»" => ">",
+        "▶" | "▸" | "›" | "→" | "»" => ">",
         "◇" | "○" => "o",
         "·" | "•" | "░" | "…" => ".",
         "‖" | "▒" => "=",
-        "✓" | "↓" => "v",
+        "✓" | "↓" | "▾" => "v",
         "×" => "x",
         "↻" => "r",
         "◌" | "─" | "━" | "—" | "–" => "-",
@@ -130,7 +136,7 @@ fn twin(symbol: &str) -> &'static str {
         "█" | "▌" => "#",
         "│" | "┃" => "|",
         "┌" | "┐" | "└" | "┘" | "├" | "┤" | "┬" | "┴" | "┼" | "┏" | "┓" | "┗" | "┛" => "+",
-        "’" | "‘" => "'",
+        "╯" | "╰" | "’" | "‘" => "'",
         "“" | "”" | "„" => "\"",
         "↑" => "^",
         "←" | "‹" => "<",

@@ -5,7 +5,7 @@
 
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 
-use super::action::{Action, Place, VERBS};
+use super::action::{Action, Place, VERBS, Verb};
 
 /// A key with its modifiers, normalised.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -98,13 +98,13 @@ impl Chord {
     }
 }
 
-/// The action of a key. `reading` says that the log has the keys, `found` that a search is on there.
-pub fn action(chord: Chord, reading: bool, found: bool) -> Option<Action> {
-    VERBS
-        .iter()
-        .filter(|v| (reading || v.place != Place::Reading) && ((reading && found) || v.place != Place::Found))
-        .find(|v| v.keys.iter().any(|k| chord.is(k)))
-        .map(|v| v.action)
+/// The action of a key: of the places that have keys of their own those in `here` are asked first, in this order.
+pub fn action(chord: Chord, here: &[Place]) -> Option<Action> {
+    let at = |place: Option<Place>| {
+        let of = |v: &&Verb| place.map_or(!v.place.has_keys_of_its_own(), |place| v.place == place);
+        VERBS.iter().filter(of).find(|v| v.keys.iter().any(|k| chord.is(k))).map(|v| v.action)
+    };
+    here.iter().find_map(|place| at(Some(*place))).or_else(|| at(None))
 }
 
 #[cfg(test)]
@@ -118,22 +118,22 @@ mod tests {
             KeyEvent::new(KeyCode::Char('G'), KeyModifiers::SHIFT),
             KeyEvent::new(KeyCode::Char('g'), KeyModifiers::SHIFT),
         ] {
-            assert_eq!(action(Chord::of(key), false, false), Some(Action::Bottom));
+            assert_eq!(action(Chord::of(key), &[]), Some(Action::Bottom));
         }
         for key in
             [KeyEvent::new(KeyCode::BackTab, KeyModifiers::SHIFT), KeyEvent::new(KeyCode::Tab, KeyModifiers::SHIFT)]
         {
-            assert_eq!(action(Chord::of(key), false, false), Some(Action::FocusPrevious));
+            assert_eq!(action(Chord::of(key), &[]), Some(Action::FocusPrevious));
         }
     }
 
     #[test]
     fn n_is_the_next_hit_only_while_there_is_a_search() {
         let n = Chord::parse("n").unwrap();
-        assert_eq!(action(n, true, true), Some(Action::SearchNext));
-        assert_eq!(action(n, true, false), Some(Action::NextNeed));
+        assert_eq!(action(n, &[Place::Found, Place::Reading]), Some(Action::SearchNext));
+        assert_eq!(action(n, &[Place::Reading]), Some(Action::NextNeed));
         let o = Chord::parse("o").unwrap();
-        assert_eq!(action(o, true, false), Some(Action::Pager));
-        assert_eq!(action(o, false, true), Some(Action::Report));
+        assert_eq!(action(o, &[Place::Reading]), Some(Action::Pager));
+        assert_eq!(action(o, &[]), Some(Action::Report));
     }
 }

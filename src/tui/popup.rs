@@ -55,16 +55,30 @@ pub enum Popup {
         /// First row shown.
         scroll: usize,
     },
-    /// A goal's report.
-    Report {
-        /// Of which goal.
-        goal: GoalId,
-        /// The file, relative to the stage.
-        path: String,
+    /// A file: a report, a result, what an agent made.
+    Document {
+        /// The heading.
+        title: String,
+        /// Which.
+        document: Document,
+        /// The goal it is the report of.
+        goal: Option<GoalId>,
         /// Its text, or why it cannot be read; `None` until it has been read.
         text: Option<Result<String, String>>,
         /// First row shown.
         scroll: usize,
+    },
+    /// What lies on the disk of a task.
+    Files {
+        /// Of which.
+        task: TaskRef,
+        /// Which of the files is under the hand.
+        selected: usize,
+    },
+    /// Everything that waits for a person.
+    Inbox {
+        /// Which of it is under the hand.
+        selected: usize,
     },
     /// How a task starts again.
     Retry {
@@ -111,14 +125,48 @@ impl Popup {
             Self::Help { scroll }
             | Self::Task { scroll, .. }
             | Self::Agent { scroll, .. }
-            | Self::Report { scroll, .. } => Some(scroll),
+            | Self::Document { scroll, .. } => Some(scroll),
             Self::Palette { .. }
             | Self::Leave { .. }
             | Self::Confirm { .. }
             | Self::Plan { .. }
+            | Self::Files { .. }
+            | Self::Inbox { .. }
             | Self::Retry { .. }
             | Self::Search { .. }
             | Self::Find { .. } => None,
         }
     }
+
+    /// The row under the hand, where it is a list that is gone through by the usual keys.
+    pub fn selected_mut(&mut self) -> Option<&mut usize> {
+        match self {
+            Self::Files { selected, .. } | Self::Inbox { selected } => Some(selected),
+            Self::Help { .. }
+            | Self::Palette { .. }
+            | Self::Leave { .. }
+            | Self::Confirm { .. }
+            | Self::Plan { .. }
+            | Self::Task { .. }
+            | Self::Agent { .. }
+            | Self::Document { .. }
+            | Self::Retry { .. }
+            | Self::Search { .. }
+            | Self::Find { .. } => None,
+        }
+    }
+}
+
+/// A file of the stage.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Document {
+    /// By its path, relative to the stage.
+    Path(String),
+    /// A task's own file, wherever it lies now.
+    Task {
+        /// Which task's.
+        task: TaskRef,
+        /// Its name in the inbox, where that is not the task's.
+        file: Option<String>,
+    },
 }

@@ -6,6 +6,8 @@ use ratatui::{Terminal, backend::TestBackend, buffer::Buffer};
 
 use std::sync::Arc;
 
+mod views;
+
 use super::{
     keymap::Chord,
     popup::Popup,
@@ -267,13 +269,12 @@ fn pictures_of_what_lies_over_the_stage() {
         insta::assert_snapshot!(format!("plan_{name}"), screen(&stage.state, &app, at(12), size));
     }
     let stage = sample::reported();
+    let report = Document::Path("results/goals/g1.md".into());
     let mut app = looking(&stage, WIDE);
     insta::assert_snapshot!("reported", screen(&stage.state, &app, at(95), WIDE));
-    assert!(press(&mut app, &stage.state, "o").contains(&Wish::ReadReport { path: "results/goals/g1.md".into() }));
-    app.report_read(
-        "results/goals/g1.md",
-        "# Recital week\n\nThe week is announced.\u{1b}[2J\n\n- two classes evaluated\n",
-    );
+    assert!(press(&mut app, &stage.state, "o").contains(&Wish::Read(report.clone())));
+    let text = "# Recital week\n\nThe week is announced.\u{1b}[2J\n\n- two classes evaluated\n";
+    app.document_read(&report, Ok(text));
     insta::assert_snapshot!("report", screen(&stage.state, &app, at(95), WIDE));
 }
 
@@ -632,9 +633,9 @@ fn the_tasks_can_be_narrowed_and_widened_again() {
     let stage = sample::thousand();
     let mut app = looking(&stage, WIDE);
     press(&mut app, &stage.state, "/ 0 9 9 enter");
-    assert_eq!(views::tasks::all(&stage.state, app.filter()).len(), 11);
+    assert_eq!(app.rows(&stage.state).len(), 11);
     press(&mut app, &stage.state, "esc");
-    assert_eq!(views::tasks::all(&stage.state, app.filter()).len(), 1_000);
+    assert_eq!(app.rows(&stage.state).len(), 1_000);
 }
 
 #[test]
@@ -925,7 +926,7 @@ proptest! {
                         | Wish::Beside(_)
                         | Wish::CopyLog(_)
                         | Wish::OpenLog(..)
-                        | Wish::ReadReport { .. }
+                        | Wish::Read(_)
                         | Wish::Copy(_)
                         | Wish::Redraw
                 )
@@ -985,7 +986,7 @@ fn the_dead_letters_are_shown_alone_and_one_key_starts_one_again() {
     let sent = orders(press(&mut app, &stage.state, "home r"));
     assert_eq!(sent, [Order::Retry { task: "marie/buried".parse().unwrap(), changes: Box::default() }]);
     press(&mut app, &stage.state, "D");
-    assert_eq!(app.filter(), "");
+    assert_eq!(app.table().filter, "");
 }
 
 #[test]

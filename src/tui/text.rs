@@ -52,6 +52,27 @@ pub fn fit(text: &str, columns: usize) -> String {
     out
 }
 
+/// Joins as many of the parts as fit whole, those before first; with `last` the last one is kept in any case it can be.
+pub fn whole(parts: &[impl AsRef<str>], between: &str, columns: usize, last: bool) -> String {
+    let wide = |part: &str| width(part) + width(between);
+    let kept = parts.last().map(AsRef::as_ref).filter(|part| last && width(part) <= columns);
+    let mut left = (columns + width(between)).saturating_sub(kept.map_or(0, wide));
+    let mut out: Vec<&str> = Vec::new();
+    let others = if kept.is_some() { parts.split_last().map_or(parts, |(_, rest)| rest) } else { parts };
+    for part in others.iter().map(AsRef::as_ref) {
+        let Some(rest) = left.checked_sub(wide(part)) else { break };
+        left = rest;
+        out.push(part);
+    }
+    out.extend(kept);
+    out.join(between)
+}
+
+/// What the keys do, in so many columns: hints are left out whole, from the end, and the way back stays.
+pub fn hints(keys: &str, columns: usize) -> String {
+    whole(&keys.split(" · ").collect::<Vec<_>>(), " · ", columns, true)
+}
+
 /// What is left of a line after its first `columns`.
 pub fn after(text: &str, columns: usize) -> String {
     let mut passed = 0;

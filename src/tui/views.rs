@@ -4,15 +4,17 @@
 
 pub mod agent;
 pub mod agents;
+pub mod document;
+pub mod files;
 pub mod find;
 pub mod help;
+pub mod inbox;
 pub mod leave;
 pub mod limits;
 pub mod log;
 pub mod orchestrator;
 pub mod palette;
 pub mod plan;
-pub mod report;
 pub mod stage;
 pub mod task;
 pub mod tasks;
@@ -125,7 +127,7 @@ impl Scene<'_> {
         let inner = self.frame(buffer, area, true, &page.title, &place);
         let Some(last) = inner.height.checked_sub(1) else { return };
         rows(buffer, Rect { height: last, ..inner }, page.lines.get(shown).unwrap_or_default());
-        let keys = text::fit(page.keys, usize::from(inner.width).saturating_sub(1));
+        let keys = text::hints(page.keys, usize::from(inner.width).saturating_sub(1));
         let keys = Line::from(self.span(format!(" {keys}"), Role::Dim));
         rows(buffer, Rect { y: inner.y + last, height: 1, ..inner }, &[keys]);
     }

@@ -58,13 +58,11 @@ impl Store {
         if let Err(error) = self.prune() {
             tracing::error!(%error, "could not let go of old tasks");
         }
-        match trouble {
-            Some(error) => Err(error),
-            None => {
-                mended.sort_unstable();
-                Ok(mended)
-            }
+        if let Some(error) = trouble {
+            return Err(error);
         }
+        mended.sort_unstable();
+        Ok(mended)
     }
 
     /// Mends one taken task; says whether anything changed.

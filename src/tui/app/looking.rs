@@ -7,17 +7,16 @@ use crate::{
     tui::{
         Wish,
         layout::Pane,
-        popup::Popup,
-        views::tasks::{self, Row},
+        popup::{Document, Popup},
+        text,
+        views::{
+            files,
+            tasks::{self, Row},
+        },
     },
 };
 
 impl App {
-    pub(super) fn open_plan(&mut self, goal: GoalId) {
-        self.popups.retain(|p| !matches!(p, Popup::Plan { .. }));
-        self.popups.push(Popup::Plan { goal, selected: 0 });
-    }
-
     pub(super) fn open(&mut self, state: &State) -> Vec<Wish> {
         match self.popups.last() {
             Some(Popup::Plan { goal, selected }) => {
@@ -31,6 +30,18 @@ impl App {
                 }
                 return Vec::new();
             }
+            Some(Popup::Inbox { selected }) => {
+                let need = self.waiting(state).get(*selected).map(|(need, _)| need.clone());
+                if let Some(need) = need {
+                    self.go_to_need(&need, state);
+                    self.need = Some(need);
+                }
+                return Vec::new();
+            }
+            Some(Popup::Files { task, selected }) => {
+                let found = files::of(state, task).into_iter().nth(*selected);
+                return found.map(|file| self.show(file.title, file.document, None)).unwrap_or_default();
+            }
             Some(
                 Popup::Help { .. }
                 | Popup::Palette { .. }
@@ -38,7 +49,7 @@ impl App {
                 | Popup::Confirm { .. }
                 | Popup::Task { .. }
                 | Popup::Agent { .. }
-                | Popup::Report { .. }
+                | Popup::Document { .. }
                 | Popup::Retry { .. }
                 | Popup::Search { .. }
                 | Popup::Find { .. },
@@ -50,11 +61,19 @@ impl App {
                 if let Some(task) = self.subject(state) {
                     self.popups.push(Popup::Task { task, scroll: 0 });
                 } else {
-                    let all = tasks::all(state, &self.filter);
-                    if let Some(Row::Rejected(file)) = all.get(self.selected_row(&all)) {
-                        self.say(&format!("{}: {}", file.path, file.reason), true);
-                    } else if let Some(goal) = state.goals.iter().find(|g| g.needs_approval()) {
-                        self.open_plan(goal.id.clone());
+                    let all = self.rows(state);
+                    match all.get(self.selected_row(&all)) {
+                        Some(Row::Rejected(file)) => self.say(&format!("{}: {}", file.path, file.reason), true),
+                        Some(Row::Removed(removed)) => {
+                            let text = format!("{}: {}; r brings it back", tasks::thrown(removed), removed.title);
+                            self.say(&text, false);
+                        }
+                        Some(Row::Heading { folded, .. }) => self.fold(!folded, state),
+                        Some(Row::Task(..)) | None => {
+                            if let Some(goal) = state.goals.iter().find(|g| g.needs_approval()) {
+                                self.open_plan(goal.id.clone(), state);
+                            }
+                        }
                     }
                 }
             }
@@ -69,7 +88,7 @@ impl App {
                 match line.and_then(|l| l.goal.as_ref()).and_then(|g| state.goals.get(g)) {
                     Some(goal) => match &goal.report {
                         Some(path) => return self.show_report(&goal.id.clone(), &path.clone()),
-                        None => self.open_plan(goal.id.clone()),
+                        None => self.open_plan(goal.id.clone(), state),
                     },
                     None => self.say("this line belongs to no goal", true),
                 }
@@ -95,14 +114,28 @@ impl App {
     }
 
     pub(super) fn show_report(&mut self, goal: &GoalId, path: &str) -> Vec<Wish> {
-        self.popups.retain(|p| !matches!(p, Popup::Report { .. }));
-        self.popups.push(Popup::Report { goal: goal.clone(), path: path.to_owned(), text: None, scroll: 0 });
-        vec![Wish::ReadReport { path: path.to_owned() }]
+        let title = format!("Report on {goal} · {}", text::fit(path, 60));
+        self.show(title, Document::Path(path.to_owned()), Some(goal.clone()))
+    }
+
+    /// Opens a file.
+    fn show(&mut self, title: String, document: Document, goal: Option<GoalId>) -> Vec<Wish> {
+        self.popups.retain(|p| !matches!(p, Popup::Document { .. }));
+        self.popups.push(Popup::Document { title, document: document.clone(), goal, text: None, scroll: 0 });
+        vec![Wish::Read(document)]
+    }
+
+    /// Lists what lies on the disk of the task.
+    pub(super) fn open_files(&mut self, state: &State) {
+        match self.subject(state) {
+            Some(task) => self.popups.push(Popup::Files { task, selected: 0 }),
+            None => self.say("no task is selected", true),
+        }
     }
 
     pub(super) fn copy(&mut self, state: &State) -> Vec<Wish> {
-        let text = match self.popups.last() {
-            Some(Popup::Report { text: Some(Ok(text)), .. }) => Some(text.clone()),
+        let copied = match self.popups.last() {
+            Some(Popup::Document { text: Some(Ok(text)), .. }) => Some(text.clone()),
             Some(Popup::Plan { goal, .. }) => state.goals.get(goal).map(|g| g.text.clone()),
             Some(Popup::Task { task, .. }) => {
                 let outcome = state.tasks.find(task).and_then(|t| t.record.outcome.clone());
@@ -112,7 +145,7 @@ impl App {
             None if self.is_reading() => return self.copy_lines(state),
             None => self.subject(state).map(|t| t.to_string()),
         };
-        if let Some(text) = text {
+        if let Some(text) = copied {
             self.say("copied", false);
             vec![Wish::Copy(text)]
         } else {

@@ -3,15 +3,15 @@
 use super::{App, Subject};
 use crate::{
     model::TaskRef,
-    room::{Need, State},
+    room::State,
     tui::{
         Wish, draw,
         layout::Pane,
         popup::Popup,
         theme::Theme,
         views::{
-            Scene, agents, limits,
-            tasks::{self, Row, RowKey},
+            Scene, agents, files, limits, plan,
+            tasks::{Row, RowKey},
         },
     },
 };
@@ -52,8 +52,8 @@ impl App {
         if self.pinned.take().is_some() {
             return Vec::new();
         }
-        if !self.filter.is_empty() {
-            self.filter.clear();
+        if !self.table.filter.is_empty() {
+            self.table.filter.clear();
         } else if self.zoom {
             self.zoom = false;
         } else {
@@ -68,13 +68,21 @@ impl App {
         let height = self.height(state);
         if let Some(popup) = self.popups.last() {
             let (len, scene) = (self.popup_len(popup, state), usize::from(self.size.1).saturating_sub(6));
+            let rows = match popup {
+                Popup::Files { task, .. } => files::of(state, task).len(),
+                Popup::Inbox { .. } => self.waiting(state).len(),
+                _ => 0,
+            };
             match self.popups.last_mut() {
                 Some(Popup::Plan { goal, selected }) => {
-                    let tasks = state.goals.get(goal).and_then(|g| g.plan.as_ref()).map_or(0, |p| p.tasks.len());
-                    *selected = travel.from(*selected, tasks, scene);
+                    let rows = plan::rows(state, goal, &self.plan_view);
+                    let at = plan::place(&rows, *selected);
+                    *selected = rows.get(travel.from(at, rows.len(), scene)).map_or(*selected, |row| row.task);
                 }
                 Some(popup) => {
-                    if let Some(scroll) = popup.scroll_mut() {
+                    if let Some(selected) = popup.selected_mut() {
+                        *selected = travel.from(*selected, rows, scene);
+                    } else if let Some(scroll) = popup.scroll_mut() {
                         *scroll = travel.from(*scroll, len.saturating_sub(scene) + 1, scene);
                     }
                 }
@@ -84,7 +92,7 @@ impl App {
         }
         match self.focus {
             Pane::Tasks => {
-                let all = tasks::all(state, &self.filter);
+                let all = self.rows(state);
                 let to = travel.from(self.selected_row(&all), all.len(), height);
                 self.choose(&all, to);
             }
@@ -152,7 +160,7 @@ impl App {
         }
         match self.subject {
             Subject::Task if self.row.is_none() => {
-                let all = tasks::all(state, &self.filter);
+                let all = self.rows(state);
                 let at = self.selected_row(&all);
                 self.choose(&all, at);
             }
@@ -166,14 +174,15 @@ impl App {
     /// The task the log and the verbs are about.
     pub(super) fn subject(&self, state: &State) -> Option<TaskRef> {
         if let Some(task) = self.popups.iter().rev().find_map(|p| match p {
-            Popup::Task { task, .. } => Some(task),
+            Popup::Task { task, .. } | Popup::Files { task, .. } => Some(task),
             Popup::Help { .. }
             | Popup::Palette { .. }
             | Popup::Leave { .. }
             | Popup::Confirm { .. }
             | Popup::Plan { .. }
             | Popup::Agent { .. }
-            | Popup::Report { .. }
+            | Popup::Document { .. }
+            | Popup::Inbox { .. }
             | Popup::Retry { .. }
             | Popup::Search { .. }
             | Popup::Find { .. } => None,
@@ -197,44 +206,17 @@ impl App {
 
     pub(super) fn chosen_task(&self, state: &State) -> Option<TaskRef> {
         // What is filtered away is not under the hand.
-        if self.filter.is_empty()
+        if self.table.filter.is_empty()
             && let Some(RowKey::Task(task)) = &self.row
             && state.tasks.get(task).is_some()
         {
             return Some(task.clone());
         }
-        let all = tasks::all(state, &self.filter);
+        let all = self.rows(state);
         match all.get(self.selected_row(&all))? {
             Row::Task(task, _) => Some(task.record.task().clone()),
-            Row::Rejected(_) => None,
+            Row::Rejected(_) | Row::Removed(_) | Row::Heading { .. } => None,
         }
-    }
-
-    pub(super) fn next_need(&mut self, state: &State) {
-        let needs = state.needs_you();
-        let at = self.need.as_ref().and_then(|need| needs.iter().position(|n| n == need));
-        let next = at.map_or(0, |at| (at + 1) % needs.len().max(1));
-        let Some(need) = needs.get(next).cloned() else {
-            return self.say("nothing waits for you", false);
-        };
-        self.popups.clear();
-        self.composing = false;
-        match &need {
-            Need::Account(account) => {
-                self.view(Some(Pane::Limits));
-                let rows = self.limits_page(state);
-                let wanted = limits::Item::Account(account.clone());
-                self.limits_row = rows.iter().position(|row| row.item.as_ref() == Some(&wanted)).unwrap_or_default();
-            }
-            Need::Plan(goal) => self.open_plan(goal.clone()),
-            Need::Asks(task) | Need::Failed(task) => {
-                self.filter.clear();
-                self.row = Some(RowKey::Task(task.clone()));
-                self.look_at(Pane::Tasks);
-                self.popups.push(Popup::Task { task: task.clone(), scroll: 0 });
-            }
-        }
-        self.need = Some(need);
     }
 }
 

@@ -11,10 +11,7 @@ use crate::{
         layout::Pane,
         popup::{Popup, Way},
         text,
-        views::{
-            limits,
-            tasks::{self, Row},
-        },
+        views::{limits, tasks::Row},
     },
 };
 
@@ -25,7 +22,7 @@ impl App {
     /// The goal the verbs are about, if the operator looks at one.
     pub(super) fn goal_here(&self, state: &State) -> Option<GoalId> {
         match self.popups.last() {
-            Some(Popup::Plan { goal, .. } | Popup::Report { goal, .. }) => return Some(goal.clone()),
+            Some(Popup::Plan { goal, .. } | Popup::Document { goal: Some(goal), .. }) => return Some(goal.clone()),
             Some(_) => return None,
             None => {}
         }
@@ -50,7 +47,7 @@ impl App {
             (Some(goal), None) => Some(goal.id.clone()),
             (Some(goal), Some(_)) => {
                 // Several wait: show which one before saying yes to it.
-                self.open_plan(goal.id.clone());
+                self.open_plan(goal.id.clone(), state);
                 None
             }
         }
@@ -72,6 +69,9 @@ impl App {
     }
 
     pub(super) fn retry(&mut self, state: &State) -> Vec<Wish> {
+        if let Some(item) = self.removed_here(state) {
+            return vec![Wish::Order(Order::Restore { item })];
+        }
         let Some(task) = self.subject(state) else {
             self.say("no task is selected", true);
             return Vec::new();
@@ -129,21 +129,6 @@ impl App {
             }
         };
         vec![Wish::Order(order)]
-    }
-
-    /// Shows only the dead letters, or all tasks again.
-    pub(super) fn show_dead(&mut self, state: &State) {
-        const DEAD: &str = "is:dead";
-        if self.filter == DEAD {
-            return self.filter.clear();
-        }
-        if state.tasks.dead().len() == 0 {
-            return self.say("there are no dead letters", false);
-        }
-        self.popups.clear();
-        self.row = None;
-        DEAD.clone_into(&mut self.filter);
-        self.look_at(Pane::Tasks);
     }
 
     pub(super) fn cancel(&mut self, state: &State) {
@@ -214,7 +199,7 @@ impl App {
 
     /// Asks whether what is selected shall be thrown away.
     pub(super) fn remove(&mut self, state: &State) {
-        let all = tasks::all(state, &self.filter);
+        let all = self.rows(state);
         let file = match all.get(self.selected_row(&all)) {
             Some(Row::Rejected(file)) if self.popups.is_empty() && self.focus == Pane::Tasks => Some(file.path.clone()),
             Some(_) | None => None,
@@ -225,6 +210,9 @@ impl App {
             (None, Some(task)) => (task.to_string(), Item::Task(task)),
             (None, None) => return self.say("nothing is selected", true),
         };
+        if self.removed_here(state).is_some() {
+            return self.say("it is in the trash already; r brings it back", true);
+        }
         let question = format!("Remove {name}? It goes to the trash; u brings it back.");
         self.popups.push(Popup::Confirm { question, order: Order::Remove { item } });
     }

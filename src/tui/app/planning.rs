@@ -8,7 +8,7 @@ use crate::{
     model::{GoalId, MicroUsd, Plan, PlanTask, TaskRef},
     orchestrator::plan::{Edit, cost, form},
     room::{Goal, Order, State},
-    tui::{Wish, popup::Popup},
+    tui::{Wish, popup::Popup, views::plan},
 };
 
 /// What the composer's text is of, where it is no goal.
@@ -100,8 +100,12 @@ impl App {
     /// Makes one task of the one under the hand and the one above it.
     pub(super) fn merge_planned(&mut self, state: &State) {
         let above = self.planned(state).and_then(|(goal, plan, task)| {
-            let at = plan.tasks.iter().position(|t| Some(&t.id) == task.map(|t| &t.id))?;
-            Some((goal, plan, plan.tasks.get(at.checked_sub(1)?)?, plan.tasks.get(at)?))
+            let task = task?;
+            // The one above it on the screen, which is not always the one before it in the plan.
+            let rows = plan::rows(state, &goal.id, self.plan_view());
+            let at = rows.iter().position(|row| plan.tasks.get(row.task).is_some_and(|t| t.id == task.id))?;
+            let above = rows.get(at.checked_sub(1)?)?.task;
+            Some((goal, plan, plan.tasks.get(above)?, task))
         });
         let Some((goal, plan, above, task)) = above else {
             return self.say("go to a task of a plan that has another above it", true);
@@ -126,7 +130,7 @@ impl App {
                 let to = Box::new(form::read(text, task)?);
                 let edit = if *new { Edit::Add { task: to } } else { Edit::Change { task: task.id.clone(), to } };
                 self.sent = Some((editing.clone(), text.to_owned()));
-                self.open_plan(goal.clone());
+                self.reopen_plan(goal.clone());
                 let order = Order::EditPlan { goal: goal.clone(), base: base.clone(), edits: vec![edit] };
                 Ok(vec![Wish::Order(order)])
             }

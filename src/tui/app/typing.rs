@@ -127,13 +127,13 @@ impl App {
                 if !tasks {
                     return self.end_search();
                 }
-                self.filter.clear();
+                self.table.filter.clear();
             }
             KeyCode::Enter => {
                 let (query, tasks) = (std::mem::take(query), *tasks);
                 self.popups.pop();
                 if tasks {
-                    self.filter = query;
+                    self.table.filter = query;
                     return Vec::new();
                 }
                 self.search_now(state);
@@ -148,7 +148,7 @@ impl App {
         }
         // The tasks narrow, and the log is searched, while the text is typed.
         match self.popups.last() {
-            Some(Popup::Search { query, tasks: true }) => self.filter.clone_from(query),
+            Some(Popup::Search { query, tasks: true }) => self.table.filter.clone_from(query),
             Some(Popup::Search { query, tasks: false }) if query != self.find.pattern() => {
                 let query = query.clone();
                 return self.search_shown(&query);

@@ -30,9 +30,9 @@ pub fn draw(scene: &Scene<'_>, buffer: &mut Buffer, query: &str, selected: usize
     ])];
     head.push(Line::from(status(scene, width)));
     rows(buffer, Rect { height: inner.height.min(2), ..inner }, &head);
-    let keys = " ↑↓ choose · enter opens the log there · esc back";
+    let keys = text::hints("↑↓ choose · enter opens the log there · esc back", width.saturating_sub(1));
     let foot = Rect { y: inner.bottom().saturating_sub(1), height: 1, ..inner };
-    rows(buffer, foot, &[Line::from(scene.span(text::fit(keys, width), Role::Dim))]);
+    rows(buffer, foot, &[Line::from(scene.span(format!(" {keys}"), Role::Dim))]);
     let body = Rect { y: inner.y + 2, height: inner.height.saturating_sub(3), ..inner };
     // The lines around a hit are worth a third where there is room for both.
     let beside = if body.height >= 12 { (body.height / 3).min(11) } else { 0 };

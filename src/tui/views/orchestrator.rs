@@ -86,8 +86,8 @@ fn spoken(scene: &Scene<'_>, width: usize, height: usize) -> Vec<Line<'static>> 
     lines
 }
 
-/// How the goal stands that matters most: one line, or nothing.
-pub fn status(scene: &Scene<'_>) -> Option<Line<'static>> {
+/// How the goal stands that matters most: one line, or nothing. A key is named whole or not at all.
+pub fn status(scene: &Scene<'_>, width: usize) -> Option<Line<'static>> {
     let state = scene.state;
     let waiting = state.goals.iter().filter(|g| g.needs_approval()).count();
     if let Some(goal) = state.goals.iter().find(|g| g.needs_approval()) {
@@ -113,13 +113,16 @@ pub fn status(scene: &Scene<'_>) -> Option<Line<'static>> {
         return Some(Line::from(scene.span(text, Role::Bad)));
     };
     let (text, role) = sentence(scene, goal);
-    let mut spans = vec![scene.span(format!(" {text}"), role)];
-    if goal.report.is_some() {
-        spans.push(scene.span(" — ", Role::Dim));
-        spans.push(scene.span("o", Role::Accent));
-        spans.push(scene.span(" reads the report", Role::Text));
+    if goal.report.is_none() {
+        return Some(Line::from(scene.span(text::fit(&format!(" {text}"), width), role)));
     }
-    Some(Line::from(spans))
+    let end = if text::width(&text) + 22 <= width { " reads the report" } else { " report" };
+    Some(Line::from(vec![
+        scene.span(text::fit(&format!(" {text}"), width.saturating_sub(text::width(end) + 5)), role),
+        scene.span(" — ", Role::Dim),
+        scene.span("o", Role::Accent),
+        scene.span(end, Role::Text),
+    ]))
 }
 
 /// How a goal stands, in a sentence.

@@ -1,15 +1,18 @@
 //! A goal's plan: what would be done by whom and after what, before it is approved and while it runs.
 
+mod chart;
+mod lanes;
+mod timeline;
+
 use ratatui::text::{Line, Span};
 
-use super::{
-    Page, Scene, orchestrator, paragraph,
-    task::{fact, heading},
-    tasks,
-};
+pub use chart::{Row, place, root, rows};
+use timeline::Bars;
+
+use super::{Page, Scene, orchestrator, paragraph, task::fact, tasks};
 use crate::{
     model::{GoalId, Plan, PlanTask, Severity},
-    orchestrator::plan::{Rules, cost, levels},
+    orchestrator::plan::{Rules, cost},
     room::Goal,
     tui::{glyph, text, theme::Role},
 };
@@ -49,11 +52,11 @@ fn written(scene: &Scene<'_>, id: &GoalId, selected: Option<usize>, columns: usi
         scene.span(sentence, role),
     ]));
     let keys = if goal.needs_approval() {
-        "a approve · $ up to a sum · d deny · E edit · A add · x leave out · M merge · ↑↓ · esc back"
+        "a approve · d deny · E edit · x leave out · $ up to a sum · A add · M merge · t timeline · ←→ fold · b what holds it · esc back"
     } else if goal.phase.is_over() {
-        "enter open the task · o report · ↑↓ · esc back"
+        "enter open the task · o report · t timeline · ←→ fold · f hide done · esc back"
     } else {
-        "enter open the task · E edit · A add · x leave out · c end the goal · ↑↓ · esc back"
+        "enter open the task · b what holds it · t timeline · ←→ fold · f hide done · E edit · A add · x leave out · c end the goal · esc back"
     };
     let Some(plan) = &goal.plan else {
         lines.push(Line::default());
@@ -65,9 +68,6 @@ fn written(scene: &Scene<'_>, id: &GoalId, selected: Option<usize>, columns: usi
     }
     let rules = scene.state.plan_rules(Some(goal));
     lines.extend(fact(scene, "size", &size(scene, goal, plan, &rules), columns));
-    if plan.tasks.len() > 1 {
-        lines.extend(fact(scene, "steps", &steps(scene, plan), columns));
-    }
     if told && !plan.synthesis.trim().is_empty() {
         lines.extend(fact(scene, "then", &plan.synthesis, columns));
     }
@@ -79,29 +79,97 @@ fn written(scene: &Scene<'_>, id: &GoalId, selected: Option<usize>, columns: usi
         };
         lines.extend(paragraph(&format!("{mark} {fault}"), columns, 1, scene.style(role)));
     }
-    lines.extend(heading(scene, "Tasks"));
+    let view = scene.app.plan_view();
+    let bars = Bars::of(scene, goal, plan).filter(|_| view.timeline);
+    let shown = rows(scene.state, id, view);
+    let over = if bars.is_some() { pace(scene, goal, plan) } else { "● is on the longest chain".to_owned() };
+    lines.push(Line::default());
+    let left_out = match plan.tasks.len() - shown.len() {
+        0 => String::new(),
+        n => format!(" · {n} not shown"),
+    };
+    lines.push(Line::from(vec![
+        scene.span(" Tasks", Role::Title),
+        scene.span(format!("  {}", text::fit(&format!("{over}{left_out}"), columns.saturating_sub(10))), Role::Dim),
+    ]));
     let name = plan.tasks.iter().map(|t| text::width(&t.id)).max().unwrap_or(0).clamp(4, 24);
+    let at = selected.map(|selected| place(&shown, selected));
     let mut focus = None;
-    for (n, task) in plan.tasks.iter().enumerate() {
-        let here = selected.is_some_and(|s| n == s.min(plan.tasks.len().saturating_sub(1)));
+    for (n, shown) in shown.iter().enumerate() {
+        let Some(task) = plan.tasks.get(shown.task) else { continue };
+        let here = at == Some(n);
         if here {
             focus = Some(lines.len());
         }
-        lines.push(row(scene, goal, task, here, name, columns));
+        if let Some(bars) = &bars {
+            lines.push(over_time(scene, goal, task, shown, bars, here, name, columns));
+            continue;
+        }
+        lines.push(row(scene, goal, task, shown, here, name, columns));
         if here {
-            lines.extend(paragraph(&how(task, &rules), columns.saturating_sub(2), 6, scene.style(Role::Text)));
-            lines.extend(paragraph(&task.text(), columns.saturating_sub(2), 6, scene.style(Role::Dim)));
+            let below = format!("    {} ", shown.lanes.below);
+            let room = columns.saturating_sub(text::width(&below) + 1);
+            let mut said = paragraph(&how(task, &rules), room, 0, scene.style(Role::Text));
+            said.extend(paragraph(&task.text(), room, 0, scene.style(Role::Dim)));
             for done in &task.done_when {
-                lines.extend(paragraph(
-                    &format!("done when {done}"),
-                    columns.saturating_sub(2),
-                    6,
-                    scene.style(Role::Dim),
-                ));
+                said.extend(paragraph(&format!("done when {done}"), room, 0, scene.style(Role::Dim)));
             }
+            lines.extend(said.into_iter().map(|mut line| {
+                line.spans.insert(0, scene.span(below.clone(), Role::Dim));
+                line
+            }));
         }
     }
+    if let Some(bars) = &bars {
+        lines.push(bars.foot(scene, name + 5, columns.saturating_sub(name + 17)));
+    }
     Page { title, lines, focus, keys }
+}
+
+/// How fast it went, or would go, and the most that is possible.
+fn pace(scene: &Scene<'_>, goal: &Goal, plan: &Plan) -> String {
+    if let Some(pays) = scene.state.pays(goal) {
+        return pays.to_string();
+    }
+    match scene.state.estimate(plan) {
+        Some(estimate) => format!("{estimate}, of at most {:.1}×", estimate.ceiling()),
+        None => String::new(),
+    }
+}
+
+/// Mark, style and word of a task in the queue; a point before it is there.
+fn stands(scene: &Scene<'_>, goal: &Goal, task: &PlanTask) -> (&'static str, ratatui::style::Style, &'static str) {
+    let known = task.reference(&goal.id).filter(|_| goal.published).and_then(|t| scene.state.tasks.find(&t));
+    match known {
+        Some(known) => {
+            let phase = scene.state.tasks.phase(&known);
+            (glyph::phase(phase), scene.theme.phase(phase), tasks::word(&known, phase))
+        }
+        None => ("·", scene.style(Role::Dim), ""),
+    }
+}
+
+#[expect(clippy::too_many_arguments, reason = "one row of a table and its place")]
+fn over_time(
+    scene: &Scene<'_>,
+    goal: &Goal,
+    task: &PlanTask,
+    shown: &Row,
+    bars: &Bars,
+    here: bool,
+    name: usize,
+    columns: usize,
+) -> Line<'static> {
+    let (mark, style, _) = stands(scene, goal, task);
+    let mut spans = vec![
+        scene.mark(here),
+        Span::styled(mark, style),
+        scene.span(format!(" {} ", text::pad(&task.id, name)), if here { Role::Title } else { Role::Text }),
+        Span::raw(" "),
+    ];
+    spans.extend(bars.line(scene, shown, columns.saturating_sub(name + 17)));
+    spans.push(scene.span(format!(" {}", text::pad(&task.worker, 9)), Role::Dim));
+    Line::from(spans)
 }
 
 /// What the whole plan takes, in one line.
@@ -120,18 +188,6 @@ fn size(scene: &Scene<'_>, goal: &Goal, plan: &Plan, rules: &Rules) -> String {
     facts.join(" · ")
 }
 
-/// The graph: what may run side by side, step by step; `*` marks the longest chain.
-fn steps(scene: &Scene<'_>, plan: &Plan) -> String {
-    let critical = scene.state.estimate(plan).map(|estimate| estimate.critical).unwrap_or_default();
-    let name = |i: &usize| {
-        let mark = if critical.contains(i) { "*" } else { "" };
-        plan.tasks.get(*i).map(|task| format!("{}{mark}", task.id))
-    };
-    let levels = levels(plan);
-    let steps = levels.iter().map(|level| level.iter().filter_map(name).collect::<Vec<_>>().join(", "));
-    steps.collect::<Vec<_>>().join(" → ")
-}
-
 /// What one task runs on and takes.
 fn how(task: &PlanTask, rules: &Rules) -> String {
     let mut facts = vec![format!("on {}", rules.model_of(task))];
@@ -147,21 +203,26 @@ fn how(task: &PlanTask, rules: &Rules) -> String {
     facts.join(" · ")
 }
 
-fn row(scene: &Scene<'_>, goal: &Goal, task: &PlanTask, here: bool, name: usize, columns: usize) -> Line<'static> {
-    let known = task.reference(&goal.id).filter(|_| goal.published).and_then(|t| scene.state.tasks.find(&t));
-    let (mark, style, state) = match known {
-        Some(known) => {
-            let phase = scene.state.tasks.phase(&known);
-            (glyph::phase(phase), scene.theme.phase(phase), tasks::word(&known, phase))
-        }
-        None => ("·", scene.style(Role::Dim), ""),
-    };
+fn row(
+    scene: &Scene<'_>,
+    goal: &Goal,
+    task: &PlanTask,
+    shown: &Row,
+    here: bool,
+    name: usize,
+    columns: usize,
+) -> Line<'static> {
+    let (mark, style, state) = stands(scene, goal, task);
     let minutes = task.estimates.minutes.map_or_else(String::new, |range| format!("{range} min"));
-    let after =
+    let mut after =
         if task.dependencies.is_empty() { String::new() } else { format!("  after {}", task.dependencies.join(", ")) };
+    if shown.behind > 0 {
+        after = format!("  {} {} behind it{after}", glyph::FOLDED, shown.behind);
+    }
     let state = if state.is_empty() { String::new() } else { format!("  {state}") };
+    let lanes = format!("{} ", shown.lanes.here);
     let head = format!("{} {} {:>7}  ", text::pad(&task.id, name), text::pad(&task.worker, 9), minutes);
-    let used = 3 + text::width(&head) + text::width(&state);
+    let used = 3 + text::width(&lanes) + text::width(&head) + text::width(&state);
     let room = columns.saturating_sub(used + 1);
     let after_room = text::width(&after).min(room / 2);
     let title = text::fit(&task.title, room.saturating_sub(after_room));
@@ -169,6 +230,7 @@ fn row(scene: &Scene<'_>, goal: &Goal, task: &PlanTask, here: bool, name: usize,
         scene.mark(here),
         Span::styled(mark, style),
         Span::raw(" "),
+        scene.span(lanes, Role::Dim),
         scene.span(head, if here { Role::Title } else { Role::Text }),
         scene.span(title, Role::Text),
         scene.span(text::fit(&after, after_room), Role::Dim),

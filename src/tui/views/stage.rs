@@ -59,7 +59,7 @@ pub fn draw(scene: &Scene<'_>, buffer: &mut Buffer, layout: &Layout) -> Option<(
             }
         }
     }
-    if let Some(line) = orchestrator::status(scene)
+    if let Some(line) = orchestrator::status(scene, usize::from(layout.ask.width))
         && layout.ask.height > 0
     {
         rows(buffer, layout.ask, &[line]);

@@ -1,5 +1,7 @@
 //! The tasks as a table: what is wrong first, then what runs, what is next, what waits and why, what is over.
 
+mod rows;
+
 use jiff::Timestamp;
 use ratatui::{
     buffer::Buffer,
@@ -7,102 +9,14 @@ use ratatui::{
     text::{Line, Span},
 };
 
-use super::{Scene, paragraph, plan, rows, window};
+pub use rows::{Group, Row, RowKey, Sort, TRASH, Table, all, selected, word};
+
+use super::{Scene, paragraph, plan, rows as draw_rows, window};
 use crate::{
-    model::{GoalPhase, Rejected, TaskRef},
+    model::{GoalPhase, Item, Removed},
     room::{Goal, State, Task, tasks::Phase},
     tui::{glyph, layout::Pane, text, theme::Role},
 };
-
-/// A row of the table.
-#[derive(Debug, Clone, Copy)]
-pub enum Row<'a> {
-    /// A task and where it stands.
-    Task(&'a Task, Phase),
-    /// A file that is no task.
-    Rejected(&'a Rejected),
-}
-
-/// Names a row across changes.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum RowKey {
-    /// A task.
-    Task(TaskRef),
-    /// A file that is no task, by path.
-    Rejected(String),
-}
-
-impl Row<'_> {
-    /// Its name across changes.
-    pub fn key(&self) -> RowKey {
-        match self {
-            Self::Task(task, _) => RowKey::Task(task.record.task().clone()),
-            Self::Rejected(file) => RowKey::Rejected(file.path.clone()),
-        }
-    }
-
-    /// Whether it is the row of this name.
-    pub fn is(&self, key: &RowKey) -> bool {
-        match (self, key) {
-            (Self::Task(task, _), RowKey::Task(name)) => task.record.task() == name,
-            (Self::Rejected(file), RowKey::Rejected(path)) => &file.path == path,
-            (Self::Task(..), RowKey::Rejected(_)) | (Self::Rejected(_), RowKey::Task(_)) => false,
-        }
-    }
-}
-
-/// Every row in order; with a filter only those that hold its text, or whose state it names: `is:dead`.
-pub fn all<'a>(state: &'a State, filter: &str) -> Vec<Row<'a>> {
-    let filter = filter.to_lowercase();
-    let is = filter.strip_prefix("is:").map(str::trim);
-    let holds = |text: &str| is.is_none() && text.to_lowercase().contains(&filter);
-    let mut sorted: Vec<_> = state
-        .tasks
-        .iter()
-        .map(|task| (task, state.tasks.phase(task)))
-        .filter(|(task, phase)| {
-            filter.is_empty()
-                || is == Some(word(task, *phase))
-                || holds(&task.record.task().to_string())
-                || holds(&task.record.spec.title)
-                || holds(word(task, *phase))
-        })
-        .map(|(task, phase)| (order(task, phase), Row::Task(task, phase)))
-        .collect();
-    sorted.sort_by_key(|(key, _)| *key);
-    let mut rows: Vec<Row<'a>> = sorted.into_iter().map(|(_, row)| row).collect();
-    let failed = rows.iter().take_while(|r| matches!(r, Row::Task(_, Phase::Asking | Phase::Failed))).count();
-    let files = state.tasks.rejected.values();
-    let shown = |f: &&Rejected| {
-        filter.is_empty() || is == Some("rejected") || holds(&f.path) || holds(&f.reason) || holds("rejected")
-    };
-    let files = files.filter(shown).map(Row::Rejected);
-    rows.splice(failed..failed, files);
-    rows
-}
-
-/// Failed and done tasks newest first, the others in the order they came.
-fn order(task: &Task, phase: Phase) -> (Phase, i64) {
-    let record = &task.record;
-    let millis = |at: Timestamp| at.as_millisecond();
-    let at = match phase {
-        Phase::Failed | Phase::Done | Phase::Dropped => {
-            -record.outcome.as_ref().map_or(i64::MAX, |o| millis(o.completed_at))
-        }
-        Phase::Running => record.attempts.last().map_or(millis(record.seen_at), |a| millis(a.started_at)),
-        Phase::Asking | Phase::Ready | Phase::Waiting => millis(record.seen_at),
-        Phase::Retrying => record.attempts.last().and_then(|a| a.ended_at).map_or(0, millis),
-    };
-    (phase, at)
-}
-
-/// Which row is under the hand: the chosen one where it still is, else the first that runs, else the first.
-pub fn selected(rows: &[Row<'_>], chosen: Option<&RowKey>, last: usize) -> usize {
-    match chosen {
-        Some(key) => rows.iter().position(|r| r.is(key)).unwrap_or(last.min(rows.len().saturating_sub(1))),
-        None => rows.iter().position(|r| matches!(r, Row::Task(_, Phase::Running))).unwrap_or(0),
-    }
-}
 
 /// How long it has run, or ran.
 pub fn lasted(state: &State, task: &Task, now: Timestamp) -> Option<jiff::SignedDuration> {
@@ -121,18 +35,11 @@ pub fn why(scene: &Scene<'_>, task: &Task) -> String {
         None => String::new(),
     };
     match &task.record.outcome {
+        Some(outcome) if outcome.foreign => format!("written by somebody else · {why}"),
         Some(outcome) if !outcome.artifacts.is_empty() => {
             format!("{} · {why}", text::many(outcome.artifacts.len(), "file"))
         }
         Some(_) | None => why,
-    }
-}
-
-/// The state in a word.
-pub fn word(task: &Task, phase: Phase) -> &'static str {
-    match &task.record.outcome {
-        Some(outcome) => outcome.state.word(),
-        None => phase.word(),
     }
 }
 
@@ -165,10 +72,11 @@ impl Columns {
         columns
     }
 
-    fn rejected(&self, path: &str, reason: &str) -> String {
+    /// A row of something that is no task: its name takes the agent's column too.
+    fn aside(&self, name: &str, state: &str, lasted: &str, why: &str) -> String {
         let gap = usize::from(self.agent > 0);
         let wide = Self { task: self.task + gap + self.agent, agent: 0, ..*self };
-        wide.line([path, "", "rejected", "", "", ""], reason)
+        wide.line([name, "", state, lasted, "", ""], why)
     }
 
     fn line(&self, cells: [&str; 6], why: &str) -> String {
@@ -194,22 +102,14 @@ impl Columns {
 
 /// Draws the pane.
 pub fn draw(scene: &Scene<'_>, buffer: &mut Buffer, area: Rect) {
-    let filter = scene.app.filter();
-    let all = all(scene.state, filter);
-    let title = if filter.is_empty() { "Tasks".to_owned() } else { format!("Tasks holding \"{filter}\"") };
-    let older = match scene.state.tasks.past_len() {
-        0 => String::new(),
-        older => format!(" · {older} older: podium show ID"),
-    };
-    let count = match (all.len(), scene.state.tasks.rejected_more) {
-        (0, _) => String::new(),
-        (rows, 0) => format!("{rows} · by state{older}"),
-        (rows, more) => format!("{rows} and {more} more files · by state{older}"),
-    };
+    let table = scene.app.table();
+    let all = scene.app.rows(scene.state);
+    let title =
+        if table.filter.is_empty() { "Tasks".to_owned() } else { format!("Tasks holding \"{}\"", table.filter) };
     let focused = scene.has_keys(Pane::Tasks);
-    let inner = scene.frame(buffer, area, focused, &title, &count);
+    let inner = scene.frame(buffer, area, focused, &title, &counted(scene, &all, usize::from(area.width)));
     if all.is_empty() {
-        return rows(buffer, inner, &empty(scene, usize::from(inner.width), usize::from(inner.height)));
+        return draw_rows(buffer, inner, &empty(scene, usize::from(inner.width), usize::from(inner.height)));
     }
     let width = usize::from(inner.width);
     let shown = window(all.len(), scene.app.selected_row(&all), usize::from(inner.height).saturating_sub(1));
@@ -220,7 +120,7 @@ pub fn draw(scene: &Scene<'_>, buffer: &mut Buffer, area: Rect) {
         .map(|r| match r {
             Row::Task(task, _) => task.record.task().id.as_str().len(),
             // A path may also take the agent's column.
-            Row::Rejected(_) => 0,
+            Row::Rejected(_) | Row::Removed(_) | Row::Heading { .. } => 0,
         })
         .max()
         .unwrap_or(0);
@@ -231,8 +131,35 @@ pub fn draw(scene: &Scene<'_>, buffer: &mut Buffer, area: Rect) {
     for (n, row) in all.iter().enumerate().skip(shown.start).take(shown.len()) {
         lines.push(line(scene, row, &columns, n == selected, focused));
     }
-    rows(buffer, inner, &lines);
+    draw_rows(buffer, inner, &lines);
     footnote(scene, buffer, area, all.get(selected), columns.why.saturating_sub(1));
+}
+
+/// How many rows there are, how they are arranged, and what is not among them; the least important goes first where
+/// there is no room.
+fn counted(scene: &Scene<'_>, all: &[Row<'_>], width: usize) -> String {
+    let (tasks, table) = (&scene.state.tasks, scene.app.table());
+    let mut parts = Vec::new();
+    match (all.iter().filter(|row| !matches!(row, Row::Heading { .. })).count(), tasks.rejected_more) {
+        (0, 0) => {}
+        (rows, 0) => parts.push(rows.to_string()),
+        (rows, more) => parts.push(format!("{rows} and {more} more files")),
+    }
+    if !parts.is_empty() {
+        parts.push(format!("by {}", table.sort.word()));
+        if let Some(group) = table.group.word() {
+            parts.push(format!("in groups by {group}"));
+        }
+    }
+    match tasks.past_len() {
+        0 => {}
+        older => parts.push(format!("{older} older: podium show ID")),
+    }
+    match tasks.trash.len() {
+        0 => {}
+        n => parts.push(format!("{n} in the trash: T")),
+    }
+    text::whole(&parts, " · ", width.saturating_sub(24), false)
 }
 
 /// In the lower border: why the selected row stands where it stands, where its column was too narrow for that.
@@ -240,7 +167,8 @@ fn footnote(scene: &Scene<'_>, buffer: &mut Buffer, area: Rect, row: Option<&Row
     let why = match row {
         Some(Row::Task(task, _)) => why(scene, task),
         Some(Row::Rejected(file)) => file.reason.clone(),
-        None => return,
+        Some(Row::Removed(removed)) => removed.title.clone(),
+        Some(Row::Heading { .. }) | None => return,
     };
     let room = usize::from(area.width).saturating_sub(6);
     if text::width(&text::one_line(&why)) <= shown || area.height < 4 {
@@ -252,9 +180,14 @@ fn footnote(scene: &Scene<'_>, buffer: &mut Buffer, area: Rect, row: Option<&Row
 
 fn line(scene: &Scene<'_>, row: &Row<'_>, columns: &Columns, selected: bool, focused: bool) -> Line<'static> {
     let (glyph, style, text) = match row {
+        Row::Heading { name, rows, folded } => return heading(scene, name, *rows, *folded, selected, focused),
         Row::Rejected(file) => {
-            let text = columns.rejected(&file.path, &file.reason);
-            (glyph::REJECTED, scene.style(Role::Warn), text)
+            let word = if file.moved { "rejected" } else { "foreign" };
+            (glyph::REJECTED, scene.style(Role::Warn), columns.aside(&file.path, word, "", &file.reason))
+        }
+        Row::Removed(removed) => {
+            let age = text::age(scene.now.duration_since(removed.at));
+            (glyph::REMOVED, scene.style(Role::Dim), columns.aside(&thrown(removed), "trash", &age, &removed.title))
         }
         Row::Task(task, phase) => {
             let state = scene.state;
@@ -274,9 +207,10 @@ fn line(scene: &Scene<'_>, row: &Row<'_>, columns: &Columns, selected: bool, foc
         }
     };
     let quiet = match row {
-        Row::Task(_, Phase::Done | Phase::Dropped | Phase::Waiting) => Role::Dim,
+        Row::Task(_, Phase::Done | Phase::Dropped | Phase::Waiting) | Row::Removed(_) => Role::Dim,
         Row::Task(_, Phase::Asking | Phase::Failed | Phase::Running | Phase::Ready | Phase::Retrying)
-        | Row::Rejected(_) => Role::Text,
+        | Row::Rejected(_)
+        | Row::Heading { .. } => Role::Text,
     };
     let line = Line::from(vec![
         scene.mark(selected),
@@ -287,9 +221,31 @@ fn line(scene: &Scene<'_>, row: &Row<'_>, columns: &Columns, selected: bool, foc
     if selected && focused { line.patch_style(scene.style(Role::Selected)) } else { line }
 }
 
+/// What was thrown away, by its name.
+pub fn thrown(removed: &Removed) -> String {
+    match &removed.item {
+        Item::Task(task) => task.to_string(),
+        Item::File(path) => path.clone(),
+    }
+}
+
+fn heading(scene: &Scene<'_>, name: &str, rows: usize, folded: bool, selected: bool, focused: bool) -> Line<'static> {
+    let mark = if folded { glyph::FOLDED } else { glyph::OPEN };
+    // A goal is better known by its words than by its number.
+    let goal = scene.state.goals.iter().find(|goal| goal.id.as_str() == name);
+    let words = goal.map(|goal| format!("  {}", text::fit(&goal.text, 60))).unwrap_or_default();
+    let line = Line::from(vec![
+        scene.mark(selected),
+        scene.span(format!("{mark} {name}"), Role::Title),
+        scene.span(format!("  {rows}"), Role::Dim),
+        scene.span(words, Role::Dim),
+    ]);
+    if selected && focused { line.patch_style(scene.style(Role::Selected)) } else { line }
+}
+
 fn empty(scene: &Scene<'_>, width: usize, height: usize) -> Vec<Line<'static>> {
     let state = scene.state;
-    if !scene.app.filter().is_empty() {
+    if !scene.app.table().filter.is_empty() {
         return paragraph("No task holds this text. esc shows all of them.", width, 1, scene.style(Role::Dim));
     }
     if let Some(goal) = state.goals.iter().find(|g| g.needs_approval()) {

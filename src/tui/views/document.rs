@@ -1,25 +1,16 @@
-//! A goal's report, as text.
+//! A file as text: a report, a result, what an agent made.
 
 use ratatui::text::Line;
 
 use super::{Page, Scene, paragraph};
-use crate::{
-    model::GoalId,
-    tui::{text, theme::Role},
-};
+use crate::tui::{text, theme::Role};
 
 /// The page.
-pub fn page(
-    scene: &Scene<'_>,
-    goal: &GoalId,
-    path: &str,
-    text: Option<&Result<String, String>>,
-    columns: usize,
-) -> Page {
+pub fn page(scene: &Scene<'_>, title: &str, text: Option<&Result<String, String>>, columns: usize) -> Page {
     let lines = match text {
         None => paragraph("Reading…", columns, 1, scene.style(Role::Dim)),
-        Some(Err(why)) => paragraph(&format!("{path} could not be read: {why}"), columns, 1, scene.style(Role::Bad)),
-        Some(Ok(report)) => report
+        Some(Err(why)) => paragraph(&format!("It could not be read: {why}"), columns, 1, scene.style(Role::Bad)),
+        Some(Ok(text)) => text
             .lines()
             .flat_map(|line| {
                 let role = if line.starts_with('#') { Role::Title } else { Role::Text };
@@ -28,6 +19,5 @@ pub fn page(
             .map(|(row, role)| Line::from(scene.span(format!(" {row}"), role)))
             .collect(),
     };
-    let title = format!("Report on {goal} · {}", text::fit(path, 60));
-    Page { title, lines, focus: None, keys: "↑↓ scroll · y copy · esc back" }
+    Page { title: title.to_owned(), lines, focus: None, keys: "↑↓ scroll · y copy · esc back" }
 }

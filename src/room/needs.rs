@@ -1,0 +1,59 @@
+//! What waits for a person.
+
+use jiff::Timestamp;
+
+use super::State;
+use crate::model::{AccountName, GoalId, Standing, TaskRef};
+
+/// Something that waits for a person.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Need {
+    /// An account that goes on only when a person has seen to it.
+    Account(AccountName),
+    /// A task that wants to know what next: retry or cancel.
+    Asks(TaskRef),
+    /// A plan to approve.
+    Plan(GoalId),
+    /// A task that did not end well and has not been looked after.
+    Failed(TaskRef),
+}
+
+impl Need {
+    /// How urgent its kind is; the smaller one comes first.
+    pub fn rank(&self) -> u8 {
+        match self {
+            Self::Account(_) => 0,
+            Self::Asks(_) => 1,
+            Self::Plan(_) => 2,
+            Self::Failed(_) => 3,
+        }
+    }
+}
+
+impl State {
+    /// Everything that waits for a person, the most urgent first: accounts that are parked until somebody sees to them,
+    /// tasks that ask, plans to approve, tasks that failed.
+    pub fn needs_you(&self) -> Vec<Need> {
+        let parked = self.accounts.all_parked().filter(|(_, parked)| self.account_needs_you(parked, self.now));
+        let accounts = parked.map(|(account, _)| Need::Account(account.clone()));
+        let asking = self.tasks.iter().filter(|t| matches!(t.record.standing, Standing::Asking { .. }));
+        let asking = asking.map(|t| Need::Asks(t.record.task().clone()));
+        let plans = self.goals.iter().filter(|g| g.needs_approval()).map(|g| Need::Plan(g.id.clone()));
+        let retried = |task: &TaskRef| self.tasks.retried_as(task).is_some();
+        let failed = self.tasks.iter().filter(|t| t.needs_attention()).map(|t| t.record.task());
+        let failed = failed.chain(self.tasks.past.needs_attention()).filter(|task| !retried(task));
+        accounts.chain(asking).chain(plans).chain(failed.map(|task| Need::Failed(task.clone()))).collect()
+    }
+
+    /// Since when it waits, where that is known.
+    pub fn since(&self, need: &Need) -> Option<Timestamp> {
+        match need {
+            Need::Account(account) => self.accounts.parked(account).map(|parked| parked.since),
+            Need::Asks(task) => {
+                self.tasks.find(task)?.record.attempts.last().map(|a| a.ended_at.unwrap_or(a.started_at))
+            }
+            Need::Plan(goal) => self.goals.get(goal).map(|goal| goal.submitted_at),
+            Need::Failed(task) => self.tasks.find(task)?.record.outcome.as_ref().map(|outcome| outcome.completed_at),
+        }
+    }
+}

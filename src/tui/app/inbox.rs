@@ -1,0 +1,62 @@
+//! What waits for a person: the list of it, and the way there.
+
+use jiff::Timestamp;
+
+use super::App;
+use crate::{
+    room::{Need, State},
+    tui::{
+        layout::Pane,
+        popup::Popup,
+        views::{limits, tasks::RowKey},
+    },
+};
+
+impl App {
+    /// What waits for a person and since when, the most urgent kind first, within a kind the oldest.
+    pub fn waiting(&self, state: &State) -> Vec<(Need, Option<Timestamp>)> {
+        let mut waiting: Vec<_> = state.needs_you().into_iter().map(|need| (state.since(&need), need)).collect();
+        waiting.sort_by_key(|(since, need)| (need.rank(), *since));
+        waiting.into_iter().map(|(since, need)| (need, since)).collect()
+    }
+
+    pub(super) fn open_inbox(&mut self, state: &State) {
+        self.popups.retain(|p| !matches!(p, Popup::Inbox { .. }));
+        if self.waiting(state).is_empty() {
+            return self.say("nothing waits for you", false);
+        }
+        self.popups.push(Popup::Inbox { selected: 0 });
+    }
+
+    pub(super) fn next_need(&mut self, state: &State) {
+        let waiting = self.waiting(state);
+        let at = self.need.as_ref().and_then(|need| waiting.iter().position(|(n, _)| n == need));
+        let next = at.map_or(0, |at| (at + 1) % waiting.len().max(1));
+        let Some((need, _)) = waiting.into_iter().nth(next) else {
+            return self.say("nothing waits for you", false);
+        };
+        self.go_to_need(&need, state);
+        self.need = Some(need);
+    }
+
+    /// Shows what waits where it can be answered.
+    pub(super) fn go_to_need(&mut self, need: &Need, state: &State) {
+        self.popups.clear();
+        self.composing = false;
+        match need {
+            Need::Account(account) => {
+                self.view(Some(Pane::Limits));
+                let rows = self.limits_page(state);
+                let wanted = limits::Item::Account(account.clone());
+                self.limits_row = rows.iter().position(|row| row.item.as_ref() == Some(&wanted)).unwrap_or_default();
+            }
+            Need::Plan(goal) => self.open_plan(goal.clone(), state),
+            Need::Asks(task) | Need::Failed(task) => {
+                self.table.filter.clear();
+                self.row = Some(RowKey::Task(task.clone()));
+                self.look_at(Pane::Tasks);
+                self.popups.push(Popup::Task { task: task.clone(), scroll: 0 });
+            }
+        }
+    }
+}
