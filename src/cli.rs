@@ -9,6 +9,7 @@ mod doctor;
 mod ids;
 mod init;
 pub mod json;
+mod limit;
 pub mod link;
 mod logs;
 mod orders;
@@ -234,6 +235,8 @@ enum Verb {
         #[arg(long)]
         when_clear: bool,
     },
+    /// Say what a model group's calls may take per minute on each account; the server's own limits hold all the same
+    Limit(limit::LimitArgs),
     /// Log an agent's CLI in, in that agent's own home
     Auth {
         /// The agent
@@ -409,6 +412,7 @@ fn dispatch(call: &mut Call, verb: Verb) -> anyhow::Result<Exit> {
         Verb::Deny { id } => client(orders::deny(call, &id)),
         Verb::Pause { name } => client(orders::pause(call, &name)),
         Verb::Resume { name, when_clear } => client(orders::resume(call, &name, when_clear)),
+        Verb::Limit(args) => client(limit::limit(call, &args)),
         Verb::Auth { agent } => client(auth::auth(call, &agent)),
         Verb::Usage(args) => usage::usage(call, &args),
         Verb::Logs(args) => client(logs::logs(call, &args)),

@@ -35,13 +35,14 @@ use crate::{
         AgentName, AttemptRef, Clock, GoalId, MicroUsd, SlotId, TaskRef,
         budget::{Caps, Payer, Reached},
         gateway::{Call, Caller, Levels},
-        limit::LimitNews,
+        limit::{LimitNews, OwnLimit},
     },
 };
 
 mod accounts;
 mod budget;
 mod headers;
+mod record;
 mod refusal;
 mod relay;
 mod tap;
@@ -480,6 +481,11 @@ impl Gateway {
             self.shared.tell(Notice::Opened { account: account.to_owned() });
             self.shared.limiter.stirred();
         }
+    }
+
+    /// Takes over what an operator has set for a model group.
+    pub fn limit(&self, group: &str, own: OwnLimit) {
+        self.shared.limiter.set(group, own);
     }
 
     /// All buckets and accounts as of now.

@@ -19,6 +19,7 @@ use tokio::{
 use crate::model::{
     Clock,
     gateway::{Cause, Level, Levels, Waiting},
+    limit::OwnLimit,
 };
 
 mod bucket;
@@ -51,11 +52,6 @@ impl Default for Limit {
     fn default() -> Self {
         Self { requests: 1_000, input: 2_000_000, output: 400_000 }
     }
-}
-
-/// The bucket group of a model: its family, else its whole name.
-pub fn group(model: &str) -> &str {
-    ["opus", "sonnet", "haiku", "fable"].into_iter().find(|family| model.contains(family)).unwrap_or(model)
 }
 
 /// One set of buckets: a credential's and a model group's.
@@ -141,12 +137,19 @@ impl Group {
 #[derive(Debug, Clone)]
 pub struct Limiter(Arc<Inner>);
 
+#[derive(Debug, Default)]
+struct Groups {
+    pools: BTreeMap<Pool, Arc<Group>>,
+    /// What an operator has set, by model group, also for pools that are still to come.
+    own: BTreeMap<String, OwnLimit>,
+}
+
 #[derive(Debug)]
 struct Inner {
     limits: BTreeMap<String, Limit>,
     hold: Duration,
     clock: Clock,
-    groups: Mutex<BTreeMap<Pool, Arc<Group>>>,
+    groups: Mutex<Groups>,
     changed: Arc<Notify>,
 }
 
@@ -156,29 +159,41 @@ impl Limiter {
         Self(Arc::new(Inner { limits, hold, clock, groups: Mutex::default(), changed: Arc::default() }))
     }
 
+    fn groups(&self) -> MutexGuard<'_, Groups> {
+        self.0.groups.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn group(&self, pool: &Pool) -> Arc<Group> {
-        let mut groups = self.0.groups.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(group) = groups.get(pool) {
+        let mut groups = self.groups();
+        if let Some(group) = groups.pools.get(pool) {
             return group.clone();
         }
         // Callers choose model names: whoever invents them shares what is left.
-        let pool = if groups.len() < POOLS {
+        let pool = if groups.pools.len() < POOLS {
             pool.clone()
         } else {
             Pool { credential: pool.credential.clone(), group: "other".to_owned() }
         };
-        if let Some(group) = groups.get(&pool) {
+        if let Some(group) = groups.pools.get(&pool) {
             return group.clone();
         }
         let limit = self.0.limits.get(&pool.group).copied().unwrap_or_default();
-        let made = Arc::new(Group { state: Mutex::new(State::new(limit)), changed: self.0.changed.clone() });
-        groups.insert(pool, made.clone());
+        let own = groups.own.get(&pool.group).copied().unwrap_or_default();
+        let made = Arc::new(Group { state: Mutex::new(State::new(limit, own)), changed: self.0.changed.clone() });
+        groups.pools.insert(pool, made.clone());
         made
     }
 
     fn all(&self) -> Vec<(Pool, Arc<Group>)> {
-        let groups = self.0.groups.lock().unwrap_or_else(PoisonError::into_inner);
-        groups.iter().map(|(pool, group)| (pool.clone(), group.clone())).collect()
+        self.groups().pools.iter().map(|(pool, group)| (pool.clone(), group.clone())).collect()
+    }
+
+    /// Takes over what an operator has set for a model group, on every credential; nothing takes it back.
+    pub fn set(&self, group: &str, own: OwnLimit) {
+        self.groups().own.insert(group.to_owned(), own);
+        for (_, known) in self.all().into_iter().filter(|(pool, _)| pool.group == group) {
+            known.change(|state| state.set(own));
+        }
     }
 
     /// Waits for its turn and for all three buckets, then reserves. Dropping the future leaves nothing behind.
@@ -275,6 +290,7 @@ impl Limiter {
                     reserved: gauge.bucket.reserved(),
                     server: gauge.server,
                     learned: gauge.learned,
+                    own: gauge.own.map(u64::from),
                     blocked_until: blocked.and_then(|(_, until)| until),
                     cause: blocked.map(|(block, _)| block.cause),
                 }

@@ -29,7 +29,10 @@ mod time;
 mod timing;
 pub mod why;
 
-use std::{collections::VecDeque, path::PathBuf};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    path::PathBuf,
+};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -48,7 +51,12 @@ pub use retry::Retry;
 pub use tasks::{Task, Tasks};
 pub use why::Why;
 
-use crate::model::{GoalId, Spend, TaskRef, budget::Payer, gateway::Levels, limit::LimitNews};
+use crate::model::{
+    GoalId, Spend, TaskRef,
+    budget::Payer,
+    gateway::Levels,
+    limit::{LimitNews, OwnLimit},
+};
 
 /// Who speaks in the orchestrator's pane.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -124,6 +132,8 @@ pub struct State {
     pub budgets: Budgets,
     /// The buckets.
     pub levels: Levels,
+    /// What an operator has set for model groups.
+    pub own_limits: BTreeMap<String, OwnLimit>,
     /// The latest limit that each account has met, of each kind and model group.
     pub limits: Vec<LimitNews>,
     /// The orchestrator's pane, oldest first, at most [`State::LINES`].
@@ -253,6 +263,7 @@ impl State {
         if self.offline.is_some() {
             return;
         }
+        self.limit_again(effects);
         self.start_workers(effects);
         self.resume_goals(effects);
     }
@@ -288,6 +299,7 @@ impl State {
             Order::Resume { agent } => self.pause(id, &agent, false, effects),
             Order::Park { account } => self.park_account(id, &account, effects),
             Order::Unpark { account, when_clear } => self.resume_account(id, &account, when_clear, effects),
+            Order::Limit { group, own } => self.set_limit(id, &group, own, effects),
             Order::Stop { drain } => self.stop(id, drain, effects),
         }
     }
@@ -336,7 +348,7 @@ impl State {
             GatewayEvent::Levels { levels } => {
                 for account in &levels.accounts {
                     if let (Some(name), Some(windows)) = (self.accounts.labelled(&account.label), &account.windows) {
-                        self.windows_heard(name, windows.clone());
+                        self.accounts.hear_windows(name, windows.clone());
                     }
                 }
                 self.levels = levels;

@@ -8,6 +8,7 @@ pub mod clock;
 mod documents;
 pub mod effects;
 mod guest;
+mod known;
 pub mod lock;
 mod logs;
 mod money;

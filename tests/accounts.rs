@@ -172,9 +172,19 @@ async fn a_parked_account_survives_the_room_and_asks_at_its_reset() {
     stage.submit("marie/a", &[], &[]);
     let before = parked(&stage).await;
     stage.submit("anga/c", &[], &[]);
+    let windows = account(&stage.status(), "team")["windows"].clone();
+    assert_eq!(windows["seven_day"]["used_percent"], json!(50.0));
     stage.run(&["stop"]).exits(0);
     stage.left().await;
+    // How the windows stood, and when that was said, is known without a room and to the next one.
+    let offline = stage.run(&["status", "--json"]).exits(4).json();
+    assert_eq!(account(&offline, "team")["windows"], windows);
     stage.serve().await;
+    assert_eq!(account(&stage.status(), "team")["windows"], windows);
+    let printed = stage.run(&["status"]).exits(0).out;
+    let line =
+        printed.lines().find(|line| line.trim_start().starts_with("team ")).unwrap_or_else(|| panic!("{printed}"));
+    assert!(line.contains("parked for") && line.contains("7 d 50 %") && line.contains("said "), "{line}");
     let after = account(&stage.status(), "team")["parked"].clone();
     assert_eq!((&after["until"], &after["since"]), (&before["until"], &before["since"]));
     assert_eq!(after["then"], "asks");

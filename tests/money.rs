@@ -8,13 +8,17 @@ mod common;
 
 use std::{fs, time::Duration};
 
+use jiff::{ToSpan as _, civil::Date};
 use podium::{
-    ledger::Rows,
-    model::{MicroUsd, gateway::Call},
+    ledger::{Ledger, Rows},
+    model::{
+        MicroUsd, TaskRef,
+        gateway::{Call, Caller},
+    },
 };
 use serde_json::{Value, json};
 
-use common::{Stage, eventually};
+use common::{Stage, eventually, kill};
 
 const REHEARSAL: &str = "[upstream]\nurl = \"rehearsal:\"\n[rehearsal]\npace = 0\n";
 
@@ -142,5 +146,84 @@ async fn while_the_ledger_cannot_be_written_no_call_with_a_cap_passes_and_then_w
     assert_eq!(stage.status()["space"], Value::Null);
     let status = stage.status();
     assert_eq!(micro(&status["money"]["today"]["cost_usd"]), sum(&rows(&stage)).0, "every row is there");
+    stage.close().await;
+}
+
+/// The bucket of this group's requests.
+fn requests(status: &Value, group: &str) -> Option<Value> {
+    let limits = status["limits"].as_array().unwrap();
+    limits.iter().find(|limit| limit["group"] == group && limit["dimension"] == "requests").cloned()
+}
+
+#[tokio::test]
+async fn a_limit_that_an_operator_sets_holds_at_once_is_shown_and_outlives_the_room() {
+    let mut stage = Stage::bare(REHEARSAL);
+    stage.serve().await;
+    let said = stage.run(&["limit", "claude-sonnet-5-5", "--requests", "30", "--input", "40k"]).exits(0).out;
+    assert!(said.contains("sonnet: at most 30 requests and 40000 input tokens a minute"), "{said}");
+    assert!(stage.run(&["status"]).exits(0).out.contains("at most 40000 per minute"), "before any call");
+    let work = |stage: &Stage, id: &str| {
+        stage.run(&["submit", "--agent", "marie", "--id", id, "Write a note."]).exits(0);
+        stage.run(&["wait", id, "--timeout", "30s"]).exits(0);
+        requests(&stage.status(), "sonnet").unwrap()
+    };
+    // The stand-in's headers say 1,000.
+    let bucket = work(&stage, "one");
+    assert_eq!((&bucket["limit"], &bucket["own"], &bucket["learned"]), (&json!(30), &json!(30), &json!(true)));
+    let printed = stage.run(&["status"]).exits(0).out;
+    assert!(printed.contains("of 30 per minute") && printed.contains("set by you"), "{printed}");
+    assert!(
+        stage.run(&["limit", "sonet", "--output", "3"]).exits(3).err.contains("groups are fable, haiku, opus, sonnet")
+    );
+    stage.run(&["limit", "sonnet"]).exits(2);
+    stage.run(&["limit", "sonnet", "--requests", "0"]).exits(2);
+
+    // A core that dies, and a room that is closed and opened, know it all the same.
+    let core = stage.core();
+    kill(core);
+    eventually("the next core", || (stage.core() != core && stage.answers()).then_some(())).await;
+    assert_eq!(work(&stage, "two")["limit"], 30);
+    stage.run(&["stop"]).exits(0);
+    stage.left().await;
+    let offline = stage.run(&["status", "--json"]).exits(4).json();
+    assert_eq!(offline["own_limits"]["sonnet"], json!({"requests": 30, "input": 40_000, "output": null}));
+    stage.serve().await;
+    assert_eq!(work(&stage, "three")["limit"], 30);
+    stage.run(&["limit", "sonnet", "--off"]).exits(0);
+    let freed = requests(&stage.status(), "sonnet").unwrap();
+    assert_eq!((&freed["limit"], &freed["own"]), (&json!(1_000), &Value::Null), "{freed:#}");
+    assert_eq!(stage.status()["own_limits"], json!({}));
+    stage.close().await;
+}
+
+#[tokio::test]
+async fn days_that_are_over_are_told_one_by_one_with_and_without_a_room() {
+    let mut stage = Stage::bare(REHEARSAL);
+    let today: Date = today().parse().unwrap();
+    let folder = stage.path.join(".podium/ledger");
+    let mut ledger = Ledger::open(&folder).unwrap();
+    let task: TaskRef = "marie/old".parse().unwrap();
+    for (ago, cost) in [(3, 700_000), (1, 20_000), (1, 5)] {
+        let at =
+            today.saturating_sub(ago.days()).at(12, 0, 0, 0).to_zoned(jiff::tz::TimeZone::UTC).unwrap().timestamp();
+        let caller = Caller::Worker { agent: task.agent.clone(), attempt: Some(task.attempt(1)) };
+        ledger.append(&Call { cost: MicroUsd(cost), ..Call::new(format!("{ago} {cost}"), at, caller) }).unwrap();
+    }
+    let told = |status: &Value| {
+        let days = status["money"]["days"].as_array().unwrap();
+        days.iter().map(|day| (day["day"].as_str().unwrap().to_owned(), micro(&day["cost_usd"]))).collect::<Vec<_>>()
+    };
+    let expected = [(3, 700_000), (1, 20_005)].map(|(ago, cost)| (today.saturating_sub(ago.days()).to_string(), cost));
+    assert_eq!(told(&stage.run(&["status", "--json"]).exits(4).json()), expected);
+    stage.serve().await;
+    assert_eq!(told(&stage.status()), expected);
+    assert_eq!(stage.status()["money"]["today"]["calls"], 0);
+    stage.run(&["stop"]).exits(0);
+    stage.left().await;
+    // What a room leaves behind for the next one says the same.
+    let kept = fs::read_dir(&folder).unwrap().flatten().filter(|e| e.file_name().to_string_lossy().starts_with("sum-"));
+    assert_eq!(kept.count(), 2);
+    stage.serve().await;
+    assert_eq!(told(&stage.status()), expected);
     stage.close().await;
 }

@@ -1,6 +1,7 @@
 //! What `--json` prints. Names are stable: additions are free, changes are not. `docs/json.md` describes them.
 
 mod accounts;
+mod limits;
 pub mod money;
 
 use std::collections::BTreeMap;
@@ -9,6 +10,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use accounts::{AccountJson, AgentParkedJson};
+use limits::{CallsJson, LimitJson};
 use money::{MoneyJson, PartsJson};
 
 use crate::{
@@ -17,6 +19,7 @@ use crate::{
         AttemptRecord, CostSource, EngineKind, Fault, GoalPhase, Item, Permissions, Plan, Rejected, Removed, Resume,
         Spend, Standing, TaskRef,
         budget::Payer,
+        limit::OwnLimit,
         plan::{Range, Revision},
     },
     orchestrator::{pays::Pays, plan, schedule},
@@ -137,6 +140,8 @@ pub struct Status<'a> {
     resume: Resume,
     accounts: Vec<AccountJson>,
     limits: Vec<LimitJson<'a>>,
+    /// What an operator has set, by model group.
+    own_limits: &'a BTreeMap<String, OwnLimit>,
     calls: CallsJson<'a>,
     money: MoneyJson<'a>,
     /// Why files are noticed by looking now and then; `null` = the kernel tells.
@@ -176,50 +181,6 @@ impl<'a> From<&'a Removed> for TrashJson<'a> {
         };
         Self { kind, id, title: &removed.title, at: removed.at }
     }
-}
-
-#[derive(Debug, Serialize)]
-struct LimitJson<'a> {
-    group: &'a str,
-    dimension: crate::model::gateway::Dimension,
-    limit: u64,
-    burst: u64,
-    level: u64,
-    reserved: u64,
-    learned: bool,
-    cause: Option<crate::model::gateway::Cause>,
-    blocked_until: Option<Timestamp>,
-    server_remaining: Option<u64>,
-    server_at: Option<Timestamp>,
-}
-
-/// Calls of one caller that wait for a bucket.
-#[derive(Debug, Serialize)]
-struct WaitingJson<'a> {
-    caller: &'a str,
-    group: &'a str,
-    calls: u32,
-    since: Timestamp,
-}
-
-impl<'a> From<&'a crate::model::gateway::Waiting> for WaitingJson<'a> {
-    fn from(waiting: &'a crate::model::gateway::Waiting) -> Self {
-        let caller = waiting.agent.as_ref().map_or("orchestrator", |agent| agent.as_str());
-        Self { caller, group: &waiting.group, calls: waiting.calls, since: waiting.since }
-    }
-}
-
-#[derive(Debug, Serialize)]
-struct CallsJson<'a> {
-    in_flight: u32,
-    queued: u32,
-    waiting: Vec<WaitingJson<'a>>,
-    throttled: u32,
-    overloaded: u32,
-    /// Refused in the last minute by what engines say that call past the gateway.
-    observed_429: usize,
-    observed_529: usize,
-    at: Option<Timestamp>,
 }
 
 /// One agent.
@@ -459,34 +420,9 @@ impl<'a> Status<'a> {
                     Need::Failed(task) => NeedJson::Failed(task.to_string()),
                 })
                 .collect(),
-            limits: state
-                .levels
-                .buckets
-                .iter()
-                .map(|b| LimitJson {
-                    group: &b.group,
-                    dimension: b.dimension,
-                    limit: b.limit,
-                    burst: b.burst,
-                    level: b.level,
-                    reserved: b.reserved,
-                    learned: b.learned,
-                    cause: b.cause,
-                    blocked_until: b.blocked_until,
-                    server_remaining: b.server.map(|(left, _)| left),
-                    server_at: b.server.map(|(_, at)| at),
-                })
-                .collect(),
-            calls: CallsJson {
-                in_flight: state.levels.in_flight,
-                queued: state.levels.queued,
-                waiting: state.levels.waiting.iter().map(WaitingJson::from).collect(),
-                throttled: state.levels.throttled,
-                overloaded: state.levels.overloaded,
-                observed_429: state.accounts.refused(429, now),
-                observed_529: state.accounts.refused(529, now),
-                at: state.levels.at,
-            },
+            limits: state.levels.buckets.iter().map(LimitJson::from).collect(),
+            own_limits: &state.own_limits,
+            calls: CallsJson::new(state, now),
             money: MoneyJson::new(state),
             polling: state.tasks.polling.as_deref(),
             space: state.tasks.space.as_deref(),

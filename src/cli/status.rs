@@ -1,5 +1,7 @@
 //! `podium status`: the whole picture, once.
 
+mod limits;
+
 use jiff::Timestamp;
 
 use super::{
@@ -90,21 +92,8 @@ fn print(out: &Out, state: &State, now: Timestamp) {
         };
         out.table(&state.goals.iter().map(row).collect::<Vec<_>>());
     }
-    if !state.levels.buckets.is_empty() {
-        out.line("");
-        out.line(&out.paint(Paint::Bold, "Limits"));
-        let row = |bucket: &crate::model::gateway::Level| {
-            let percent = (bucket.level.min(bucket.limit) * 100).checked_div(bucket.limit).unwrap_or_default();
-            let paint = if percent < 10 { Paint::Warn } else { Paint::Plain };
-            vec![
-                (Paint::Plain, bucket.group.clone()),
-                (Paint::Plain, bucket.dimension.word().to_owned()),
-                (paint, format!("{percent} % left")),
-                (Paint::Dim, format!("{} of {} per minute", bucket.level, bucket.limit)),
-            ]
-        };
-        out.table(&state.levels.buckets.iter().map(row).collect::<Vec<_>>());
-    }
+    heading(out, "Accounts", &limits::accounts(state, now));
+    heading(out, "Limits", &limits::buckets(state, now));
     let budgets = state.budgets();
     if budgets.iter().any(|budget| budget.warned || budget.reached.is_some()) {
         out.line("");
@@ -160,6 +149,15 @@ fn print(out: &Out, state: &State, now: Timestamp) {
         if more > 0 {
             out.line(&format!("  and {more} more; `--json` names up to {}", crate::room::Tasks::REJECTED));
         }
+    }
+}
+
+/// A table under its name; nothing where it has no rows.
+fn heading(out: &Out, name: &str, rows: &[Vec<(Paint, String)>]) {
+    if !rows.is_empty() {
+        out.line("");
+        out.line(&out.paint(Paint::Bold, name));
+        out.table(rows);
     }
 }
 

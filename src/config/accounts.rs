@@ -57,6 +57,7 @@ impl Config {
             resume: *self.resume,
             accounts,
             notes: shared(&logins).into_iter().map(|s| s.sentence()).collect(),
+            ..AccountSetup::default()
         }
     }
 

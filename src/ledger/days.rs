@@ -14,6 +14,8 @@ use crate::model::{GoalId, Spend, TaskRef, gateway::Caller};
 /// Sums over the calls of one day.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DaySum {
+    /// All of it.
+    pub total: Spend,
     /// By task.
     pub tasks: BTreeMap<TaskRef, Spend>,
     /// By goal: the orchestrator's own calls for it.
@@ -32,7 +34,7 @@ struct Kept {
     sum: DaySum,
 }
 
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 impl Rows {
     /// A day's sums; to `keep` those of a day that is over saves reading its rows again. A disk that does not take them costs
@@ -58,19 +60,20 @@ impl Rows {
 
     fn sum_up(&self, day: Date) -> Result<DaySum, LedgerError> {
         let mut sum = DaySum::default();
-        self.calls(day, |call| match &call.caller {
-            Caller::Worker { attempt: Some(attempt), .. } => {
-                *sum.tasks.entry(attempt.task.clone()).or_default() += call.spend();
+        self.calls(day, |call| {
+            let spend = call.spend();
+            sum.total += spend;
+            match call.caller {
+                Caller::Worker { attempt: Some(attempt), .. } => *sum.tasks.entry(attempt.task).or_default() += spend,
+                Caller::Orchestrator { goal: Some(goal) } => *sum.goals.entry(goal).or_default() += spend,
+                Caller::Worker { attempt: None, .. } | Caller::Orchestrator { goal: None } => {}
             }
-            Caller::Orchestrator { goal: Some(goal) } => {
-                *sum.goals.entry(goal.clone()).or_default() += call.spend();
-            }
-            Caller::Worker { attempt: None, .. } | Caller::Orchestrator { goal: None } => {}
         })?;
         for total in self.engines(day)? {
             // An engine counts where nobody else does.
             if sum.tasks.get(&total.attempt.task).is_none_or(|spend| spend.calls == 0) {
                 let spend = Spend { calls: 0, estimated: total.spend.cost, ..total.spend };
+                sum.total += spend;
                 *sum.tasks.entry(total.attempt.task).or_default() += spend;
             }
         }
@@ -134,6 +137,7 @@ mod tests {
         let costs: Vec<_> =
             sum.tasks.iter().map(|(task, s)| (task.to_string(), s.cost.0, s.estimated.0, s.calls)).collect();
         assert_eq!(costs, [("anga/login".to_owned(), 500, 500, 0), ("marie/x".to_owned(), 56, 0, 2)]);
+        assert_eq!((sum.total.cost.0, sum.total.estimated.0, sum.total.calls), (584, 500, 3));
         assert_eq!(sum.goals.values().map(|s| s.cost.0).collect::<Vec<_>>(), [28]);
         assert_eq!(rows.sum(day, true).unwrap(), sum);
         assert!(file.exists());

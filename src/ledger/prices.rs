@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, ops::Range};
 use jiff::{Timestamp, civil::Date, tz::TimeZone};
 
 use crate::model::{
-    MicroUsd, Modifiers, Usage,
+    MicroUsd, Modifiers, Spend, Usage,
     gateway::{Call, CallEnd},
     savings::Appraisal,
 };
@@ -48,6 +48,13 @@ pub struct Priced {
     pub cost: MicroUsd,
     /// The price is a guess: the model is not known, or not for that date, or not what was out of the ordinary.
     pub estimated: bool,
+}
+
+impl Priced {
+    /// What a call with this usage adds to a sum.
+    pub fn spend(self, usage: Usage) -> Spend {
+        Spend::of_call(usage, self.cost, self.estimated)
+    }
 }
 
 /// Five rates in micro-dollars per million tokens.

@@ -4,7 +4,7 @@
 //! own id and by the server's ids of request and message.
 
 use std::{
-    collections::HashSet,
+    collections::{BTreeMap, HashSet},
     fs::{self, File},
     hash::{BuildHasher, RandomState},
     io::{BufRead, BufReader, ErrorKind},
@@ -15,7 +15,10 @@ use jiff::{Timestamp, civil::Date};
 use serde::de::DeserializeOwned;
 
 use super::{Kind, LedgerError, at, day};
-use crate::model::gateway::{Call, EngineTotal};
+use crate::model::{
+    AttemptRef,
+    gateway::{Call, EngineTotal},
+};
 
 /// A folder with rows.
 #[derive(Debug, Clone)]
@@ -75,13 +78,14 @@ impl Rows {
         })
     }
 
-    /// What engines said on a day about attempts that ended on it; the last word of each.
+    /// What engines said on a day about attempts that ended on it; the last word of each, in the order of their ends.
     pub fn engines(&self, day: Date) -> Result<Vec<EngineTotal>, LedgerError> {
-        let mut all: Vec<EngineTotal> = Vec::new();
+        let mut last: BTreeMap<AttemptRef, EngineTotal> = BTreeMap::new();
         self.lines(Kind::Engines, day, |total: EngineTotal| {
-            all.retain(|known| known.attempt != total.attempt);
-            all.push(total);
+            last.insert(total.attempt.clone(), total);
         })?;
+        let mut all: Vec<EngineTotal> = last.into_values().collect();
+        all.sort_by_key(|total| total.at);
         Ok(all)
     }
 

@@ -18,7 +18,10 @@ use super::{
     bucket::Bucket,
     queue::{Queue, Who},
 };
-use crate::model::gateway::{Cause, Dimension};
+use crate::model::{
+    gateway::{Cause, Dimension},
+    limit::OwnLimit,
+};
 
 /// The longest hold a server can ask for.
 pub(super) const HELD_AT_MOST: Duration = Duration::from_hours(7 * 24);
@@ -56,19 +59,33 @@ pub(super) struct Gauge {
     pub(super) bucket: Bucket,
     pub(super) server: Option<(u64, Timestamp)>,
     pub(super) learned: bool,
+    /// What an operator has set.
+    pub(super) own: Option<u32>,
+    /// As configured, or as the server said last.
+    told: u32,
     /// Size of the full bucket in thousandths of its limit, and when that was set.
     share: (u64, Instant),
 }
 
 impl Gauge {
-    fn new(dimension: Dimension, limit: u32) -> Self {
+    fn new(dimension: Dimension, told: u32, own: Option<u32>) -> Self {
+        let limit = own.unwrap_or(told);
         let share = (WHOLE, Instant::now());
-        Self { dimension, bucket: Bucket::new(limit, limit), server: None, learned: false, share }
+        Self { dimension, bucket: Bucket::new(limit, limit), server: None, learned: false, own, told, share }
     }
 
-    /// Makes the bucket as large as its share of `limit`.
-    fn fit(&mut self, limit: u32) {
-        let limit = limit.max(1);
+    /// The limit in force. What an operator has set lowers what the server says, and takes the place of a guess.
+    fn limit(&self) -> u32 {
+        match self.own {
+            Some(own) if self.learned => own.min(self.told),
+            Some(own) => own,
+            None => self.told,
+        }
+    }
+
+    /// Makes the bucket as large as its share of the limit.
+    fn fit(&mut self) {
+        let limit = self.limit().max(1);
         let burst = u32::try_from(u64::from(limit) * self.share.0 / WHOLE).unwrap_or(u32::MAX).max(1);
         if (self.bucket.limit(), self.bucket.burst()) != (limit, burst) {
             self.bucket.resize(limit, burst);
@@ -78,7 +95,7 @@ impl Gauge {
     fn shrink_to(&mut self, share: u64, least: u64) {
         let share = share.max(least).min(self.share.0);
         self.share = (share, Instant::now());
-        self.fit(self.bucket.limit());
+        self.fit();
     }
 
     fn regrow(&mut self, now: Instant) {
@@ -86,7 +103,7 @@ impl Gauge {
         let minutes = (now - since).as_secs() / 60;
         if share < WHOLE && minutes > 0 {
             self.share = ((share + minutes * REGROW).min(WHOLE), since + Duration::from_secs(minutes * 60));
-            self.fit(self.bucket.limit());
+            self.fit();
         }
     }
 
@@ -94,8 +111,9 @@ impl Gauge {
     /// lower for it.
     fn learn(&mut self, reading: Reading, counted_there: u64, at: Timestamp) -> bool {
         if let Some(limit) = reading.limit.filter(|n| *n > 0) {
-            self.fit(u32::try_from(limit).unwrap_or(u32::MAX));
+            self.told = u32::try_from(limit).unwrap_or(u32::MAX);
             self.learned = true;
+            self.fit();
         }
         let Some(left) = reading.remaining else { return false };
         self.server = Some((left, at));
@@ -165,11 +183,11 @@ pub(super) struct State {
 }
 
 impl State {
-    pub(super) fn new(limit: Limit) -> Self {
+    pub(super) fn new(limit: Limit, own: OwnLimit) -> Self {
         Self {
-            requests: Gauge::new(Dimension::Requests, limit.requests),
-            input: Gauge::new(Dimension::Input, limit.input),
-            output: Gauge::new(Dimension::Output, limit.output),
+            requests: Gauge::new(Dimension::Requests, limit.requests, own.requests),
+            input: Gauge::new(Dimension::Input, limit.input, own.input),
+            output: Gauge::new(Dimension::Output, limit.output, own.output),
             answered_input: 0,
             lowered: 0,
             in_flight: 0,
@@ -284,6 +302,14 @@ impl State {
 
     fn each(&mut self) -> [&mut Gauge; 3] {
         [&mut self.requests, &mut self.input, &mut self.output]
+    }
+
+    /// Takes over what an operator has set; what was spent stays spent.
+    pub(super) fn set(&mut self, own: OwnLimit) {
+        for gauge in self.each() {
+            gauge.own = own.of(gauge.dimension);
+            gauge.fit();
+        }
     }
 
     /// Takes over what the server says in the head of an answer whose lease knows that it is answered.

@@ -3,9 +3,11 @@
 //! Owns the words. Must not know keys or logins: an account is known by its name alone. Its one surprise: where nothing
 //! is known of an agent's credential, the agent has an account to itself.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
-use super::{AccountName, AgentName};
+use super::{AccountName, AgentName, limit::Windows};
 
 /// What an account is paid by, which decides where its numbers come from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -85,4 +87,6 @@ pub struct AccountSetup {
     pub accounts: Vec<AccountSettings>,
     /// What a person should know of them.
     pub notes: Vec<String>,
+    /// How their windows stood when they were last heard of.
+    pub windows: BTreeMap<AccountName, Windows>,
 }

@@ -120,8 +120,7 @@ impl Call {
 
     /// What it adds to a sum.
     pub fn spend(&self) -> Spend {
-        let estimated = if self.estimated { self.cost } else { MicroUsd::default() };
-        Spend { usage: self.usage, cost: self.cost, calls: 1, estimated }
+        Spend::of_call(self.usage, self.cost, self.estimated)
     }
 
     /// The goal it was made for.
@@ -232,8 +231,11 @@ pub struct Level {
     pub reserved: u64,
     /// What the server last said is left, and when it said so.
     pub server: Option<(u64, Timestamp)>,
-    /// The limit came from the server's headers, not from the configuration.
+    /// The server's headers have said what the limit is; else it is a guess, or what an operator has set.
     pub learned: bool,
+    /// What an operator has set.
+    #[serde(default)]
+    pub own: Option<u64>,
     /// Why it lets the next call not pass, if it does not.
     #[serde(default)]
     pub cause: Option<Cause>,

@@ -5,11 +5,13 @@
 //! they are told apart in one place, [`meaning`].
 
 mod meaning;
+mod own;
 
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 pub use meaning::{Meaning, Refusal, meaning};
+pub use own::{FAMILIES, OwnLimit, group};
 
 /// What kind of limit was met.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -149,6 +151,12 @@ pub struct Window {
 }
 
 impl Window {
+    /// As it stands at `now`: of one that has begun anew since it was told of nothing is known.
+    #[must_use]
+    pub fn at(self, now: Timestamp) -> Self {
+        if self.resets_at.is_some_and(|resets_at| resets_at <= now) { Self::default() } else { self }
+    }
+
     /// Reads a utilisation between 0 and 1 as thousandths; what is no such number is not known.
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "checked and bounded one line above")]
     pub fn thousandths(utilization: f64) -> Option<u32> {

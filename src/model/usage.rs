@@ -165,6 +165,12 @@ impl Spend {
         Self { usage, cost, calls: 0, estimated }
     }
 
+    /// What one call adds to a sum; `guessed` marks all of its cost.
+    pub fn of_call(usage: Usage, cost: MicroUsd, guessed: bool) -> Self {
+        let estimated = if guessed { cost } else { MicroUsd::default() };
+        Self { usage, cost, calls: 1, estimated }
+    }
+
     /// The cost as people read it; `~` before it where a part is a guess.
     pub fn shown(&self) -> String {
         let mark = if self.estimated.is_zero() { "" } else { "~" };

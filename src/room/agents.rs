@@ -398,7 +398,7 @@ impl State {
             Report::Limited { attempt, windows, news } => {
                 let account = self.accounts.of(&attempt.task.agent);
                 if let Some(windows) = windows {
-                    self.windows_heard(account.clone(), *windows);
+                    self.accounts.hear_windows(account.clone(), *windows);
                 }
                 if let Some(news) = news {
                     self.limit_met(account, &news, Some(attempt.task), effects);

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use crate::model::{AttemptRef, Ending, Fault, GoalId, Item, Plan, Request, SlotId, TaskRef, TaskSpec};
+use crate::model::{
+    AttemptRef, Ending, Fault, GoalId, Item, Plan, Request, SlotId, TaskRef, TaskSpec, limit::OwnLimit,
+};
 use crate::orchestrator::pays::Pays;
 
 use super::{
@@ -128,6 +130,13 @@ pub enum Effect {
     Reopen {
         /// The gateway's name for it.
         label: String,
+    },
+    /// Tell the gateway what an operator has set for a model group.
+    Limit {
+        /// Which group.
+        group: String,
+        /// All of it; nothing = as the server says.
+        own: OwnLimit,
     },
     /// Ask the orchestrator's model for a plan; `goal::Answered` or `PlanFailed` follows.
     Plan {

@@ -12,7 +12,7 @@ use crate::{
         TaskSpec, Terms,
         budget::{Caps, Reached},
         gateway::{Call, EngineTotal, Levels},
-        limit::LimitNews,
+        limit::{LimitNews, OwnLimit},
         plan::ModelPrice,
         savings::Appraisal,
     },
@@ -255,6 +255,13 @@ pub enum Order {
         account: AccountName,
         /// When its limit clears, and not now.
         when_clear: bool,
+    },
+    /// Let the calls of a model group have no more than this, on every account.
+    Limit {
+        /// Which group.
+        group: String,
+        /// What is set; what it does not name stays as it was set, and nothing at all takes everything back.
+        own: OwnLimit,
     },
     /// End the room and its workers.
     Stop {
@@ -582,7 +589,8 @@ impl Event {
                 | Order::Pause { .. }
                 | Order::Resume { .. }
                 | Order::Park { .. }
-                | Order::Unpark { .. } => true,
+                | Order::Unpark { .. }
+                | Order::Limit { .. } => true,
                 Order::Task { .. }
                 | Order::Retry { .. }
                 | Order::RetryOn { .. }

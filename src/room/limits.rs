@@ -5,6 +5,7 @@
 //! and what was said before is kept beside what is said now.
 
 mod orders;
+mod own;
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -248,6 +249,11 @@ impl Accounts {
         self.windows.get(name)
     }
 
+    /// The same of every account.
+    pub fn all_windows(&self) -> &BTreeMap<AccountName, Windows> {
+        &self.windows
+    }
+
     /// How often engines were refused with this status in the last minute, on accounts whose calls pass no gateway.
     pub fn refused(&self, status: u16, now: Timestamp) -> usize {
         let since = later(now, SignedDuration::from_secs(-60));
@@ -276,10 +282,21 @@ impl Accounts {
     }
 
     pub(super) fn open(&mut self, setup: AccountSetup) {
-        let AccountSetup { resume, accounts, notes } = setup;
+        let AccountSetup { resume, accounts, notes, windows } = setup;
         self.resume = resume;
         self.notes = notes;
         self.known = accounts;
+        for (account, windows) in windows {
+            self.hear_windows(account, windows);
+        }
+    }
+
+    /// Takes what an account's server or engine said of its windows.
+    pub(super) fn hear_windows(&mut self, account: AccountName, windows: Windows) {
+        let newer = self.windows.get(&account).is_none_or(|known| known.at <= windows.at);
+        if newer {
+            self.windows.insert(account, windows);
+        }
     }
 }
 
@@ -319,14 +336,6 @@ impl State {
         };
         let left = parked.until.map(|until| until.duration_since(now));
         Some(Shut { words: parked.words().to_owned(), left, about: parked.estimated, then })
-    }
-
-    /// Takes what an account's server or engine said of its windows.
-    pub(super) fn windows_heard(&mut self, account: AccountName, windows: Windows) {
-        let newer = self.accounts.windows.get(&account).is_none_or(|known| known.at <= windows.at);
-        if newer {
-            self.accounts.windows.insert(account, windows);
-        }
     }
 
     /// An engine waits before it asks its model again.

@@ -22,6 +22,8 @@ pub struct Money {
     pub day: Option<Date>,
     /// This day, all callers.
     pub today: Spend,
+    /// The days before this one of which there is something, at most [`Money::DAYS`].
+    pub days: BTreeMap<Date, Spend>,
     /// This day, by agent.
     pub agents: BTreeMap<AgentName, Spend>,
     /// This day, the orchestrator.
@@ -45,6 +47,8 @@ pub struct Money {
 }
 
 impl Money {
+    /// So many days are remembered.
+    pub const DAYS: usize = 31;
     /// So many drifts are remembered.
     pub const DRIFTS: usize = 20;
 
@@ -59,6 +63,8 @@ impl Money {
             *self.models.entry(call.model.clone()).or_default() += spend;
             self.savings.add(call, appraisal);
             self.caching.add(call, appraisal.and_then(|appraisal| appraisal.min_cacheable));
+        } else {
+            self.count_day(day(call.at), spend);
         }
         match &call.caller {
             Caller::Worker { agent, attempt } => {
@@ -82,12 +88,26 @@ impl Money {
     }
 
     /// Adds what a former day has left of lasting interest.
-    pub fn add_day(&mut self, tasks: BTreeMap<TaskRef, Spend>, goals: BTreeMap<GoalId, Spend>) {
+    pub fn add_day(
+        &mut self,
+        day: Date,
+        total: Spend,
+        tasks: BTreeMap<TaskRef, Spend>,
+        goals: BTreeMap<GoalId, Spend>,
+    ) {
+        self.count_day(day, total);
         for (task, spend) in tasks {
             *self.tasks.entry(task).or_default() += spend;
         }
         for (goal, spend) in goals {
             *self.goals.entry(goal).or_default() += spend;
+        }
+    }
+
+    fn count_day(&mut self, day: Date, spend: Spend) {
+        *self.days.entry(day).or_default() += spend;
+        while self.days.len() > Self::DAYS {
+            self.days.pop_first();
         }
     }
 
@@ -149,6 +169,9 @@ impl Money {
         // Never back: a clock that is wrong for a moment must not forget what the day has cost.
         let later = self.day.is_none_or(|known| known < day);
         if later {
+            if let Some(before) = self.day.filter(|_| self.today != Spend::default()) {
+                self.count_day(before, self.today);
+            }
             self.day = Some(day);
             self.today = Spend::default();
             self.agents.clear();

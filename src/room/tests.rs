@@ -57,7 +57,7 @@ fn settings(name: &str) -> AgentSetup {
 }
 
 /// A room of three agents with one slot each.
-fn opened() -> Opened {
+pub(crate) fn opened() -> Opened {
     Opened {
         name: "studio".into(),
         stage: "/stage".into(),

@@ -24,7 +24,7 @@ use crate::{
     },
     engines,
     gateway::{Identity, Purpose},
-    model::{Ending, GoalId, MicroUsd, Modifiers, Permissions, Spend},
+    model::{Ending, GoalId, Modifiers, Permissions, Spend},
     orchestrator::Prompt,
 };
 
@@ -107,9 +107,7 @@ impl World {
         }
         // What the plan has cost, for the plan; what counts is the gateway's row.
         let priced = self.settings.prices.cost(&reply.model, &reply.usage, &Modifiers::default(), self.clock.now());
-        let estimated = if priced.estimated { priced.cost } else { MicroUsd::default() };
-        let spend = Spend { usage: reply.usage, cost: priced.cost, calls: 1, estimated };
-        Ok(Reply { text: reply.text(), model: reply.model.clone(), spend })
+        Ok(Reply { text: reply.text(), model: reply.model.clone(), spend: priced.spend(reply.usage) })
     }
 
     /// One run of the CLI, without tools; the answer is its result's structured part, or its text.

@@ -157,6 +157,7 @@ impl World {
             | Effect::AnswerRequest { .. }
             | Effect::Keep { .. }
             | Effect::Reopen { .. }
+            | Effect::Limit { .. }
             | Effect::Shutdown => None,
         }
     }
@@ -224,6 +225,7 @@ impl World {
             | Effect::Extend { .. }
             | Effect::Keep { .. }
             | Effect::Reopen { .. }
+            | Effect::Limit { .. }
             | Effect::Shutdown => None,
         }
     }

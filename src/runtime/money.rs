@@ -22,7 +22,7 @@ pub(super) fn fold(rows: &Rows, prices: &Prices, top: &str, keep: bool, now: Tim
     for day in rows.days(first)? {
         if day < today {
             let sum = rows.sum(day, keep)?;
-            money.add_day(sum.tasks, sum.goals);
+            money.add_day(day, sum.total, sum.tasks, sum.goals);
             continue;
         }
         rows.calls(day, |call| money.add(&call, prices.appraise(&call, top).as_ref()))?;

@@ -7,6 +7,7 @@ use secrecy::ExposeSecret as _;
 
 use super::{
     ask::Cli,
+    known,
     serve::{self, Rehearsal},
 };
 use crate::{
@@ -67,7 +68,8 @@ pub(super) fn agents(config: &Config, env: &Env) -> Vec<AgentSetup> {
 
 /// Every account, and what happens when one's limit clears.
 pub(super) fn accounts(config: &Config, env: &Env) -> AccountSetup {
-    config.accounts(&config.resolved(env))
+    let windows = known::read(&config.stage, super::clock::system().now());
+    AccountSetup { windows, ..config.accounts(&config.resolved(env)) }
 }
 
 /// How the orchestrator works.

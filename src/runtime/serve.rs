@@ -26,6 +26,7 @@ use tokio::{
 use super::{
     ask::Cli,
     effects::World,
+    known::Kept,
     lock::{self, Held, StageLock},
     money,
 };
@@ -226,6 +227,7 @@ pub async fn serve(settings: Settings, guardian: Guardian, clock: Clock) -> anyh
         state,
         journal,
         ledger,
+        kept: Kept::new(&opened.stage, opened.accounts.windows.clone()),
         shift: clock.read().shift,
         clock,
         world,
@@ -267,6 +269,7 @@ pub async fn serve(settings: Settings, guardian: Guardian, clock: Clock) -> anyh
             () = tokio::time::sleep(AGAIN), if room.is_behind() => room.catch_up(),
             _ = pulse.tick() => {
                 room.beat();
+                room.kept.keep(&room.state);
                 if let Some(why) = lost(&mut lock, &folder) {
                     tracing::error!(why, "the room leaves and its workers go on");
                     room.farewell(&why);
@@ -277,6 +280,7 @@ pub async fn serve(settings: Settings, guardian: Guardian, clock: Clock) -> anyh
             }
         }
     }
+    room.kept.keep(&room.state);
     room.catch_up();
     if room.is_behind() {
         tracing::error!(facts = room.journal.kept(), calls = room.ledger.kept(), "lines that no disk took are lost");
@@ -462,6 +466,8 @@ struct Room {
     state: State,
     journal: Journal<Stamped>,
     ledger: Ledger,
+    /// What the next room is to know of accounts.
+    kept: Kept,
     clock: Clock,
     /// How far the clock had been set when the state was last told.
     shift: SignedDuration,
@@ -711,6 +717,7 @@ impl Room {
                 self.means(&handle, failure);
             }
             Effect::Reopen { label } => self.world.gateway.release(&label),
+            Effect::Limit { group, own } => self.world.gateway.limit(&group, own),
             Effect::Recover { .. }
             | Effect::EndTask { .. }
             | Effect::RetryTask { .. }
@@ -722,7 +729,9 @@ impl Room {
             | Effect::Amend { .. }
             | Effect::Replan { .. }
             | Effect::Synthesise { .. } => {
-                if let Effect::Plan { goal, .. } | Effect::Synthesise { goal, .. } = &effect {
+                if let Effect::Plan { goal, .. } | Effect::Replan { goal, .. } | Effect::Synthesise { goal, .. } =
+                    &effect
+                {
                     self.world.gateway.open(money::opening(&self.state, Payer::Goal(goal.clone())));
                 }
                 let failure = World::failure(&effect);

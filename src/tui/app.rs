@@ -224,6 +224,7 @@ impl App {
                     | Order::Resume { .. }
                     | Order::Park { .. }
                     | Order::Unpark { .. }
+                    | Order::Limit { .. }
                     | Order::Stop { .. } => None,
                 };
                 if let Some(text) = text

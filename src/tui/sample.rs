@@ -10,11 +10,11 @@ use crate::{
         Ending, EngineKind, GoalEnd, GoalId, MicroUsd, Outcome, OutputKind, Permissions, Rejected, Report, SlotId,
         Spend, Standing, TaskRecord, TaskRef, TaskSpec, Usage,
         budget::Caps,
-        gateway::{Call, CallEnd, Caller, Dimension, Level, Levels},
-        limit::{LimitKind, LimitNews, LimitSource, Window, WindowName, WindowStatus, Windows},
+        gateway::{Call, CallEnd, Caller, Dimension, Drift, Level, Levels},
+        limit::{LimitKind, LimitNews, LimitSource, OwnLimit, Window, WindowName, WindowStatus, Windows},
     },
     room::{
-        Effect, Event, GatewayEvent, GoalEvent, Opened, Order, OrderId, Stamped, State, TaskEvent, WorkerEvent,
+        Effect, Event, GatewayEvent, GoalEvent, Money, Opened, Order, OrderId, Stamped, State, TaskEvent, WorkerEvent,
         event::{AgentSetup, Orchestrator, Planning},
     },
 };
@@ -226,6 +226,7 @@ fn level(group: &str, dimension: Dimension, limit: u64, level: u64, seen: Option
         reserved: 0,
         server,
         learned: seen.is_some(),
+        own: None,
         cause: None,
         blocked_until: None,
     }
@@ -352,7 +353,23 @@ pub(crate) fn accounts() -> Stage {
     ];
     stage.tell(0, Event::Opened(Box::new(opened)));
     stage.connect();
+    let days = [("2026-11-20", 3.104), ("2026-11-21", 1.27)];
+    let spent = |cost| Spend { cost: MicroUsd::from_dollars(cost), calls: 212, ..spend(90_000, 24_000, 700_000) };
+    let mut money = Money::default();
+    money.days = days.map(|(day, cost)| (day.parse().unwrap(), spent(cost))).into();
+    stage.tell(1, Event::Gateway(GatewayEvent::Folded { money: Box::new(money) }));
     fill(&mut stage);
+    // The operator keeps room for others on the same key.
+    let own = |requests, input| OwnLimit { requests, input, output: None };
+    stage.order(105, Order::Limit { group: "sonnet".into(), own: own(None, Some(30_000)) });
+    stage.order(105, Order::Limit { group: "fable".into(), own: own(Some(30), None) });
+    stage.state.levels.buckets[4].own = Some(30_000);
+    let drift = Drift {
+        attempt: "marie/eval-mini".parse::<TaskRef>().unwrap().attempt(1),
+        gateway: spend(3_000, 800, 9_000),
+        engine: Spend { cost: MicroUsd::from_dollars(0.09), ..spend(3_000, 800, 9_000) },
+    };
+    stage.state.money.drifts.push_back(drift);
     limited(&mut stage, 106, "marie/eval-junior", [580, 305], [9_000, 250_000], false);
     limited(&mut stage, 107, "fabien/post-dates", [1_000, 920], [2_400, 300_000], true);
     limited(&mut stage, 111, "fabien/post-dates", [1_000, 920], [4_200, 300_000], true);

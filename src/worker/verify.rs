@@ -22,7 +22,7 @@ use super::{Farewell, Order, Settings, Worker, end::Judged, tail::end_of};
 use crate::{
     api,
     engines::{self, Gateway, exec, tree::Grace, tree::Tree},
-    model::{Activity, AttemptRef, Checks, DoneWhen, Ending, MicroUsd, Modifiers, Permissions, Report, Spend, text},
+    model::{Activity, AttemptRef, Checks, DoneWhen, Ending, Modifiers, Permissions, Report, Spend, text},
     orchestrator::review::{self, Review},
     queue::{Claim, Lease as _, Queue},
 };
@@ -316,8 +316,7 @@ async fn reviewed<Q: Queue>(
     };
     let now = worker.settings.clock.now();
     let priced = worker.settings.prices.cost(&reply.model, &reply.usage, &Modifiers::default(), now);
-    let estimated = if priced.estimated { priced.cost } else { MicroUsd::default() };
-    judged.finding.spend += Spend { usage: reply.usage, cost: priced.cost, calls: 1, estimated };
+    judged.finding.spend += priced.spend(reply.usage);
     match Review::read(&reply.text()) {
         Ok(review) if review.accepted => {
             if !review.problems.is_empty() {

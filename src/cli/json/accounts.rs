@@ -73,23 +73,17 @@ struct WindowJson {
     status: Option<WindowStatus>,
 }
 
-impl From<Window> for WindowJson {
-    fn from(window: Window) -> Self {
-        Self {
-            used_percent: window.used.map(|used| f64::from(used) / 10.0),
-            resets_at: window.resets_at,
-            status: window.status,
-        }
+impl WindowJson {
+    fn new(window: Window, now: Timestamp) -> Self {
+        let Window { used, status, .. } = window.at(now);
+        Self { used_percent: used.map(|used| f64::from(used) / 10.0), resets_at: window.resets_at, status }
     }
 }
 
-impl From<&Windows> for WindowsJson {
-    fn from(windows: &Windows) -> Self {
-        Self {
-            five_hour: windows.five_hour.map(WindowJson::from),
-            seven_day: windows.seven_day.map(WindowJson::from),
-            at: windows.at,
-        }
+impl WindowsJson {
+    fn new(windows: &Windows, now: Timestamp) -> Self {
+        let window = |window: Option<Window>| window.map(|window| WindowJson::new(window, now));
+        Self { five_hour: window(windows.five_hour), seven_day: window(windows.seven_day), at: windows.at }
     }
 }
 
@@ -123,7 +117,7 @@ pub(super) fn all(state: &State, now: Timestamp) -> Vec<AccountJson> {
             observed: credential.is_observed(),
             agents: state.users_of(name).iter().map(ToString::to_string).collect(),
             parked: state.accounts.parked(name).map(|parked| ParkedJson::new(state, name, parked, now)),
-            windows: state.accounts.windows(name).map(WindowsJson::from),
+            windows: state.accounts.windows(name).map(|windows| WindowsJson::new(windows, now)),
         }
     };
     state.account_names().iter().map(account).collect()

@@ -23,6 +23,8 @@ pub struct MoneyJson<'a> {
     day: Option<String>,
     day_budget_usd: f64,
     today: Spent,
+    /// The days before this one that had calls, oldest first.
+    days: Vec<DayJson>,
     orchestrator: Spent,
     agents: BTreeMap<&'a str, Spent>,
     models: BTreeMap<&'a str, Spent>,
@@ -44,6 +46,7 @@ impl<'a> MoneyJson<'a> {
             day: money.day.map(|d| d.to_string()),
             day_budget_usd: state.budgets.caps.day.unwrap_or_default().dollars(),
             today: money.today.into(),
+            days: money.days.iter().map(|(day, spend)| DayJson { day: *day, spent: (*spend).into() }).collect(),
             orchestrator: money.orchestrator.into(),
             agents: money.agents.iter().map(|(a, s)| (a.as_str(), spent(s))).collect(),
             models: money.models.iter().map(|(m, s)| (m.as_str(), spent(s))).collect(),
@@ -56,6 +59,14 @@ impl<'a> MoneyJson<'a> {
             drifts: money.drifts.iter().map(DriftJson::from).collect(),
         }
     }
+}
+
+/// One day, UTC.
+#[derive(Debug, Serialize)]
+struct DayJson {
+    day: Date,
+    #[serde(flatten)]
+    spent: Spent,
 }
 
 /// One budget.

@@ -17,7 +17,7 @@ fn setup(resume: Resume) -> AccountSetup {
         account("team", Credential::Login, &["marie", "anga"]),
         account("fabien-login", Credential::Login, &["fabien"]),
     ];
-    AccountSetup { resume, accounts, notes: Vec::new() }
+    AccountSetup { resume, accounts, ..AccountSetup::default() }
 }
 
 fn opened(pid: u32, resume: Resume) -> Event {

@@ -193,6 +193,7 @@ impl App {
             | Order::Resume { .. }
             | Order::Park { .. }
             | Order::Unpark { .. }
+            | Order::Limit { .. }
             | Order::Stop { .. } => None,
         }
     }

@@ -120,33 +120,36 @@ fn bar(
     at: Option<Timestamp>,
     width: usize,
 ) -> Line<'static> {
-    let cells = if width >= 90 { 20 } else { 12 };
+    let roomy = width >= 90;
+    let cells = if roomy { 20 } else { 12 };
     let pace = pace(length, window, scene.now);
+    let known = window.at(scene.now);
     let mut spans = vec![scene.span(format!("  {word}  "), Role::Dim)];
-    match window.used.map(|used| f64::from(used) / 1000.0) {
-        Some(used) => {
-            let role = role(used, pace);
-            spans.push(scene.span(gauge(used, 0.0, pace, cells), role));
-            spans.push(scene.span(format!(" {:>3.0}%", used * 100.0), role));
-            let word = match pace {
-                Some(pace) if used > pace + 0.05 => "ahead of pace",
-                Some(_) => "within pace",
-                None => "",
-            };
-            spans.push(scene.span(format!("  {}", text::pad(word, 13)), Role::Dim));
-        }
-        None => spans.push(scene.span(text::pad("nothing said of its use", cells + 20), Role::Dim)),
-    }
-    if let Some(resets) = window.resets_at {
-        let left = if resets > scene.now {
-            format!("↻ {} in {}", moment(scene, resets), countdown(scene, resets))
-        } else {
-            "↻ now".to_owned()
+    if let Some(used) = known.used.map(|used| f64::from(used) / 1000.0) {
+        let role = role(used, pace);
+        spans.push(scene.span(gauge(used, 0.0, pace, cells), role));
+        spans.push(scene.span(format!(" {:>3.0}%", used * 100.0), role));
+        let word = match (pace, roomy) {
+            (Some(pace), true) if used > pace + 0.05 => "ahead of pace",
+            (Some(pace), false) if used > pace + 0.05 => "ahead",
+            (Some(_), true) => "within pace",
+            (Some(_), false) => "within",
+            (None, _) => "",
         };
-        spans.push(scene.span(format!("  {left}"), Role::Text));
+        let columns = if roomy { 13 } else { 6 };
+        spans.push(scene.span(format!("  {}", text::pad(word, columns)), Role::Dim));
+    } else {
+        let word = if known == *window { "nothing said of its use" } else { "began anew, nothing said since" };
+        spans.push(scene.span(text::pad(word, cells + if roomy { 20 } else { 13 }), Role::Dim));
+    }
+    if let Some(resets) = known.resets_at {
+        let left = format!("  ↻ {} in {}", moment(scene, resets), countdown(scene, resets));
+        spans.push(scene.span(left, Role::Text));
     }
     if let Some(at) = at {
-        spans.push(scene.span(format!("  said {} ago", text::age(scene.now.duration_since(at))), fresh(scene, at)));
+        let said = if roomy { "said " } else { "" };
+        let age = text::age(scene.now.duration_since(at));
+        spans.push(scene.span(format!("  {said}{age} ago"), fresh(scene, at)));
     }
     Line::from(spans)
 }
@@ -190,10 +193,11 @@ pub(super) fn windows(scene: &Scene<'_>, width: usize) -> Vec<Row> {
             lines.push(Line::from(scene.span(text::fit(name.as_str(), width), Role::Dim)));
         }
         for (word, length, window) in each(windows) {
+            let window = window.at(scene.now);
             let passed = pace(length, &window, scene.now);
             let used = window.used.map(|used| f64::from(used) / 1000.0);
             let role = used.map_or(Role::Dim, |used| role(used, passed));
-            let left = window.resets_at.filter(|at| *at > scene.now).map(|at| format!(" ↻ {}", countdown(scene, at)));
+            let left = window.resets_at.map(|at| format!(" ↻ {}", countdown(scene, at)));
             let cells = width.saturating_sub(1 + 5 + 5 + 11);
             lines.push(Line::from(vec![
                 scene.span(format!("{word}  "), Role::Dim),

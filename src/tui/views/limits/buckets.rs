@@ -41,6 +41,7 @@ fn source(scene: &Scene<'_>, level: &Level) -> (String, Role) {
     match (&level.server, level.learned) {
         (Some((_, at)), _) => (text::age(scene.now.duration_since(*at)).replace(' ', ""), fresh(scene, *at)),
         (None, true) => ("known".to_owned(), Role::Dim),
+        (None, false) if level.own.is_some() => ("set".to_owned(), Role::Dim),
         (None, false) => ("~guess".to_owned(), Role::Dim),
     }
 }
@@ -89,6 +90,7 @@ pub(super) fn wide(scene: &Scene<'_>, width: usize) -> Vec<Row> {
     ]))];
     if levels.buckets.is_empty() {
         page.extend(silent(scene, width));
+        page.extend(unused(scene));
         return page;
     }
     let mut group = "";
@@ -103,11 +105,16 @@ pub(super) fn wide(scene: &Scene<'_>, width: usize) -> Vec<Row> {
             ),
             None => ("nothing".to_owned(), Role::Dim),
         };
-        let limit = match (level.learned, level.burst) {
-            (true, burst) if burst > 0 && burst < level.limit => format!("; {} at once", text::tokens(burst)),
-            (true, _) => String::new(),
-            (false, _) if width >= 90 => "; ~ the limit is a guess".to_owned(),
-            (false, _) => "; ~ guess".to_owned(),
+        let limit = if (1..level.limit).contains(&level.burst) {
+            format!("; {} at once", text::tokens(level.burst))
+        } else {
+            let said = match (level.own.is_some(), level.learned, width >= 90) {
+                (true, _, true) => "; <= is set by you",
+                (true, _, false) | (false, true, _) => "",
+                (false, false, true) => "; ~ the limit is a guess",
+                (false, false, false) => "; ~ guess",
+            };
+            said.to_owned()
         };
         let line = Line::from(vec![
             scene.span(format!("{} ", text::pad(name, 9)), Role::Title),
@@ -116,16 +123,34 @@ pub(super) fn wide(scene: &Scene<'_>, width: usize) -> Vec<Row> {
             Span::raw(format!(
                 " {:>7} {:>8} {:>8}  ",
                 text::tokens(level.level),
-                text::tokens(level.limit),
+                limit_shown(level),
                 text::tokens(level.reserved)
             )),
             scene.span(text::fit(&format!("{server}{limit}"), width.saturating_sub(60)), age),
         ]);
         page.push(Row { item: Some(Item::Group(level.group.clone())), line });
     }
+    page.extend(unused(scene));
     page.extend(holds(scene).into_iter().map(Row::plain));
     page.extend(flow(scene).into_iter().map(Row::plain));
     page
+}
+
+/// The limit in force; one that an operator has set says so.
+fn limit_shown(level: &Level) -> String {
+    let set = if level.own == Some(level.limit) { "<=" } else { "" };
+    format!("{set}{}", text::tokens(level.limit))
+}
+
+/// What was set for groups of which no call was made yet.
+fn unused(scene: &Scene<'_>) -> Vec<Row> {
+    let in_use =
+        |group: &str| scene.state.levels.buckets.iter().any(|level| level.group.split(' ').next() == Some(group));
+    let line = |(group, own): (&String, &crate::model::limit::OwnLimit)| Row {
+        item: Some(Item::Group(group.clone())),
+        line: Line::from(scene.span(format!("  {group}: at most {own}, set by you; no call yet"), Role::Dim)),
+    };
+    scene.state.own_limits.iter().filter(|(group, _)| !in_use(group)).map(line).collect()
 }
 
 /// What holds a model group back for a while, with its end, and who waits for it.
@@ -197,32 +222,46 @@ fn traffic(scene: &Scene<'_>) -> Option<Vec<Span<'static>>> {
     (!parts.is_empty()).then_some(parts)
 }
 
-/// One line of the tightest limits, for a small screen; an account that is parked comes first.
+/// One line of the tightest limits, for a small screen; an account that is parked comes first. What has no room is left out
+/// whole, the least important first.
 pub fn strip(scene: &Scene<'_>, buffer: &mut Buffer, area: Rect) {
-    let mut spans = Vec::new();
+    // As they stand beside each other, each with its weight: the lightest is the last to go.
+    let mut parts: Vec<(usize, Vec<Span<'static>>)> = Vec::new();
     for (name, parked) in scene.state.accounts.all_parked().take(1) {
         let until = parked.until.filter(|until| *until > scene.now).map(|until| super::countdown(scene, until));
         let left = until.map_or_else(|| " waits for you".to_owned(), |left| format!(" {left}"));
-        spans.push(scene.span(format!(" {} {}", glyph::PARKED, text::fit(name.as_str(), 20)), Role::Warn));
-        spans.push(scene.span(left, Role::Warn));
+        let name = format!(" {} {}", glyph::PARKED, text::fit(name.as_str(), 20));
+        parts.push((0, vec![scene.span(name, Role::Warn), scene.span(left, Role::Warn)]));
     }
     let mut tight: Vec<_> = scene.state.levels.buckets.iter().collect();
     tight.sort_by(|a, b| share(a).total_cmp(&share(b)));
-    for level in tight.into_iter().take(2) {
+    for (level, weight) in tight.into_iter().zip([1, 3]) {
         let share = share(level);
-        spans.push(scene.span(format!(" {} {} ", text::fit(&level.group, 10), level.dimension.word()), Role::Dim));
-        spans.push(scene.span(glyph::gauge(share, 6), role(share)));
-        spans.push(scene.span(format!(" {:.0}%", share * 100.0), role(share)));
+        parts.push((
+            weight,
+            vec![
+                scene.span(format!(" {} {} ", text::fit(&level.group, 10), level.dimension.word()), Role::Dim),
+                scene.span(glyph::gauge(share, 6), role(share)),
+                scene.span(format!(" {:.0}%", share * 100.0), role(share)),
+            ],
+        ));
     }
-    if spans.is_empty() {
-        spans.push(scene.span(" limits: no model call yet", Role::Dim));
+    if parts.is_empty() {
+        parts.push((0, vec![scene.span(" limits: no model call yet", Role::Dim)]));
     }
     if let Some(rate) = scene.state.money.today.usage.cache_hit_rate() {
-        spans.push(scene.span(format!(" · cache {:.0}%", rate * 100.0), Role::Dim));
+        parts.push((4, vec![scene.span(format!(" · cache {:.0}%", rate * 100.0), Role::Dim)]));
     }
     if let Some(traffic) = traffic(scene) {
-        spans.push(scene.span(" · ", Role::Dim));
-        spans.extend(traffic);
+        parts.push((2, std::iter::once(scene.span(" · ", Role::Dim)).chain(traffic).collect()));
     }
-    rows(buffer, area, &[Line::from(spans)]);
+    let fits = |parts: &[(usize, Vec<Span<'static>>)]| {
+        let columns: usize = parts.iter().flat_map(|(_, part)| part).map(Span::width).sum();
+        columns <= usize::from(area.width)
+    };
+    while parts.len() > 1 && !fits(&parts) {
+        let heaviest = parts.iter().enumerate().max_by_key(|(_, (weight, _))| *weight).map(|(at, _)| at);
+        parts.remove(heaviest.unwrap_or_default());
+    }
+    rows(buffer, area, &[parts.into_iter().flat_map(|(_, part)| part).collect::<Vec<_>>().into()]);
 }

@@ -13,6 +13,9 @@ use crate::{
     tui::{text, theme::Role, views::Scene},
 };
 
+/// Days before this one that are shown.
+const DAYS: usize = 7;
+
 /// From here on a budget is nearly used up.
 const NEARLY: f64 = 0.8;
 
@@ -44,7 +47,22 @@ pub(super) fn narrow(scene: &Scene<'_>, width: usize) -> Vec<Line<'static>> {
         lines.push(Line::from(scene.span(text::fit(&burn, width.saturating_sub(1)), Role::Dim)));
     }
     lines.extend(spenders(scene, width));
+    lines.extend(week(scene).map(|text| Line::from(scene.span(text::fit(&text, width.saturating_sub(1)), Role::Dim))));
     lines
+}
+
+/// `yesterday $3.10 · 7 days $21.40`, the days before this one; nothing before there is one.
+fn week(scene: &Scene<'_>) -> Option<String> {
+    let money = &scene.state.money;
+    let today = money.day?;
+    let first = today.saturating_sub(jiff::Span::new().days(7));
+    let days = money.days.range(first..today);
+    let sum = days.fold(Spend::default(), |mut sum, (_, spend)| {
+        sum += *spend;
+        sum
+    });
+    let yesterday = today.yesterday().ok().and_then(|day| money.days.get(&day)).copied().unwrap_or_default();
+    (sum != Spend::default()).then(|| format!("yesterday {} · 7 days {}", yesterday.shown(), sum.shown()))
 }
 
 /// `burn $0.61/h · cap in 6 h 48 min`; nothing while nothing is spent.
@@ -61,13 +79,13 @@ fn burn(scene: &Scene<'_>) -> Option<String> {
 pub(super) fn wide(scene: &Scene<'_>, width: usize) -> Vec<Line<'static>> {
     let money = &scene.state.money;
     let day = money.day.map(|day| format!("  today, {day} UTC")).unwrap_or_default();
-    let burn = burn(scene).map(|burn| format!("  {burn}, by the last hour")).unwrap_or_default();
+    let burn = burn(scene).map(|burn| format!("  {burn}, by the last hour"));
     let mut lines = vec![Line::from(vec![
         scene.span("Money", Role::Title),
         scene.span(format!("{day}  "), Role::Dim),
         scene.span(money.today.shown(), Role::Title),
-        scene.span(burn, Role::Dim),
     ])];
+    lines.extend(burn.map(|burn| Line::from(scene.span(burn, Role::Dim))));
     for budget in scene.state.budgets() {
         let of = match &budget.payer {
             Payer::Day => "day".to_owned(),
@@ -87,6 +105,7 @@ pub(super) fn wide(scene: &Scene<'_>, width: usize) -> Vec<Line<'static>> {
         lines.push(Line::from(spans));
     }
     lines.extend(saved(scene, width));
+    lines.extend(apart(scene, width));
     lines.extend(spenders(scene, width));
     lines.extend(money.models.iter().map(|(model, spend)| row(scene, model, spend, None, width)));
     for goal in scene.state.goals.iter().rev().take(8) {
@@ -95,7 +114,23 @@ pub(super) fn wide(scene: &Scene<'_>, width: usize) -> Vec<Line<'static>> {
             lines.push(row(scene, goal.id.as_str(), &spend, Some(&goal.text), width));
         }
     }
+    lines.extend(
+        money.days.iter().rev().take(DAYS).map(|(day, spend)| row(scene, &day.to_string(), spend, None, width)),
+    );
     lines
+}
+
+/// Where gateway and engine have counted otherwise; the gateway is right.
+fn apart(scene: &Scene<'_>, width: usize) -> Option<Line<'static>> {
+    let drifts = &scene.state.money.drifts;
+    let drift = drifts.back()?;
+    let more = match drifts.len() {
+        1 => String::new(),
+        n => format!(" · {} more", n - 1),
+    };
+    let (ours, theirs) = (drift.gateway.cost, drift.engine.cost);
+    let text = format!("  engines count otherwise: {} {theirs}, {ours} by the gateway{more}", drift.attempt);
+    Some(Line::from(scene.span(text::fit(&text, width.saturating_sub(1)), Role::Warn)))
 }
 
 /// How the cache was used, and what that and cheaper models saved, with how it was computed.
