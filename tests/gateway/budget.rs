@@ -1,4 +1,4 @@
-//! A budget at the door: calls near the cap, and the refusal that the engine hears.
+//! Money at the door: calls near the cap, the refusal that the engine hears, and what a call of an unknown model costs.
 
 use super::stage::*;
 
@@ -73,5 +73,20 @@ async fn a_budget_lets_calls_through_one_at_a_time_and_then_refuses_for_good() {
         told += 1;
     }
     assert!(told >= 1);
+    stage.assert_nothing_held();
+}
+
+#[tokio::test]
+async fn a_model_that_nobody_knows_is_relayed_and_charged_the_dearest_price_as_an_estimate() {
+    let mut stage = Stage::set().await;
+    let mut client = stage.post("/v1/messages", "", r#"{"model":"claude-novel-9"}"#).await;
+    let mut upstream = Upstream::accept(&stage.listener).await;
+    let body = r#"{"type":"message","model":"claude-novel-9","usage":{"input_tokens":1000,"output_tokens":100}}"#;
+    upstream.whole("200 OK", "content-type: application/json\r\n", body).await;
+    assert_eq!(read_sized(&mut client).await.1, body);
+    let call = stage.call().await;
+    // 1,000 × 10 + 100 × 50, the dearest of the table.
+    assert_eq!((call.end, call.cost, call.estimated), (CallEnd::Complete, MicroUsd(15_000), true));
+    assert_eq!(stage.gateway.levels().buckets.first().map(|level| level.group.as_str()), Some("claude-novel-9"));
     stage.assert_nothing_held();
 }

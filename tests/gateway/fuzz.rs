@@ -5,6 +5,8 @@ use std::{
     sync::{Arc, Mutex},
 };
 
+use podium::{gateway::Opening, model::budget::Payer};
+
 use super::stage::*;
 
 /// What upstream does with a call: everything that it says, and whether it stays open after it.
@@ -199,6 +201,15 @@ async fn whatever_both_sides_do_every_call_leaves_one_row_and_holds_nothing() {
     };
     timeout(SOON, at_rest).await.expect("every call ends");
     stage.assert_nothing_held();
+    // Nor of a budget: so near to a cap a call passes only while no other one is on its way. It is of another model, since
+    // what upstream has claimed of the first one is paid for hours.
+    let spent = MicroUsd(1_000_000_000_000_000);
+    stage.gateway.open(Opening { payer: Payer::Day, spent, cap: Some(MicroUsd(spent.0 + 100_000)) });
+    let mut last =
+        stage.post("/v1/messages", "x-claude-code-session-id: last\r\n", r#"{"model":"claude-sonnet-5-5"}"#).await;
+    let (head, body) = read_sized(&mut last).await;
+    assert!(head.starts_with("HTTP/1.1 200"), "{head}{body}");
+    stayed.insert("last".to_owned());
     drop(server);
     let Stage { gateway, mut notices, .. } = stage;
     gateway.stop().await;

@@ -89,6 +89,13 @@ async fn each_refusal_is_told_with_its_meaning_and_passes_word_for_word() {
         ("404 Not Found", r#""type":"not_found_error","message":"model: x""#, None),
         ("402 Payment Required", r#""type":"billing_error","message":"pay""#, Some(LimitKind::Billing)),
         ("401 Unauthorized", r#""type":"authentication_error","message":"invalid x-api-key""#, Some(LimitKind::Auth)),
+        (
+            "400 Bad Request",
+            r#""type":"invalid_request_error","message":"You have reached your specified API usage limits. You will regain access on 2026-12-01 at 00:00 UTC.""#,
+            Some(LimitKind::OwnCap),
+        ),
+        // No wait is named: no quota, only a moment's breath.
+        ("429 Too Many Requests", r#""type":"rate_limit_error","message":"slow""#, Some(LimitKind::Throttle)),
     ] {
         let mut client = stage.post("/v1/messages", "", ASK).await;
         let mut open = match upstream.take() {

@@ -1,11 +1,18 @@
 //! The gateway against a scripted upstream on loopback: what goes in, what comes out, what is booked.
 
 #![expect(clippy::unwrap_used, reason = "the lint's exception for tests sees neither methods nor helpers here")]
+#![expect(clippy::panic, clippy::print_stderr, clippy::print_stdout, reason = "that is how a test speaks")]
 
 mod budget;
 mod bytes;
+mod cli;
+#[expect(dead_code, reason = "tests/room.rs uses the rest")]
+#[path = "../common/mod.rs"]
+mod common;
 mod fuzz;
 mod limits;
+mod patience;
+mod proxy;
 mod stage;
 
 use stage::*;
