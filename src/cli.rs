@@ -22,6 +22,7 @@ mod run;
 mod show;
 mod status;
 mod submit;
+mod taste;
 mod usage;
 mod wait;
 

@@ -21,6 +21,7 @@ pub mod past;
 pub mod plan;
 pub mod report;
 pub mod savings;
+pub mod slip;
 pub mod task;
 pub mod text;
 pub mod timing;

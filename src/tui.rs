@@ -15,6 +15,7 @@ pub mod keymap;
 pub mod layout;
 pub mod log;
 pub mod popup;
+pub mod taste;
 pub mod terminal;
 pub mod text;
 pub mod theme;
@@ -31,8 +32,10 @@ pub use action::Action;
 pub use app::App;
 pub use draw::draw;
 pub use find::Search;
+pub use keymap::Keys;
 pub use log::{Ask, Kind};
 pub use popup::Document;
+pub use theme::Theme;
 
 use crate::{
     model::log::{LogHit, LogRange},
@@ -44,15 +47,28 @@ use crate::{
 pub struct Settings {
     /// Only ASCII reaches the terminal.
     pub ascii: bool,
-    /// Colours may be used; off under `NO_COLOR`.
-    pub color: bool,
+    /// How roles look.
+    pub theme: Theme,
+    /// Which keys do what.
+    pub keys: Keys,
+    /// The mouse works from the start.
+    pub mouse: bool,
     /// The operator's time zone.
     pub zone: TimeZone,
+    /// What is said first: what the terminal lacks, what is wrong in the operator's files.
+    pub words: Vec<String>,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { ascii: false, color: true, zone: TimeZone::UTC }
+        Self {
+            ascii: false,
+            theme: Theme::default(),
+            keys: Keys::default(),
+            mouse: false,
+            zone: TimeZone::UTC,
+            words: Vec::new(),
+        }
     }
 }
 
@@ -87,6 +103,10 @@ pub enum Wish {
     Read(Document),
     /// Put this into the clipboard (OSC 52).
     Copy(String),
+    /// Read the entries of this folder of the stage; [`App::folder_read`] is told.
+    List(String),
+    /// Read the templates of goals; [`App::templates_read`] is told.
+    ReadTemplates,
     /// Clear the terminal and draw everything.
     Redraw,
     /// Let the terminal report the mouse, or not.

@@ -29,6 +29,9 @@ use tokio::{
     time::timeout,
 };
 
+#[path = "pty/taste.rs"]
+mod taste;
+
 const PODIUM: &str = env!("CARGO_BIN_EXE_podium");
 
 /// How long anything may take on a machine that has a lot to do.

@@ -9,12 +9,14 @@ use super::{
     json::{self, Check, Level},
     link::{self, Link},
     out::Paint,
+    taste,
 };
 use crate::{
     attach::AttachError,
     config::{Config, Env, Resolved, prompts},
     model::{AgentSettings, EngineKind, Permissions, text},
     queue::file::{FileQueue, FileSystem, Measure, Unfit},
+    tui::taste::Depth,
 };
 
 /// How long the CLI may take to tell its version.
@@ -117,7 +119,21 @@ async fn look(config: &Config, env: &Env) -> Vec<Check> {
     }
     checks.extend(resolved.iter().filter_map(|r| home(&r.settings)));
     checks.push(room(config).await);
+    checks.extend(screen(env));
     checks
+}
+
+/// The operator's files about the screen.
+fn screen(env: &Env) -> Vec<Check> {
+    let files = taste::files(env, Depth::True, false);
+    let path = files
+        .path
+        .as_deref()
+        .map_or_else(|| "no folder of the user is known".to_owned(), |path| path.display().to_string());
+    let found = format!("theme {} ({path}{})", files.name, if files.exists { "" } else { " is not there" });
+    let slips =
+        files.slips.iter().map(|slip| check(Level::Warn, "screen", slip.to_string(), Some("its default is in force")));
+    std::iter::once(check(Level::Ok, "screen", found, None)).chain(slips).collect()
 }
 
 fn stage(config: &Config) -> Check {

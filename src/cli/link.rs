@@ -5,7 +5,6 @@
 use std::{cell::RefCell, collections::BTreeSet, io::IsTerminal, process::Command};
 
 use anyhow::Context;
-use jiff::tz::TimeZone;
 use tokio::{runtime::Builder, task::JoinSet};
 use tracing_subscriber::EnvFilter;
 
@@ -25,24 +24,15 @@ use crate::{
         viewer::Viewer,
     },
     supervisor::{self, SlotLock},
-    tui::{self, Leave},
+    tui::Leave,
     worker::Farewell,
 };
 
-pub use crate::{attach::client::Link, rehearsal::SAMPLE_GOAL};
+pub use crate::{attach::client::Link, rehearsal::SAMPLE_GOAL, runtime::screen::Setup};
 
 /// The wall clock.
 pub fn clock() -> Clock {
     runtime::clock::system()
-}
-
-/// How the screen is opened.
-#[derive(Debug, Clone, Default)]
-pub struct ScreenOptions {
-    /// Draw with ASCII only.
-    pub ascii: bool,
-    /// Text that waits in the composer.
-    pub composed: Option<String>,
 }
 
 /// Why a role did not begin although nothing failed.
@@ -222,20 +212,14 @@ pub async fn shown(config: &Config, env: &Env) -> anyhow::Result<Shown> {
 
 /// Runs the screen on what `connect` finds, until it is left; `None` when somebody pressed Ctrl+C before. The
 /// connection that tells whether there is a room is the one that is drawn from: a snapshot is fetched once.
-pub fn screen(
-    config: &Config,
-    options: &ScreenOptions,
-    connect: impl Future<Output = anyhow::Result<Shown>>,
-) -> anyhow::Result<Option<Leave>> {
-    let settings = tui::Settings { ascii: options.ascii, color: !config.no_color, zone: TimeZone::system() };
-    let draft = options.composed.as_deref().unwrap_or_default();
+pub fn screen(setup: Setup, connect: impl Future<Output = anyhow::Result<Shown>>) -> anyhow::Result<Option<Leave>> {
     let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let left = runtime.block_on(async {
         let (link, _reading) = tokio::select! {
             connected = connect => connected?,
             _pressed = tokio::signal::ctrl_c() => return Ok(None),
         };
-        Box::pin(runtime::screen::run(link, &config.stage, settings, draft, clock())).await.map(Some)
+        Box::pin(runtime::screen::run(link, setup, clock())).await.map(Some)
     });
     // The key reader blocks on the terminal and would hold a waiting shutdown.
     runtime.shutdown_background();

@@ -17,6 +17,7 @@ use super::{
     ids::known_agent,
     json,
     link::{self, Link},
+    taste,
 };
 use crate::{
     attach::AttachError,
@@ -69,11 +70,16 @@ pub(super) fn open(call: &Call, opening: Opening) -> anyhow::Result<Exit> {
             Trouble::Wrong("the control room needs a terminal; try `podium status` or `podium --help`".into()).into()
         );
     }
-    let options = link::ScreenOptions { ascii: opening.ascii, composed: opening.goal };
+    let setup = link::Setup {
+        stage: config.stage.clone(),
+        settings: taste::settings(&call.env, opening.ascii)?,
+        composed: opening.goal,
+        templates: call.env.config_dir.as_ref().map(|folder| folder.join("templates")),
+    };
     let left = if link::read_only(&config).is_some() {
-        link::screen(&config, &options, link::shown(&config, &call.env))?
+        link::screen(setup, link::shown(&config, &call.env))?
     } else {
-        open_room(call, &config, &options)?
+        open_room(call, &config, setup)?
     };
     let Some(left) = left else { return Ok(Exit::Interrupted) };
     if left == Leave::Detach && link::read_only(&config).is_none() {
@@ -83,7 +89,7 @@ pub(super) fn open(call: &Call, opening: Opening) -> anyhow::Result<Exit> {
 }
 
 /// The screen on a stage that a room may write to.
-fn open_room(call: &Call, config: &Config, options: &link::ScreenOptions) -> anyhow::Result<Option<Leave>> {
+fn open_room(call: &Call, config: &Config, setup: link::Setup) -> anyhow::Result<Option<Leave>> {
     prepare(config)?;
     let connect = async {
         let (link, is_new) = ensure(config, &call.flags).await?;
@@ -95,7 +101,7 @@ fn open_room(call: &Call, config: &Config, options: &link::ScreenOptions) -> any
         }
         Ok((link, None))
     };
-    link::screen(config, options, connect)
+    link::screen(setup, connect)
 }
 
 /// `podium serve`.

@@ -26,7 +26,10 @@ use tokio::{
 use super::{
     documents,
     guest::Visit,
+    keep::Keeper,
+    line::Line,
     logs::{self, Eyes},
+    refs,
 };
 use crate::{
     attach::{
@@ -39,7 +42,11 @@ use crate::{
         log::{LogHit, LogPart, LogRange, TimedLine},
     },
     room::Order,
-    tui::{self, App, Connection, Document, Guest, Leave, Search, Wish, terminal},
+    tui::{
+        self, App, Connection, Document, Guest, Leave, Search, Wish,
+        composer::{Entry, Template},
+        terminal,
+    },
 };
 
 /// The shortest time between two frames that no key asked for.
@@ -62,36 +69,53 @@ enum Heard {
     Beside(LogPlace, Vec<TimedLine>, usize),
     Copied(Option<Guest>, std::io::Result<copy::Copied>),
     Document(Document, Result<String, String>),
+    Listed(String, Vec<Entry>),
+    Templates(Vec<Template>),
+}
+
+/// What a screen begins with.
+#[derive(Debug, Clone, Default)]
+pub struct Setup {
+    /// The stage's folder.
+    pub stage: PathBuf,
+    /// How it looks.
+    pub settings: tui::Settings,
+    /// Text that waits in the composer.
+    pub composed: Option<String>,
+    /// Where the operator's own templates lie.
+    pub templates: Option<PathBuf>,
 }
 
 /// Runs the screen on a connected room until the operator leaves or the terminal goes away.
-pub async fn run(
-    link: Link,
-    stage: &Path,
-    settings: tui::Settings,
-    draft: &str,
-    clock: Clock,
-) -> anyhow::Result<Leave> {
+pub async fn run(link: Link, setup: Setup, clock: Clock) -> anyhow::Result<Leave> {
+    let stage = setup.stage;
     let mut term = signal(SignalKind::terminate()).context("could not listen for signals")?;
     let mut hup = signal(SignalKind::hangup()).context("could not listen for signals")?;
     let mut int = signal(SignalKind::interrupt()).context("could not listen for signals")?;
     let mut screen = terminal::enter().context("could not take the terminal")?;
     let _given_back = terminal::Guard;
-    let mut app = App::new(settings);
+    let mut app = App::new(setup.settings);
+    let keeper = Keeper::open(&stage, &mut app);
+    let window = Line::open();
+    if app.has_mouse() {
+        terminal::mouse(true).context("could not switch the mouse")?;
+    }
     let size = screen.size().context("could not read the terminal's size")?;
     app.resize(size.width, size.height);
-    if !draft.is_empty() {
-        app.compose(draft);
+    if let Some(goal) = setup.composed.filter(|goal| !goal.is_empty()) {
+        app.compose(&goal);
     }
     let (tell, mut heard) = mpsc::channel(16);
     let mut link = link;
     link.be_patient();
     let told = tell.clone();
-    let logs = Eyes::open(stage, move |ask, part| told.blocking_send(Heard::Log(ask, part)).is_ok())
+    let logs = Eyes::open(&stage, move |ask, part| told.blocking_send(Heard::Log(ask, part)).is_ok())
         .context("could not start the thread that reads logs")?;
     let mut eyes = Screen {
-        stage: stage.to_owned(),
+        stage,
+        templates: setup.templates,
         link,
+        keeper,
         room: Room::Up,
         app,
         clock,
@@ -156,6 +180,7 @@ pub async fn run(
             }
             () = sleep_until(drawn + FRAME), if eyes.dirty && visit.is_none() => {}
             () = sleep_until(second), if ticks && !eyes.dirty => eyes.dirty = true,
+            () = window.gone() => return Ok(Leave::Detach),
             _ = term.recv() => return Ok(Leave::Detach),
             _ = hup.recv() => return Ok(Leave::Detach),
             // While a guest has the terminal, Ctrl+C there is meant for it.
@@ -190,9 +215,11 @@ enum Room {
 
 struct Screen {
     stage: PathBuf,
+    templates: Option<PathBuf>,
     link: Link,
     room: Room,
     app: App,
+    keeper: Keeper,
     clock: Clock,
     orders: HashMap<u64, Order>,
     tell: mpsc::Sender<Heard>,
@@ -243,6 +270,7 @@ impl Screen {
         if leave.is_none() {
             self.observe().await;
         }
+        self.keeper.look(&self.app);
         leave
     }
 
@@ -273,6 +301,21 @@ impl Screen {
                     if let Err(error) = terminal::copy(&text) {
                         self.app.say(&format!("could not copy: {error}"), true);
                     }
+                }
+                Wish::List(folder) => {
+                    let (stage, tell) = (self.stage.clone(), self.tell.clone());
+                    self.reading.spawn_blocking(move || {
+                        let entries = refs::list(&stage, &folder);
+                        let _left = tell.blocking_send(Heard::Listed(folder, entries));
+                    });
+                }
+                Wish::ReadTemplates => {
+                    let folders = [Some(self.stage.join("templates")), self.templates.clone()];
+                    let tell = self.tell.clone();
+                    self.reading.spawn_blocking(move || {
+                        let folders: Vec<_> = folders.iter().flatten().map(PathBuf::as_path).collect();
+                        let _left = tell.blocking_send(Heard::Templates(refs::templates(&folders)));
+                    });
                 }
                 Wish::Redraw => self.clear = true,
                 Wish::Mouse(on) => {
@@ -347,7 +390,7 @@ impl Screen {
             self.app.say("not sent: the room is not reachable", true);
             return;
         }
-        match self.link.send(order.clone()).await {
+        match self.link.send(refs::resolve(&self.stage, order.clone())).await {
             Ok(ticket) => drop(self.orders.insert(ticket, order)),
             Err(error) => self.lost(&error),
         }
@@ -388,6 +431,8 @@ impl Screen {
             Ok(News::Answered(ticket, answer)) => {
                 if let Some(order) = self.orders.remove(&ticket) {
                     self.app.answered(&order, &answer);
+                    // What was refused is back in the composer.
+                    self.keeper.look(&self.app);
                 }
             }
             Err(error) => self.lost(&error),
@@ -440,6 +485,8 @@ impl Screen {
             Heard::Document(document, read) => {
                 self.app.document_read(&document, read.as_deref().map_err(String::as_str));
             }
+            Heard::Listed(folder, entries) => self.app.folder_read(folder, entries, self.link.state()),
+            Heard::Templates(templates) => self.app.templates_read(templates),
         }
     }
 

@@ -44,6 +44,14 @@ pub enum Action {
     LimitsView,
     /// The focused pane alone, or all again.
     Zoom,
+    /// The left column wider.
+    Wider,
+    /// The left column narrower.
+    Narrower,
+    /// The tasks taller.
+    Taller,
+    /// The tasks shorter.
+    Shorter,
     /// Write a goal.
     Compose,
     /// Find a verb by its name.
@@ -238,13 +246,23 @@ pub struct Verb {
     pub hint: bool,
 }
 
+impl Verb {
+    /// Its name in the operator's table of keys.
+    pub fn id(&self) -> String {
+        self.name.replace(' ', "-")
+    }
+}
+
 /// Keys while a goal is written; every other key writes.
 pub const COMPOSER: &[(&str, &str)] = &[
     ("enter, ctrl-enter", "Send."),
     ("alt-enter, ctrl-j", "A new line."),
     ("up, down", "At the first and last line: what was sent before."),
     ("ctrl-u, ctrl-w, ctrl-k", "Cut to the line's head, the word before, to the line's end."),
-    ("ctrl-z", "Undo."),
+    ("ctrl-z, alt-z", "Undo, and do it after all."),
+    ("ctrl-r", "Search what was sent before, also by former screens of this stage."),
+    ("ctrl-t", "Templates: templates/*.md of the stage, and beside your podium.toml; {gaps} are for you to fill."),
+    ("@", "First: one task for that agent. Later: a file of the stage; tab completes it."),
     ("tab", "The keys go to the next pane; the text stays."),
     ("esc", "The same."),
 ];
@@ -257,7 +275,9 @@ pub fn of(action: Action) -> Option<&'static Verb> {
 /// `docs/keys.md`.
 pub fn markdown() -> String {
     let mut out = String::from(
-        "# Keys\n\nMade from the table in `src/tui/action.rs`; a test compares. `UPDATE_DOCS=1 cargo nextest run keys_md` writes it.\n",
+        "# Keys\n\nMade from the table in `src/tui/action.rs`; a test compares. `UPDATE_DOCS=1 cargo nextest run keys_md` writes it.\n\n\
+         Every key but Ctrl+C can be another: `[keys]` in `screen.toml` beside your `podium.toml` (`podium doctor` says where; \
+         [a file to copy](../assets/screen.toml)) names verbs as here, with `-` for a blank: `retry-how = \"f5\"`.\n",
     );
     for place in Place::ALL {
         // Writing into a string cannot fail.

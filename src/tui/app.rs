@@ -6,6 +6,7 @@
 
 mod finding;
 mod inbox;
+mod keeping;
 mod listing;
 mod looking;
 mod moving;
@@ -15,6 +16,7 @@ mod planning;
 mod reading;
 mod typing;
 
+pub use keeping::Habits;
 pub use plan_view::PlanView;
 pub use planning::Editing;
 
@@ -29,8 +31,8 @@ use super::{
     action::Place,
     composer::Composer,
     find::Finder,
-    keymap::{self, Chord},
-    layout::{self, Layout, Pane, Wanted},
+    keymap::Chord,
+    layout::{self, Layout, Pane, Shape, Wanted},
     log::Log,
     popup::Popup,
     text::one_line,
@@ -123,12 +125,16 @@ pub struct App {
     link: Connection,
     need: Option<Need>,
     mouse: bool,
+    shape: Shape,
     matcher: Matcher,
 }
 
 impl App {
     /// A screen that has not seen anything yet.
     pub fn new(settings: Settings) -> Self {
+        let mouse = settings.mouse;
+        let words = settings.words.join(" · ");
+        let message = Some(words).filter(|words| !words.is_empty());
         Self {
             settings,
             size: (80, 24),
@@ -155,10 +161,11 @@ impl App {
             find: Finder::default(),
             beside_of: None,
             popups: Vec::new(),
-            message: None,
+            message: message.map(|text| Message { text: one_line(&text).into_owned(), bad: true, since: None }),
             link: Connection::Connected,
             need: None,
-            mouse: false,
+            mouse,
+            shape: Shape::default(),
             matcher: Matcher::new(Config::DEFAULT),
         }
     }
@@ -351,14 +358,14 @@ impl App {
             )
             | None => {}
         }
-        match keymap::action(chord, self.places()) {
+        match self.settings.keys.action(chord, self.places()) {
             Some(action) => self.perform(action, state),
             None => Vec::new(),
         }
     }
 
     /// The places with keys of their own that have them now, the first before the others.
-    fn places(&self) -> &'static [Place] {
+    pub fn places(&self) -> &'static [Place] {
         match self.popups.last() {
             Some(Popup::Plan { .. }) => &[Place::Planning],
             Some(Popup::Task { .. }) => &[Place::Page],
@@ -423,9 +430,13 @@ impl App {
             Action::PlanView => match state.goals.iter().find(|g| g.needs_approval()).or_else(|| state.goals.current())
             {
                 Some(goal) => self.open_plan(goal.id.clone(), state),
-                None => self.say("there is no goal yet: g writes one", true),
+                None => self.say(&format!("there is no goal yet: {} writes one", self.key_of(Action::Compose)), true),
             },
             Action::Zoom => self.zoom = !self.zoom,
+            Action::Wider => self.reshape(state, 2, 0),
+            Action::Narrower => self.reshape(state, -2, 0),
+            Action::Taller => self.reshape(state, 0, 1),
+            Action::Shorter => self.reshape(state, 0, -1),
             Action::Compose => {
                 self.popups.clear();
                 self.composing = true;
@@ -510,8 +521,8 @@ impl App {
             Action::Copy => return self.copy(state),
             Action::Mouse => {
                 self.mouse = !self.mouse;
-                let word = if self.mouse { "the mouse moves focus; m gives it back" } else { "the mouse selects text" };
-                self.say(word, false);
+                let on = format!("the mouse moves focus; {} gives it back", self.key_of(Action::Mouse));
+                self.say(if self.mouse { &on } else { "the mouse selects text" }, false);
                 return vec![Wish::Mouse(self.mouse)];
             }
             Action::Redraw => return vec![Wish::Redraw],
@@ -589,6 +600,11 @@ impl App {
     }
 
     // What drawing asks for.
+
+    /// The key that does something now.
+    fn key_of(&self, action: Action) -> String {
+        self.settings.keys.first(action).to_owned()
+    }
 
     /// How the screen looks.
     pub fn settings(&self) -> &Settings {
@@ -696,6 +712,7 @@ impl App {
             composer: self.composer.rows(columns),
             ask: state.goals.current().is_some() || state.goals.orchestrator.trouble.is_some(),
             agents,
+            shape: self.shape,
         }
     }
 

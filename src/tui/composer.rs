@@ -1,9 +1,14 @@
-//! The line that takes the next goal: a small editor, what was sent before, and what its text means.
+//! The line that takes the next goal: a small editor, what was sent before, what can be put in, and what its text means.
 //!
-//! Its one surprise: `@marie ...` is no goal but one task for marie.
+//! Its one surprise: `@marie ...` is no goal but one task for marie, and `@` anywhere later is a file of the stage.
+
+pub mod menu;
 
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use ratatui_textarea::{CursorMove, TextArea, WrapMode};
+
+pub use menu::{Menu, Template};
+use menu::{Of, reference};
 
 use super::{keymap::Chord, text};
 use crate::{
@@ -23,6 +28,21 @@ pub struct Composer {
     history: Vec<String>,
     /// Which former text is shown, and what stood there before.
     shown: Option<(usize, String)>,
+    /// What can be put in.
+    menu: Option<Menu>,
+    /// A folder's entries, and which folder's.
+    folder: Option<(String, Vec<Entry>)>,
+    /// What the menu of references was closed on; typing more opens it again.
+    closed: Option<String>,
+}
+
+/// A file or a folder of the stage.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// Its name.
+    pub name: String,
+    /// Whether it is a folder.
+    pub folder: bool,
 }
 
 /// What a key in the composer asks for.
@@ -36,11 +56,13 @@ pub enum Typed {
     Leave,
     /// The keys go to the next pane, or the one before.
     Tab(bool),
+    /// Read the templates; [`Composer::templates_read`] is told.
+    Templates,
 }
 
 impl Default for Composer {
     fn default() -> Self {
-        Self { area: area(""), history: Vec::new(), shown: None }
+        Self { area: area(""), history: Vec::new(), shown: None, menu: None, folder: None, closed: None }
     }
 }
 
@@ -93,23 +115,42 @@ impl Composer {
         self.area.insert_str(clean);
     }
 
+    /// What was sent, oldest first.
+    pub fn sent(&self) -> &[String] {
+        &self.history
+    }
+
+    /// What was sent by former screens, oldest first.
+    pub fn remember(&mut self, sent: Vec<String>) {
+        let skip = sent.len().saturating_sub(HISTORY);
+        self.history = sent.into_iter().skip(skip).map(|text| scrub(&text).chars().take(LIMIT).collect()).collect();
+    }
+
     /// Takes the text out and keeps it among what was sent.
     pub fn take(&mut self) -> String {
         let text = self.text().trim().to_owned();
-        if self.history.last() != Some(&text) {
-            self.history.push(text.clone());
-        }
+        self.history.retain(|known| *known != text);
+        self.history.push(text.clone());
         if self.history.len() > HISTORY {
             self.history.remove(0);
         }
-        self.shown = None;
+        (self.shown, self.menu) = (None, None);
         self.area = area("");
         text
     }
 
-    /// Takes a key.
-    pub fn key(&mut self, key: KeyEvent) -> Typed {
+    /// Takes a key. `agents` are those that a task can be given to.
+    pub fn key(&mut self, key: KeyEvent, agents: &[&str]) -> Typed {
         let chord = Chord::of(key);
+        if let Some(typed) = self.menu_key(chord) {
+            return typed;
+        }
+        let typed = self.write(key, chord);
+        self.refer(agents);
+        typed
+    }
+
+    fn write(&mut self, key: KeyEvent, chord: Chord) -> Typed {
         let newline = chord.is("alt-enter") || chord.is("shift-enter") || chord.is("ctrl-j");
         match chord.code {
             _ if newline => self.area.insert_newline(),
@@ -125,6 +166,13 @@ impl Composer {
             KeyCode::Char('z') if chord.modifiers == KeyModifiers::CONTROL => {
                 self.area.undo();
             }
+            KeyCode::Char('z') if chord.modifiers == KeyModifiers::ALT => {
+                self.area.redo();
+            }
+            KeyCode::Char('r') if chord.modifiers == KeyModifiers::CONTROL => {
+                self.menu = Some(Menu::sent(&self.history));
+            }
+            KeyCode::Char('t') if chord.modifiers == KeyModifiers::CONTROL => return Typed::Templates,
             KeyCode::Char(c) if c.is_control() => {}
             KeyCode::Char(c) if scrub(c.encode_utf8(&mut [0; 4])).is_empty() => {}
             _ if self.text().len() > LIMIT * 2 && matches!(chord.code, KeyCode::Char(_)) => {}
@@ -133,6 +181,128 @@ impl Composer {
             }
         }
         Typed::Edited
+    }
+
+    /// What can be put in.
+    pub fn menu(&self) -> Option<&Menu> {
+        self.menu.as_ref()
+    }
+
+    /// The templates were read: they are shown to choose from.
+    pub fn templates_read(&mut self, templates: Vec<Template>) {
+        self.menu = Some(Menu::templates(templates));
+    }
+
+    /// The folder of the stage whose entries are wanted: of the reference that is being written. Empty = the stage itself.
+    pub fn wants(&self) -> Option<String> {
+        let (first, word) = self.reference()?;
+        let folder = word.rsplit_once('/').map_or("", |(folder, _)| folder);
+        let known = self.folder.as_ref().is_some_and(|(known, _)| known == folder);
+        let inside = !folder.starts_with('/') && folder.split('/').all(|part| part != "..");
+        (!first && !known && inside).then(|| folder.to_owned())
+    }
+
+    /// A folder's entries were read.
+    pub fn listed(&mut self, folder: String, entries: Vec<Entry>, agents: &[&str]) {
+        self.folder = Some((folder, entries));
+        self.refer(agents);
+    }
+
+    /// The reference before the cursor, without its `@`; whether it is the text's first word.
+    fn reference(&self) -> Option<(bool, String)> {
+        let cursor = self.area.cursor();
+        let line = self.area.lines().get(cursor.0)?;
+        let before: String = line.chars().take(cursor.1).collect();
+        let word = reference(&before)?.to_owned();
+        let first = cursor.0 == 0 && before.trim_start().strip_prefix('@') == Some(word.as_str());
+        Some((first, word))
+    }
+
+    /// Shows what the reference before the cursor may become.
+    fn refer(&mut self, agents: &[&str]) {
+        if self.menu.as_ref().is_some_and(|menu| menu.of() != Of::Reference) {
+            return;
+        }
+        self.menu = None;
+        let Some((first, word)) = self.reference() else {
+            self.closed = None;
+            return;
+        };
+        if self.closed.as_ref() == Some(&word) {
+            return;
+        }
+        self.closed = None;
+        let menu = if first {
+            Menu::agents(&word, agents)
+        } else {
+            let folder = self.folder.as_ref();
+            folder.and_then(|(folder, entries)| Menu::files(&word, folder, entries))
+        };
+        self.menu = menu;
+    }
+
+    /// What a key does while there is a menu; `None` where it goes on to the text.
+    fn menu_key(&mut self, chord: Chord) -> Option<Typed> {
+        let menu = self.menu.as_mut()?;
+        let takes_letters = menu.of() != Of::Reference;
+        match chord.code {
+            KeyCode::Up => menu.step(false),
+            KeyCode::Down => menu.step(true),
+            KeyCode::Char('r') if takes_letters && chord.modifiers == KeyModifiers::CONTROL => menu.step(true),
+            KeyCode::Esc => {
+                self.closed = self.reference().map(|(_, word)| word);
+                self.menu = None;
+            }
+            // Enter sends, unless somebody has chosen here.
+            KeyCode::Enter if !takes_letters && !menu.was_touched() => return None,
+            KeyCode::Tab | KeyCode::Enter if chord.modifiers.is_empty() => {
+                let chosen = menu.chosen().cloned();
+                let of = menu.of();
+                self.menu = None;
+                if let Some(chosen) = chosen {
+                    self.put(of, &chosen);
+                }
+            }
+            KeyCode::Backspace if takes_letters => {
+                if !menu.shorten() {
+                    self.menu = None;
+                }
+            }
+            KeyCode::Char(c) if takes_letters && chord.modifiers.is_empty() && !c.is_control() => menu.narrow(c),
+            _ if takes_letters => {}
+            _ => return None,
+        }
+        Some(Typed::Edited)
+    }
+
+    fn put(&mut self, of: Of, chosen: &menu::Item) {
+        match of {
+            Of::Sent => {
+                let draft = self.text();
+                let at = self.history.iter().position(|text| *text == chosen.text);
+                self.area = area(&chosen.text);
+                self.shown = at.map(|at| (at, draft));
+            }
+            Of::Template => {
+                if self.is_empty() {
+                    self.set(&chosen.text);
+                } else {
+                    self.insert(&chosen.text);
+                }
+                // The first gap is where one begins to write.
+                if let Some((row, col)) = menu::gap(self.area.lines()) {
+                    let [row, col] = [row, col].map(|n| u16::try_from(n).unwrap_or(u16::MAX));
+                    self.area.move_cursor(CursorMove::Jump(row, col));
+                }
+            }
+            Of::Reference => {
+                let written = self.reference().map_or(0, |(_, word)| word.chars().count());
+                for _ in 0..written {
+                    self.area.delete_char();
+                }
+                self.insert(&chosen.text);
+            }
+        }
     }
 
     fn recall(&mut self, back: bool) {
@@ -199,7 +369,22 @@ mod tests {
 
     fn press(composer: &mut Composer, key: &str) -> Typed {
         let chord = Chord::parse(key).unwrap();
-        composer.key(KeyEvent::new(chord.code, chord.modifiers))
+        composer.key(KeyEvent::new(chord.code, chord.modifiers), &["marie", "anga", "fabien"])
+    }
+
+    fn write(composer: &mut Composer, text: &str) {
+        for c in text.chars() {
+            composer.key(KeyEvent::new(KeyCode::Char(c), KeyModifiers::NONE), &["marie", "anga", "fabien"]);
+        }
+    }
+
+    fn shown(composer: &Composer) -> Vec<&str> {
+        composer.menu().map(|menu| menu.rows().map(|item| item.shown.as_str()).collect()).unwrap_or_default()
+    }
+
+    fn entries(names: &[&str]) -> Vec<Entry> {
+        let entry = |name: &&str| Entry { name: name.trim_end_matches('/').to_owned(), folder: name.ends_with('/') };
+        names.iter().map(entry).collect()
     }
 
     #[test]
@@ -230,6 +415,87 @@ mod tests {
         press(&mut composer, "down");
         press(&mut composer, "down");
         assert_eq!(composer.text(), "draft");
+    }
+
+    #[test]
+    fn what_was_sent_is_searched_as_it_is_typed() {
+        let mut composer = Composer::default();
+        composer.remember(vec!["Mend the sign-up".into(), "Announce the week".into(), "Mend the poster".into()]);
+        composer.set("a draft");
+        press(&mut composer, "ctrl-r");
+        assert_eq!(shown(&composer), ["Mend the poster", "Announce the week", "Mend the sign-up"]);
+        write(&mut composer, "mend");
+        assert_eq!(shown(&composer), ["Mend the poster", "Mend the sign-up"]);
+        press(&mut composer, "ctrl-r");
+        assert_eq!(press(&mut composer, "enter"), Typed::Edited);
+        assert_eq!((composer.text().as_str(), shown(&composer).len()), ("Mend the sign-up", 0));
+        // The draft is where it was: below what was sent last.
+        for _ in 0..3 {
+            press(&mut composer, "down");
+        }
+        assert_eq!(composer.text(), "a draft");
+        press(&mut composer, "ctrl-r");
+        write(&mut composer, "nothing so");
+        assert_eq!(press(&mut composer, "enter"), Typed::Edited);
+        assert_eq!(composer.text(), "a draft");
+        press(&mut composer, "ctrl-r");
+        assert_eq!(press(&mut composer, "esc"), Typed::Edited, "closes the list, not the composer");
+        assert_eq!(press(&mut composer, "esc"), Typed::Leave);
+    }
+
+    #[test]
+    fn a_file_is_referred_to_by_completing_its_path() {
+        let mut composer = Composer::default();
+        write(&mut composer, "Read @");
+        assert_eq!(composer.wants().as_deref(), Some(""));
+        composer.listed(String::new(), entries(&["podium.toml", "workspaces/", ".podium/"]), &[]);
+        assert_eq!(shown(&composer), ["workspaces/", "podium.toml"]);
+        write(&mut composer, "wo");
+        assert_eq!(shown(&composer), ["workspaces/"]);
+        press(&mut composer, "tab");
+        assert_eq!(composer.text(), "Read @workspaces/");
+        assert_eq!(composer.wants().as_deref(), Some("workspaces"));
+        composer.listed("workspaces".into(), entries(&["notes.md", "next.md"]), &[]);
+        press(&mut composer, "down");
+        assert_eq!(press(&mut composer, "enter"), Typed::Edited, "a chosen one is taken");
+        assert_eq!(composer.text(), "Read @workspaces/notes.md ");
+        assert_eq!(press(&mut composer, "enter"), Typed::Send);
+        // Enter sends where nobody has chosen, and a closed list stays closed.
+        write(&mut composer, "@wo");
+        composer.listed(String::new(), entries(&["workspaces/"]), &[]);
+        press(&mut composer, "esc");
+        assert_eq!(shown(&composer).len(), 0);
+        assert_eq!(press(&mut composer, "enter"), Typed::Send);
+    }
+
+    #[test]
+    fn the_first_word_names_an_agent_and_an_address_is_no_reference() {
+        let mut composer = Composer::default();
+        write(&mut composer, "@a");
+        assert_eq!(shown(&composer), ["anga"]);
+        press(&mut composer, "tab");
+        assert_eq!(composer.text(), "@anga ");
+        write(&mut composer, "write to a@b");
+        assert_eq!((composer.wants(), shown(&composer).len()), (None, 0));
+        assert_eq!(press(&mut composer, "tab"), Typed::Tab(true));
+    }
+
+    #[test]
+    fn a_template_is_put_in_with_the_cursor_at_its_first_gap() {
+        let mut composer = Composer::default();
+        assert_eq!(press(&mut composer, "ctrl-t"), Typed::Templates);
+        let template = |name: &str, text: &str| Template { name: name.into(), text: text.into() };
+        composer
+            .templates_read(vec![template("mend", "Mend {what} and test it."), template("announce", "Announce it.")]);
+        write(&mut composer, "men");
+        assert_eq!(shown(&composer), ["mend"]);
+        press(&mut composer, "enter");
+        assert_eq!(composer.text(), "Mend {what} and test it.");
+        write(&mut composer, "X");
+        assert_eq!(composer.text(), "Mend X{what} and test it.");
+        press(&mut composer, "ctrl-z");
+        press(&mut composer, "alt-z");
+        assert_eq!(composer.text(), "Mend X{what} and test it.");
     }
 
     #[test]

@@ -7,16 +7,17 @@ use super::{
     App, glyph,
     layout::{self, FLOOR},
     popup::Popup,
-    theme::{Role, Theme},
+    theme::Role,
     views::{
-        Page, Scene, agent, document, files, find, help, inbox, leave, palette, paragraph, plan, rows, stage, task,
+        Page, Scene, agent, document, files, find, help, inbox, leave, menu, palette, paragraph, plan, rows, stage,
+        task,
     },
 };
 use crate::room::State;
 
 /// Draws one frame. Nothing is written back.
 pub fn draw(state: &State, app: &App, now: Timestamp, frame: &mut Frame<'_>) {
-    let scene = Scene { state, app, now, theme: Theme::new(app.settings().color) };
+    let scene = Scene { state, app, now, theme: &app.settings().theme };
     let cursor = paint(&scene, frame.buffer_mut());
     if let Some((x, y)) = cursor {
         frame.set_cursor_position(Position { x, y });
@@ -29,6 +30,9 @@ fn paint(scene: &Scene<'_>, buffer: &mut Buffer) -> Option<(u16, u16)> {
     let mut cursor = None;
     if let Some(layout) = layout {
         cursor = stage::draw(scene, buffer, &layout);
+        if scene.app.is_composing() && scene.app.popups().is_empty() {
+            menu::draw(scene, buffer, layout.composer);
+        }
         for popup in scene.app.popups() {
             over(scene, buffer, popup);
             cursor = None;
@@ -36,6 +40,7 @@ fn paint(scene: &Scene<'_>, buffer: &mut Buffer) -> Option<(u16, u16)> {
     } else {
         too_small(scene, buffer);
     }
+    scene.theme.ground(buffer);
     if scene.app.settings().ascii {
         glyph::ascii(buffer);
     } else {

@@ -4,9 +4,11 @@
 //! frame and stored nowhere.
 
 use ratatui::layout::Rect;
+use serde::{Deserialize, Serialize};
 
 /// A pane of the stage.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Pane {
     /// The agents.
     Agents,
@@ -81,6 +83,16 @@ impl Layout {
     }
 }
 
+/// How far the operator has moved the borders between panes, from where they are by themselves.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Shape {
+    /// Columns more for the left side.
+    pub left: i16,
+    /// Rows more for the tasks.
+    pub tasks: i16,
+}
+
 /// What the layout depends on besides the size.
 #[derive(Debug, Clone, Copy)]
 pub struct Wanted {
@@ -94,6 +106,8 @@ pub struct Wanted {
     pub ask: bool,
     /// Rows the agents' pane would like.
     pub agents: u16,
+    /// Where the operator wants the borders.
+    pub shape: Shape,
 }
 
 /// Lays the screen out; `None` when it is too small.
@@ -124,12 +138,14 @@ pub fn of((width, height): (u16, u16), wanted: Wanted) -> Option<Layout> {
     let lines = (height / 10).clamp(2, 8);
     let below = 2 + lines + ask + composer;
     let body = height - 2 - below;
-    let left = if width >= 140 { 40 } else { 36 };
+    let usual: u16 = if width >= 140 { 40 } else { 36 };
+    // Both sides keep enough for a row that says something.
+    let left = usual.saturating_add_signed(wanted.shape.left).clamp(24, width - 40);
     let right = width - left;
     let agents = wanted.agents.clamp(5, body.saturating_sub(11).max(5));
     layout.agents = Some(Rect::new(0, 1, left, agents));
     layout.limits = Some(Rect::new(0, 1 + agents, left, body - agents));
-    let tasks = (body * 11 / 20).max(5);
+    let tasks = (body * 11 / 20).saturating_add_signed(wanted.shape.tasks).clamp(5, (body - 5).max(5));
     layout.tasks = Some(Rect::new(left, 1, right, tasks));
     layout.log = Some(Rect::new(left, 1 + tasks, right, body - tasks));
     let top = 1 + body;
@@ -162,9 +178,10 @@ mod tests {
         #[test]
         fn nothing_overlaps_and_nothing_leaves_the_screen(
             width in 1_u16..300, height in 1_u16..200, composer in 0_u16..60, agents in 0_u16..400,
-            ask: bool, zoom: bool, focus in 0_usize..5,
+            ask: bool, zoom: bool, focus in 0_usize..5, left in -300_i16..300, tasks in -200_i16..200,
         ) {
-            let wanted = Wanted { focus: Pane::ALL[focus], zoom, composer, ask, agents };
+            let shape = Shape { left, tasks };
+            let wanted = Wanted { focus: Pane::ALL[focus], zoom, composer, ask, agents, shape };
             let screen = Rect::new(0, 0, width, height);
             if let Some(layout) = of((width, height), wanted) {
                 let mut panes: Vec<Rect> = Pane::ALL.iter().filter_map(|p| layout.pane(*p)).collect();

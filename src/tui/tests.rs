@@ -170,7 +170,7 @@ fn pictures_of_limits_and_accounts() {
     app = looking(&stage, SMALL);
     press(&mut app, &stage.state, "5 end");
     insta::assert_snapshot!("limits_80x24_end", screen(&stage.state, &app, at(150), SMALL));
-    let mut app = App::new(Settings { ascii: true, color: false, ..Settings::default() });
+    let mut app = App::new(Settings { ascii: true, theme: Theme::plain(), ..Settings::default() });
     app.resize(WIDE.0, WIDE.1);
     press(&mut app, &stage.state, "5");
     let drawn = screen(&stage.state, &app, at(150), WIDE);
@@ -704,7 +704,7 @@ fn long_and_wide_text_breaks_no_border() {
 fn the_ascii_screen_is_ascii() {
     let stage = hostile();
     for stage in [stage, sample::running(), sample::planned()] {
-        let mut app = App::new(Settings { ascii: true, color: false, ..Settings::default() });
+        let mut app = App::new(Settings { ascii: true, theme: Theme::plain(), ..Settings::default() });
         app.resize(120, 40);
         for keys in ["1", "?", "esc 3", "esc enter", "esc q", "esc 4 v", "S n"] {
             press(&mut app, &stage.state, keys);
@@ -717,7 +717,7 @@ fn the_ascii_screen_is_ascii() {
 #[test]
 fn without_colour_there_is_no_colour() {
     let stage = sample::running();
-    let mut app = App::new(Settings { color: false, ..Settings::default() });
+    let mut app = App::new(Settings { theme: Theme::plain(), ..Settings::default() });
     app.resize(120, 40);
     let plain = picture(&stage.state, &app, at(60), WIDE);
     let reset = ratatui::style::Color::Reset;

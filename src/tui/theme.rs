@@ -1,16 +1,23 @@
 //! Colours by role: a view names what it means, the theme says how that looks.
 //!
-//! The one theme there is uses the terminal's own sixteen colours, so that it fits dark and light alike. Without colour
-//! the roles differ by bold, dim and reverse; what they mean is always also in a glyph or a word.
+//! Themes are data ([`super::taste`] reads them); four are built in. Without colour the roles differ by bold, dim and
+//! reverse; what they mean is always also in a glyph or a word.
 
-use ratatui::style::{Color, Modifier, Style};
+use ratatui::{
+    buffer::Buffer,
+    style::{Color, Style},
+};
 
-use crate::room::{Voice, tasks::Phase};
+use super::taste::{Depth, theme};
+use crate::{
+    model::slip::Slip,
+    room::{Voice, tasks::Phase},
+};
 
 /// What a piece of the screen means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
-    /// Plain text.
+    /// Plain text, and the ground of the whole screen.
     Text,
     /// Of less weight.
     Dim,
@@ -38,44 +45,105 @@ pub enum Role {
     Hit,
 }
 
+impl Role {
+    /// All, each with its name in a theme.
+    pub const ALL: [(Self, &'static str); 13] = [
+        (Self::Text, "text"),
+        (Self::Dim, "dim"),
+        (Self::Running, "running"),
+        (Self::Ready, "ready"),
+        (Self::Good, "good"),
+        (Self::Warn, "warn"),
+        (Self::Bad, "bad"),
+        (Self::Focus, "focus"),
+        (Self::Accent, "accent"),
+        (Self::Selected, "selected"),
+        (Self::Title, "title"),
+        (Self::Badge, "badge"),
+        (Self::Hit, "hit"),
+    ];
+}
+
+/// The themes that are built in, by name; the first is the default.
+pub const BUILT_IN: [(&str, &str); 4] = [
+    ("terminal", include_str!("../../assets/themes/terminal.toml")),
+    ("dark", include_str!("../../assets/themes/dark.toml")),
+    ("light", include_str!("../../assets/themes/light.toml")),
+    ("contrast", include_str!("../../assets/themes/contrast.toml")),
+];
+
 /// How roles look.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Theme {
-    color: bool,
+    styles: [Style; Role::ALL.len()],
+}
+
+impl Default for Theme {
+    fn default() -> Self {
+        Self::built_in("terminal", Depth::Sixteen).unwrap_or_else(Self::bare)
+    }
 }
 
 impl Theme {
-    /// The default theme, or the one without colour.
-    pub fn new(color: bool) -> Self {
-        Self { color }
+    /// Every role as plain text: what a theme is built on.
+    pub(super) fn bare() -> Self {
+        Self { styles: [Style::new(); Role::ALL.len()] }
+    }
+
+    /// The default without its colours.
+    pub fn plain() -> Self {
+        let mut theme = Self::default();
+        for style in &mut theme.styles {
+            (style.fg, style.bg) = (None, None);
+        }
+        theme
+    }
+
+    /// A theme that is built in, for a terminal of this many colours.
+    pub fn built_in(name: &str, depth: Depth) -> Option<Self> {
+        let text = BUILT_IN.iter().find(|(known, _)| *known == name)?.1;
+        if depth == Depth::None {
+            return Some(Self::plain());
+        }
+        let mut theme = Self::bare();
+        // A test reads all of them without a slip.
+        let _slips = theme::read(name, text, depth, &mut theme);
+        Some(theme)
+    }
+
+    /// A theme of the operator's; what is wrong in it is as in the theme that it is built on.
+    pub fn read(file: &str, text: &str, depth: Depth) -> (Self, Vec<Slip>) {
+        let mut theme = Self::default();
+        let slips = theme::read(file, text, depth, &mut theme);
+        if depth == Depth::None { (Self::plain(), slips) } else { (theme, slips) }
     }
 
     /// How a role looks.
-    pub fn style(self, role: Role) -> Style {
-        let (color, modifier) = match role {
-            Role::Text => (None, Modifier::empty()),
-            Role::Dim => (None, Modifier::DIM),
-            Role::Running => (Some(Color::Green), Modifier::BOLD),
-            Role::Ready => (Some(Color::Cyan), Modifier::empty()),
-            Role::Good => (Some(Color::Green), Modifier::empty()),
-            Role::Warn => (Some(Color::Yellow), Modifier::BOLD),
-            Role::Bad => (Some(Color::Red), Modifier::BOLD),
-            Role::Focus => (Some(Color::Cyan), Modifier::BOLD),
-            Role::Accent => (Some(Color::Magenta), Modifier::empty()),
-            Role::Selected => (None, Modifier::REVERSED),
-            Role::Title => (None, Modifier::BOLD),
-            Role::Badge => (Some(Color::Yellow), Modifier::BOLD.union(Modifier::REVERSED)),
-            Role::Hit => (Some(Color::Yellow), Modifier::REVERSED),
-        };
-        let style = Style::new().add_modifier(modifier);
-        match color {
-            Some(color) if self.color => style.fg(color),
-            Some(_) | None => style,
+    pub fn style(&self, role: Role) -> Style {
+        self.styles.get(role as usize).copied().unwrap_or_default()
+    }
+
+    pub(super) fn set(&mut self, role: Role, style: Style) {
+        if let Some(place) = self.styles.get_mut(role as usize) {
+            *place = style;
+        }
+    }
+
+    /// Gives every cell that has no colour of its own the theme's ground and ink.
+    pub fn ground(&self, buffer: &mut Buffer) {
+        let Style { fg, bg, .. } = self.style(Role::Text);
+        for cell in &mut buffer.content {
+            if let Some(fg) = fg.filter(|_| cell.fg == Color::Reset) {
+                cell.fg = fg;
+            }
+            if let Some(bg) = bg.filter(|_| cell.bg == Color::Reset) {
+                cell.bg = bg;
+            }
         }
     }
 
     /// How a task's state looks.
-    pub fn phase(self, phase: Phase) -> Style {
+    pub fn phase(&self, phase: Phase) -> Style {
         self.style(match phase {
             Phase::Failed => Role::Bad,
             Phase::Running => Role::Running,
@@ -87,7 +155,7 @@ impl Theme {
     }
 
     /// How a voice in the orchestrator's pane looks.
-    pub fn voice(self, voice: Voice) -> Style {
+    pub fn voice(&self, voice: Voice) -> Style {
         self.style(match voice {
             Voice::You => Role::Accent,
             Voice::Plan => Role::Ready,

@@ -12,6 +12,7 @@ pub mod inbox;
 pub mod leave;
 pub mod limits;
 pub mod log;
+pub mod menu;
 pub mod orchestrator;
 pub mod palette;
 pub mod plan;
@@ -32,7 +33,7 @@ use ratatui::{
 };
 
 use super::{
-    App, glyph,
+    Action, App, glyph,
     layout::Pane,
     text,
     theme::{Role, Theme},
@@ -49,7 +50,7 @@ pub struct Scene<'a> {
     /// The time of this frame.
     pub now: Timestamp,
     /// The colours.
-    pub theme: Theme,
+    pub theme: &'a Theme,
 }
 
 /// A page of text in a window.
@@ -65,6 +66,11 @@ pub struct Page {
 }
 
 impl Scene<'_> {
+    /// The key that does something now.
+    pub fn key(&self, action: Action) -> &str {
+        self.app.settings().keys.first(action)
+    }
+
     /// A style by role.
     pub fn style(&self, role: Role) -> Style {
         self.theme.style(role)
@@ -127,7 +133,8 @@ impl Scene<'_> {
         let inner = self.frame(buffer, area, true, &page.title, &place);
         let Some(last) = inner.height.checked_sub(1) else { return };
         rows(buffer, Rect { height: last, ..inner }, page.lines.get(shown).unwrap_or_default());
-        let keys = text::hints(page.keys, usize::from(inner.width).saturating_sub(1));
+        let told = self.app.settings().keys.retold(page.keys, self.app.places());
+        let keys = text::hints(&told, usize::from(inner.width).saturating_sub(1));
         let keys = Line::from(self.span(format!(" {keys}"), Role::Dim));
         rows(buffer, Rect { y: inner.y + last, height: 1, ..inner }, &[keys]);
     }

@@ -316,6 +316,17 @@ pub const VERBS: &[Verb] = &[
     verb(Action::LimitsView, "limits", &["5"], Place::Views, false, "Limits and money alone."),
     verb(Action::Zoom, "zoom", &["z"], Place::Views, false, "The focused pane alone, or all panes again."),
     verb(
+        Action::Wider,
+        "wider",
+        &[">"],
+        Place::Views,
+        false,
+        "The left column wider; every stage keeps its own shape.",
+    ),
+    verb(Action::Narrower, "narrower", &["<"], Place::Views, false, "The left column narrower."),
+    verb(Action::Taller, "taller", &["}"], Place::Views, false, "The tasks taller, the log shorter."),
+    verb(Action::Shorter, "shorter", &["{"], Place::Views, false, "The tasks shorter, the log taller."),
+    verb(
         Action::Copy,
         "copy",
         &["y"],

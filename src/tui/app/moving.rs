@@ -8,7 +8,6 @@ use crate::{
         Wish, draw,
         layout::Pane,
         popup::Popup,
-        theme::Theme,
         views::{
             Scene, agents, files, limits, plan,
             tasks::{Row, RowKey},
@@ -134,13 +133,13 @@ impl App {
 
     /// What the limits' pane says, row by row.
     pub(super) fn limits_page(&self, state: &State) -> Vec<limits::Row> {
-        let scene = Scene { state, app: self, now: state.now, theme: Theme::new(false) };
+        let scene = Scene { state, app: self, now: state.now, theme: &self.settings.theme };
         let width = self.layout(state).and_then(|l| l.limits).map_or(0, |area| area.width.saturating_sub(2));
         limits::page(&scene, usize::from(width))
     }
 
     pub(super) fn popup_len(&self, popup: &Popup, state: &State) -> usize {
-        let scene = Scene { state, app: self, now: state.now, theme: Theme::new(false) };
+        let scene = Scene { state, app: self, now: state.now, theme: &self.settings.theme };
         draw::page(&scene, popup, self.size).map_or(0, |p| p.lines.len())
     }
 

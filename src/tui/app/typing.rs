@@ -21,8 +21,14 @@ use crate::{
 
 impl App {
     pub(super) fn compose_key(&mut self, key: KeyEvent, state: &State) -> Vec<Wish> {
-        match self.composer.key(key) {
+        let names: Vec<_> = state.agents.iter().map(|agent| agent.name().as_str()).collect();
+        let typed = self.composer.key(key, &names);
+        if let Some(folder) = self.composer.wants() {
+            return vec![Wish::List(folder)];
+        }
+        match typed {
             Typed::Edited => {}
+            Typed::Templates => return vec![Wish::ReadTemplates],
             Typed::Leave => {
                 self.composing = false;
                 self.edited();

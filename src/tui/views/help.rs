@@ -41,7 +41,7 @@ pub fn page(scene: &Scene<'_>, columns: usize) -> Page {
     for place in Place::ALL {
         lines.extend(heading(scene, place.word()));
         for verb in VERBS.iter().filter(|v| v.place == place) {
-            let keys = verb.keys.join(" ");
+            let keys = scene.app.settings().keys.of(verb.action);
             let margin = 19;
             for (n, row) in text::wrap(verb.help, columns.saturating_sub(margin + 2)).into_iter().enumerate() {
                 let head = if n == 0 { keys.as_str() } else { "" };
@@ -54,8 +54,11 @@ pub fn page(scene: &Scene<'_>, columns: usize) -> Page {
     }
     lines.extend(heading(scene, "While a goal is written"));
     for (keys, help) in COMPOSER {
-        let line = vec![scene.span(format!("  {}", text::pad(keys, 24)), Role::Accent), Span::raw(*help)];
-        lines.push(Line::from(line));
+        for (n, row) in text::wrap(help, columns.saturating_sub(26)).into_iter().enumerate() {
+            let head = if n == 0 { keys } else { "" };
+            lines
+                .push(Line::from(vec![scene.span(format!("  {}", text::pad(head, 24)), Role::Accent), Span::raw(row)]));
+        }
     }
     lines.extend(heading(scene, "Tasks"));
     for phase in [

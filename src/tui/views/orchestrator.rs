@@ -11,7 +11,7 @@ use super::{Scene, rows};
 use crate::{
     model::{EndState, GoalEnd, GoalPhase},
     room::{Goal, Voice},
-    tui::{glyph, layout::Pane, text, theme::Role},
+    tui::{Action, glyph, layout::Pane, text, theme::Role},
 };
 
 /// Draws the lines; `framed` where the composer lies inside the frame too.
@@ -99,11 +99,11 @@ pub fn status(scene: &Scene<'_>, width: usize) -> Option<Line<'static>> {
             format!(" {} plan for {}: {tasks} on {}{more} ", glyph::NEEDS, goal.id, text::many(agents.len(), "agent"));
         return Some(Line::from(vec![
             scene.span(text, Role::Badge),
-            scene.span("  a", Role::Accent),
+            scene.span(format!("  {}", scene.key(Action::Approve)), Role::Accent),
             scene.span(" approve · ", Role::Text),
-            scene.span("3", Role::Accent),
+            scene.span(scene.key(Action::PlanView), Role::Accent),
             scene.span(" look · ", Role::Text),
-            scene.span("d", Role::Accent),
+            scene.span(scene.key(Action::Deny), Role::Accent),
             scene.span(" deny", Role::Text),
         ]));
     }
@@ -120,7 +120,7 @@ pub fn status(scene: &Scene<'_>, width: usize) -> Option<Line<'static>> {
     Some(Line::from(vec![
         scene.span(text::fit(&format!(" {text}"), width.saturating_sub(text::width(end) + 5)), role),
         scene.span(" — ", Role::Dim),
-        scene.span("o", Role::Accent),
+        scene.span(scene.key(Action::Report), Role::Accent),
         scene.span(end, Role::Text),
     ]))
 }
@@ -180,7 +180,7 @@ pub fn composer(scene: &Scene<'_>, buffer: &mut Buffer, area: Rect) -> Option<(u
     let inner = Rect { x: area.x + 3, width: area.width - 4, ..area };
     let composer = scene.app.composer();
     if composer.is_empty() && !composing {
-        let text = text::fit("g writes a goal", usize::from(inner.width));
+        let text = text::fit(&format!("{} writes a goal", scene.key(Action::Compose)), usize::from(inner.width));
         buffer.set_span(inner.x, inner.y, &scene.span(text, Role::Dim), inner.width);
         return None;
     }

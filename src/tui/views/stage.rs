@@ -171,7 +171,7 @@ fn hint(scene: &Scene<'_>, buffer: &mut Buffer, area: Rect, all: bool) {
         );
     }
     if let Some((done, left)) = scene.app.undo(scene.now) {
-        let end = format!(" · u undoes ({left} s)");
+        let end = format!(" · {} undoes ({left} s)", scene.key(Action::Undo));
         let text = format!(" ✓ {}{end}", text::fit(done, width.saturating_sub(text::width(&end) + 3)));
         return rows(buffer, area, &[Line::from(scene.span(text, Role::Good))]);
     }
@@ -220,7 +220,7 @@ fn hint(scene: &Scene<'_>, buffer: &mut Buffer, area: Rect, all: bool) {
             verbs.retain(|v| !matches!(v.action, Action::Pause | Action::Retry));
             verbs.insert(2, log);
         }
-        verbs.into_iter().map(|v| (v.keys.first().copied().unwrap_or_default(), v.name)).collect()
+        verbs.into_iter().map(|v| (scene.key(v.action), v.name)).collect()
     };
     // The last two, help and leave, stay when the line is short.
     let size = |(key, name): &(&str, &str)| text::width(key) + text::width(name) + 3;
