@@ -105,22 +105,31 @@ fn thread_time() -> Duration {
     Duration::new(u64::try_from(time.tv_sec).unwrap_or_default(), u32::try_from(time.tv_nsec).unwrap_or_default())
 }
 
-/// Reads a head and the body it announces; what comes after stays in `buffer`.
+/// Reads a head and the body it announces, by its length or in chunks; what comes after stays in `buffer`.
 async fn read_message(socket: &mut TcpStream, buffer: &mut Vec<u8>) -> Fallible<Option<String>> {
+    /// The last chunk, which has no bytes.
+    const END: &[u8] = b"\r\n0\r\n\r\n";
+    let mut head = None;
     loop {
-        if let Some(at) = buffer.windows(4).position(|w| w == b"\r\n\r\n") {
-            let head = String::from_utf8_lossy(buffer.get(..at).unwrap_or_default()).to_ascii_lowercase();
-            let length = head.lines().find_map(|l| l.strip_prefix("content-length: ")).map_or(Ok(0), str::parse)?;
-            while buffer.len() < at + 4 + length {
-                if socket.read_buf(buffer).await? == 0 {
-                    return Err("closed in a body".into());
-                }
+        if head.is_none()
+            && let Some(at) = buffer.windows(4).position(|w| w == b"\r\n\r\n")
+        {
+            head = Some(String::from_utf8_lossy(buffer.get(..at).unwrap_or_default()).to_ascii_lowercase());
+        }
+        if let Some(text) = &head {
+            let end = if text.contains("transfer-encoding: chunked") {
+                buffer.windows(END.len()).position(|w| w == END).map(|at| at + END.len())
+            } else {
+                let length = text.lines().find_map(|l| l.strip_prefix("content-length: ")).map_or(Ok(0), str::parse)?;
+                Some(text.len() + 4 + length).filter(|end| *end <= buffer.len())
+            };
+            if let Some(end) = end {
+                buffer.drain(..end);
+                return Ok(head);
             }
-            buffer.drain(..at + 4 + length);
-            return Ok(Some(head));
         }
         if socket.read_buf(buffer).await? == 0 {
-            return Ok(None);
+            return if head.is_some() { Err("closed in a body".into()) } else { Ok(None) };
         }
     }
 }

@@ -115,6 +115,18 @@ impl Drop for Room {
     }
 }
 
+/// Looks again and again, for at most a minute.
+fn eventually(is_so: impl Fn() -> bool) {
+    for _ in 0..2_400 {
+        if is_so() {
+            return;
+        }
+        #[expect(clippy::disallowed_methods, reason = "a test waits for another process between looks")]
+        std::thread::sleep(std::time::Duration::from_millis(25));
+    }
+    panic!("it did not come to that");
+}
+
 #[test]
 fn wrong_arguments_end_with_2_and_help_with_0() {
     let place = Place::empty();
@@ -196,7 +208,8 @@ fn without_a_room_status_and_show_tell_what_the_files_say_and_write_nothing() {
     let place = Place::with("");
     let inbox = place.stage.join("tasks/marie");
     fs::create_dir_all(&inbox).unwrap();
-    fs::write(inbox.join("x.json"), r#"{"task_id": "x", "description": "Wait for it"}"#).unwrap();
+    let long = format!("Wait for it{} and for its end", " and wait".repeat(1_000));
+    fs::write(inbox.join("x.json"), serde_json::json!({"task_id": "x", "description": long}).to_string()).unwrap();
     fs::write(inbox.join("bad.json"), "{bad").unwrap();
     let status = place.run(&["status"]).ends(4).says("This is what the stage's files say.");
     for word in ["(no room is open)", "marie/x  ready", "tasks/marie/bad.json: ", "marie   not ready"] {
@@ -207,7 +220,8 @@ fn without_a_room_status_and_show_tell_what_the_files_say_and_write_nothing() {
     let status = place.json(&["status"]);
     assert!(status["offline"].as_str().unwrap().starts_with("no room is running"), "{status:#}");
     assert_eq!((&status["counts"]["ready"], &status["opened_at"]), (&1.into(), &Value::Null), "{status:#}");
-    assert_eq!(place.json(&["show", "x"])["state"], "ready");
+    let shown = place.json(&["show", "x"]);
+    assert_eq!((&shown["state"], &shown["description"]), (&"ready".into(), &long.into()));
     place.run(&["show", "y"]).ends(4).says("there is no task and no goal y");
     let mut left: Vec<_> = fs::read_dir(&inbox).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     left.sort();
@@ -412,17 +426,10 @@ fn waiting_ends_with_124_in_time_with_130_by_ctrl_c_and_the_work_goes_on() {
     let mut waiting = place.command(&["wait", "long"]).spawn().unwrap();
     let pid = Pid::from_child(&waiting);
     // Before it listens, the signal would end it in the system's own way.
-    let listens = || {
+    eventually(|| {
         let status = fs::read_to_string(format!("/proc/{}/status", pid.as_raw_nonzero())).unwrap();
         catches_interrupt(&status)
-    };
-    for _ in 0..400 {
-        if listens() {
-            break;
-        }
-        #[expect(clippy::disallowed_methods, reason = "a test waits for another process between looks")]
-        std::thread::sleep(std::time::Duration::from_millis(25));
-    }
+    });
     kill_process(pid, Signal::INT).unwrap();
     let code = waiting.wait().unwrap().code();
     assert_eq!(code, Some(130));
@@ -483,6 +490,7 @@ fn a_goal_runs_to_its_report_or_stops_at_its_plan() {
     let asked = ["run", "--approve", "ask", "--detach", "Write a short note about recital week"];
     assert_eq!(place.run(&asked).ends(0).out, "g3\n");
     place.run(&["wait", "g3", "--timeout", "300ms"]).ends(124);
+    eventually(|| place.json(&["show", "g3"])["state"] == "needs_approval");
     place.run(&["deny", "g3"]).ends(0);
     place.run(&["wait", "g3", "--timeout", "1m"]).ends(1);
     place.run(&["approve", "g3"]).ends(3).says("no plan to approve");

@@ -265,6 +265,24 @@ async fn an_agent_is_said_to_have_stopped_only_when_all_of_its_attempt_is_gone()
     scene.finished_with([1, 1, 2]).await;
 }
 
+/// C34: whoever holds a lock or a lease decides for others; an engine, or what it starts, never does.
+#[tokio::test]
+async fn c34_what_an_agent_starts_holds_no_lock_and_no_lease() {
+    let scene = Scene::open(COMMANDS).await;
+    let folder = scene.stage.path.canonicalize().unwrap();
+    for process in &scene.noted {
+        for entry in fs::read_dir(format!("/proc/{}/fd", process.pid)).unwrap() {
+            let open = fs::read_link(entry.unwrap().path()).unwrap();
+            // Its output goes into its logs; everything else of the stage is the worker's and the room's.
+            let ours = open.strip_prefix(&folder).is_ok_and(|within| {
+                within.extension().is_none_or(|kind| kind != "log") && !within.starts_with("notes")
+            });
+            assert!(!ours, "{} holds {}", process.pid, open.display());
+        }
+    }
+    scene.finished(1).await;
+}
+
 // The guardian's own judgement.
 
 #[tokio::test]

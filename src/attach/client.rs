@@ -156,7 +156,10 @@ impl Link {
         match line {
             None => Err(AttachError::Closed),
             Some(Err(error)) => Err(AttachError::Unreadable(error.to_string())),
-            Some(Ok(line)) => serde_json::from_str(&line).map_err(|error| AttachError::Unreadable(error.to_string())),
+            Some(Ok(line)) => serde_json::from_str(&line).map_err(|error| {
+                // The last line of a room that left while it wrote.
+                if error.is_eof() { AttachError::Closed } else { AttachError::Unreadable(error.to_string()) }
+            }),
         }
     }
 }

@@ -350,7 +350,9 @@ async fn room(config: &Config) -> Check {
             let found = format!("open, process {} with its core {}", link.state().pid, link.state().core);
             check(Level::Ok, "room", found, None)
         }
-        Err(AttachError::NoRoom) => check(Level::Ok, "room", "none running; `podium` starts one", None),
+        Err(AttachError::NoRoom) => {
+            check(Level::Ok, "room", "none running; `podium` opens one where it can write", None)
+        }
         Err(error) => check(
             Level::Fail,
             "room",

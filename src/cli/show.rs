@@ -54,14 +54,18 @@ pub(super) async fn show(call: &Call, id: &str) -> anyhow::Result<Exit> {
     Ok(seen(&call.out, state))
 }
 
-/// A task in full: what the room keeps in short is read from its files.
+/// A task in full: what the room keeps in short, and the end of a long text, are read from its files.
 pub(super) async fn whole<'a>(call: &Call, state: &'a State, task: &TaskRef) -> Option<Cow<'a, Task>> {
     let mut found = state.tasks.find(task)?;
-    if let Cow::Owned(short) = &mut found
-        && let Ok(config) = call.config()
-        && let Ok(record) = link::record(&config, task).await
-    {
-        short.record = record;
+    if let Ok(config) = call.config() {
+        if let Cow::Owned(short) = &mut found
+            && let Ok(record) = link::record(&config, task).await
+        {
+            short.record = record;
+        }
+        if let Ok(text) = link::description(&config, task).await {
+            found.to_mut().record.spec.description = text;
+        }
     }
     Some(found)
 }

@@ -171,14 +171,7 @@ impl World {
         match effect {
             Effect::Recover { task, cancel } => self.recover(task, cancel).await,
             Effect::EndTask { id, task, ending } => {
-                let ended = self.queue.end(&task, ending).await;
-                if let Err(error) = &ended {
-                    tracing::warn!(%error, %task, "a task could not be ended");
-                }
-                let answer = match ended {
-                    Ok(_) => done(format!("{task} is ended"), &task),
-                    Err(error) => could_not(&error),
-                };
+                let answer = self.end(&task, ending, id.is_some()).await;
                 id.map(|id| answered(id, answer))
             }
             Effect::RetryTask { id, retry } => Some(answered(id, self.retry(*retry).await)),
@@ -242,6 +235,20 @@ impl World {
             Err(error) => could_not(&error),
         };
         answered(id, answer)
+    }
+
+    /// Ends a task. What nobody ordered cannot be ordered again: then the disk is asked until it takes it.
+    async fn end(&self, task: &TaskRef, ending: Ending, ordered: bool) -> Answer {
+        loop {
+            let Err(error) = self.queue.end(task, ending.clone()).await else {
+                return done(format!("{task} is ended"), task);
+            };
+            tracing::warn!(%error, %task, "a task could not be ended");
+            if ordered || !matches!(error, QueueError::Io { .. } | QueueError::NoSpace(_)) {
+                return could_not(&error);
+            }
+            tokio::time::sleep(CHANGE_OF_MIND).await;
+        }
     }
 
     /// Brings a task back, or makes another agent's of it, and what was skipped because of it.

@@ -76,22 +76,31 @@ impl Store {
         Ok(None)
     }
 
-    /// A task in full, wherever its file lies now; else as its last attempt was given it.
+    /// A task in full, wherever its file lies now; else as its last attempt was given it. Writes nothing where there is
+    /// nothing that could move it meanwhile.
     pub(super) fn spec_of(&self, task: &TaskRef) -> Result<TaskSpec, QueueError> {
         self.known(&task.agent)?;
-        let lock = self.lock(task)?;
-        let path = match self.place(task, true)? {
+        let mut found = self.spec_once(task, false)?;
+        if found.is_none() {
+            let lock = exists(&self.layout.attempts(task))?.then(|| self.lock(task)).transpose()?;
+            found = self.spec_once(task, true)?;
+            drop(lock);
+        }
+        found.ok_or_else(|| QueueError::Unknown(task.clone()))
+    }
+
+    fn spec_once(&self, task: &TaskRef, search: bool) -> Result<Option<TaskSpec>, QueueError> {
+        let path = match self.place(task, search)? {
             Place::Inbox(name) => self.layout.inbox(&task.agent).join(name),
             Place::Claimed => self.layout.claimed(task),
             Place::Over(path) => path,
+            Place::Nowhere if !search => return Ok(None),
             Place::Nowhere => {
                 let last = attempts::load(&self.layout, task)?.last();
                 self.layout.attempt(&task.attempt(last)).join("task.json")
             }
         };
-        let found = self.full_spec_at(&path, task)?;
-        drop(lock);
-        found.map(|(spec, _)| spec).ok_or_else(|| QueueError::Unknown(task.clone()))
+        Ok(self.full_spec_at(&path, task)?.map(|(spec, _)| spec))
     }
 
     /// Whether nothing is known of a task but its file in the inbox. `ended` was listed after the watch began to hear.

@@ -116,6 +116,14 @@ pub(super) struct Notice {
     listings: HashMap<PathBuf, (i128, bool)>,
     /// When it was last said that the disk is nearly full, while it is.
     short: Option<Instant>,
+    /// Changes are heard of, not looked for now and then.
+    hears: bool,
+}
+
+impl Drop for Notice {
+    fn drop(&mut self) {
+        self.store.hub.survey(false);
+    }
 }
 
 impl Notice {
@@ -140,7 +148,13 @@ impl Notice {
             damaged: HashMap::new(),
             listings: HashMap::new(),
             short: None,
+            hears: false,
         }
+    }
+
+    /// Tells the others whether every id is known.
+    fn survey(&self) {
+        self.store.hub.survey(self.hears && self.unread.is_none());
     }
 
     /// Nobody listens any more.
@@ -158,6 +172,8 @@ impl Notice {
 
     /// Says how changes are noticed.
     pub(super) fn polling(&mut self, why: Option<String>) {
+        self.hears = why.is_none();
+        self.survey();
         self.say(Change::Polling(why));
     }
 
@@ -206,6 +222,7 @@ impl Notice {
         if started.is_err() {
             self.unread = None;
             self.results(true);
+            self.survey();
         }
     }
 
@@ -259,6 +276,7 @@ impl Notice {
                     self.say(Change::Found(Vec::new(), 0));
                 }
                 self.results(false);
+                self.survey();
             }
         }
     }
@@ -798,8 +816,8 @@ impl Notice {
         let Some(record) = record else {
             self.open.remove(task);
             self.needs.remove(task);
+            self.store.hub.unused(task);
             if self.said.remove(task).is_some() {
-                self.store.hub.unused(task);
                 self.say(Change::Gone(task.clone()));
             }
             return;

@@ -104,7 +104,10 @@ impl Store {
 
     /// What is already known of this id.
     fn weigh(&self, task: &TaskRef, bytes: &[u8]) -> Result<Standing, QueueError> {
-        if let Some(answer) = self.compare(task, bytes)? {
+        // What the watch has not heard of can only lie in the inbox since a moment ago; then the renaming finds it.
+        if !self.hub.is_news(task)
+            && let Some(answer) = self.compare(task, bytes)?
+        {
             return Ok(Standing::Answered(answer));
         }
         if let Some(short) = self.shortage(&task.agent)?.filter(Shortage::is_full) {
@@ -165,6 +168,7 @@ impl Store {
             if let Some(count) = lock(&self.waiting).get_mut(&task.agent) {
                 count.waiting += 1;
             }
+            self.hub.used(task);
             return Ok(Submitted::New);
         }
         Ok(self.compare(task, bytes)?.unwrap_or(Submitted::Conflict))
@@ -172,14 +176,17 @@ impl Store {
 
     /// How many wait. Counted anew now and then, and whenever it seems to be too many.
     fn count_waiting(&self, agent: &AgentName) -> Result<usize, QueueError> {
+        let limit = self.settings.waiting_limit;
+        let fits = |count: &&mut Count| count.uses < RECOUNT && count.waiting < limit;
+        if let Some(count) = lock(&self.waiting).get_mut(agent).filter(fits) {
+            count.uses += 1;
+            return Ok(count.waiting);
+        }
         let inbox = self.layout.inbox(agent);
         let mtime = Stamp::at(&inbox).map_err(failed("look at", &inbox))?.map_or(0, |stamp| stamp.mtime);
-        if let Some(count) = lock(&self.waiting).get_mut(agent) {
-            let roomy = count.uses < RECOUNT && count.waiting < self.settings.waiting_limit;
-            if roomy || count.mtime == mtime {
-                count.uses += 1;
-                return Ok(count.waiting);
-            }
+        if let Some(count) = lock(&self.waiting).get_mut(agent).filter(|count| count.mtime == mtime) {
+            count.uses += 1;
+            return Ok(count.waiting);
         }
         let waiting = disk::names(&inbox)?.iter().filter(|name| !super::store::is_ignored(name)).count();
         lock(&self.waiting).insert(agent.clone(), Count { waiting, uses: 0, mtime });

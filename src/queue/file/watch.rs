@@ -5,12 +5,15 @@
 //! instead, and the receiver is told so.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{HashMap, HashSet, hash_map::Entry},
     ffi::OsString,
     hash::{DefaultHasher, Hash, Hasher},
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
-    sync::{Arc, Condvar, Mutex, PoisonError, Weak},
+    sync::{
+        Arc, Condvar, Mutex, PoisonError, Weak,
+        atomic::{AtomicBool, Ordering},
+    },
     thread,
     time::{Duration, SystemTime},
 };
@@ -135,6 +138,8 @@ pub(super) struct Hub {
     signals: Mutex<Vec<Weak<Signal>>>,
     /// By agent and a hash of the id in lower case: there may be very many.
     ids: Mutex<HashMap<AgentName, HashMap<u64, TaskId>>>,
+    /// A watch has looked at everything and hears what changes.
+    surveyed: AtomicBool,
 }
 
 impl Hub {
@@ -147,6 +152,17 @@ impl Hub {
             });
             true
         });
+    }
+
+    /// Notes whether a watch knows all ids.
+    pub(super) fn survey(&self, whole: bool) {
+        self.surveyed.store(whole, Ordering::Release);
+    }
+
+    /// Whether a watch knows all ids, and not this one. A file dropped under it in the last moments may not be known yet.
+    pub(super) fn is_news(&self, task: &TaskRef) -> bool {
+        self.surveyed.load(Ordering::Acquire)
+            && !lock(&self.ids).get(&task.agent).is_some_and(|of| of.contains_key(&caseless(&task.id)))
     }
 
     /// Notes that an id is in use.
@@ -162,8 +178,11 @@ impl Hub {
 
     /// Notes that an id is free again.
     pub(super) fn unused(&self, task: &TaskRef) {
-        if let Some(of) = lock(&self.ids).get_mut(&task.agent) {
-            of.remove(&caseless(&task.id));
+        if let Some(of) = lock(&self.ids).get_mut(&task.agent)
+            && let Entry::Occupied(known) = of.entry(caseless(&task.id))
+            && *known.get() == task.id
+        {
+            known.remove();
         }
     }
 
