@@ -168,8 +168,10 @@ async fn a_limit_that_an_operator_sets_holds_at_once_is_shown_and_outlives_the_r
         requests(&stage.status(), "sonnet").unwrap()
     };
     // The stand-in's headers say 1,000.
-    let bucket = work(&stage, "one");
-    assert_eq!((&bucket["limit"], &bucket["own"], &bucket["learned"]), (&json!(30), &json!(30), &json!(true)));
+    work(&stage, "one");
+    let learned = || requests(&stage.status(), "sonnet").filter(|bucket| bucket["learned"] == true);
+    let bucket = eventually("the headers to be known", learned).await;
+    assert_eq!((&bucket["limit"], &bucket["own"]), (&json!(30), &json!(30)));
     let printed = stage.run(&["status"]).exits(0).out;
     assert!(printed.contains("of 30 per minute") && printed.contains("set by you"), "{printed}");
     assert!(
