@@ -460,6 +460,19 @@ impl Gateway {
         self.shared.book.open(payer, spent, cap);
     }
 
+    /// What may still be spent for a goal: of its own budget and of the day's; nothing = without.
+    pub fn left(&self, goal: &GoalId) -> Option<MicroUsd> {
+        let (book, today) = (&self.shared.book, self.shared.today());
+        [Payer::Goal(goal.clone()), Payer::Day].iter().filter_map(|payer| book.left(payer, today)).min()
+    }
+
+    /// Books what an orchestrator says that it has used whose calls do not pass here.
+    pub fn book(&self, call: Call) {
+        let payers: Vec<Payer> = call.goal().cloned().map(Payer::Goal).into_iter().chain([Payer::Day]).collect();
+        self.shared.book.spent(&payers, call.cost, self.shared.today());
+        self.shared.tell(Notice::Call(Box::new(call)));
+    }
+
     /// Says why the ledger takes no rows, or that it does: without it no call passes that has a cap.
     pub fn unwritable(&self, why: Option<String>) {
         self.shared.book.unwritable(why);

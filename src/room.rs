@@ -228,6 +228,10 @@ impl State {
             Some(outcome) => Spend::of(outcome.usage, outcome.cost, outcome.cost_source),
             None => entry.record.spend(),
         };
+        // What came before a retry is in no record of the task any more.
+        if let Some(told) = self.money.tasks.get(task).filter(|told| told.cost > spend.cost) {
+            spend = *told;
+        }
         if let Some(held) = self.agents.holder(task).and_then(|slot| slot.held.as_ref()) {
             spend += held.activity.spend;
         }

@@ -229,3 +229,79 @@ async fn days_that_are_over_are_told_one_by_one_with_and_without_a_room() {
     assert_eq!(told(&stage.status()), expected);
     stage.close().await;
 }
+
+/// Notes its arguments and answers like the CLI.
+const CLI: &str = r#"#!/bin/sh
+echo "$*" >> "${0%/*}/argv"
+cat >/dev/null
+echo '{"type":"system","subtype":"init","session_id":"s","model":"claude-sonnet-5-5","cwd":"/","tools":[]}'
+echo '{"type":"result","subtype":"success","is_error":false,"num_turns":1,"result":"done","structured_output":{"tasks":[]},"session_id":"s","total_cost_usd":0.25,"modelUsage":{"claude-sonnet-5-5":{"inputTokens":10,"outputTokens":5}}}'
+"#;
+
+/// A stage with that CLI.
+fn with_cli(toml: &str) -> Stage {
+    let mut stage = Stage::bare(toml);
+    let cli = stage.path.join("cli.sh");
+    fs::write(&cli, CLI).unwrap();
+    fs::set_permissions(&cli, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    stage.env.insert("CLAUDE_COMMAND".to_owned(), cli.into_os_string());
+    stage
+}
+
+/// What it was told each time that it may spend.
+fn told(stage: &Stage) -> Vec<String> {
+    let argv = fs::read_to_string(stage.path.join("argv")).unwrap_or_default();
+    let budget =
+        |line: &str| line.split_once("--max-budget-usd ").map(|(_, rest)| rest.split(' ').next().unwrap().to_owned());
+    argv.lines().map(|line| budget(line).unwrap_or_else(|| panic!("no budget in {line}"))).collect()
+}
+
+#[tokio::test]
+async fn an_orchestrators_login_is_counted_as_an_estimate_and_against_its_goal() {
+    let mut stage = with_cli("");
+    // No key anywhere: its CLI has a login of its own, and its calls pass no gateway.
+    let home = stage.root.path().join("home/data/podium/auth-homes/orchestrator/config");
+    fs::create_dir_all(&home).unwrap();
+    let login = json!({"claudeAiOauth": {"accessToken": "a", "refreshToken": "r"}});
+    fs::write(home.join(".credentials.json"), login.to_string()).unwrap();
+    stage.serve().await;
+    // Its answers are no plan, so it is asked again, as long as there is money.
+    let ran = stage.run(&["run", "--budget", "0.6", "--approve", "never", "Write a letter."]).exits(1);
+    let told = told(&stage);
+    assert!(told.starts_with(&["0.6".to_owned(), "0.35".to_owned()]), "{told:?} {ran:#?}");
+    let spent = i64::try_from(told.len()).unwrap() * 250_000;
+    let orchestrator = eventually("all of it to be counted", || {
+        let orchestrator = stage.status()["money"]["orchestrator"].clone();
+        (micro(&orchestrator["cost_usd"]) == spent).then_some(orchestrator)
+    })
+    .await;
+    assert_eq!(micro(&orchestrator["estimated_usd"]), spent);
+    assert!(rows(&stage).iter().all(|row| row.estimated && row.goal().is_some_and(|goal| goal.to_string() == "g1")));
+    assert_eq!(micro(&stage.run(&["show", "g1", "--json"]).exits(0).json()["spent"]["cost_usd"]), spent);
+    stage.close().await;
+}
+
+#[tokio::test]
+async fn every_cli_is_told_what_is_left_of_the_budget_that_pays_for_it() {
+    let mut stage = with_cli("[orchestrator]\nengine = \"claude\"\n[budget]\nday_usd = 40\n");
+    stage.env.insert("ANTHROPIC_API_KEY".to_owned(), "sk-ant-no-key".into());
+    stage.serve().await;
+    let told = || told(&stage).pop().unwrap();
+    stage.run(&["submit", "--agent", "marie", "--id", "one", "--budget", "1.5", "Write a note."]).exits(0);
+    stage.run(&["wait", "one", "--timeout", "30s"]).exits(0);
+    assert_eq!(told(), "1.5");
+    // What its first attempt has cost is gone.
+    stage.run(&["retry", "one"]).exits(0);
+    eventually("the second start", || {
+        (fs::read_to_string(stage.path.join("argv")).unwrap().lines().count() == 2).then_some(())
+    })
+    .await;
+    assert_eq!(told(), "1.25");
+    // This is no plan, so the goal fails: but the planner was told too.
+    stage.run(&["run", "--budget", "3", "--approve", "never", "Write a letter."]).exits(1);
+    assert_eq!(told(), "3");
+    // The day has less than the goal.
+    stage.run(&["run", "--budget", "100", "--approve", "never", "Write another letter."]).exits(1);
+    assert!((39.0..40.0).contains(&told().parse::<f64>().unwrap()) || told() == "40", "{}", told());
+    stage.close().await;
+}

@@ -92,6 +92,25 @@ impl Book {
         drop(purses);
     }
 
+    /// What a payer may still spend, calls on their way not counted; nothing = without a cap.
+    pub(super) fn left(&self, payer: &Payer, today: Date) -> Option<MicroUsd> {
+        let mut purses = self.purses();
+        purses.turn(today);
+        let cap = purses.cap(payer)?;
+        let spent = purses.entries.get(payer).map_or(0, |entry| entry.spent.0);
+        drop(purses);
+        Some(MicroUsd((cap.0 - spent).max(0)))
+    }
+
+    /// Adds what was spent beside the gateway.
+    pub(super) fn spent(&self, of: &[Payer], cost: MicroUsd, today: Date) {
+        let mut purses = self.purses();
+        purses.turn(today);
+        for payer in of {
+            purses.entries.entry(payer.clone()).or_default().spent += cost;
+        }
+    }
+
     /// Forgets a payer that is at rest.
     pub(super) fn close(&self, payer: &Payer) {
         let mut purses = self.purses();
@@ -308,6 +327,19 @@ mod tests {
         assert_eq!(waiting.join_next().await.unwrap().unwrap().unwrap_err(), Denied::Busy(task()));
         alone.settle(MicroUsd(45));
         assert_eq!(spent(&book, &task()), 125);
+    }
+
+    #[test]
+    fn what_is_left_is_the_caps_rest_and_never_less_than_nothing() {
+        let book = Book::new(caps(100, 1_000), day(22), MicroUsd(400));
+        let left = |payer: &Payer, today| book.left(payer, today).map(|left| left.0);
+        assert_eq!((left(&task(), day(22)), left(&Payer::Day, day(22))), (Some(100), Some(600)));
+        book.open(task(), MicroUsd(130), None);
+        assert_eq!(left(&task(), day(22)), Some(0));
+        book.spent(&[Payer::Day], MicroUsd(50), day(22));
+        assert_eq!(left(&Payer::Day, day(22)), Some(550));
+        book.open(task(), MicroUsd(130), Some(MicroUsd(0)));
+        assert_eq!((left(&task(), day(22)), left(&Payer::Day, day(23))), (None, Some(1_000)));
     }
 
     fn spawned(book: &Arc<Book>, likely: i64, most: i64) -> JoinSet<Result<Hold, Denied>> {

@@ -13,6 +13,7 @@ mod failure;
 mod limits;
 mod order;
 mod orders;
+mod own_limits;
 mod plans;
 mod retry;
 mod timing;

@@ -11,6 +11,7 @@ use std::{
     time::Duration,
 };
 
+use jiff::Timestamp;
 use secrecy::ExposeSecret as _;
 use sha2::{Digest as _, Sha256};
 use tokio::io::AsyncWriteExt as _;
@@ -19,12 +20,15 @@ use super::effects::World;
 use crate::{
     api::{self, StopReason},
     claude::{
-        Decoder, Exit, Listener,
+        Decoder, Exit, Finding, Listener,
         args::{self, Session},
     },
     engines,
     gateway::{Identity, Purpose},
-    model::{Ending, GoalId, Modifiers, Permissions, Spend},
+    model::{
+        Ending, GoalId, MicroUsd, Modifiers, Permissions, Spend,
+        gateway::{Call, CallEnd, Caller},
+    },
     orchestrator::Prompt,
 };
 
@@ -71,7 +75,7 @@ impl World {
         let session = uuid::Uuid::now_v7().to_string();
         self.gateway.attribute(session.clone(), Purpose::Goal(goal.clone()));
         let reply = match &self.settings.orchestrator_cli {
-            Some(cli) => self.ask_cli(cli, &session, prompt).await,
+            Some(cli) => self.ask_cli(cli, goal, &session, prompt).await,
             None => self.ask_api(&session, prompt).await,
         };
         self.gateway.forget(&session);
@@ -111,7 +115,7 @@ impl World {
     }
 
     /// One run of the CLI, without tools; the answer is its result's structured part, or its text.
-    async fn ask_cli(&self, cli: &Cli, session: &str, prompt: Prompt) -> Result<Reply, String> {
+    async fn ask_cli(&self, cli: &Cli, goal: &GoalId, session: &str, prompt: Prompt) -> Result<Reply, String> {
         engines::prepare_home(&cli.home).map_err(|ending| ending.sentence())?;
         let system = system_file(&cli.home, &prompt).map_err(|error| format!("could not keep the prompt: {error}"))?;
         let session = Session::New(session.to_owned());
@@ -121,7 +125,8 @@ impl World {
             prompt: &system,
             permissions: Permissions::ReadOnly,
             max_turns: None,
-            max_budget_usd: None,
+            // With a login of its own nobody else keeps it to the budget. Nothing left is no word for the CLI.
+            max_budget_usd: self.gateway.left(goal).map(|left| left.max(MicroUsd(1)).dollars()),
             schema: prompt.schema.as_ref(),
             effort: None,
             subagent_model: None,
@@ -136,6 +141,7 @@ impl World {
             command.env("ANTHROPIC_API_KEY", self.token.expose_secret());
         }
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+        let began = self.clock.now();
         let mut child =
             command.spawn().map_err(|error| format!("could not start {}: {error}", cli.program.display()))?;
         let input = child.stdin.take();
@@ -158,11 +164,38 @@ impl World {
         }
         let exit = output.status.code().map_or(Exit::Signal(9), Exit::Code);
         let finding = listener.finding(exit, &String::from_utf8_lossy(&output.stderr));
+        self.note(goal, session.id(), began, &finding);
         if finding.ending != Ending::Done {
             return Err(finding.ending.sentence());
         }
         let text = finding.structured.map_or(finding.summary, |value| value.to_string());
         Ok(Reply { text, model: finding.model.unwrap_or_default(), spend: finding.spend })
+    }
+}
+
+impl World {
+    /// What the CLI says of its own calls, where they pass no gateway: a row like any other, as an estimate.
+    fn note(&self, goal: &GoalId, session: &str, began: Timestamp, finding: &Finding) {
+        let Spend { usage, mut cost, .. } = finding.spend;
+        if self.gateway.has_key(&Identity::Orchestrator) || (usage.total() == 0 && cost.is_zero()) {
+            return;
+        }
+        let model = finding.model.clone().unwrap_or_else(|| self.settings.orchestrator.model.clone());
+        if !finding.cost_reported {
+            cost = self.settings.prices.cost(&model, &usage, &Modifiers::default(), began).cost;
+        }
+        let caller = Caller::Orchestrator { goal: Some(goal.clone()) };
+        let took = self.clock.now().duration_since(began).as_millis();
+        self.gateway.book(Call {
+            millis: u64::try_from(took).unwrap_or_default(),
+            session_id: Some(session.to_owned()),
+            model,
+            end: CallEnd::Complete,
+            usage,
+            cost,
+            estimated: true,
+            ..Call::new(uuid::Uuid::now_v7().to_string(), began, caller)
+        });
     }
 }
 

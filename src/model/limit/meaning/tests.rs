@@ -163,3 +163,22 @@ fn news_of_every_kind_survive_their_own_text() {
     assert_eq!(Window::thousandths(0.4237), Some(424));
     assert_eq!((Window::thousandths(-0.1), Window::thousandths(f64::NAN)), (None, None));
 }
+
+#[test]
+fn each_kind_of_limit_is_explained_to_operators_in_the_words_of_the_screen() {
+    let page = include_str!("../../../../docs/limits.md");
+    let windows = [WindowName::FiveHour, WindowName::SevenDay, WindowName::Other].map(LimitKind::Window);
+    let others = [
+        LimitKind::Rate,
+        LimitKind::Overloaded,
+        LimitKind::Throttle,
+        LimitKind::TierCap,
+        LimitKind::OwnCap,
+        LimitKind::Billing,
+        LimitKind::Auth,
+        LimitKind::Forbidden,
+    ];
+    for kind in windows.into_iter().chain(others) {
+        assert!(page.contains(kind.words()), "docs/limits.md does not say {:?}", kind.words());
+    }
+}
