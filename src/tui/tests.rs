@@ -166,6 +166,8 @@ fn pictures_of_limits_and_accounts() {
     }
     let mut app = looking(&stage, WIDE);
     insta::assert_snapshot!("limits_panel_120x40", screen(&stage.state, &app, at(150), WIDE));
+    app = looking(&stage, (120, 60));
+    insta::assert_snapshot!("limits_panel_120x60", screen(&stage.state, &app, at(150), (120, 60)));
     // The rest of a small screen is a key away, and so is an account.
     app = looking(&stage, SMALL);
     press(&mut app, &stage.state, "5 end");

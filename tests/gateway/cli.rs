@@ -256,6 +256,9 @@ async fn a_cap_that_is_reached_in_mid_run_parks_the_account_and_costs_the_real_c
     assert_eq!((&done["state"], &done["attempts"]), (&json!("done"), &json!(2)), "{done:#}");
     assert_eq!(stage.result("anga/page").await["state"], "done");
     assert!(account(&stage)["parked"].is_null());
+    // The orchestrator's own call goes the same way.
+    stage.run(&["run", "--approve", "never", "Write a letter to the parents."]).exits(0);
+    assert!(stage.status()["money"]["orchestrator"]["calls"].as_u64().unwrap() >= 1);
 
     // The key was put on each of these calls, and is nowhere else.
     assert!(proxy.seen().iter().all(|seen| header(&seen.head, "x-api-key") == Some(KEY) && !seen.body.contains(KEY)));

@@ -105,7 +105,7 @@ pub(super) fn wide(scene: &Scene<'_>, width: usize) -> Vec<Row> {
             ),
             None => ("nothing".to_owned(), Role::Dim),
         };
-        let limit = if (1..level.limit).contains(&level.burst) {
+        let limit = if is_shrunk(level) && width >= 90 {
             format!("; {} at once", text::tokens(level.burst))
         } else {
             let said = match (level.own.is_some(), level.learned, width >= 90) {
@@ -131,6 +131,9 @@ pub(super) fn wide(scene: &Scene<'_>, width: usize) -> Vec<Row> {
         page.push(Row { item: Some(Item::Group(level.group.clone())), line });
     }
     page.extend(unused(scene));
+    if width < 90 {
+        page.extend(shrunk(scene).map(Row::plain));
+    }
     page.extend(holds(scene).into_iter().map(Row::plain));
     page.extend(flow(scene).into_iter().map(Row::plain));
     page
@@ -140,6 +143,25 @@ pub(super) fn wide(scene: &Scene<'_>, width: usize) -> Vec<Row> {
 fn limit_shown(level: &Level) -> String {
     let set = if level.own == Some(level.limit) { "<=" } else { "" };
     format!("{set}{}", text::tokens(level.limit))
+}
+
+/// Whether the server was seen to allow less at once than a minute's worth.
+fn is_shrunk(level: &Level) -> bool {
+    (1..level.limit).contains(&level.burst)
+}
+
+/// The same in words, for a screen that has no columns for it: the tightest of each group.
+fn shrunk(scene: &Scene<'_>) -> impl Iterator<Item = Line<'static>> {
+    let mut groups: std::collections::BTreeMap<&str, u64> = std::collections::BTreeMap::new();
+    for level in scene.state.levels.buckets.iter().filter(|level| is_shrunk(level)) {
+        let percent = level.burst * 100 / level.limit;
+        let tightest = groups.entry(&level.group).or_insert(percent);
+        *tightest = percent.min(*tightest);
+    }
+    groups.into_iter().map(|(group, percent)| {
+        let text = format!("  {group}: {percent}% of a minute's worth at once, learned from the server");
+        Line::from(scene.span(text, Role::Dim))
+    })
 }
 
 /// What was set for groups of which no call was made yet.

@@ -137,27 +137,27 @@ fn apart(scene: &Scene<'_>, width: usize) -> Option<Line<'static>> {
 fn saved(scene: &Scene<'_>, width: usize) -> Vec<Line<'static>> {
     let money = &scene.state.money;
     let mut lines = Vec::new();
-    let fitted = |text: &str| Line::from(scene.span(text::fit(text, width.saturating_sub(1)), Role::Dim));
+    let whole = |text: &str| crate::tui::views::paragraph(text, width.saturating_sub(1), 2, scene.style(Role::Dim));
     if let Some(rate) = money.today.usage.cache_hit_rate() {
-        let mut said = format!("  cache: {:.0}% of input read from it", rate * 100.0);
+        let mut said = format!("cache: {:.0}% of input read from it", rate * 100.0);
         for (cause, missed) in &money.caching.misses {
             let calls = if missed.calls == 1 { "1 miss".to_owned() } else { format!("{} misses", missed.calls) };
             // Writing into a string cannot fail.
             let _ok = write!(said, " · {calls}: {}", cause.words());
         }
-        lines.push(fitted(&said));
+        lines.extend(whole(&said));
     }
     let savings = &money.savings;
     if savings.calls > 0 {
         let split = savings.split();
         let mut said = format!(
-            "  saved: {} by caching, {} by cheaper models, against the top model without cache, n = {}",
+            "saved: {} by caching, {} by cheaper models, against the top model without cache, n = {}",
             split.caching, split.tiering, savings.calls
         );
         if savings.left_out > 0 {
             let _ok = write!(said, "; {} not exactly known left out", savings.left_out);
         }
-        lines.push(fitted(&said));
+        lines.extend(whole(&said));
     }
     lines
 }
