@@ -1,7 +1,7 @@
 //! The room for real: `podium serve` with its worker processes in a stage of its own, driven as operators and scripts
 //! drive it: through the socket, the verbs and plain files. Every test sees everything that it started gone.
 
-#![expect(clippy::panic, clippy::print_stdout, clippy::print_stderr, reason = "that is how a test speaks")]
+#![expect(clippy::panic, clippy::print_stderr, reason = "that is how a test speaks")]
 #![expect(clippy::unwrap_used, reason = "a test's own set-up may fail loudly")]
 
 mod common;
@@ -9,10 +9,9 @@ mod common;
 mod plans;
 
 use std::{
-    ffi::OsString,
     fs::{self, OpenOptions},
     io::Write as _,
-    path::{Path, PathBuf},
+    path::PathBuf,
     time::Duration,
 };
 
@@ -27,7 +26,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use common::{COMMANDS, PATIENCE, Stage, assert_ended, eventually, is_alive, kill, reason_of};
+use common::{COMMANDS, PATIENCE, Stage, assert_ended, cli, eventually, files_with, is_alive, kill, reason_of};
 
 fn clock() -> Clock {
     #[expect(clippy::disallowed_methods, reason = "the test is the runtime here")]
@@ -718,18 +717,6 @@ async fn a_malformed_configuration_starts_nothing() {
     assert!(!stage.path.join(".podium").exists() && !stage.path.join("tasks").exists(), "{}", stage.listing());
 }
 
-/// The Claude Code CLI, or the reason to skip.
-fn cli() -> Option<OsString> {
-    let named = std::env::var_os("PODIUM_TEST_CLAUDE").or_else(|| std::env::var_os("CLAUDE_COMMAND"));
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let found = podium::engines::claude::locate(named.as_deref(), &path).and_then(|words| words.into_iter().next());
-    if found.is_none() {
-        assert!(std::env::var_os("CI").is_none(), "the Claude Code CLI must be there in CI");
-        println!("SKIPPED: there is no Claude Code CLI; run ./test, or set PODIUM_TEST_CLAUDE");
-    }
-    found
-}
-
 /// What must never be found anywhere but in the room.
 const KEY: &str = "sk-ant-api03-this-is-no-key-0123456789abcdefghijklmnopqrstuvwxyz-AA";
 
@@ -739,24 +726,6 @@ fn who_knows_the_key(stage: &Stage) -> Vec<String> {
     let knows = |pid: i32, file: &str| fs::read(format!("/proc/{pid}/{file}")).is_ok_and(holds);
     let found = stage.processes().into_iter().filter(|(pid, _)| knows(*pid, "environ") || knows(*pid, "cmdline"));
     found.map(|(_, words)| words).collect()
-}
-
-/// Every file below a folder that holds the key.
-fn files_with_the_key(folder: &Path) -> Vec<PathBuf> {
-    let mut folders = vec![folder.to_owned()];
-    let mut found = Vec::new();
-    while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(&folder).unwrap().flatten() {
-            let kind = entry.file_type().unwrap();
-            if kind.is_dir() {
-                folders.push(entry.path());
-            } else if kind.is_file() && fs::read(entry.path()).unwrap().windows(KEY.len()).any(|w| w == KEY.as_bytes())
-            {
-                found.push(entry.path());
-            }
-        }
-    }
-    found
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -844,7 +813,7 @@ async fn three_real_clis_work_at_once_and_never_see_the_key() {
     assert!(workers.iter().filter(|(_, words)| words.contains(" worker ")).count() == 3, "{workers:#?}");
     stage.run(&["stop"]).exits(0);
     stage.left().await;
-    let found = files_with_the_key(stage.root.path());
+    let found = files_with(KEY, stage.root.path());
     assert!(found.is_empty(), "{found:#?}");
     drop(api);
 }

@@ -7,7 +7,7 @@ use std::{
     fmt::Write as _,
     fs::{self, OpenOptions},
     os::unix::ffi::OsStrExt as _,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::Duration,
 };
@@ -476,4 +476,33 @@ pub(crate) fn reason_of(status: &Value, name: &str) -> Option<String> {
     let rejected = status["rejected"].as_array().unwrap();
     let found = rejected.iter().find(|r| r["path"].as_str().unwrap().contains(name))?;
     Some(found["reason"].as_str().unwrap().to_owned())
+}
+
+/// The Claude Code CLI, or the reason to skip.
+pub(crate) fn cli() -> Option<OsString> {
+    let named = std::env::var_os("PODIUM_TEST_CLAUDE").or_else(|| std::env::var_os("CLAUDE_COMMAND"));
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let found = podium::engines::claude::locate(named.as_deref(), &path).and_then(|words| words.into_iter().next());
+    if found.is_none() {
+        assert!(std::env::var_os("CI").is_none(), "the Claude Code CLI must be there in CI");
+        eprintln!("SKIPPED: there is no Claude Code CLI; run ./test, or set PODIUM_TEST_CLAUDE");
+    }
+    found
+}
+
+/// Every file below a folder that holds these words.
+pub(crate) fn files_with(words: &str, folder: &Path) -> Vec<PathBuf> {
+    let (mut folders, mut found) = (vec![folder.to_owned()], Vec::new());
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).unwrap().flatten() {
+            let kind = entry.file_type().unwrap();
+            if kind.is_dir() {
+                folders.push(entry.path());
+            } else if kind.is_file() {
+                let bytes = fs::read(entry.path()).unwrap();
+                found.extend(bytes.windows(words.len()).any(|w| w == words.as_bytes()).then(|| entry.path()));
+            }
+        }
+    }
+    found
 }

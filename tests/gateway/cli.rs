@@ -6,7 +6,7 @@
 use std::{
     ffi::OsString,
     fs,
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::Stdio,
     sync::{
         Arc,
@@ -29,7 +29,7 @@ use podium::{
 use serde_json::{Value, json};
 
 use super::{
-    common::{self, eventually},
+    common::{self, cli, eventually, files_with},
     proxy::{Does, Proxy, Seen},
     stage::*,
 };
@@ -37,18 +37,6 @@ use super::{
 /// What must be known to the API and to nobody else.
 const KEY: &str = "sk-ant-api03-this-is-no-key-0123456789abcdefghijklmnopqrstuvwxyz-AA";
 const SESSION: &str = "11111111-2222-4333-8444-555555555555";
-
-/// The CLI, or the reason to skip.
-fn cli() -> Option<OsString> {
-    let named = std::env::var_os("PODIUM_TEST_CLAUDE").or_else(|| std::env::var_os("CLAUDE_COMMAND"));
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let found = engines::claude::locate(named.as_deref(), &path).and_then(|words| words.into_iter().next());
-    if found.is_none() {
-        assert!(std::env::var_os("CI").is_none(), "the Claude Code CLI must be there in CI");
-        println!("SKIPPED: there is no Claude Code CLI; run ./test, or set PODIUM_TEST_CLAUDE");
-    }
-    found
-}
 
 async fn stand_in() -> StandIn {
     #[expect(clippy::disallowed_methods, reason = "the test is the runtime here")]
@@ -190,23 +178,6 @@ fn account(stage: &common::Stage) -> Value {
     let status = stage.status();
     let accounts = status["accounts"].as_array().unwrap();
     accounts.iter().find(|a| a["name"] == "ANTHROPIC_API_KEY").cloned().unwrap()
-}
-
-/// Every file below a folder that holds these words.
-fn files_with(words: &str, folder: &Path) -> Vec<PathBuf> {
-    let (mut folders, mut found) = (vec![folder.to_owned()], Vec::new());
-    while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(&folder).unwrap().flatten() {
-            let kind = entry.file_type().unwrap();
-            if kind.is_dir() {
-                folders.push(entry.path());
-            } else if kind.is_file() {
-                let bytes = fs::read(entry.path()).unwrap();
-                found.extend(bytes.windows(words.len()).any(|w| w == words.as_bytes()).then(|| entry.path()));
-            }
-        }
-    }
-    found
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
