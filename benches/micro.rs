@@ -104,6 +104,7 @@ impl Story {
             planning: Planning::default(),
             found: Vec::new(),
             offline: None,
+            asking: podium::model::Asking::default(),
             accounts: podium::model::AccountSetup::default(),
         })));
         for (pid, name) in (100..).zip(AGENTS) {

@@ -210,27 +210,30 @@ enum Verb {
     },
     /// A goal's plan as graph and list, and changes of it before it starts or while it runs
     Plan(plan::PlanArgs),
-    /// Say yes to a goal's plan
+    /// Say yes to a goal's plan, or to what an agent asks for
     Approve {
-        /// The goal
+        /// The goal (`g1`), or the request (`p1`) as `podium status` names it
         id: String,
+        /// Allow that tool for the rest of the task, not only this once
+        #[arg(long, conflicts_with = "ceiling")]
+        always: bool,
         /// Start nothing more of it once it has cost so many dollars
         #[arg(long, value_name = "USD", value_parser = dollars)]
         ceiling: Option<MicroUsd>,
     },
-    /// Say no to a goal's plan
+    /// Say no to a goal's plan, or to what an agent asks for
     Deny {
-        /// The goal
+        /// The goal (`g1`), or the request (`p1`) as `podium status` names it
         id: String,
     },
-    /// Start nothing more on an agent, or on an account; a resume that was planned is taken back
+    /// Start nothing more on an agent, on an account, or of a task; a resume that was planned is taken back
     Pause {
-        /// An agent, or an account as `podium status` names it
+        /// An agent, an account as `podium status` names it, or a task
         name: String,
     },
-    /// Start again on an agent, or on an account that is parked
+    /// Start again on an agent, on an account that is parked, or with a task that is paused
     Resume {
-        /// An agent, or an account as `podium status` names it
+        /// An agent, an account as `podium status` names it, or a task
         name: String,
         /// When its limit clears, and not now
         #[arg(long)]
@@ -409,7 +412,7 @@ fn dispatch(call: &mut Call, verb: Verb) -> anyhow::Result<Exit> {
         Verb::Restore { ids } => client(orders::restore(call, &ids)),
         Verb::Cancel { ids } => client(orders::cancel(call, &ids)),
         Verb::Plan(args) => client(plan::plan(call, &args)),
-        Verb::Approve { id, ceiling } => client(orders::approve(call, &id, ceiling)),
+        Verb::Approve { id, always, ceiling } => client(orders::approve(call, &id, always, ceiling)),
         Verb::Deny { id } => client(orders::deny(call, &id)),
         Verb::Pause { name } => client(orders::pause(call, &name)),
         Verb::Resume { name, when_clear } => client(orders::resume(call, &name, when_clear)),

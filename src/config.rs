@@ -35,7 +35,8 @@ pub use stage::{Laid, Layout};
 use crate::{
     ledger::Prices,
     model::{
-        AccountName, AgentName, AgentSettings, EngineKind, MicroUsd, OnFailure, OutputKind, Permissions, Resume, Tiers,
+        AccountName, AgentName, AgentSettings, Asking, EngineKind, MicroUsd, OnFailure, OutputKind, Permissions,
+        Resume, Tiers,
         budget::{AtCap, Caps},
     },
 };
@@ -255,6 +256,10 @@ pub struct Config {
     pub max_running: Setting<u32>,
     /// How long a worker keeps its attempt without a room.
     pub orphan_grace: Setting<Duration>,
+    /// How long a person has to answer what an agent asks for.
+    pub ask_timeout: Setting<Duration>,
+    /// There is a person to be asked.
+    pub attended: Setting<bool>,
     /// Where model calls go; [`REHEARSAL_URL`] = the stand-in.
     pub upstream: Setting<String>,
     /// The variable that holds the common key.
@@ -351,6 +356,11 @@ impl Layers {
 }
 
 impl Config {
+    /// How requests of agents are dealt with.
+    pub fn asking(&self) -> Asking {
+        Asking { patience: *self.ask_timeout, attended: *self.attended }
+    }
+
     /// Finds the stage and loads its configuration.
     pub fn find(env: &Env, flags: &Flags) -> Result<Self, ConfigError> {
         let (stage, source) = stage::discover(flags.stage.as_deref(), env)?;
@@ -386,6 +396,8 @@ impl Config {
                 .map(|address| address.0),
             max_running: layers.get(|f| f.room.max_running.as_ref(), 6),
             orphan_grace: layers.get(|f| f.room.orphan_grace.as_ref(), wait(60)).map(|w| w.0),
+            ask_timeout: layers.get(|f| f.room.ask_timeout.as_ref(), wait(300)).map(|w| w.0),
+            attended: layers.get(|f| f.room.attended.as_ref(), true),
             upstream: layers.get(|f| f.upstream.url.as_ref(), "https://api.anthropic.com".to_owned()).or(over.upstream),
             api_key_env: layers.get(|f| f.upstream.api_key_env.as_ref(), "ANTHROPIC_API_KEY".to_owned()),
             pace: layers.get(|f| f.rehearsal.pace.as_ref(), 1.0).or(over.pace),
@@ -576,6 +588,8 @@ impl Config {
         row("room.gateway", self.gateway.to_string(), &self.gateway.source);
         row("room.max_running", self.max_running.to_string(), &self.max_running.source);
         row("room.orphan_grace", shown_wait(*self.orphan_grace), &self.orphan_grace.source);
+        row("room.ask_timeout", shown_wait(*self.ask_timeout), &self.ask_timeout.source);
+        row("room.attended", self.attended.to_string(), &self.attended.source);
         row("upstream.url", self.upstream.value.clone(), &self.upstream.source);
         row("upstream.api_key_env", self.api_key_env.value.clone(), &self.api_key_env.source);
         row("rehearsal.pace", self.pace.to_string(), &self.pace.source);
@@ -604,6 +618,7 @@ impl Config {
             let permissions = match *agent.permissions {
                 Permissions::ReadOnly => "read-only",
                 Permissions::Standard => "standard",
+                Permissions::Ask => "ask",
                 Permissions::Full => "full",
             };
             row(&format!("agents.{name}.permissions"), permissions.to_owned(), &agent.permissions.source);

@@ -14,7 +14,7 @@ use std::{
 use secrecy::{ExposeSecret as _, SecretString};
 
 pub use crate::claude::{Exit, Finding, Progress, args::Session};
-use crate::model::{AgentSettings, AttemptRef, Effort, Ending, EngineKind, limit::Windows};
+use crate::model::{AgentSettings, Ask, AttemptRef, Effort, Ending, EngineKind, Permit, limit::Windows};
 
 pub mod claude;
 pub mod command;
@@ -112,8 +112,10 @@ pub struct Launch {
     pub env: Vec<(OsString, OsString)>,
     /// Where it starts.
     pub cwd: PathBuf,
-    /// What it reads on standard input, to the end.
+    /// What it reads on standard input.
     pub stdin: Vec<u8>,
+    /// It asks, and reads answers there until it has its result; otherwise that was all.
+    pub dialogue: bool,
     /// The engine's session, where there is one.
     pub session_id: Option<String>,
     /// It ends its own tools on an interrupt, so a dead parent should send that and not a kill.
@@ -161,6 +163,18 @@ pub trait Reader: Send + fmt::Debug {
     /// Takes what was said about the subscription's limits since this was last asked.
     fn take_windows(&mut self) -> Vec<Windows> {
         Vec::new()
+    }
+    /// Takes what it has asked a person for since this was last asked.
+    fn take_asked(&mut self) -> Vec<Ask> {
+        Vec::new()
+    }
+    /// The line that answers a request, as its engine reads it; `None` where it is answered already.
+    fn answer_to(&mut self, _request: &str, _permit: &Permit) -> Option<String> {
+        None
+    }
+    /// Whether it waits for an answer of a person, so that its silence and the time mean nothing.
+    fn waits_for_a_person(&self) -> bool {
+        false
     }
     /// What it came to, once the output has ended; `stderr` is its end.
     fn finding(&mut self, exit: Exit, stderr: &str) -> Finding;

@@ -18,6 +18,7 @@ pub mod limit;
 pub mod log;
 pub mod outcome;
 pub mod past;
+pub mod permit;
 pub mod plan;
 pub mod report;
 pub mod savings;
@@ -37,6 +38,7 @@ pub use id::{AccountName, AgentName, AttemptRef, GoalId, IdError, SlotId, TaskId
 pub use log::{LogId, LogPlace, LogScope};
 pub use outcome::{Artifact, EndState, Outcome};
 pub use past::Past;
+pub use permit::{Ask, AskId, Asking, Permit};
 pub use plan::{Checks, DoneWhen, Effort, Estimates, Fault, Plan, PlanTask, Severity};
 pub use report::{Activity, Report};
 pub use task::{

@@ -6,6 +6,7 @@
 #![warn(clippy::wildcard_enum_match_arm)]
 
 pub mod agents;
+pub mod asks;
 pub mod budget;
 mod checks;
 mod cycle;
@@ -19,6 +20,7 @@ mod needs;
 mod order;
 pub mod orders;
 pub mod past;
+pub mod pauses;
 mod pays;
 pub mod plans;
 mod ready;
@@ -37,7 +39,10 @@ use std::{
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use asks::By;
+
 pub use agents::{Agent, Agents, Held, Process, Slot};
+pub use asks::Asks;
 pub use budget::Budgets;
 pub use effect::Effect;
 pub use event::{Answer, Event, GatewayEvent, GoalEvent, Opened, Order, OrderId, Stamped, TaskEvent, WorkerEvent};
@@ -148,6 +153,8 @@ pub struct State {
     pub planning: event::Planning,
     /// The accounts and their limits.
     pub accounts: Accounts,
+    /// What agents ask a person for.
+    pub asks: Asks,
 }
 
 impl State {
@@ -173,11 +180,13 @@ impl State {
             Event::Goal(event) => self.goal_event(event, &mut effects),
             Event::Gateway(event) => self.gateway_event(event, &mut effects),
             Event::Limit(event) => self.limit_event(event),
+            Event::Permitted { settled } => self.settled(*settled, &mut effects),
         }
         if self.offline.is_some() {
             return effects;
         }
         self.settle_limits(&mut effects);
+        self.settle_asks(&mut effects);
         self.settle_requests(&mut effects);
         self.settle_expired(&mut effects);
         self.settle_skipped(&mut effects);
@@ -192,7 +201,8 @@ impl State {
         // What expired in a time of doubt is ended after it.
         let doubt = self.doubted_until.filter(|until| *until > self.now && self.tasks.has_expired());
         let limits = self.accounts.next_wake();
-        let wakes = [self.tasks.next_wake(), self.agents.next_wake(), limits, doubt, self.day_ends()];
+        let asks = self.asks.next_wake();
+        let wakes = [self.tasks.next_wake(), self.agents.next_wake(), limits, doubt, self.day_ends(), asks];
         wakes.into_iter().flatten().min()
     }
 
@@ -263,6 +273,7 @@ impl State {
         self.leaving = Leaving::No;
         self.tasks.attempts_allowed = opened.attempts;
         self.goals.orchestrator = opened.orchestrator;
+        self.asks.asking = opened.asking;
         self.agents.open(opened.agents, opened.max_running, &opened.found, self.now);
         if self.offline.is_some() {
             return;
@@ -299,6 +310,11 @@ impl State {
             Order::Remove { item } => self.remove(id, item, effects),
             Order::Restore { item } => self.restore(id, item, effects),
             Order::CancelGoal { goal } => self.cancel_goal(id, &goal, effects),
+            Order::Permit { ask, always: true } => self.permit(id, ask, By::Always, true, effects),
+            Order::Permit { ask, always: false } => self.permit(id, ask, By::Person, true, effects),
+            Order::Forbid { ask } => self.permit(id, ask, By::Person, false, effects),
+            Order::PauseTask { task } => self.pause_task(id, &task, effects),
+            Order::ResumeTask { task } => self.resume_task(id, &task, effects),
             Order::Pause { agent } => self.pause(id, &agent, true, effects),
             Order::Resume { agent } => self.pause(id, &agent, false, effects),
             Order::Park { account } => self.park_account(id, &account, effects),

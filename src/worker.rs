@@ -15,7 +15,7 @@ use tokio::{
 use crate::{
     engines::{Gateway, Programs, tree::Grace},
     ledger::Prices,
-    model::{AgentSettings, AttemptRef, Checks, Clock, Ending, MicroUsd, Report, SlotId, TaskRef, Tiers},
+    model::{AgentSettings, AttemptRef, Checks, Clock, Ending, MicroUsd, Permit, Report, SlotId, TaskRef, Tiers},
     queue::{Claimed, Queue},
 };
 
@@ -69,6 +69,15 @@ pub enum Order {
         attempt: AttemptRef,
         /// How much longer.
         by: Duration,
+    },
+    /// What this attempt has asked for is answered.
+    Permit {
+        /// Which.
+        attempt: AttemptRef,
+        /// The engine's name for what was asked.
+        request: String,
+        /// The answer.
+        permit: Permit,
     },
     /// Finish what runs, then go.
     Drain,
@@ -283,7 +292,7 @@ impl<Q: Queue> Worker<Q> {
                     }
                 }
                 // It has ended meanwhile; its own report says how.
-                Order::Cancel { .. } | Order::End { .. } | Order::Extend { .. } => {}
+                Order::Cancel { .. } | Order::End { .. } | Order::Extend { .. } | Order::Permit { .. } => {}
                 Order::Drain => self.draining = true,
                 Order::Stop | Order::Quit { .. } => return Farewell::Stopped,
                 Order::Room(there) => self.room(there),
@@ -328,18 +337,27 @@ struct Post {
     kept: VecDeque<Report>,
     /// The running attempt's start and last activity, for a room that has just come.
     running: [Option<Report>; 2],
+    /// What it asks for and nobody has answered.
+    asked: Vec<Report>,
 }
 
 impl Post {
     fn new(outbox: Outbox) -> Self {
-        Self { outbox, connected: false, kept: VecDeque::new(), running: [None, None] }
+        Self { outbox, connected: false, kept: VecDeque::new(), running: [None, None], asked: Vec::new() }
     }
 
     fn send(&mut self, report: Report) {
         match &report {
-            Report::Started { .. } => self.running = [Some(report.clone()), None],
+            Report::Started { .. } => {
+                self.running = [Some(report.clone()), None];
+                self.asked.clear();
+            }
+            Report::Asked { .. } => self.asked.push(report.clone()),
             Report::Active { .. } => self.running[1] = Some(report.clone()),
-            Report::Failed { .. } | Report::Ended { .. } => self.running = [None, None],
+            Report::Failed { .. } | Report::Ended { .. } => {
+                self.running = [None, None];
+                self.asked.clear();
+            }
             Report::Limited { .. } | Report::NotStarted { .. } => {}
         }
         if !self.connected {
@@ -347,6 +365,13 @@ impl Post {
         } else if let Err(unsent) = self.outbox.send(report) {
             self.keep(unsent.0);
         }
+    }
+
+    /// This was answered: the next room need not hear of it.
+    fn answered(&mut self, request: &str) {
+        let is = |report: &Report| matches!(report, Report::Asked { ask, .. } if ask.request == request);
+        self.asked.retain(|report| !is(report));
+        self.kept.retain(|report| !is(report));
     }
 
     fn keep(&mut self, report: Report) {
@@ -364,7 +389,8 @@ impl Post {
             return;
         }
         let kept = std::mem::take(&mut self.kept);
-        let said: Vec<Report> = self.running.iter().flatten().filter(|r| !kept.contains(r)).cloned().collect();
+        let running = self.running.iter().flatten().chain(&self.asked);
+        let said: Vec<Report> = running.filter(|r| !kept.contains(r)).cloned().collect();
         for report in kept.into_iter().chain(said) {
             if let Err(unsent) = self.outbox.send(report) {
                 self.keep(unsent.0);

@@ -109,8 +109,11 @@ impl Scene {
             match self.next().await {
                 Report::Ended { outcome, .. } => return *outcome,
                 Report::Failed { ending, .. } => panic!("{ending:?}\n{}", self.log()),
-                Report::Started { .. } | Report::Active { .. } | Report::Limited { .. } | Report::NotStarted { .. } => {
-                }
+                Report::Started { .. }
+                | Report::Active { .. }
+                | Report::Asked { .. }
+                | Report::Limited { .. }
+                | Report::NotStarted { .. } => {}
             }
         }
     }

@@ -5,6 +5,8 @@
 #![expect(clippy::unwrap_used, reason = "a test's own set-up may fail loudly")]
 
 mod common;
+#[path = "room/permits.rs"]
+mod permits;
 #[path = "room/plans.rs"]
 mod plans;
 

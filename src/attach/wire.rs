@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    model::{AttemptRef, Checks, Ending, MicroUsd, Report, SlotId, TaskRef},
+    model::{AttemptRef, Checks, Ending, MicroUsd, Permit, Report, SlotId, TaskRef},
     room::{Answer, Order, Piece, Stamped, State},
 };
 
@@ -115,6 +115,15 @@ pub enum WorkerTell {
         attempt: AttemptRef,
         /// How much longer.
         by: Duration,
+    },
+    /// What this attempt asked for is answered.
+    Permit {
+        /// Which.
+        attempt: AttemptRef,
+        /// The engine's name for what was asked.
+        request: String,
+        /// The answer.
+        permit: Permit,
     },
     /// Leave after the attempt, or now.
     Leave {

@@ -52,6 +52,13 @@ pub struct Request<'a> {
     pub root: bool,
 }
 
+impl Request<'_> {
+    /// Whether the CLI asks its host, and reads answers until it has its result.
+    pub fn is_dialogue(&self) -> bool {
+        self.tools && self.permissions == Permissions::Ask
+    }
+}
+
 /// Tools that read.
 const READING: &str = "Read,Glob,Grep";
 
@@ -112,10 +119,27 @@ pub fn arguments(request: &Request<'_>) -> Vec<OsString> {
             args.push(format!("--allowedTools={WORKING}").into());
             args.extend(["--permission-mode", "dontAsk"].map(OsString::from));
         }
+        Permissions::Ask => {
+            args.push(format!("--tools={WORKING}").into());
+            args.push(format!("--allowedTools={READING}").into());
+            args.extend(
+                ["--permission-mode", "default", "--permission-prompt-tool", "stdio", "--input-format", "stream-json"]
+                    .map(OsString::from),
+            );
+        }
         Permissions::Full => args.extend(["--permission-mode", "bypassPermissions"].map(OsString::from)),
     }
     args.push("--strict-mcp-config".into());
     args
+}
+
+/// What goes in on standard input: the prompt, or a message that holds it where the host answers questions too.
+pub fn input(request: &Request<'_>, prompt: &str) -> Vec<u8> {
+    if !request.is_dialogue() {
+        return prompt.as_bytes().to_vec();
+    }
+    let message = serde_json::json!({ "type": "user", "message": { "role": "user", "content": prompt } });
+    format!("{message}\n").into_bytes()
 }
 
 /// The variables that are the CLI's own; folders lie below `home`.
@@ -177,6 +201,17 @@ mod tests {
         let text = args.iter().map(|a| a.to_str().unwrap()).collect::<Vec<_>>().join(" ");
         assert!(text.contains("--resume s ") && text.contains("--tools=Read,Glob,Grep "));
         assert!(!text.contains("Bash") && !text.contains("Write") && !text.contains("Edit"));
+    }
+
+    #[test]
+    fn an_agent_that_asks_may_read_and_talks_to_its_host() {
+        let session = Session::New("s".into());
+        let request = request(&session, Permissions::Ask);
+        let text = arguments(&request).iter().map(|a| a.to_str().unwrap()).collect::<Vec<_>>().join(" ");
+        assert!(text.contains("--permission-mode default --permission-prompt-tool stdio --input-format stream-json"));
+        assert!(text.contains("--allowedTools=Read,Glob,Grep ") && text.contains("--tools=Bash,"), "{text}");
+        let line = String::from_utf8(input(&request, "two\nlines")).unwrap();
+        assert_eq!(line.matches('\n').count(), 1, "one line: {line}");
     }
 
     #[test]

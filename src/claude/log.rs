@@ -211,6 +211,7 @@ impl Reader {
                 page.line(kind, self.depth(tool_use.as_deref()), &format!("{name}: {status}"));
             }
             Event::Stream(delta) => self.piece(delta, page),
+            Event::Asks(asks) => page.line(Kind::System, 0, &format!("asks: {}", asks.line(None))),
             Event::Other { kind, subtype, fields } => other(kind, subtype.as_deref(), fields, page),
         }
     }

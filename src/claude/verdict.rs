@@ -13,7 +13,7 @@ use jiff::Timestamp;
 use super::{
     decode::{Content, Line},
     limited::Refused,
-    wire::{Answer, Block, Event, Init, Retry, Said, tool_line},
+    wire::{Answer, Asks, Block, Event, Init, Retry, Said, tool_line},
 };
 use crate::model::{
     Ending, MicroUsd, Spend, Usage,
@@ -122,6 +122,8 @@ pub struct Listener {
     messages: BTreeMap<String, Usage>,
     open_message: BTreeMap<Option<String>, String>,
     denied: HashSet<String>,
+    /// What it asks for and nobody has taken yet.
+    asked: Vec<Asks>,
     /// The answer must be structured.
     wants_structure: bool,
 }
@@ -206,6 +208,11 @@ impl Listener {
                 self.agents.remove(tool_use.as_ref().unwrap_or(id));
                 self.agents.remove(id);
             }
+            Event::Asks(asks) => {
+                let cwd = self.init.as_ref().and_then(|i| i.cwd.as_deref());
+                self.doing = text::fit(&format!("asks: {}", asks.line(cwd)), 100);
+                self.asked.push(asks.clone());
+            }
             Event::Other { kind, subtype, fields } => match (kind.as_str(), subtype.as_deref()) {
                 ("system", Some("status")) => {
                     if fields.get("status").and_then(|s| s.as_str()) == Some("compacting") {
@@ -277,6 +284,16 @@ impl Listener {
     /// Takes what was said about the subscription since this was last asked.
     pub fn take_windows(&mut self) -> Vec<Windows> {
         std::mem::take(&mut self.told)
+    }
+
+    /// Takes what it has asked for since this was last asked.
+    pub fn take_asked(&mut self) -> Vec<Asks> {
+        std::mem::take(&mut self.asked)
+    }
+
+    /// Where it works, by its own word.
+    pub fn cwd(&self) -> Option<&str> {
+        self.init.as_ref().and_then(|init| init.cwd.as_deref())
     }
 
     /// How long it will be silent by its own word: it waits before it asks the model again.

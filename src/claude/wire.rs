@@ -4,10 +4,10 @@
 //! surprise: nothing is required; a field that is missing or of another type is absent, an unknown kind is kept whole.
 
 use jiff::{SignedDuration, Timestamp};
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 pub use super::limited::RateLimit;
-use crate::model::{MicroUsd, Usage, report::Retrying, text};
+use crate::model::{MicroUsd, Permit, Usage, report::Retrying, text};
 
 /// What one line says.
 #[derive(Debug, Clone, PartialEq)]
@@ -37,6 +37,8 @@ pub enum Event {
         /// The tool call that started it.
         tool_use: Option<String>,
     },
+    /// `control_request/can_use_tool`: it wants to use a tool, and waits for an answer.
+    Asks(Asks),
     /// Anything else.
     Other {
         /// Its `type`.
@@ -46,6 +48,36 @@ pub enum Event {
         /// All of it.
         fields: Map<String, Value>,
     },
+}
+
+/// A tool that waits for a yes.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Asks {
+    /// The request's id; the answer carries it.
+    pub request: String,
+    /// The tool.
+    pub tool: String,
+    /// Its arguments; a yes sends them back.
+    pub input: Value,
+    /// What the CLI says of it.
+    pub about: String,
+}
+
+impl Asks {
+    /// `Bash rm -rf build`.
+    pub fn line(&self, cwd: Option<&str>) -> String {
+        tool_line(&self.tool, &self.input, cwd)
+    }
+
+    /// The answer that the CLI reads on its standard input, one line.
+    pub fn answer(&self, permit: &Permit) -> String {
+        let response = match permit {
+            Permit::Allowed => json!({ "behavior": "allow", "updatedInput": self.input }),
+            Permit::Denied { why } => json!({ "behavior": "deny", "message": why }),
+        };
+        let response = json!({ "subtype": "success", "request_id": self.request, "response": response });
+        format!("{}\n", json!({ "type": "control_response", "response": response }))
+    }
 }
 
 /// The start of a turn.
@@ -390,6 +422,12 @@ impl Event {
                 let info = map.get("rate_limit_info").and_then(Value::as_object)?;
                 Self::RateLimit(RateLimit::read(info))
             }
+            ("control_request", _) if asked(map, "subtype").as_deref() == Some("can_use_tool") => Self::Asks(Asks {
+                request: string(map, "request_id").unwrap_or_default(),
+                tool: asked(map, "tool_name").unwrap_or_default(),
+                input: map.get("request").and_then(|r| r.get("input")).cloned().unwrap_or_default(),
+                about: asked(map, "description").unwrap_or_default(),
+            }),
             ("system", "init") => Self::Init(Init {
                 session: string(map, "session_id"),
                 model: string(map, "model"),
@@ -419,6 +457,11 @@ impl Event {
             _ => Self::Other { kind, subtype, fields },
         })
     }
+}
+
+/// A word of what a control request asks for.
+fn asked(map: &Map<String, Value>, key: &str) -> Option<String> {
+    map.get("request")?.get(key)?.as_str().map(str::to_owned)
 }
 
 /// Whether a tool call starts a sub-agent; the tool has two names.

@@ -220,7 +220,9 @@ fn agent(config: &Config, resolved: &Resolved) -> Check {
             let remedy = "permissions = \"standard\" keeps it to its workspace";
             check(Level::Warn, settings.name.as_str(), format!("{found}; may do EVERYTHING unasked"), Some(remedy))
         }
-        Permissions::ReadOnly | Permissions::Standard => check(Level::Ok, settings.name.as_str(), found, None),
+        Permissions::ReadOnly | Permissions::Standard | Permissions::Ask => {
+            check(Level::Ok, settings.name.as_str(), found, None)
+        }
     }
 }
 

@@ -23,6 +23,8 @@ pub(super) enum Paused {
     Agent(AgentName),
     /// An account, with all agents that use it.
     Account(AccountName),
+    /// A task.
+    Task(TaskRef),
 }
 
 /// Finds the goal or task that is meant, or says what there is instead.
@@ -83,14 +85,17 @@ pub(super) fn goal(state: &State, name: &str) -> Result<GoalId, Trouble> {
     Err(Trouble::Wrong(format!("there is no goal {}; {}", text::first_line(name, 60), listed("goals", &known))))
 }
 
-/// Finds the agent or the account that is meant. An agent's name comes first.
-pub(super) fn agent_or_account(state: &State, name: &str) -> Result<Paused, Trouble> {
+/// Finds the agent, the account or the task that is meant, in this order.
+pub(super) fn paused(state: &State, name: &str) -> Result<Paused, Trouble> {
     if let Ok(agent) = known_agent(&state.agents.names(), name) {
         return Ok(Paused::Agent(agent));
     }
     let accounts = state.account_names();
     if let Some(account) = accounts.iter().find(|account| account.as_str() == name) {
         return Ok(Paused::Account(account.clone()));
+    }
+    if let Ok(task) = task(state, name) {
+        return Ok(Paused::Task(task));
     }
     let known = state.agents.names().iter().map(ToString::to_string).collect::<Vec<_>>();
     let named = accounts.iter().map(ToString::to_string).collect::<Vec<_>>();

@@ -1,6 +1,7 @@
 //! What `--json` prints. Names are stable: additions are free, changes are not. `docs/json.md` describes them.
 
 mod accounts;
+mod asks;
 mod limits;
 pub mod money;
 
@@ -10,6 +11,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use accounts::{AccountJson, AgentParkedJson};
+use asks::{AnsweredJson, AskJson};
 use limits::{CallsJson, LimitJson};
 use money::{MoneyJson, PartsJson};
 
@@ -136,6 +138,10 @@ pub struct Status<'a> {
     rejected: Vec<&'a Rejected>,
     rejected_in_all: usize,
     needs_you: Vec<NeedJson>,
+    /// What agents ask for and wait for.
+    asks: Vec<AskJson<'a>>,
+    /// The newest answers to such requests, newest last.
+    answers: Vec<AnsweredJson<'a>>,
     /// Whether work goes on when a limit clears.
     resume: Resume,
     accounts: Vec<AccountJson>,
@@ -156,8 +162,10 @@ pub struct Status<'a> {
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "snake_case", tag = "kind", content = "id")]
 enum NeedJson {
+    Permission(String),
     Account(String),
     Asks(String),
+    Paused(String),
     Plan(String),
     Failed(String),
 }
@@ -290,6 +298,7 @@ pub fn task_state(state: &State, task: &Task) -> String {
             Phase::Ready => "ready",
             Phase::Retrying => "retrying",
             Phase::Waiting => "waiting",
+            Phase::Paused => "paused",
             Phase::Done => "done",
             Phase::Dropped => "dropped",
         }
@@ -410,10 +419,14 @@ impl<'a> Status<'a> {
             trash: state.tasks.trash.iter().map(TrashJson::from).collect(),
             rejected: state.tasks.rejected.values().collect(),
             rejected_in_all: state.tasks.rejected_in_all(),
+            asks: state.asks.open().iter().map(AskJson::from).collect(),
+            answers: state.asks.record().map(AnsweredJson::from).collect(),
             needs_you: state
                 .needs_you()
                 .into_iter()
                 .map(|need| match need {
+                    Need::Permit(ask) => NeedJson::Permission(ask.to_string()),
+                    Need::Paused(task) => NeedJson::Paused(task.to_string()),
                     Need::Account(account) => NeedJson::Account(account.to_string()),
                     Need::Asks(task) => NeedJson::Asks(task.to_string()),
                     Need::Plan(goal) => NeedJson::Plan(goal.to_string()),

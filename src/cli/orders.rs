@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     attach::AttachError,
-    model::{Changes, Effort, Item, MicroUsd, Priority, Request, TaskRef, budget::parse_cap},
+    model::{AskId, Changes, Effort, Item, MicroUsd, Priority, Request, TaskRef, budget::parse_cap},
     room::{Answer, Order, State},
 };
 
@@ -209,21 +209,31 @@ pub(super) async fn restore(call: &Call, ids: &[String]) -> anyhow::Result<Exit>
     Ok(exit)
 }
 
-pub(super) async fn approve(call: &Call, name: &str, ceiling: Option<MicroUsd>) -> anyhow::Result<Exit> {
+pub(super) async fn approve(call: &Call, name: &str, always: bool, ceiling: Option<MicroUsd>) -> anyhow::Result<Exit> {
     let mut link = connect(call).await?;
+    if let Ok(ask) = name.parse::<AskId>() {
+        return Ok(send(call, &mut link, Order::Permit { ask, always }).await?.0);
+    }
+    if always {
+        return Err(Trouble::Wrong("--always is for what an agent asks for, such as p1".to_owned()).into());
+    }
     let goal = ids::goal(link.state(), name)?;
     Ok(send(call, &mut link, Order::Approve { goal, ceiling }).await?.0)
 }
 
 pub(super) async fn deny(call: &Call, name: &str) -> anyhow::Result<Exit> {
     let mut link = connect(call).await?;
+    if let Ok(ask) = name.parse::<AskId>() {
+        return Ok(send(call, &mut link, Order::Forbid { ask }).await?.0);
+    }
     let goal = ids::goal(link.state(), name)?;
     Ok(send(call, &mut link, Order::Deny { goal }).await?.0)
 }
 
 pub(super) async fn pause(call: &Call, name: &str) -> anyhow::Result<Exit> {
     let mut link = connect(call).await?;
-    let order = match ids::agent_or_account(link.state(), name)? {
+    let order = match ids::paused(link.state(), name)? {
+        Paused::Task(task) => Order::PauseTask { task },
         Paused::Agent(agent) => Order::Pause { agent },
         Paused::Account(account) => Order::Park { account },
     };
@@ -232,7 +242,8 @@ pub(super) async fn pause(call: &Call, name: &str) -> anyhow::Result<Exit> {
 
 pub(super) async fn resume(call: &Call, name: &str, when_clear: bool) -> anyhow::Result<Exit> {
     let mut link = connect(call).await?;
-    let order = match ids::agent_or_account(link.state(), name)? {
+    let order = match ids::paused(link.state(), name)? {
+        Paused::Task(task) => Order::ResumeTask { task },
         Paused::Agent(agent) if when_clear => Order::Unpark { account: link.state().accounts.of(&agent), when_clear },
         Paused::Agent(agent) => Order::Resume { agent },
         Paused::Account(account) => Order::Unpark { account, when_clear },

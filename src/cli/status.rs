@@ -128,6 +128,16 @@ fn print(out: &Out, state: &State, now: Timestamp) {
                     let why = state.why(&task, now).map(|w| w.to_string()).unwrap_or_default();
                     format!("  {task}: {}: `podium retry {task}` or `podium cancel {task}`", text::scrub(&why))
                 }
+                Need::Permit(ask) => {
+                    let open = state.asks.get(ask);
+                    let asks = open.map(|open| format!("{} asks for {}", open.attempt.task, open.ask.line));
+                    let asks = text::scrub(&asks.unwrap_or_default()).into_owned();
+                    format!("  {ask}: {asks}: `podium approve {ask} [--always]` or `podium deny {ask}`")
+                }
+                Need::Paused(task) => {
+                    let why = state.why(&task, now).map(|w| w.to_string()).unwrap_or_default();
+                    format!("  {task}: {}: `podium resume {task}` or `podium cancel {task}`", text::scrub(&why))
+                }
                 Need::Plan(goal) => format!("  the plan of {goal}: `podium show {goal}`, then `podium approve {goal}`"),
                 Need::Failed(task) => format!("  {task} failed: `podium show {task}`, then `podium retry {task}`"),
             });
@@ -214,7 +224,7 @@ pub(super) fn task_row(state: &State, task: &Task, now: Timestamp) -> Vec<(Paint
 /// The colour of a phase.
 pub(super) fn phase_paint(phase: Phase) -> Paint {
     match phase {
-        Phase::Asking => Paint::Warn,
+        Phase::Asking | Phase::Paused => Paint::Warn,
         Phase::Failed => Paint::Bad,
         Phase::Running => Paint::Good,
         Phase::Ready | Phase::Retrying => Paint::Plain,

@@ -36,6 +36,8 @@ pub(super) struct Room {
     pub(super) gateway: Key<Loopback>,
     pub(super) max_running: Key<u32>,
     pub(super) orphan_grace: Key<Wait>,
+    pub(super) ask_timeout: Key<Wait>,
+    pub(super) attended: Key<bool>,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -318,6 +320,7 @@ impl Layer {
             &self.file;
         check.within("room.max_running", room.max_running.as_ref(), 1, 64);
         check.wait("room.orphan_grace", room.orphan_grace.as_ref(), 0, 3600);
+        check.wait("room.ask_timeout", room.ask_timeout.as_ref(), 1, 24 * 3600);
         check.with("upstream.url", upstream.url.as_ref(), |url| check_upstream(url));
         check.with("upstream.api_key_env", upstream.api_key_env.as_ref(), |name| check_variable(name));
         check.with("rehearsal.pace", rehearsal.pace.as_ref(), |pace| check_pace(*pace));

@@ -15,8 +15,9 @@ use crate::{
     claude::{
         Decoder, Listener,
         args::{self, Request},
+        wire::Asks,
     },
-    model::{Ending, limit::Windows, text},
+    model::{Ask, Ending, Permit, limit::Windows, text},
 };
 
 /// The variable that names another program for the CLI.
@@ -74,7 +75,8 @@ impl Engine for Claude {
             args: arguments,
             env,
             cwd: job.agent.workspace.clone(),
-            stdin: job.prompt.as_bytes().to_vec(),
+            stdin: args::input(&request, job.prompt),
+            dialogue: request.is_dialogue(),
             session_id: Some(job.session.id().to_owned()),
             interruptible: true,
         })
@@ -133,6 +135,7 @@ impl Engine for Messages {
             env,
             cwd: job.agent.workspace.clone(),
             stdin: job.prompt.as_bytes().to_vec(),
+            dialogue: false,
             session_id: Some(job.session.id().to_owned()),
             interruptible: false,
         })
@@ -148,6 +151,8 @@ impl Engine for Messages {
 pub struct Stream {
     decoder: Decoder,
     listener: Listener,
+    /// What waits for an answer.
+    asked: Vec<Asks>,
 }
 
 impl Reader for Stream {
@@ -175,6 +180,24 @@ impl Reader for Stream {
 
     fn take_windows(&mut self) -> Vec<Windows> {
         self.listener.take_windows()
+    }
+
+    fn take_asked(&mut self) -> Vec<Ask> {
+        let asked = self.listener.take_asked();
+        let cwd = self.listener.cwd();
+        let asks = |a: &Asks| Ask::new(&a.request, &a.tool, &a.line(cwd), &a.input, &a.about);
+        let told = asked.iter().map(asks).collect();
+        self.asked.extend(asked);
+        told
+    }
+
+    fn answer_to(&mut self, request: &str, permit: &Permit) -> Option<String> {
+        let at = self.asked.iter().position(|asks| asks.request == request)?;
+        Some(self.asked.remove(at).answer(permit))
+    }
+
+    fn waits_for_a_person(&self) -> bool {
+        !self.asked.is_empty()
     }
 
     fn finding(&mut self, exit: Exit, stderr: &str) -> Finding {

@@ -46,6 +46,7 @@ impl Engine for Command {
             env,
             cwd: job.agent.workspace.clone(),
             stdin: job.prompt.as_bytes().to_vec(),
+            dialogue: false,
             session_id: None,
             interruptible: false,
         })

@@ -52,6 +52,8 @@ pub enum Permissions {
     /// Also writes in its workspace and runs commands there.
     #[default]
     Standard,
+    /// Reads and searches; a person is asked for everything else.
+    Ask,
     /// Everything; shown as a warning.
     Full,
 }

@@ -168,6 +168,8 @@ pub enum Ending {
     },
     /// A person stopped the room while it ran.
     Stopped,
+    /// Its task was paused while it ran.
+    Paused,
     /// The room was gone for longer than the worker waits for it.
     RoomLost {
         /// Seconds it waited.
@@ -233,6 +235,7 @@ impl Ending {
             Self::Overflow { .. } => Kind::Overflow,
             Self::Refused { .. } => Kind::Refused,
             Self::Stopped => Kind::Stopped,
+            Self::Paused => Kind::Paused,
             Self::RoomLost { .. } => Kind::RoomLost,
             Self::Lost { .. } => Kind::Lost,
             Self::DependencyFailed { .. } => Kind::DependencyFailed,
@@ -244,7 +247,7 @@ impl Ending {
     /// The number and the words that its sentence has blanks for.
     fn said(&self) -> (Option<i64>, &str) {
         match self {
-            Self::Done | Self::Cancelled | Self::EmptyAnswer | Self::Stopped => (None, ""),
+            Self::Done | Self::Cancelled | Self::EmptyAnswer | Self::Stopped | Self::Paused => (None, ""),
             Self::ExitCode { code, message } => (Some(i64::from(*code)), message),
             Self::Signal { signal } => (Some(i64::from(*signal)), ""),
             Self::NoResult { code } => (code.map(i64::from), ""),
@@ -329,6 +332,7 @@ impl Ending {
             | Self::Killed { .. }
             | Self::Held { .. }
             | Self::Stopped
+            | Self::Paused
             | Self::RoomLost { .. }
             | Self::NoResult { .. } => {}
         }

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    AttemptRef, Ending, Outcome, Spend, TaskRef,
+    Ask, AttemptRef, Ending, Outcome, Spend, TaskRef,
     limit::{LimitNews, Windows},
 };
 
@@ -69,6 +69,13 @@ pub enum Report {
         attempt: AttemptRef,
         /// What.
         activity: Activity,
+    },
+    /// Its engine wants to do something that a person must allow.
+    Asked {
+        /// Which attempt.
+        attempt: AttemptRef,
+        /// What.
+        ask: Box<Ask>,
     },
     /// Its engine's stream told of limits.
     Limited {

@@ -19,6 +19,8 @@ pub(super) enum Fault {
     Slow,
     /// Tools are used where they are offered, even where the agent would not.
     Tool,
+    /// The same tool is used again and again, whatever comes of it.
+    Insist,
     /// A sub-agent is asked, where one can be.
     Subagent,
     /// The answer runs into its token limit.
@@ -119,6 +121,7 @@ fn directive(text: &str) -> Option<Directive> {
         "hang" => (Fault::Hang, None),
         "slow" => (Fault::Slow, None),
         "tool" => (Fault::Tool, None),
+        "insist" => (Fault::Insist, None),
         "reject" => (Fault::Reject, Some(1)),
         "subagent" => (Fault::Subagent, None),
         other => (Fault::Plan(BAD.iter().find(|(name, _)| *name == other)?.1), Some(1)),

@@ -190,6 +190,13 @@ fn calls(asked: &Asked, due: &Due) -> (Vec<Call>, Option<String>) {
         });
         calls.push(("I let somebody else look at it before I go on.", name, input));
     }
+    if due.has(Fault::Insist) && asked.offers("Bash") {
+        for n in 1..=5 {
+            let touch = json!({ "command": format!("touch again-{n}.txt"), "description": "Leave a mark" });
+            calls.push(("I try it this way.", "Bash", touch));
+        }
+        return (calls, None);
+    }
     let shows = json!({ "command": "echo \"rehearsal: looking around\" && ls", "description": "Look around" });
     let name = format!("{id}.md");
     let mut file = None;

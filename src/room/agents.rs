@@ -364,6 +364,7 @@ impl State {
             self.say(Voice::Room, None, text);
         }
         if let Some(held) = held {
+            self.asks.attempt_over(&held.task);
             self.tasks.release(&held.task);
             effects.push(Effect::Recover { task: held.task, cancel: held.cancelling });
         }
@@ -385,6 +386,7 @@ impl State {
                     cancelling,
                     activity: Activity::default(),
                 });
+                self.asks.attempt_over(&attempt.task);
                 self.tasks.started(&attempt, at, session_id, log);
             }
             Report::Active { attempt, activity } => {
@@ -393,6 +395,11 @@ impl State {
                 let refused = held.activity.retrying.as_ref().filter(|now| before.retrying.as_ref() != Some(now));
                 if let Some(status) = refused.and_then(|retrying| retrying.status) {
                     self.refusal_heard(&attempt.task.agent, status);
+                }
+            }
+            Report::Asked { attempt, ask } => {
+                if slot.held.as_ref().is_some_and(|h| h.task == attempt.task) {
+                    self.asked(id, attempt, *ask, effects);
                 }
             }
             Report::Limited { attempt, windows, news } => {
@@ -406,6 +413,7 @@ impl State {
             }
             Report::Failed { attempt, ending, spend, not_before, at } => {
                 let held = slot.held.take_if(|h| h.task == attempt.task);
+                self.asks.attempt_over(&attempt.task);
                 self.limit_ended(&attempt.task, &ending, effects);
                 self.say_again(&attempt.task, attempt.n, &ending, not_before.duration_since(at));
                 self.tasks.failed(&attempt, ending, spend, not_before, at);
@@ -417,6 +425,7 @@ impl State {
             }
             Report::Ended { outcome, .. } => {
                 slot.held.take_if(|h| h.task == outcome.task);
+                self.asks.task_over(&outcome.task);
                 self.task_ended(*outcome);
             }
             Report::NotStarted { task, reason } => {

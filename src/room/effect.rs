@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::model::{
-    AttemptRef, Ending, Fault, GoalId, Item, Plan, Request, SlotId, TaskRef, TaskSpec, limit::OwnLimit,
+    AttemptRef, Ending, Fault, GoalId, Item, Permit, Plan, Request, SlotId, TaskRef, TaskSpec, limit::OwnLimit,
 };
 use crate::orchestrator::pays::Pays;
 
@@ -60,6 +60,17 @@ pub enum Effect {
         attempt: AttemptRef,
         /// How much longer.
         by: Duration,
+    },
+    /// Tell a worker what its engine may do.
+    Permit {
+        /// Which worker.
+        slot: SlotId,
+        /// Which attempt.
+        attempt: AttemptRef,
+        /// The engine's name for what it asked for.
+        request: String,
+        /// The answer.
+        permit: Permit,
     },
     /// Throw something away; the queue's changes and `Answered` follow.
     Remove {

@@ -7,9 +7,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     model::{
-        AccountName, AccountSetup, AgentName, AgentSettings, Approval, AttemptRef, Changes, Fault, GoalEnd, GoalId,
-        Item, MicroUsd, Past, Plan, Priority, Rejected, Removed, Report, Request, SlotId, Spend, TaskRecord, TaskRef,
-        TaskSpec, Terms,
+        AccountName, AccountSetup, AgentName, AgentSettings, Approval, AskId, Asking, AttemptRef, Changes, Fault,
+        GoalEnd, GoalId, Item, MicroUsd, Past, Plan, Priority, Rejected, Removed, Report, Request, SlotId, Spend,
+        TaskRecord, TaskRef, TaskSpec, Terms,
         budget::{Caps, Reached},
         gateway::{Call, EngineTotal, Levels},
         limit::{LimitNews, OwnLimit},
@@ -20,9 +20,11 @@ use crate::{
 };
 
 use super::{
+    asks::Settled,
     failure::{Failure, Rest},
     limits::LimitEvent,
     money::Money,
+    pauses::Pause,
 };
 
 /// An event and when it happened; the only way in which time enters the room.
@@ -69,6 +71,11 @@ pub enum Event {
     Gateway(GatewayEvent),
     /// An account was parked, or goes on.
     Limit(LimitEvent),
+    /// What an agent asked for was answered.
+    Permitted {
+        /// What, and how.
+        settled: Box<Settled>,
+    },
 }
 
 /// The configuration in force and what was found at the start.
@@ -108,6 +115,9 @@ pub struct Opened {
     /// The accounts, and what happens when one's limit clears.
     #[serde(default)]
     pub accounts: AccountSetup,
+    /// How requests of agents are dealt with.
+    #[serde(default)]
+    pub asking: Asking,
 }
 
 /// What plans are judged by, beside the agents.
@@ -234,6 +244,29 @@ pub enum Order {
         /// Which.
         goal: GoalId,
     },
+    /// An agent may do what it asks for.
+    Permit {
+        /// Which request.
+        ask: AskId,
+        /// And use that tool for the rest of its task.
+        #[serde(default)]
+        always: bool,
+    },
+    /// An agent may not do what it asks for.
+    Forbid {
+        /// Which request.
+        ask: AskId,
+    },
+    /// Start nothing more of this task; what runs of it is ended and taken up again later.
+    PauseTask {
+        /// Which.
+        task: TaskRef,
+    },
+    /// Let this task go on.
+    ResumeTask {
+        /// Which.
+        task: TaskRef,
+    },
     /// Start nothing more on this agent.
     Pause {
         /// Which.
@@ -297,6 +330,13 @@ pub enum TaskEvent {
         task: TaskRef,
         /// How urgent.
         priority: Priority,
+    },
+    /// It was paused, or goes on.
+    Paused {
+        /// Which.
+        task: TaskRef,
+        /// Why; `None` = it goes on.
+        pause: Option<Pause>,
     },
     /// Somebody left a marker that asks for this.
     Requested {
@@ -601,12 +641,16 @@ impl Event {
                 | Order::Prioritise { .. }
                 | Order::Remove { .. }
                 | Order::Restore { .. }
+                | Order::Permit { .. }
+                | Order::Forbid { .. }
+                | Order::PauseTask { .. }
+                | Order::ResumeTask { .. }
                 | Order::Stop { .. } => false,
             },
             // What a plan is checked against: without it a replay would judge otherwise.
-            Self::Opened(_) | Self::Goal(_) | Self::Limit(_) => true,
+            Self::Opened(_) | Self::Goal(_) | Self::Limit(_) | Self::Permitted { .. } => true,
             Self::Task(task) => match task {
-                TaskEvent::Withdrawn { .. } | TaskEvent::Prioritised { .. } => true,
+                TaskEvent::Withdrawn { .. } | TaskEvent::Prioritised { .. } | TaskEvent::Paused { .. } => true,
                 TaskEvent::Changed { .. }
                 | TaskEvent::Requested { .. }
                 | TaskEvent::Trash { .. }

@@ -280,7 +280,7 @@ impl State {
             Ending::Transient { .. } => format!("again in {}, in its session where it has one", super::why::span(wait)),
             Ending::Limit { .. } => format!("waits {} for the limit, and has not failed", super::why::span(wait)),
             Ending::DayBudget { .. } => "waits for the day's budget, and has not failed".to_owned(),
-            Ending::Stopped | Ending::SessionGone { .. } => return,
+            Ending::Stopped | Ending::Paused | Ending::SessionGone { .. } => return,
             Ending::Done
             | Ending::NeverStarted { .. }
             | Ending::ExitCode { .. }

@@ -3,15 +3,19 @@
 use jiff::Timestamp;
 
 use super::State;
-use crate::model::{AccountName, GoalId, Standing, TaskRef};
+use crate::model::{AccountName, AskId, GoalId, Standing, TaskRef};
 
 /// Something that waits for a person.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Need {
     /// An account that goes on only when a person has seen to it.
     Account(AccountName),
+    /// Something that an agent wants to do.
+    Permit(AskId),
     /// A task that wants to know what next: retry or cancel.
     Asks(TaskRef),
+    /// A task that was paused because it was denied too often.
+    Paused(TaskRef),
     /// A plan to approve.
     Plan(GoalId),
     /// A task that did not end well and has not been looked after.
@@ -22,17 +26,19 @@ impl Need {
     /// How urgent its kind is; the smaller one comes first.
     pub fn rank(&self) -> u8 {
         match self {
-            Self::Account(_) => 0,
-            Self::Asks(_) => 1,
-            Self::Plan(_) => 2,
-            Self::Failed(_) => 3,
+            Self::Permit(_) => 0,
+            Self::Account(_) => 1,
+            Self::Asks(_) => 2,
+            Self::Paused(_) => 3,
+            Self::Plan(_) => 4,
+            Self::Failed(_) => 5,
         }
     }
 }
 
 impl State {
-    /// Everything that waits for a person, the most urgent first: accounts that are parked until somebody sees to them,
-    /// tasks that ask, plans to approve, tasks that failed.
+    /// Everything that waits for a person, the most urgent first: what agents want to do and wait for, accounts that are
+    /// parked until somebody sees to them, tasks that ask or were paused, plans to approve, tasks that failed.
     pub fn needs_you(&self) -> Vec<Need> {
         let parked = self.accounts.all_parked().filter(|(_, parked)| self.account_needs_you(parked, self.now));
         let accounts = parked.map(|(account, _)| Need::Account(account.clone()));
@@ -42,7 +48,11 @@ impl State {
         let retried = |task: &TaskRef| self.tasks.retried_as(task).is_some();
         let failed = self.tasks.iter().filter(|t| t.needs_attention()).map(|t| t.record.task());
         let failed = failed.chain(self.tasks.past.needs_attention()).filter(|task| !retried(task));
-        accounts.chain(asking).chain(plans).chain(failed.map(|task| Need::Failed(task.clone()))).collect()
+        let permits = self.asks.open().iter().map(|open| Need::Permit(open.id));
+        let paused = self.tasks.all_paused().filter(|(task, pause)| pause.by_room && self.tasks.knows(task));
+        let paused = paused.map(|(task, _)| Need::Paused(task.clone()));
+        let first = permits.chain(accounts).chain(asking).chain(paused);
+        first.chain(plans).chain(failed.map(|task| Need::Failed(task.clone()))).collect()
     }
 
     /// Since when it waits, where that is known.
@@ -52,6 +62,8 @@ impl State {
             Need::Asks(task) => {
                 self.tasks.find(task)?.record.attempts.last().map(|a| a.ended_at.unwrap_or(a.started_at))
             }
+            Need::Permit(ask) => self.asks.get(*ask).map(|open| open.since),
+            Need::Paused(task) => self.tasks.paused(task).map(|pause| pause.since),
             Need::Plan(goal) => self.goals.get(goal).map(|goal| goal.submitted_at),
             Need::Failed(task) => self.tasks.find(task)?.record.outcome.as_ref().map(|outcome| outcome.completed_at),
         }

@@ -92,6 +92,7 @@ impl Pasts {
             looked_at: !self.open.contains(name),
             given_up: false,
             rests_until: None,
+            paused_since: None,
         }
     }
 }

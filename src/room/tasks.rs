@@ -9,6 +9,7 @@ use super::{
     Effect, OrderId, State, TaskEvent, Voice, done,
     order::Orders,
     past::Pasts,
+    pauses::Pause,
     ready::{Key, Ready},
     refuse,
     retry::Underway,
@@ -43,6 +44,8 @@ pub struct Tasks {
     pub space: Option<String>,
     /// Starts allowed per task, where the task does not say.
     pub attempts_allowed: u32,
+    /// What is paused, and why.
+    pub(super) paused: BTreeMap<TaskRef, Pause>,
     /// What orders those that are ready.
     pub(super) orders: Orders,
     /// Retries that were ordered and are not in the picture yet.
@@ -63,6 +66,7 @@ impl PartialEq for Tasks {
             && self.retries == other.retries
             && self.space == other.space
             && self.rejected_more == other.rejected_more
+            && self.paused == other.paused
     }
 }
 
@@ -107,6 +111,9 @@ pub struct Counts {
     pub ready: usize,
     /// Wait for something.
     pub waiting: usize,
+    /// Wait until a person lets them go on.
+    #[serde(default)]
+    pub paused: usize,
     /// Ended well.
     pub done: usize,
     /// Ended badly.
@@ -132,6 +139,9 @@ pub struct Task {
     /// Not handed out again before: a worker could not begin it.
     #[serde(default)]
     pub rests_until: Option<Timestamp>,
+    /// Since when nothing of it starts until a person lets it go on; [`Tasks::paused`] says why.
+    #[serde(default)]
+    pub paused_since: Option<Timestamp>,
 }
 
 /// Where a task stands for an operator.
@@ -150,6 +160,8 @@ pub enum Phase {
     Retrying,
     /// Waits for something else.
     Waiting,
+    /// Waits until a person lets it go on.
+    Paused,
     /// Ended well.
     Done,
     /// Cancelled or skipped.
@@ -166,6 +178,7 @@ impl Phase {
             Self::Ready => "ready",
             Self::Retrying => "retrying",
             Self::Waiting => "waiting",
+            Self::Paused => "paused",
             Self::Done => "done",
             Self::Dropped => "dropped",
         }
@@ -239,6 +252,9 @@ impl Tasks {
             },
             (Standing::Ended, None) => Phase::Done,
             (Standing::Running { .. }, _) => Phase::Running,
+            (Standing::Waiting | Standing::Claimed | Standing::Retrying { .. }, _) if task.paused_since.is_some() => {
+                Phase::Paused
+            }
             (Standing::Waiting | Standing::Claimed | Standing::Retrying { .. }, _)
                 if self.derived.keys.contains_key(task.record.task()) =>
             {
@@ -452,7 +468,8 @@ impl Tasks {
             }
             (held, past.is_some() && seen && record.outcome.is_some())
         };
-        self.put(Task { record, assigned, hindrance: None, looked_at, given_up: false, rests_until: None }, now);
+        let (hindrance, given_up, rests_until, paused_since) = (None, false, None, None);
+        self.put(Task { record, assigned, hindrance, looked_at, given_up, rests_until, paused_since }, now);
     }
 
     /// Changes what is known of a task.
@@ -580,8 +597,12 @@ impl Tasks {
         }
     }
 
-    fn put(&mut self, entry: Task, now: Timestamp) {
+    fn put(&mut self, mut entry: Task, now: Timestamp) {
         let task = entry.record.task().clone();
+        if entry.record.outcome.is_some() {
+            self.paused.remove(&task);
+        }
+        entry.paused_since = self.paused.get(&task).map(|pause| pause.since);
         for dependency in &entry.record.spec.dependencies {
             self.derived.dependents.entry(dependency.id.clone()).or_default().insert(task.clone());
         }
@@ -675,6 +696,7 @@ impl Tasks {
             && expired.is_none()
             && !entry.assigned
             && !entry.given_up
+            && entry.paused_since.is_none()
             && !entry.record.spec.description.trim().is_empty()
             && match self.prerequisites(entry) {
                 Prerequisites::Met => true,
@@ -719,6 +741,9 @@ pub(super) fn phase_of(task: &Task, ready: bool) -> Phase {
         (Standing::Ended, Some(outcome)) if outcome.state != EndState::Done => Phase::Dropped,
         (Standing::Ended, _) => Phase::Done,
         (Standing::Running { .. }, _) => Phase::Running,
+        (Standing::Waiting | Standing::Claimed | Standing::Retrying { .. }, _) if task.paused_since.is_some() => {
+            Phase::Paused
+        }
         (Standing::Waiting | Standing::Claimed | Standing::Retrying { .. }, _) if ready => Phase::Ready,
         (Standing::Retrying { .. }, _) => Phase::Retrying,
         (Standing::Asking { .. }, _) => Phase::Asking,
@@ -734,6 +759,7 @@ impl Counts {
             Phase::Running => &mut self.running,
             Phase::Ready => &mut self.ready,
             Phase::Retrying | Phase::Waiting => &mut self.waiting,
+            Phase::Paused => &mut self.paused,
             Phase::Done => &mut self.done,
             Phase::Dropped => &mut self.dropped,
         }
@@ -795,6 +821,7 @@ impl State {
                 self.goals.lost(&task);
             }
             TaskEvent::Prioritised { task, priority } => self.tasks.prioritised(&task, priority),
+            TaskEvent::Paused { task, pause } => self.pause_now(&task, pause, effects),
             TaskEvent::Requested { task, request } => self.requested(task, request),
             TaskEvent::Trash { removed } => self.tasks.trash = removed,
             TaskEvent::Rejected { rejected } => self.rejected(rejected),

@@ -8,6 +8,7 @@ use proptest::prelude::*;
 use super::{event::*, tasks::Phase, *};
 use crate::model::*;
 
+mod asks;
 mod budget;
 mod failure;
 mod limits;
@@ -74,6 +75,7 @@ pub(crate) fn opened() -> Opened {
         planning: Planning::default(),
         found: Vec::new(),
         offline: None,
+        asking: crate::model::Asking::default(),
         accounts: AccountSetup::default(),
     }
 }

@@ -30,6 +30,10 @@ pub enum Why {
     Later(SignedDuration),
     /// The next attempt starts later; why the last one ended.
     Again(SignedDuration, String),
+    /// It asks a person for this.
+    Wants(String),
+    /// It was paused, for this; empty where a person did it.
+    Held(String),
     /// This attempt was lost and the task asks what next.
     Asks(u32),
     /// The agent cannot work.
@@ -101,6 +105,9 @@ impl fmt::Display for Why {
                 write!(f, "silent, ended in {}:{:02}", seconds / 60, seconds % 60)
             }
             Self::Cancelling => f.write_str("being ended"),
+            Self::Wants(line) => write!(f, "asks for {line}"),
+            Self::Held(why) if why.is_empty() => f.write_str("paused by a person"),
+            Self::Held(why) => write!(f, "paused: {why}"),
             Self::Starting => f.write_str("starting"),
             Self::After(tasks) => {
                 f.write_str("after ")?;
@@ -182,6 +189,7 @@ impl State {
             return Some(match &slot.held {
                 Some(held) if held.cancelling => Why::Cancelling,
                 Some(held) if held.attempt.is_none() => Why::Starting,
+                Some(_) if let Some(open) = self.asks.of(task) => Why::Wants(open.ask.line.clone()),
                 Some(Held { activity: Activity { stalls_at: Some(at), .. }, .. }) => {
                     Why::Stalling(at.duration_since(now))
                 }
@@ -191,6 +199,9 @@ impl State {
                 Some(held) => Why::Doing(held.activity.doing.clone()),
                 None => Why::Starting,
             });
+        }
+        if let Some(pause) = self.tasks.paused(task) {
+            return Some(Why::Held(pause.why.clone()));
         }
         let Some(agent) = self.agents.get(&task.agent) else { return Some(Why::NoAgent(task.agent.clone())) };
         match &entry.record.standing {

@@ -154,6 +154,7 @@ impl World {
             | Effect::StopWorker { .. }
             | Effect::Recover { .. }
             | Effect::Extend { .. }
+            | Effect::Permit { .. }
             | Effect::AnswerRequest { .. }
             | Effect::Keep { .. }
             | Effect::Reopen { .. }
@@ -216,6 +217,7 @@ impl World {
             | Effect::EndAttempt { .. }
             | Effect::StopWorker { .. }
             | Effect::Extend { .. }
+            | Effect::Permit { .. }
             | Effect::Keep { .. }
             | Effect::Reopen { .. }
             | Effect::Limit { .. }

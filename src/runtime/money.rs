@@ -65,6 +65,10 @@ pub(super) fn total(report: &Report, now: Timestamp) -> Option<EngineTotal> {
     match report {
         Report::Failed { attempt, spend, at, .. } => said(attempt.clone(), *spend, *at),
         Report::Ended { outcome, spend } => said(outcome.task.attempt(outcome.attempt), *spend, now),
-        Report::Started { .. } | Report::Active { .. } | Report::Limited { .. } | Report::NotStarted { .. } => None,
+        Report::Started { .. }
+        | Report::Active { .. }
+        | Report::Asked { .. }
+        | Report::Limited { .. }
+        | Report::NotStarted { .. } => None,
     }
 }

@@ -46,6 +46,7 @@ pub fn room(config: &Config, env: &Env) -> anyhow::Result<serve::Settings> {
         top_model: api::full_id(&config.tiers.top).to_owned(),
         planning: planning(config),
         accounts: accounts(config, env),
+        asking: config.asking(),
         gateway: gateway::Settings {
             listen: *config.gateway,
             upstream: config.upstream.value.clone(),

@@ -41,7 +41,7 @@ use crate::{
     journal::Journal,
     ledger::{Ledger, Prices},
     model::{
-        AccountSetup, Clock, EngineKind, Report, SlotId,
+        AccountSetup, Asking, Clock, EngineKind, Report, SlotId,
         budget::{Caps, Payer},
         text,
     },
@@ -82,6 +82,8 @@ pub struct Settings {
     pub planning: Planning,
     /// The accounts, and what happens when one's limit clears.
     pub accounts: AccountSetup,
+    /// How requests of agents are dealt with.
+    pub asking: Asking,
     /// The gateway; its upstream is replaced in a rehearsal.
     pub gateway: crate::gateway::Settings,
     /// How the stand-in behaves, in a rehearsal.
@@ -205,6 +207,7 @@ pub async fn serve(settings: Settings, guardian: Guardian, clock: Clock) -> anyh
         found: found.clone(),
         offline: None,
         accounts: settings.accounts.clone(),
+        asking: settings.asking,
     };
     let folder = settings.stage.clone();
     let world = Arc::new(World::new(settings, guardian, queue, gateway, clock.clone())?);
@@ -705,6 +708,11 @@ impl Room {
             Effect::Extend { slot, attempt, by } => {
                 if !self.tell(&slot, &WorkerTell::Extend { attempt: attempt.clone(), by }) {
                     tracing::warn!(%slot, %attempt, "more time could not be given");
+                }
+            }
+            Effect::Permit { slot, attempt, request, permit } => {
+                if !self.tell(&slot, &WorkerTell::Permit { attempt: attempt.clone(), request, permit }) {
+                    tracing::warn!(%slot, %attempt, "an answer could not be given; its worker asks again");
                 }
             }
             Effect::StopWorker { slot, drain } => self.stop_worker(slot, drain),

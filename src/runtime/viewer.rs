@@ -68,6 +68,7 @@ impl Viewer {
             found: Vec::new(),
             offline: Some(why),
             accounts: open::accounts(config, env),
+            asking: config.asking(),
         };
         let queue = open::reader(config, clock.clone());
         let mut viewer = Self { state, queue, seen: HashMap::new(), stage: config.stage.clone(), clock };

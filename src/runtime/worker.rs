@@ -174,6 +174,7 @@ impl Link {
             WorkerTell::End { attempt, ending } => Order::End { attempt, ending },
             WorkerTell::Cancel(attempt) => Order::Cancel { attempt },
             WorkerTell::Extend { attempt, by } => Order::Extend { attempt, by },
+            WorkerTell::Permit { attempt, request, permit } => Order::Permit { attempt, request, permit },
             WorkerTell::Leave { drain: true } => Order::Drain,
             WorkerTell::Leave { drain: false } => Order::Stop,
             WorkerTell::Bye(why) => {
@@ -187,7 +188,7 @@ impl Link {
     fn note(&mut self, report: &Report) {
         match report {
             Report::Started { attempt, .. } => self.running = Some(attempt.clone()),
-            Report::Active { .. } | Report::Limited { .. } => {}
+            Report::Active { .. } | Report::Limited { .. } | Report::Asked { .. } => {}
             Report::Failed { .. } | Report::Ended { .. } | Report::NotStarted { .. } => self.running = None,
         }
     }

@@ -118,6 +118,8 @@ pub enum Action {
     Approve,
     /// Deny the plan.
     Deny,
+    /// Allow what an agent asks for, for the rest of its task.
+    Always,
     /// Approve the plan up to a sum.
     ApproveUpTo,
     /// Change the plan's task.
@@ -150,6 +152,8 @@ pub enum Action {
     Cancel,
     /// Pause the agent, or let it go on.
     Pause,
+    /// Pause the task, or let it go on.
+    PauseTask,
     /// Copy what is looked at.
     Copy,
     /// The mouse works, or selects text as the terminal does.
@@ -175,6 +179,8 @@ pub enum Place {
     Page,
     /// A plan's page.
     Planning,
+    /// What an agent asks for.
+    Asking,
     /// The selected agent, or the agent of the selected task.
     Agents,
     /// The log.
@@ -189,8 +195,9 @@ pub enum Place {
 
 impl Place {
     /// All, in the order of help.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Everywhere,
+        Self::Asking,
         Self::Goals,
         Self::Planning,
         Self::Tasks,
@@ -206,7 +213,7 @@ impl Place {
     /// Whether its verbs apply only while it has the keys, and then before all others.
     pub fn has_keys_of_its_own(self) -> bool {
         match self {
-            Self::Listing | Self::Page | Self::Planning | Self::Reading | Self::Found => true,
+            Self::Asking | Self::Listing | Self::Page | Self::Planning | Self::Reading | Self::Found => true,
             Self::Everywhere | Self::Goals | Self::Tasks | Self::Agents | Self::Log | Self::Views => false,
         }
     }
@@ -220,6 +227,7 @@ impl Place {
             Self::Listing => "The tasks' table, while it has the keys",
             Self::Page => "A task's page",
             Self::Planning => "A plan",
+            Self::Asking => "What an agent asks for",
             Self::Agents => "The selected agent",
             Self::Log => "The log",
             Self::Reading => "The log, while it has the keys",

@@ -4,6 +4,7 @@
 //! keys come in, wishes go out. Its one surprise: nothing selected by hand means "whatever runs", so a fresh screen
 //! follows the work by itself, and touching anything pins it.
 
+mod asking;
 mod finding;
 mod inbox;
 mod keeping;
@@ -227,6 +228,10 @@ impl App {
                     | Order::Remove { .. }
                     | Order::Restore { .. }
                     | Order::CancelGoal { .. }
+                    | Order::Permit { .. }
+                    | Order::Forbid { .. }
+                    | Order::PauseTask { .. }
+                    | Order::ResumeTask { .. }
                     | Order::Pause { .. }
                     | Order::Resume { .. }
                     | Order::Park { .. }
@@ -313,6 +318,7 @@ impl App {
                 | Popup::Retry { .. }
                 | Popup::Files { .. }
                 | Popup::Inbox { .. }
+                | Popup::Permit { .. }
                 | Popup::Document { .. },
             ) => self.say("close this first: pasted text goes into the goal", true),
         }
@@ -354,6 +360,7 @@ impl App {
                 | Popup::Agent { .. }
                 | Popup::Files { .. }
                 | Popup::Inbox { .. }
+                | Popup::Permit { .. }
                 | Popup::Document { .. },
             )
             | None => {}
@@ -369,6 +376,7 @@ impl App {
         match self.popups.last() {
             Some(Popup::Plan { .. }) => &[Place::Planning],
             Some(Popup::Task { .. }) => &[Place::Page],
+            Some(Popup::Permit { .. } | Popup::Inbox { .. }) => &[Place::Asking],
             Some(_) => &[],
             None => match self.focus {
                 Pane::Log if self.log.pattern().is_some() => &[Place::Found, Place::Reading],
@@ -498,7 +506,8 @@ impl App {
             Action::Files => self.open_files(state),
             Action::Report => return self.open_report(state),
             Action::Approve => return self.approve(state),
-            Action::Deny => self.deny(state),
+            Action::Deny => return self.deny(state),
+            Action::Always => return self.allow_always(state),
             Action::ApproveUpTo => self.ask_ceiling(state),
             Action::EditPlanned => self.edit_planned(false, state),
             Action::AddPlanned => self.edit_planned(true, state),
@@ -518,6 +527,7 @@ impl App {
             Action::Trash => self.show_trash(state),
             Action::Cancel => self.cancel(state),
             Action::Pause => return self.pause(state),
+            Action::PauseTask => return self.pause_one(state),
             Action::Copy => return self.copy(state),
             Action::Mouse => {
                 self.mouse = !self.mouse;
@@ -710,7 +720,9 @@ impl App {
             focus: self.focus,
             zoom: self.zoom,
             composer: self.composer.rows(columns),
-            ask: state.goals.current().is_some() || state.goals.orchestrator.trouble.is_some(),
+            ask: state.goals.current().is_some()
+                || !state.asks.open().is_empty()
+                || state.goals.orchestrator.trouble.is_some(),
             agents,
             shape: self.shape,
         }

@@ -9,7 +9,7 @@ use super::{
     popup::Popup,
     theme::Role,
     views::{
-        Page, Scene, agent, document, files, find, help, inbox, leave, menu, palette, paragraph, plan, rows, stage,
+        Page, Scene, agent, document, files, find, help, inbox, leave, menu, palette, paragraph, permit, plan, rows, stage,
         task,
     },
 };
@@ -55,6 +55,7 @@ fn over(scene: &Scene<'_>, buffer: &mut Buffer, popup: &Popup) {
         Popup::Help { scroll }
         | Popup::Task { scroll, .. }
         | Popup::Agent { scroll, .. }
+        | Popup::Permit { scroll, .. }
         | Popup::Document { scroll, .. } => {
             if let Some(page) = page(scene, popup, size) {
                 scene.page(buffer, layout::page(size), &page, *scroll);
@@ -84,6 +85,7 @@ pub fn page(scene: &Scene<'_>, popup: &Popup, size: (u16, u16)) -> Option<Page> 
         Popup::Agent { agent: name, .. } => Some(agent::page(scene, name, columns)),
         Popup::Plan { goal, selected } => Some(plan::page(scene, goal, Some(*selected), columns)),
         Popup::Document { title, text, .. } => Some(document::page(scene, title, text.as_ref(), columns)),
+        Popup::Permit { ask, .. } => Some(permit::page(scene, *ask, columns)),
         Popup::Files { task, selected } => Some(files::page(scene, task, *selected, columns)),
         Popup::Inbox { selected } => Some(inbox::page(scene, *selected, columns)),
         Popup::Palette { .. }

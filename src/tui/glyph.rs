@@ -36,6 +36,7 @@ pub fn phase(phase: Phase) -> &'static str {
         Phase::Ready => "◇",
         Phase::Retrying => "↻",
         Phase::Waiting => "·",
+        Phase::Paused => PAUSED,
         Phase::Done => "✓",
         Phase::Dropped => "×",
     }

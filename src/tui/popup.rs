@@ -1,7 +1,7 @@
 //! What lies over the stage: a stack of one enum.
 
 use crate::{
-    model::{AgentName, GoalId, TaskRef},
+    model::{AgentName, AskId, GoalId, TaskRef},
     room::Order,
 };
 
@@ -75,6 +75,13 @@ pub enum Popup {
         /// Which of the files is under the hand.
         selected: usize,
     },
+    /// What an agent asks for.
+    Permit {
+        /// Which request.
+        ask: AskId,
+        /// First row shown.
+        scroll: usize,
+    },
     /// Everything that waits for a person.
     Inbox {
         /// Which of it is under the hand.
@@ -125,6 +132,7 @@ impl Popup {
             Self::Help { scroll }
             | Self::Task { scroll, .. }
             | Self::Agent { scroll, .. }
+            | Self::Permit { scroll, .. }
             | Self::Document { scroll, .. } => Some(scroll),
             Self::Palette { .. }
             | Self::Leave { .. }
@@ -149,6 +157,7 @@ impl Popup {
             | Self::Plan { .. }
             | Self::Task { .. }
             | Self::Agent { .. }
+            | Self::Permit { .. }
             | Self::Document { .. }
             | Self::Retry { .. }
             | Self::Search { .. }

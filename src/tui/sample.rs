@@ -58,6 +58,7 @@ pub(crate) fn opened(agents: Vec<AgentSetup>) -> Opened {
         planning: Planning::default(),
         found: Vec::new(),
         offline: None,
+        asking: crate::model::Asking::default(),
         accounts: crate::model::AccountSetup::default(),
     }
 }

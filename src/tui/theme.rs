@@ -148,7 +148,7 @@ impl Theme {
             Phase::Failed => Role::Bad,
             Phase::Running => Role::Running,
             Phase::Ready => Role::Ready,
-            Phase::Asking | Phase::Retrying => Role::Warn,
+            Phase::Asking | Phase::Retrying | Phase::Paused => Role::Warn,
             Phase::Waiting | Phase::Dropped => Role::Dim,
             Phase::Done => Role::Good,
         })

@@ -15,6 +15,7 @@ pub mod log;
 pub mod menu;
 pub mod orchestrator;
 pub mod palette;
+pub mod permit;
 pub mod plan;
 pub mod stage;
 pub mod task;

@@ -14,6 +14,7 @@ use std::{
 use tokio::{
     io::AsyncWriteExt as _,
     process::{Child, Command},
+    sync::mpsc,
     task::JoinSet,
     time::Instant,
 };
@@ -137,11 +138,18 @@ async fn start<Q: Queue>(
     let log = claim.lease.log();
     let times = settings.stage.join(log.strip_suffix(".log").unwrap_or(&log)).with_added_extension("times");
     let mut feeding = JoinSet::new();
+    let (answers, mut lines) = mpsc::unbounded_channel::<String>();
     if let Some(mut stdin) = child.stdin.take() {
         let bytes = launch.stdin;
         feeding.spawn(async move {
             // A child that ends without reading its prompt says so by how it ends.
-            let _unread = stdin.write_all(&bytes).await;
+            let mut unread = stdin.write_all(&bytes).await;
+            // Open for as long as somebody could answer; its end is what a dialogue ends with.
+            while let Some(line) = lines.recv().await
+                && unread.is_ok()
+            {
+                unread = stdin.write_all(line.as_bytes()).await;
+            }
         });
     }
     let note = Spawned {
@@ -168,6 +176,7 @@ async fn start<Q: Queue>(
             errors: 0,
             since,
             feeding,
+            answers: Some(answers).filter(|_| launch.dialogue),
             activity: Activity::default(),
             silence: Silence::new(spec.stall.or(settings.stall), Instant::now()),
             load: Load::default(),
@@ -196,7 +205,7 @@ async fn start<Q: Queue>(
 /// The session that is taken up again: the one that was asked for, or that of an attempt that trouble on the way cut short.
 fn resumed<L>(claim: &Claim<L>, can: bool) -> Option<&str> {
     let cut_short = match &claim.previous {
-        Some((Ending::Transient { .. }, session)) if can => session.as_deref(),
+        Some((Ending::Transient { .. } | Ending::Paused, session)) if can => session.as_deref(),
         Some(_) | None => None,
     };
     claim.resume.as_deref().or(cut_short)

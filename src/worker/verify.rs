@@ -128,7 +128,7 @@ async fn look<Q: Queue>(worker: &mut Worker<Q>, attempt: &AttemptRef, probe: &Do
         },
         DoneWhen::Command { argv } => match worker.settings.agent.permissions {
             Permissions::ReadOnly => Seen::Unseen("a read-only agent starts no programs".to_owned()),
-            Permissions::Standard | Permissions::Full => run(worker, attempt, argv, log).await,
+            Permissions::Standard | Permissions::Ask | Permissions::Full => run(worker, attempt, argv, log).await,
         },
     }
 }
@@ -264,7 +264,7 @@ fn obey<Q: Queue>(worker: &mut Worker<Q>, attempt: &AttemptRef, order: Order) ->
         }
         Order::Cancel { attempt: of } if attempt.is_meant_by(&of) => return Some(Seen::Stop(Ending::Cancelled, None)),
         Order::End { attempt: of, ending } if attempt.is_meant_by(&of) => return Some(Seen::Stop(ending, None)),
-        Order::Cancel { .. } | Order::End { .. } | Order::Extend { .. } => {}
+        Order::Cancel { .. } | Order::End { .. } | Order::Extend { .. } | Order::Permit { .. } => {}
         Order::Drain => worker.draining = true,
         Order::Stop => return Some(Seen::Stop(Ending::Stopped, Some(Farewell::Stopped))),
         Order::Quit { why } => return Some(Seen::Stop(Ending::Lost { message: why }, Some(Farewell::Stopped))),

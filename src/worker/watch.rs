@@ -7,6 +7,7 @@ use std::{fs, io, path::PathBuf, process::ExitStatus, time::Duration};
 
 use tokio::{
     process::Child,
+    sync::mpsc,
     task::JoinSet,
     time::{Instant, sleep, sleep_until},
 };
@@ -77,6 +78,8 @@ pub(super) struct Running {
     pub(super) errors: u64,
     pub(super) since: Moment,
     pub(super) feeding: JoinSet<()>,
+    /// Lines for the child's input; `None` where it reads no more.
+    pub(super) answers: Option<mpsc::UnboundedSender<String>>,
     pub(super) activity: Activity,
     pub(super) silence: Silence,
     /// What was last seen of the tree and the log's size, and when both are looked at again.
@@ -90,7 +93,8 @@ pub(super) struct Running {
 impl Running {
     /// Follows the child until something ends the attempt.
     pub(super) async fn watch<Q: Queue>(&mut self, worker: &mut Worker<Q>, spec: &TaskSpec) -> Cause {
-        let deadline = Instant::now() + allowed(&worker.settings, spec);
+        let mut deadline = Instant::now() + allowed(&worker.settings, spec);
+        let mut looked = Instant::now();
         let mut poll = POLL.0;
         let mut told = Instant::now();
         let mut settled_since: Option<Instant> = None;
@@ -118,6 +122,17 @@ impl Running {
             let reader = &mut self.reader;
             let read = self.tail.read(worker.settings.clock.now(), |bytes| reader.feed(bytes)).unwrap_or(0);
             let now = Instant::now();
+            // Only who can hear an answer may ask, and may wait for it.
+            let asked = if self.answers.is_some() { self.reader.take_asked() } else { Vec::new() };
+            for ask in asked {
+                worker.post.send(Report::Asked { attempt: self.attempt.clone(), ask: Box::new(ask) });
+            }
+            if self.answers.is_some() && self.reader.waits_for_a_person() {
+                // It is a person who takes the time, and not the engine.
+                deadline += now.duration_since(looked);
+                self.silence.heard(now, Duration::ZERO);
+            }
+            looked = now;
             if read > 0 {
                 poll = if read >= AT_ONCE { Duration::ZERO } else { POLL.0 };
                 self.silence.heard(now, self.reader.announced());
@@ -130,6 +145,7 @@ impl Running {
                 poll = (poll + Duration::from_millis(10)).min(POLL.1);
             }
             if self.reader.settled() {
+                self.answers = None;
                 let since = *settled_since.get_or_insert(now);
                 if now.duration_since(since) >= worker.settings.settle {
                     return Cause::Settled;
@@ -190,8 +206,17 @@ impl Running {
                 return Some(Cause::Ended(ending));
             }
             Order::Extend { attempt, by } if self.attempt.is_meant_by(&attempt) => self.silence.extend(by),
+            Order::Permit { attempt, request, permit } if self.attempt.is_meant_by(&attempt) => {
+                worker.post.answered(&request);
+                if let Some(line) = self.reader.answer_to(&request, &permit)
+                    && let Some(answers) = &self.answers
+                {
+                    // A child that has gone needs no answer.
+                    let _gone = answers.send(line);
+                }
+            }
             // Meant for an attempt that has ended.
-            Order::Cancel { .. } | Order::End { .. } | Order::Extend { .. } => {}
+            Order::Cancel { .. } | Order::End { .. } | Order::Extend { .. } | Order::Permit { .. } => {}
             Order::Drain => worker.draining = true,
             Order::Stop => return Some(Cause::Stopped),
             Order::Quit { why } => return Some(Cause::Quit(why)),

@@ -219,6 +219,7 @@ pub(crate) fn run(sample: &Sample, slots: u32) -> Vec<f64> {
         found: Vec::new(),
         accounts: AccountSetup::default(),
         offline: None,
+        asking: podium::model::Asking::default(),
         planning: Planning::default(),
     })));
     for (name, index) in AGENTS.iter().flat_map(|name| (0..slots).map(move |index| (name, index))) {

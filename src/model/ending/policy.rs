@@ -32,6 +32,7 @@ pub(super) enum Kind {
     Overflow,
     Refused,
     Stopped,
+    Paused,
     RoomLost,
     Lost,
     DependencyFailed,
@@ -77,7 +78,7 @@ use FailureClass::{Auth, Config, Limit, Lost, Overflow, Refused, Stall, Task, Tr
 impl Kind {
     /// Every kind, in the order of the table.
     #[cfg(test)]
-    const ALL: [Self; 29] = [
+    const ALL: [Self; 30] = [
         Self::Done,
         Self::NeverStarted,
         Self::ExitCode,
@@ -102,6 +103,7 @@ impl Kind {
         Self::Overflow,
         Self::Refused,
         Self::Stopped,
+        Self::Paused,
         Self::RoomLost,
         Self::Lost,
         Self::DependencyFailed,
@@ -210,6 +212,10 @@ impl Kind {
                 "A person stopped the room while it ran.",
                 "stopped with the room",
                 "Nothing; it starts again with the room."),
+            Self::Paused => row("paused", Some(Lost), false, Again,
+                "A person paused its task while it ran, or what it asked for was denied three times.",
+                "paused",
+                "Let the task go on: its session is taken up again where the engine can."),
             Self::RoomLost => row("room_lost", Some(Lost), true, Retry(Dead),
                 "The room was gone for longer than a worker waits for it.",
                 "the room was gone for {n} s",
@@ -324,7 +330,7 @@ mod tests {
             Kind::ALL.into_iter().filter(|k| !k.policy().counts && !matches!(k.policy().then, Then::End(_))).collect();
         assert_eq!(
             free,
-            [Kind::Limit, Kind::DayBudget, Kind::SessionGone, Kind::Stopped],
+            [Kind::Limit, Kind::DayBudget, Kind::SessionGone, Kind::Stopped, Kind::Paused],
             "each needs its own reason not to break G6"
         );
         let endless = |k: &Kind| matches!(k.policy().then, Then::Again | Then::Park);

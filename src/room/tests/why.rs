@@ -44,6 +44,17 @@ causes! {
         let stalls_at = Some(story.now + SignedDuration::from_secs(90));
         story.active("marie/a", Activity { stalls_at, ..Activity::default() });
     };
+    Wants: "marie/a", "asks for Bash rm -rf build", |story| {
+        story.dropped("marie/a", &[]);
+        story.started("marie/a", 1);
+        let ask = Ask::new("r1", "Bash", "Bash rm -rf build", &serde_json::Value::Null, "");
+        story.report("marie", Report::Asked { attempt: task("marie/a").attempt(1), ask: Box::new(ask) });
+    };
+    Held: "marie/a", "paused by a person", |story| {
+        story.dropped("marie/a", &["nobody"]);
+        let pause = Some(crate::room::pauses::Pause { why: String::new(), since: story.now, by_room: false });
+        story.tell(Event::Task(TaskEvent::Paused { task: task("marie/a"), pause }));
+    };
     Cancelling: "marie/a", "being ended", |story| {
         story.dropped("marie/a", &[]);
         story.started("marie/a", 1);

@@ -51,7 +51,15 @@ impl App {
                 self.limits_row = rows.iter().position(|row| row.item.as_ref() == Some(&wanted)).unwrap_or_default();
             }
             Need::Plan(goal) => self.open_plan(goal.clone(), state),
-            Need::Asks(task) | Need::Failed(task) => {
+            Need::Permit(ask) => {
+                if let Some(open) = state.asks.get(*ask) {
+                    self.table.filter.clear();
+                    self.row = Some(RowKey::Task(open.attempt.task.clone()));
+                    self.look_at(Pane::Tasks);
+                }
+                self.open_ask(*ask);
+            }
+            Need::Asks(task) | Need::Paused(task) | Need::Failed(task) => {
                 self.table.filter.clear();
                 self.row = Some(RowKey::Task(task.clone()));
                 self.look_at(Pane::Tasks);

@@ -50,6 +50,7 @@ impl App {
                 | Popup::Task { .. }
                 | Popup::Agent { .. }
                 | Popup::Document { .. }
+                | Popup::Permit { .. }
                 | Popup::Retry { .. }
                 | Popup::Search { .. }
                 | Popup::Find { .. },

@@ -182,6 +182,7 @@ impl App {
             | Popup::Agent { .. }
             | Popup::Document { .. }
             | Popup::Inbox { .. }
+            | Popup::Permit { .. }
             | Popup::Retry { .. }
             | Popup::Search { .. }
             | Popup::Find { .. } => None,

@@ -54,18 +54,25 @@ impl App {
     }
 
     pub(super) fn approve(&mut self, state: &State) -> Vec<Wish> {
+        if let Some(answered) = self.answer(state, |ask| Order::Permit { ask, always: false }) {
+            return answered;
+        }
         let Some(goal) = self.plan_here(state) else { return Vec::new() };
         self.popups.retain(|p| !matches!(p, Popup::Plan { .. }));
         vec![Wish::Order(Order::Approve { goal, ceiling: None })]
     }
 
-    pub(super) fn deny(&mut self, state: &State) {
+    pub(super) fn deny(&mut self, state: &State) -> Vec<Wish> {
+        if let Some(answered) = self.answer(state, |ask| Order::Forbid { ask }) {
+            return answered;
+        }
         if let Some(goal) = self.plan_here(state) {
             let is_open = state.goals.get(&goal).is_some_and(|g| g.tasks.is_empty());
             let then = if is_open { "The goal ends there." } else { "The report is written with what there is." };
             let question = format!("Deny the plan of {goal}? {then}");
             self.popups.push(Popup::Confirm { question, order: Order::Deny { goal } });
         }
+        Vec::new()
     }
 
     pub(super) fn retry(&mut self, state: &State) -> Vec<Wish> {
@@ -80,6 +87,7 @@ impl App {
         let order = Order::Retry { task: task.clone(), changes: Box::default() };
         match state.tasks.phase(&entry) {
             Phase::Asking | Phase::Failed | Phase::Dropped | Phase::Retrying => return vec![Wish::Order(order)],
+            Phase::Paused => return vec![Wish::Order(Order::ResumeTask { task })],
             Phase::Done => {
                 let question = format!("Run {task} again? It is done; its result makes room for a new one.");
                 self.popups.push(Popup::Confirm { question, order });
@@ -96,7 +104,7 @@ impl App {
         let Some(task) = self.subject(state) else { return self.say("no task is selected", true) };
         let Some(entry) = state.tasks.get(&task) else { return };
         let phase = state.tasks.phase(entry);
-        if matches!(phase, Phase::Running | Phase::Ready | Phase::Waiting) {
+        if matches!(phase, Phase::Running | Phase::Ready | Phase::Waiting | Phase::Paused) {
             return self.say(&format!("{task} is {}: there is nothing to retry", phase.word()), true);
         }
         let mut ways = vec![Way::Same, Way::Edit];
@@ -161,6 +169,7 @@ impl App {
             | Phase::Ready
             | Phase::Retrying
             | Phase::Waiting
+            | Phase::Paused
             | Phase::Done
             | Phase::Dropped => "It will not start; what depends on it is skipped.",
         };
@@ -178,8 +187,12 @@ impl App {
                 let task = self.idle.take_if(|idle| idle == task)?;
                 Some(Order::Retry { task, changes: Box::default() })
             }
+            Order::PauseTask { task } => Some(Order::ResumeTask { task: task.clone() }),
             Order::Goal { .. }
             | Order::Task { .. }
+            | Order::Permit { .. }
+            | Order::Forbid { .. }
+            | Order::ResumeTask { .. }
             | Order::Approve { .. }
             | Order::EditPlan { .. }
             | Order::Deny { .. }

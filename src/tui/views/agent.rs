@@ -65,6 +65,7 @@ pub fn page(scene: &Scene<'_>, name: &AgentName, columns: usize) -> Page {
     let permissions = match settings.permissions {
         Permissions::ReadOnly => "read-only",
         Permissions::Standard => "standard: writes and runs commands in its workspace",
+        Permissions::Ask => "ask: reads; you are asked for everything else",
         Permissions::Full => "full: everything, unasked",
     };
     for (name, value) in [

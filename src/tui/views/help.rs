@@ -24,6 +24,7 @@ fn meaning(phase: Phase) -> &'static str {
         Phase::Asking => "wants your word: retry or cancel it",
         Phase::Retrying => "did not end well and is tried again after a wait",
         Phase::Waiting => "others must end first",
+        Phase::Paused => "paused by you, or because it was denied too often; P or r lets it go on",
         Phase::Done => "ended well; its result is in results/",
         Phase::Dropped => "cancelled by you, or skipped because something before it failed",
     }
@@ -68,6 +69,7 @@ pub fn page(scene: &Scene<'_>, columns: usize) -> Page {
         Phase::Ready,
         Phase::Retrying,
         Phase::Waiting,
+        Phase::Paused,
         Phase::Done,
         Phase::Dropped,
     ] {

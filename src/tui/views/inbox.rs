@@ -11,7 +11,7 @@ use crate::{
 
 /// The page.
 pub fn page(scene: &Scene<'_>, selected: usize, columns: usize) -> Page {
-    let keys = "enter go there · ↑↓ · esc back";
+    let keys = "enter go there · a d A answer a request · ↑↓ · esc back";
     let waiting = scene.app.waiting(scene.state);
     if waiting.is_empty() {
         let lines = paragraph("Nothing waits for you any more.", columns, 1, scene.style(Role::Dim));
@@ -50,6 +50,12 @@ fn said(scene: &Scene<'_>, need: &Need) -> (&'static str, Role, &'static str, St
             (glyph::PARKED, Role::Warn, "account", account.to_string(), words)
         }
         Need::Asks(task) => (glyph::NEEDS, Role::Warn, "asks", task.to_string(), why(task)),
+        Need::Permit(ask) => {
+            let open = scene.state.asks.get(*ask);
+            let (task, line) = open.map(|o| (o.attempt.task.to_string(), o.ask.line.clone())).unwrap_or_default();
+            (glyph::NEEDS, Role::Warn, "may it", task, line)
+        }
+        Need::Paused(task) => (glyph::PAUSED, Role::Warn, "paused", task.to_string(), why(task)),
         Need::Plan(goal) => {
             let text = scene.state.goals.get(goal).map(|goal| goal.text.clone()).unwrap_or_default();
             (glyph::NEEDS, Role::Warn, "plan", goal.to_string(), text)

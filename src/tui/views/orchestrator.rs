@@ -89,6 +89,20 @@ fn spoken(scene: &Scene<'_>, width: usize, height: usize) -> Vec<Line<'static>> 
 /// How the goal stands that matters most: one line, or nothing. A key is named whole or not at all.
 pub fn status(scene: &Scene<'_>, width: usize) -> Option<Line<'static>> {
     let state = scene.state;
+    if let Some(open) = state.asks.open().first() {
+        let more = match state.asks.open().len() {
+            1 => String::new(),
+            n => format!(" ({} more wait)", n - 1),
+        };
+        let text = format!(" {} {} asks for {}{more}", glyph::NEEDS, open.attempt.task, open.ask.line);
+        return Some(Line::from(vec![
+            scene.span(text::fit(&text, width.saturating_sub(20)), Role::Badge),
+            scene.span("  n", Role::Accent),
+            scene.span(" look · ", Role::Text),
+            scene.span("I", Role::Accent),
+            scene.span(" inbox", Role::Text),
+        ]));
+    }
     let waiting = state.goals.iter().filter(|g| g.needs_approval()).count();
     if let Some(goal) = state.goals.iter().find(|g| g.needs_approval()) {
         let plan = goal.plan.as_ref();

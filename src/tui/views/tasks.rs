@@ -203,11 +203,15 @@ fn line(scene: &Scene<'_>, row: &Row<'_>, columns: &Columns, selected: bool, foc
             let spent = state.spend_of_task(record.task());
             let cost = if spent.cost.is_zero() { "—".to_owned() } else { spent.shown() };
             let text = columns.line([id, agent, word(task, *phase), &lasted, &tries, &cost], &why(scene, task));
-            (glyph::phase(*phase), scene.theme.phase(*phase), text)
+            if state.asks.of(record.task()).is_some() {
+                (glyph::NEEDS, scene.style(Role::Warn), text)
+            } else {
+                (glyph::phase(*phase), scene.theme.phase(*phase), text)
+            }
         }
     };
     let quiet = match row {
-        Row::Task(_, Phase::Done | Phase::Dropped | Phase::Waiting) | Row::Removed(_) => Role::Dim,
+        Row::Task(_, Phase::Done | Phase::Dropped | Phase::Waiting | Phase::Paused) | Row::Removed(_) => Role::Dim,
         Row::Task(_, Phase::Asking | Phase::Failed | Phase::Running | Phase::Ready | Phase::Retrying)
         | Row::Rejected(_)
         | Row::Heading { .. } => Role::Text,

@@ -208,7 +208,12 @@ pub fn all<'a>(state: &'a State, table: &Table) -> Vec<Row<'a>> {
     }
     // A file that is no task is a failure of somebody: after those of tasks, where those come first.
     let failed = match table.sort {
-        Sort::State => tasks.iter().take_while(|(_, phase)| matches!(phase, Phase::Asking | Phase::Failed)).count(),
+        Sort::State => {
+            let first = |(task, phase): &&(&Task, Phase)| {
+                matches!(phase, Phase::Asking | Phase::Failed) || state.asks.of(task.record.task()).is_some()
+            };
+            tasks.iter().take_while(first).count()
+        }
         Sort::Changed | Sort::Age | Sort::Cost | Sort::Name => 0,
     };
     let mut rows: Vec<Row<'a>> = tasks.into_iter().map(|(task, phase)| Row::Task(task, phase)).collect();
@@ -218,7 +223,11 @@ pub fn all<'a>(state: &'a State, table: &Table) -> Vec<Row<'a>> {
 
 fn sort(state: &State, tasks: &mut [(&Task, Phase)], by: Sort) {
     match by {
-        Sort::State => tasks.sort_by_cached_key(|(task, phase)| order(task, *phase)),
+        // What waits for a word of the operator's is on top, whatever else it does.
+        Sort::State => {
+            tasks
+                .sort_by_cached_key(|(task, phase)| (state.asks.of(task.record.task()).is_none(), order(task, *phase)));
+        }
         Sort::Changed => tasks.sort_by_cached_key(|(task, _)| Reverse(changed(task))),
         Sort::Age => tasks.sort_by_key(|(task, _)| task.record.seen_at),
         Sort::Cost => tasks.sort_by_cached_key(|(task, _)| Reverse(state.spend_of_task(task.record.task()).cost)),
@@ -279,7 +288,7 @@ fn order(task: &Task, phase: Phase) -> (Phase, i64) {
             -record.outcome.as_ref().map_or(i64::MAX, |o| millis(o.completed_at))
         }
         Phase::Running => record.attempts.last().map_or(millis(record.seen_at), |a| millis(a.started_at)),
-        Phase::Asking | Phase::Ready | Phase::Waiting => millis(record.seen_at),
+        Phase::Asking | Phase::Ready | Phase::Waiting | Phase::Paused => millis(record.seen_at),
         Phase::Retrying => record.attempts.last().and_then(|a| a.ended_at).map_or(0, millis),
     };
     (phase, at)

@@ -1,0 +1,70 @@
+//! Answers to what agents ask for, and tasks that are paused.
+//!
+//! Its one surprise: a yes is given only where what is asked for is on the screen, by its number. A list that moves under
+//! the hand must not decide what is allowed.
+
+use super::App;
+use crate::{
+    model::{AskId, TaskRef},
+    room::{Need, Order, State},
+    tui::{Wish, popup::Popup},
+};
+
+impl App {
+    /// The request that is shown, or that is under the hand.
+    fn asked_here(&self, state: &State) -> Option<AskId> {
+        match self.popups.last() {
+            Some(Popup::Permit { ask, .. }) => Some(*ask),
+            Some(Popup::Inbox { selected }) => match self.waiting(state).get(*selected) {
+                Some((Need::Permit(ask), _)) => Some(*ask),
+                Some(_) | None => None,
+            },
+            Some(Popup::Task { task, .. }) => state.asks.of(task).map(|open| open.id),
+            Some(_) => None,
+            None if self.goal_here(state).is_some() => None,
+            None => self.subject(state).and_then(|task| state.asks.of(&task).map(|open| open.id)),
+        }
+    }
+
+    /// Opens what an agent asks for.
+    pub(super) fn open_ask(&mut self, ask: AskId) {
+        self.popups.retain(|p| !matches!(p, Popup::Permit { .. }));
+        self.popups.push(Popup::Permit { ask, scroll: 0 });
+    }
+
+    /// Answers the request that is shown; one that is only under the hand is shown first. `None` where there is none.
+    pub(super) fn answer(&mut self, state: &State, answer: fn(AskId) -> Order) -> Option<Vec<Wish>> {
+        let ask = self.asked_here(state)?;
+        if !matches!(self.popups.last(), Some(Popup::Permit { .. })) {
+            self.open_ask(ask);
+            return Some(Vec::new());
+        }
+        self.popups.pop();
+        Some(vec![Wish::Order(answer(ask))])
+    }
+
+    pub(super) fn allow_always(&mut self, state: &State) -> Vec<Wish> {
+        let answered = self.answer(state, |ask| Order::Permit { ask, always: true });
+        answered.unwrap_or_else(|| {
+            self.say("no agent asks for anything here", true);
+            Vec::new()
+        })
+    }
+
+    /// Pauses the task, or lets it go on.
+    pub(super) fn pause_one(&mut self, state: &State) -> Vec<Wish> {
+        let Some(task) = self.subject(state) else {
+            self.say("no task is selected", true);
+            return Vec::new();
+        };
+        vec![Wish::Order(paused_or_on(state, task))]
+    }
+}
+
+/// The order that pauses a task, or lets it go on.
+pub(super) fn paused_or_on(state: &State, task: TaskRef) -> Order {
+    match state.tasks.paused(&task) {
+        Some(_) => Order::ResumeTask { task },
+        None => Order::PauseTask { task },
+    }
+}
