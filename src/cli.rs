@@ -241,6 +241,11 @@ enum Verb {
     },
     /// Say what a model group's calls may take per minute on each account; the server's own limits hold all the same
     Limit(limit::LimitArgs),
+    /// Start an agent's workers anew, each when what it runs has ended
+    Restart {
+        /// The agent
+        agent: String,
+    },
     /// Log an agent's CLI in, in that agent's own home
     Auth {
         /// The agent
@@ -414,6 +419,7 @@ fn dispatch(call: &mut Call, verb: Verb) -> anyhow::Result<Exit> {
         Verb::Plan(args) => client(plan::plan(call, &args)),
         Verb::Approve { id, always, ceiling } => client(orders::approve(call, &id, always, ceiling)),
         Verb::Deny { id } => client(orders::deny(call, &id)),
+        Verb::Restart { agent } => client(orders::restart(call, &agent)),
         Verb::Pause { name } => client(orders::pause(call, &name)),
         Verb::Resume { name, when_clear } => client(orders::resume(call, &name, when_clear)),
         Verb::Limit(args) => client(limit::limit(call, &args)),

@@ -35,7 +35,7 @@ pub use stage::{Laid, Layout};
 use crate::{
     ledger::Prices,
     model::{
-        AccountName, AgentName, AgentSettings, Asking, EngineKind, MicroUsd, OnFailure, OutputKind, Permissions,
+        AccountName, AgentName, AgentSettings, Asking, EngineKind, MicroUsd, OnFailure, OutputKind, Permissions, Quiet,
         Resume, Tiers,
         budget::{AtCap, Caps},
     },
@@ -219,6 +219,19 @@ impl TierSettings {
     }
 }
 
+/// How a person is called when something waits for them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Attention {
+    /// The terminal's bell rings.
+    pub bell: Setting<bool>,
+    /// The terminal is asked for a word on the desktop: `off`, `osc9`, `osc777`.
+    pub desktop: Setting<String>,
+    /// A program that is told, with JSON on its input; empty for none.
+    pub hook: Setting<Vec<String>>,
+    /// When nobody is called.
+    pub quiet: Setting<Option<Quiet>>,
+}
+
 /// A key and the variable it came from.
 #[derive(Clone)]
 pub struct ApiKey {
@@ -286,6 +299,8 @@ pub struct Config {
     pub limits: BTreeMap<String, Limits>,
     /// What may be spent.
     pub budget: Budget,
+    /// How a person is called.
+    pub attention: Attention,
     /// Where tasks wait: `file:`.
     pub queue: Setting<String>,
     /// The filter of podium's own log.
@@ -422,6 +437,14 @@ impl Config {
                 goal: usd(layers.get(|f| f.budget.goal.as_ref(), dollars(10))),
                 day: usd(layers.get(|f| f.budget.day.as_ref(), dollars(50))),
                 at_cap: layers.get(|f| f.budget.at_cap.as_ref(), AtCap::End),
+            },
+            attention: Attention {
+                bell: layers.get(|f| f.attention.bell.as_ref(), true),
+                desktop: layers.get(|f| f.attention.desktop.as_ref(), "off".to_owned()),
+                hook: layers.get(|f| f.attention.hook.as_ref(), Vec::new()),
+                quiet: layers
+                    .get(|f| f.attention.quiet.as_ref(), "off".to_owned())
+                    .map(|text| Quiet::parse(&text).ok()),
             },
             queue: layers.get(|f| f.queue.url.as_ref(), "file:".to_owned()).or(over.queue),
             log: over.log,
@@ -645,6 +668,12 @@ impl Config {
             rows => format!("the built-in table and {rows} rows of your own"),
         };
         row("prices", own, &self.prices.source);
+        let attention = &self.attention;
+        row("attention.bell", attention.bell.to_string(), &attention.bell.source);
+        row("attention.desktop", attention.desktop.value.clone(), &attention.desktop.source);
+        row("attention.hook", attention.hook.join(" "), &attention.hook.source);
+        let quiet = attention.quiet.map_or_else(|| "off".to_owned(), |quiet| quiet.to_string());
+        row("attention.quiet", quiet, &attention.quiet.source);
         row("queue.url", self.queue.value.clone(), &self.queue.source);
         row("log", self.log.value.clone(), &self.log.source);
         row("claude", self.claude.display().to_string(), &self.claude.source);

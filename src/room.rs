@@ -7,6 +7,7 @@
 
 pub mod agents;
 pub mod asks;
+pub mod attention;
 pub mod budget;
 mod checks;
 mod cycle;
@@ -25,6 +26,7 @@ mod pays;
 pub mod plans;
 mod ready;
 mod rejected;
+mod restart;
 pub mod retry;
 pub mod tasks;
 mod time;
@@ -315,6 +317,7 @@ impl State {
             Order::Forbid { ask } => self.permit(id, ask, By::Person, false, effects),
             Order::PauseTask { task } => self.pause_task(id, &task, effects),
             Order::ResumeTask { task } => self.resume_task(id, &task, effects),
+            Order::Restart { agent } => self.restart(id, &agent, effects),
             Order::Pause { agent } => self.pause(id, &agent, true, effects),
             Order::Resume { agent } => self.pause(id, &agent, false, effects),
             Order::Park { account } => self.park_account(id, &account, effects),

@@ -38,7 +38,10 @@ pub use popup::Document;
 pub use theme::Theme;
 
 use crate::{
-    model::log::{LogHit, LogRange},
+    model::{
+        Quiet,
+        log::{LogHit, LogRange},
+    },
     room::Order,
 };
 
@@ -57,6 +60,49 @@ pub struct Settings {
     pub zone: TimeZone,
     /// What is said first: what the terminal lacks, what is wrong in the operator's files.
     pub words: Vec<String>,
+    /// How the operator is called.
+    pub attention: Attention,
+}
+
+/// How the operator is called when something waits for them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Attention {
+    /// The terminal's bell rings.
+    pub bell: bool,
+    /// The terminal shows a word on the desktop.
+    pub desktop: Desktop,
+    /// When nobody is called.
+    pub quiet: Option<Quiet>,
+}
+
+impl Default for Attention {
+    fn default() -> Self {
+        Self { bell: true, desktop: Desktop::Off, quiet: None }
+    }
+}
+
+/// In which words the terminal is asked for a word on the desktop.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Desktop {
+    /// Not at all.
+    #[default]
+    Off,
+    /// OSC 9, as many terminals understand it.
+    Osc9,
+    /// OSC 777, as foot and urxvt understand it.
+    Osc777,
+}
+
+impl Desktop {
+    /// Reads `off`, `osc9` or `osc777`.
+    pub fn parse(text: &str) -> Option<Self> {
+        match text {
+            "off" => Some(Self::Off),
+            "osc9" => Some(Self::Osc9),
+            "osc777" => Some(Self::Osc777),
+            _ => None,
+        }
+    }
 }
 
 impl Default for Settings {
@@ -68,6 +114,7 @@ impl Default for Settings {
             mouse: false,
             zone: TimeZone::UTC,
             words: Vec::new(),
+            attention: Attention::default(),
         }
     }
 }
@@ -99,6 +146,8 @@ pub enum Wish {
     CopyLog(LogRange),
     /// Show these lines in a program that gets the terminal for as long as it runs.
     OpenLog(LogRange, Guest),
+    /// Let the operator change this text in a program that gets the terminal; [`App::text_edited`] is told.
+    EditText(String),
     /// Read this file; [`App::document_read`] is told.
     Read(Document),
     /// Put this into the clipboard (OSC 52).

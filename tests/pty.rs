@@ -3,6 +3,8 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test's own set-up may fail loudly")]
 #![expect(clippy::significant_drop_tightening, reason = "the screen is locked to look at it, and for no longer")]
 
+#[path = "pty/attention.rs"]
+mod attention;
 #[path = "pty/permits.rs"]
 mod permits;
 

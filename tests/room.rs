@@ -4,6 +4,8 @@
 #![expect(clippy::panic, clippy::print_stderr, reason = "that is how a test speaks")]
 #![expect(clippy::unwrap_used, reason = "a test's own set-up may fail loudly")]
 
+#[path = "room/attention.rs"]
+mod attention;
 mod common;
 #[path = "room/permits.rs"]
 mod permits;

@@ -230,6 +230,12 @@ pub(super) async fn deny(call: &Call, name: &str) -> anyhow::Result<Exit> {
     Ok(send(call, &mut link, Order::Deny { goal }).await?.0)
 }
 
+pub(super) async fn restart(call: &Call, name: &str) -> anyhow::Result<Exit> {
+    let mut link = connect(call).await?;
+    let agent = ids::agent(link.state(), name)?;
+    Ok(send(call, &mut link, Order::Restart { agent }).await?.0)
+}
+
 pub(super) async fn pause(call: &Call, name: &str) -> anyhow::Result<Exit> {
     let mut link = connect(call).await?;
     let order = match ids::paused(link.state(), name)? {

@@ -27,7 +27,7 @@ use crate::{
     room::{Answer, Order},
     runtime::serve::Guardian,
     supervisor,
-    tui::Leave,
+    tui::{self, Leave},
 };
 
 /// `podium serve`.
@@ -70,9 +70,14 @@ pub(super) fn open(call: &Call, opening: Opening) -> anyhow::Result<Exit> {
             Trouble::Wrong("the control room needs a terminal; try `podium status` or `podium --help`".into()).into()
         );
     }
+    let attention = tui::Attention {
+        bell: *config.attention.bell,
+        desktop: tui::Desktop::parse(&config.attention.desktop).unwrap_or_default(),
+        quiet: *config.attention.quiet,
+    };
     let setup = link::Setup {
         stage: config.stage.clone(),
-        settings: taste::settings(&call.env, opening.ascii)?,
+        settings: tui::Settings { attention, ..taste::settings(&call.env, opening.ascii)? },
         composed: opening.goal,
         templates: call.env.config_dir.as_ref().map(|folder| folder.join("templates")),
     };

@@ -57,6 +57,7 @@ pub(super) fn settings(env: &Env, ascii: bool) -> Result<tui::Settings, Trouble>
         mouse: files.taste.mouse,
         zone: TimeZone::system(),
         words,
+        attention: tui::Attention::default(),
     })
 }
 

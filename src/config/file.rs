@@ -7,7 +7,7 @@ use toml::Spanned;
 
 use super::fault::{ConfigError, Fault, Place, from_toml, position};
 use crate::model::{
-    AccountName, AgentName, EngineKind, MicroUsd, OnFailure, OutputKind, Permissions, Resume, Tier,
+    AccountName, AgentName, EngineKind, MicroUsd, OnFailure, OutputKind, Permissions, Quiet, Resume, Tier,
     budget::{self, AtCap},
 };
 
@@ -27,7 +27,17 @@ pub(super) struct File {
     pub(super) retry: Retry,
     pub(super) limits: LimitTables,
     pub(super) budget: Budget,
+    pub(super) attention: Attention,
     pub(super) queue: Queue,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Attention {
+    pub(super) bell: Key<bool>,
+    pub(super) desktop: Key<String>,
+    pub(super) hook: Key<Vec<String>>,
+    pub(super) quiet: Key<String>,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -316,11 +326,19 @@ impl Layer {
     /// Everything that is well-formed and still cannot be.
     fn check(&self) -> Vec<Fault> {
         let mut check = Check { layer: self, faults: Vec::new() };
-        let File { room, upstream, rehearsal, orchestrator, tiers, agents, retry, limits, budget: _, queue } =
+        let File { room, upstream, rehearsal, orchestrator, tiers, agents, retry, limits, budget: _, attention, queue } =
             &self.file;
         check.within("room.max_running", room.max_running.as_ref(), 1, 64);
         check.wait("room.orphan_grace", room.orphan_grace.as_ref(), 0, 3600);
         check.wait("room.ask_timeout", room.ask_timeout.as_ref(), 1, 24 * 3600);
+        check.with("attention.desktop", attention.desktop.as_ref(), |word| match word.as_str() {
+            "off" | "osc9" | "osc777" => Ok(()),
+            other => Err(format!("`{}` is none of off, osc9, osc777", crate::model::text::first_line(other, 20))),
+        });
+        check.with("attention.quiet", attention.quiet.as_ref(), |text| match text.as_str() {
+            "off" => Ok(()),
+            hours => Quiet::parse(hours).map(drop),
+        });
         check.with("upstream.url", upstream.url.as_ref(), |url| check_upstream(url));
         check.with("upstream.api_key_env", upstream.api_key_env.as_ref(), |name| check_variable(name));
         check.with("rehearsal.pace", rehearsal.pace.as_ref(), |pace| check_pace(*pace));

@@ -368,6 +368,9 @@ impl State {
             self.tasks.release(&held.task);
             effects.push(Effect::Recover { task: held.task, cancel: held.cancelling });
         }
+        if told_to_leave {
+            self.replace_workers(effects);
+        }
         self.leave_when_empty(effects);
     }
 

@@ -267,6 +267,11 @@ pub enum Order {
         /// Which.
         task: TaskRef,
     },
+    /// Start this agent's workers anew, each when what it runs has ended.
+    Restart {
+        /// Which.
+        agent: AgentName,
+    },
     /// Start nothing more on this agent.
     Pause {
         /// Which.
@@ -645,6 +650,7 @@ impl Event {
                 | Order::Forbid { .. }
                 | Order::PauseTask { .. }
                 | Order::ResumeTask { .. }
+                | Order::Restart { .. }
                 | Order::Stop { .. } => false,
             },
             // What a plan is checked against: without it a replay would judge otherwise.

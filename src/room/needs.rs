@@ -6,7 +6,7 @@ use super::State;
 use crate::model::{AccountName, AskId, GoalId, Standing, TaskRef};
 
 /// Something that waits for a person.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Need {
     /// An account that goes on only when a person has seen to it.
     Account(AccountName),

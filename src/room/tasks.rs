@@ -317,6 +317,18 @@ impl Tasks {
         if open.is_empty() && unknown.is_empty() { Prerequisites::Met } else { Prerequisites::Open(open, unknown) }
     }
 
+    /// What waits for a task, by agent and id.
+    pub fn waits_for(&self, task: &TaskRef) -> Vec<TaskRef> {
+        let named = self.derived.dependents.get(&task.id).into_iter().flatten();
+        let means = |of: &&TaskRef| {
+            self.all.get(of).is_some_and(|entry| {
+                let mut needs = entry.record.spec.dependencies.iter();
+                needs.any(|dependency| self.resolve(of, dependency).as_ref() == Some(task))
+            })
+        };
+        named.filter(means).cloned().collect()
+    }
+
     pub(super) fn next_wake(&self) -> Option<Timestamp> {
         self.derived.due.first().map(|(at, _)| *at)
     }

@@ -7,6 +7,7 @@ use secrecy::ExposeSecret as _;
 
 use super::{
     ask::Cli,
+    herald::Hook,
     known,
     serve::{self, Rehearsal},
 };
@@ -47,6 +48,7 @@ pub fn room(config: &Config, env: &Env) -> anyhow::Result<serve::Settings> {
         planning: planning(config),
         accounts: accounts(config, env),
         asking: config.asking(),
+        hook: Hook { command: config.attention.hook.value.clone(), quiet: *config.attention.quiet },
         gateway: gateway::Settings {
             listen: *config.gateway,
             upstream: config.upstream.value.clone(),

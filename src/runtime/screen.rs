@@ -5,6 +5,8 @@
 
 use std::{
     collections::HashMap,
+    fs,
+    io::Write as _,
     path::{Path, PathBuf},
     sync::{
         Arc,
@@ -16,6 +18,7 @@ use std::{
 use anyhow::Context as _;
 use crossterm::event::{Event as TerminalEvent, EventStream, KeyEventKind};
 use futures_util::{FutureExt as _, StreamExt as _};
+use tempfile::NamedTempFile;
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::mpsc,
@@ -29,7 +32,7 @@ use super::{
     keep::Keeper,
     line::Line,
     logs::{self, Eyes},
-    refs,
+    refs, visits,
 };
 use crate::{
     attach::{
@@ -125,11 +128,16 @@ pub async fn run(link: Link, setup: Setup, clock: Clock) -> anyhow::Result<Leave
         logs,
         search: Arc::default(),
         guest: None,
+        draft: None,
         calling: JoinSet::new(),
         dirty: true,
         clear: false,
     };
     eyes.observe().await;
+    if let Some(then) = visits::last(&eyes.stage) {
+        eyes.app.welcome(eyes.link.state(), then);
+    }
+    let _visit = visits::Visit::begin(&eyes.stage, eyes.clock.clone());
     let mut keys = Some(EventStream::new());
     let mut visit: Option<Visit> = None;
     let mut drawn = Instant::now().checked_sub(FRAME).unwrap_or_else(Instant::now);
@@ -174,8 +182,12 @@ pub async fn run(link: Link, setup: Setup, clock: Clock) -> anyhow::Result<Leave
                 }
                 keys = Some(EventStream::new());
                 eyes.back(&screen)?;
-                if let Some(said) = said {
-                    eyes.app.say(&said, true);
+                let draft = eyes.draft.take();
+                match (said, draft) {
+                    // What an editor that failed has left is not taken.
+                    (Some(said), _) => eyes.app.say(&said, true),
+                    (None, Some(draft)) => eyes.take_back(&draft),
+                    (None, None) => {}
                 }
             }
             () = sleep_until(drawn + FRAME), if eyes.dirty && visit.is_none() => {}
@@ -193,6 +205,14 @@ pub async fn run(link: Link, setup: Setup, clock: Clock) -> anyhow::Result<Leave
 fn copy_elsewhere(stage: &Path, range: &LogRange, gone: &dyn Fn() -> bool) -> std::io::Result<copy::Copied> {
     let folder = tempfile::Builder::new().prefix("podium-copy-").tempdir()?.keep();
     copy::copy(stage, range, &folder, gone)
+}
+
+/// Writes a text where an editor finds it, for its owner alone.
+fn begin_draft(text: &str) -> std::io::Result<NamedTempFile> {
+    let mut draft = tempfile::Builder::new().prefix("podium-").suffix(".md").tempfile()?;
+    draft.write_all(text.as_bytes())?;
+    draft.flush()?;
+    Ok(draft)
 }
 
 async fn next_key(keys: &mut Option<EventStream>) -> Option<std::io::Result<TerminalEvent>> {
@@ -231,6 +251,8 @@ struct Screen {
     search: Arc<AtomicBool>,
     /// A program that wants the terminal: on which file, at which line.
     guest: Option<(Guest, PathBuf, usize)>,
+    /// The text that a guest changes.
+    draft: Option<NamedTempFile>,
     /// The call for a lost room.
     calling: JoinSet<Option<Link>>,
     dirty: bool,
@@ -247,6 +269,11 @@ impl Screen {
         self.dirty = false;
         let now = self.clock.now();
         self.app.pass(now);
+        if let Some(notice) = self.app.call(self.link.state(), now) {
+            let title = format!("podium {}", self.link.state().name);
+            // A terminal that has gone is noticed by the frame that follows.
+            let _gone = terminal::call(self.app.settings().attention, &title, &notice.text);
+        }
         screen.draw(|frame| tui::draw(self.link.state(), &self.app, now, frame))?;
         Ok(())
     }
@@ -290,6 +317,13 @@ impl Screen {
                 Wish::Beside(hit) => self.look_beside(*hit),
                 Wish::CopyLog(range) => self.copy(range, None),
                 Wish::OpenLog(range, guest) => self.copy(range, Some(guest)),
+                Wish::EditText(text) => match begin_draft(&text) {
+                    Ok(draft) => {
+                        self.guest = Some((Guest::Editor, draft.path().to_owned(), 1));
+                        self.draft = Some(draft);
+                    }
+                    Err(error) => self.app.say(&format!("could not write the text for the editor: {error}"), true),
+                },
                 Wish::Read(document) => {
                     let (stage, tell) = (self.stage.clone(), self.tell.clone());
                     self.reading.spawn_blocking(move || {
@@ -369,6 +403,14 @@ impl Screen {
                 let path = copied.path.strip_prefix(&self.stage).unwrap_or(&copied.path);
                 self.app.copied(copied.lines, path, set, copied.cut);
             }
+        }
+    }
+
+    /// The editor has ended: what it left is the text.
+    fn take_back(&mut self, draft: &NamedTempFile) {
+        match fs::read_to_string(draft.path()) {
+            Ok(text) => self.app.text_edited(&text),
+            Err(error) => self.app.say(&format!("could not read the edited text: {error}"), true),
         }
     }
 

@@ -26,6 +26,7 @@ use tokio::{
 use super::{
     ask::Cli,
     effects::World,
+    herald::{Heralds, Hook},
     known::Kept,
     lock::{self, Held, StageLock},
     money,
@@ -84,6 +85,8 @@ pub struct Settings {
     pub accounts: AccountSetup,
     /// How requests of agents are dealt with.
     pub asking: Asking,
+    /// Who is told when something waits for a person.
+    pub hook: Hook,
     /// The gateway; its upstream is replaced in a rehearsal.
     pub gateway: crate::gateway::Settings,
     /// How the stand-in behaves, in a rehearsal.
@@ -209,7 +212,7 @@ pub async fn serve(settings: Settings, guardian: Guardian, clock: Clock) -> anyh
         accounts: settings.accounts.clone(),
         asking: settings.asking,
     };
-    let folder = settings.stage.clone();
+    let (folder, hook) = (settings.stage.clone(), settings.hook.clone());
     let world = Arc::new(World::new(settings, guardian, queue, gateway, clock.clone())?);
     world.workers.known(strangers);
     world.workers.known(supervisor::holders(&opened.stage).context("could not look for workers")?);
@@ -252,6 +255,7 @@ pub async fn serve(settings: Settings, guardian: Guardian, clock: Clock) -> anyh
         room.watch_worker(slot, pid);
     }
 
+    let mut heralds = Heralds::new(hook);
     let mut pulse = tokio::time::interval(PULSE);
     while !room.leaving {
         let now = room.mind_the_clock();
@@ -273,6 +277,7 @@ pub async fn serve(settings: Settings, guardian: Guardian, clock: Clock) -> anyh
             _ = pulse.tick() => {
                 room.beat();
                 room.kept.keep(&room.state);
+                heralds.look(&room.state, room.clock.now());
                 if let Some(why) = lost(&mut lock, &folder) {
                     tracing::error!(why, "the room leaves and its workers go on");
                     room.farewell(&why);

@@ -100,6 +100,16 @@ pub enum Action {
     Inbox,
     /// Go to what this waits for.
     Blocker,
+    /// Mark a task.
+    MarkTask,
+    /// Mark all tasks that are shown, or none.
+    MarkAll,
+    /// Put off what waits.
+    Snooze,
+    /// Show again what was put off.
+    Unsnooze,
+    /// What was ordered lately.
+    Acts,
     /// Sort the tasks by something else.
     Sort,
     /// Put the tasks into groups.
@@ -154,6 +164,8 @@ pub enum Action {
     Pause,
     /// Pause the task, or let it go on.
     PauseTask,
+    /// Start the agent's workers anew.
+    Restart,
     /// Copy what is looked at.
     Copy,
     /// The mouse works, or selects text as the terminal does.
@@ -175,8 +187,10 @@ pub enum Place {
     Tasks,
     /// The tasks' table, while it has the keys.
     Listing,
-    /// A task's page.
+    /// A task's page, or an agent's.
     Page,
+    /// An agent's page.
+    AgentPage,
     /// A plan's page.
     Planning,
     /// What an agent asks for.
@@ -195,7 +209,7 @@ pub enum Place {
 
 impl Place {
     /// All, in the order of help.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Everywhere,
         Self::Asking,
         Self::Goals,
@@ -204,6 +218,7 @@ impl Place {
         Self::Listing,
         Self::Page,
         Self::Agents,
+        Self::AgentPage,
         Self::Log,
         Self::Reading,
         Self::Found,
@@ -213,7 +228,13 @@ impl Place {
     /// Whether its verbs apply only while it has the keys, and then before all others.
     pub fn has_keys_of_its_own(self) -> bool {
         match self {
-            Self::Asking | Self::Listing | Self::Page | Self::Planning | Self::Reading | Self::Found => true,
+            Self::Asking
+            | Self::Listing
+            | Self::Page
+            | Self::AgentPage
+            | Self::Planning
+            | Self::Reading
+            | Self::Found => true,
             Self::Everywhere | Self::Goals | Self::Tasks | Self::Agents | Self::Log | Self::Views => false,
         }
     }
@@ -225,9 +246,10 @@ impl Place {
             Self::Goals => "Goals and plans",
             Self::Tasks => "The selected task",
             Self::Listing => "The tasks' table, while it has the keys",
-            Self::Page => "A task's page",
+            Self::Page => "A task's or an agent's page",
+            Self::AgentPage => "An agent's page",
             Self::Planning => "A plan",
-            Self::Asking => "What an agent asks for",
+            Self::Asking => "The inbox, and what an agent asks for",
             Self::Agents => "The selected agent",
             Self::Log => "The log",
             Self::Reading => "The log, while it has the keys",
@@ -271,6 +293,7 @@ pub const COMPOSER: &[(&str, &str)] = &[
     ("ctrl-r", "Search what was sent before, also by former screens of this stage."),
     ("ctrl-t", "Templates: templates/*.md of the stage, and beside your podium.toml; {gaps} are for you to fill."),
     ("@", "First: one task for that agent. Later: a file of the stage; tab completes it."),
+    ("ctrl-o", "The text in $EDITOR; podium waits and takes it back."),
     ("tab", "The keys go to the next pane; the text stays."),
     ("esc", "The same."),
 ];

@@ -4,12 +4,15 @@
 //! keys come in, wishes go out. Its one surprise: nothing selected by hand means "whatever runs", so a fresh screen
 //! follows the work by itself, and touching anything pins it.
 
+mod acts;
 mod asking;
+mod calling;
 mod finding;
 mod inbox;
 mod keeping;
 mod listing;
 mod looking;
+mod marking;
 mod moving;
 mod ordering;
 mod plan_view;
@@ -17,9 +20,12 @@ mod planning;
 mod reading;
 mod typing;
 
+pub use acts::{Act, Acts, Stands};
 pub use keeping::Habits;
 pub use plan_view::PlanView;
 pub use planning::Editing;
+
+use std::collections::BTreeSet;
 
 use crossterm::event::{KeyEvent, KeyEventKind, MouseButton, MouseEvent, MouseEventKind};
 use jiff::{SignedDuration, Timestamp};
@@ -45,7 +51,7 @@ use super::{
 };
 use crate::{
     model::{AgentName, LogId, LogPlace, TaskRef, text::scrub},
-    room::{Answer, Line, Need, Order, State},
+    room::{Answer, Line, Need, Order, State, attention::Herald},
 };
 
 /// The most of a file that is shown.
@@ -58,6 +64,8 @@ pub struct Message {
     pub text: String,
     /// Whether it says that something did not work.
     pub bad: bool,
+    /// It stays until the next key, however long that takes.
+    stays: bool,
     /// When the room was first seen with it on screen.
     since: Option<Timestamp>,
 }
@@ -67,8 +75,8 @@ pub struct Message {
 struct Undo {
     /// What was done.
     done: String,
-    /// The order that takes it back.
-    order: Order,
+    /// The orders that take it back.
+    orders: Vec<Order>,
     /// When the room was first seen with it done.
     since: Option<Timestamp>,
 }
@@ -96,8 +104,10 @@ pub struct App {
     composer: Composer,
     /// What `u` takes back.
     undo: Option<Undo>,
-    /// The task that was to be cancelled while it did not run: that can be taken back.
-    idle: Option<TaskRef>,
+    /// What was ordered, and what became of it.
+    acts: Acts,
+    /// Tasks that the next verb is about.
+    marked: BTreeSet<TaskRef>,
     /// The task whose text is in the composer, and what stood there before.
     editing: Option<(Editing, String)>,
     /// What was last sent of a plan, in case the room says no.
@@ -125,6 +135,9 @@ pub struct App {
     message: Option<Message>,
     link: Connection,
     need: Option<Need>,
+    /// What is put off, and until when.
+    snoozed: Vec<(Need, Timestamp)>,
+    herald: Herald,
     mouse: bool,
     shape: Shape,
     matcher: Matcher,
@@ -144,7 +157,8 @@ impl App {
             composing: false,
             composer: Composer::default(),
             undo: None,
-            idle: None,
+            acts: Acts::default(),
+            marked: BTreeSet::new(),
             editing: None,
             sent: None,
             row: None,
@@ -162,9 +176,16 @@ impl App {
             find: Finder::default(),
             beside_of: None,
             popups: Vec::new(),
-            message: message.map(|text| Message { text: one_line(&text).into_owned(), bad: true, since: None }),
+            message: message.map(|text| Message {
+                text: one_line(&text).into_owned(),
+                bad: true,
+                stays: false,
+                since: None,
+            }),
             link: Connection::Connected,
             need: None,
+            snoozed: Vec::new(),
+            herald: Herald::default(),
             mouse,
             shape: Shape::default(),
             matcher: Matcher::new(Config::DEFAULT),
@@ -189,22 +210,15 @@ impl App {
 
     /// Says something to the operator.
     pub fn say(&mut self, text: &str, bad: bool) {
-        self.message = Some(Message { text: one_line(text).into_owned(), bad, since: None });
+        self.message = Some(Message { text: one_line(text).into_owned(), bad, stays: false, since: None });
     }
 
     /// The room has answered an order.
     pub fn answered(&mut self, order: &Order, answer: &Answer) {
+        self.told(order, answer);
         match answer {
-            Answer::Done { text, .. } => {
-                if let Some(order) = self.opposite(order) {
-                    self.undo = Some(Undo { done: one_line(text).into_owned(), order, since: None });
-                    self.message = None;
-                } else {
-                    self.say(text, false);
-                }
-            }
-            Answer::Refused { reason } => {
-                self.say(reason, true);
+            Answer::Done { .. } => {}
+            Answer::Refused { .. } => {
                 // What was written must not be lost because the room said no.
                 if let Order::Retry { task, changes } = order
                     && let Some(text) = &changes.description
@@ -232,6 +246,7 @@ impl App {
                     | Order::Forbid { .. }
                     | Order::PauseTask { .. }
                     | Order::ResumeTask { .. }
+                    | Order::Restart { .. }
                     | Order::Pause { .. }
                     | Order::Resume { .. }
                     | Order::Park { .. }
@@ -252,7 +267,7 @@ impl App {
     pub fn observe(&mut self, state: &State) -> Vec<Wish> {
         if let Some(message) = &mut self.message {
             let since = *message.since.get_or_insert(state.now);
-            if state.now.duration_since(since) > MESSAGE {
+            if !message.stays && state.now.duration_since(since) > MESSAGE {
                 self.message = None;
             }
         }
@@ -260,7 +275,8 @@ impl App {
             undo.since.get_or_insert(state.now);
         }
         self.pass(state.now);
-        let mut wishes = self.watch_logs(state);
+        let mut wishes = self.follow_acts(state);
+        wishes.extend(self.watch_logs(state));
         wishes.extend(self.look_beside());
         wishes
     }
@@ -319,6 +335,7 @@ impl App {
                 | Popup::Files { .. }
                 | Popup::Inbox { .. }
                 | Popup::Permit { .. }
+                | Popup::Acts { .. }
                 | Popup::Document { .. },
             ) => self.say("close this first: pasted text goes into the goal", true),
         }
@@ -332,7 +349,7 @@ impl App {
         }
         self.message = None;
         let wishes = self.route(key, state);
-        let mut wishes = self.heard(wishes);
+        let mut wishes = self.heard(wishes, state);
         wishes.extend(self.observe(state));
         wishes
     }
@@ -361,6 +378,7 @@ impl App {
                 | Popup::Files { .. }
                 | Popup::Inbox { .. }
                 | Popup::Permit { .. }
+                | Popup::Acts { .. }
                 | Popup::Document { .. },
             )
             | None => {}
@@ -376,6 +394,7 @@ impl App {
         match self.popups.last() {
             Some(Popup::Plan { .. }) => &[Place::Planning],
             Some(Popup::Task { .. }) => &[Place::Page],
+            Some(Popup::Agent { .. }) => &[Place::AgentPage, Place::Page],
             Some(Popup::Permit { .. } | Popup::Inbox { .. }) => &[Place::Asking],
             Some(_) => &[],
             None => match self.focus {
@@ -390,13 +409,14 @@ impl App {
     /// Does what a verb says.
     pub fn act(&mut self, action: Action, state: &State) -> Vec<Wish> {
         let wishes = self.perform(action, state);
-        let mut wishes = self.heard(wishes);
+        let mut wishes = self.heard(wishes, state);
         wishes.extend(self.observe(state));
         wishes
     }
 
     /// Refuses orders here while nobody would hear them, so that what was written comes back.
-    fn heard(&mut self, wishes: Vec<Wish>) -> Vec<Wish> {
+    fn heard(&mut self, wishes: Vec<Wish>, state: &State) -> Vec<Wish> {
+        self.note_sent(&wishes, state);
         if self.link == Connection::Connected {
             return wishes;
         }
@@ -497,13 +517,18 @@ impl App {
             Action::NextNeed => self.next_need(state),
             Action::Inbox => self.open_inbox(state),
             Action::Blocker => self.go_to_blocker(state),
+            Action::Snooze => self.snooze(state),
+            Action::Unsnooze => self.unsnooze(),
+            Action::MarkTask => self.toggle_mark(state),
+            Action::MarkAll => self.mark_all(state),
+            Action::Acts => self.popups.push(Popup::Acts { scroll: 0 }),
             Action::Sort => self.sort(),
             Action::Group => self.group(),
             Action::Fold => self.fold(true, state),
             Action::Unfold => self.fold(false, state),
             Action::HideEnded => self.hide_ended(),
             Action::Timeline => self.plan_view.timeline = !self.plan_view.timeline,
-            Action::Files => self.open_files(state),
+            Action::Files => return self.open_files(state),
             Action::Report => return self.open_report(state),
             Action::Approve => return self.approve(state),
             Action::Deny => return self.deny(state),
@@ -513,20 +538,21 @@ impl App {
             Action::AddPlanned => self.edit_planned(true, state),
             Action::MergePlanned => self.merge_planned(state),
             Action::Retry => return self.retry(state),
-            Action::RetryHow => self.retry_how(state),
+            Action::RetryHow => return self.retry_how(state),
             Action::Extend => return self.extend(state),
             Action::Sooner => return self.hurry(state, true),
             Action::Later => return self.hurry(state, false),
             Action::Remove => {
                 if self.drop_planned(state).is_none() {
-                    self.remove(state);
+                    return self.remove(state);
                 }
             }
             Action::Undo => return self.take_back(),
             Action::Dead => self.show_dead(state),
             Action::Trash => self.show_trash(state),
-            Action::Cancel => self.cancel(state),
+            Action::Cancel => return self.cancel(state),
             Action::Pause => return self.pause(state),
+            Action::Restart => return self.restart(),
             Action::PauseTask => return self.pause_one(state),
             Action::Copy => return self.copy(state),
             Action::Mouse => {
@@ -744,6 +770,8 @@ impl App {
     /// alone moves, once a minute.
     pub fn ticks(&self, state: &State) -> bool {
         self.undo.is_some()
+            || self.has_news()
+            || self.snoozed(state.now) > 0
             || state.agents.running() > 0
             || state.next_wake().is_some()
             || state.goals.current().is_some_and(|g| !g.phase.is_over())

@@ -9,8 +9,8 @@ use super::{
     popup::Popup,
     theme::Role,
     views::{
-        Page, Scene, agent, document, files, find, help, inbox, leave, menu, palette, paragraph, permit, plan, rows, stage,
-        task,
+        Page, Scene, acts, agent, document, files, find, help, inbox, leave, menu, palette, paragraph, permit, plan,
+        rows, stage, task,
     },
 };
 use crate::room::State;
@@ -56,6 +56,7 @@ fn over(scene: &Scene<'_>, buffer: &mut Buffer, popup: &Popup) {
         | Popup::Task { scroll, .. }
         | Popup::Agent { scroll, .. }
         | Popup::Permit { scroll, .. }
+        | Popup::Acts { scroll }
         | Popup::Document { scroll, .. } => {
             if let Some(page) = page(scene, popup, size) {
                 scene.page(buffer, layout::page(size), &page, *scroll);
@@ -69,7 +70,7 @@ fn over(scene: &Scene<'_>, buffer: &mut Buffer, popup: &Popup) {
         Popup::Palette { query, hits, selected } => palette::draw(scene, buffer, query, hits, *selected),
         Popup::Leave { stop } => leave::draw(scene, buffer, *stop),
         Popup::Confirm { question, .. } => leave::confirm(scene, buffer, question),
-        Popup::Retry { task, ways, selected } => leave::retry(scene, buffer, task, ways, *selected),
+        Popup::Retry { tasks, ways, selected } => leave::retry(scene, buffer, tasks, ways, *selected),
         // Typed in the hint line.
         Popup::Search { .. } => {}
         Popup::Find { query, selected } => find::draw(scene, buffer, query, *selected),
@@ -85,6 +86,7 @@ pub fn page(scene: &Scene<'_>, popup: &Popup, size: (u16, u16)) -> Option<Page> 
         Popup::Agent { agent: name, .. } => Some(agent::page(scene, name, columns)),
         Popup::Plan { goal, selected } => Some(plan::page(scene, goal, Some(*selected), columns)),
         Popup::Document { title, text, .. } => Some(document::page(scene, title, text.as_ref(), columns)),
+        Popup::Acts { .. } => Some(acts::page(scene, columns)),
         Popup::Permit { ask, .. } => Some(permit::page(scene, *ask, columns)),
         Popup::Files { task, selected } => Some(files::page(scene, task, *selected, columns)),
         Popup::Inbox { selected } => Some(inbox::page(scene, *selected, columns)),

@@ -32,7 +32,7 @@ pub enum Popup {
         /// It names its object.
         question: String,
         /// What is ordered on yes.
-        order: Order,
+        orders: Vec<Order>,
     },
     /// A plan.
     Plan {
@@ -82,6 +82,11 @@ pub enum Popup {
         /// First row shown.
         scroll: usize,
     },
+    /// What was ordered lately.
+    Acts {
+        /// First row shown.
+        scroll: usize,
+    },
     /// Everything that waits for a person.
     Inbox {
         /// Which of it is under the hand.
@@ -89,9 +94,9 @@ pub enum Popup {
     },
     /// How a task starts again.
     Retry {
-        /// Which.
-        task: TaskRef,
-        /// How it can.
+        /// Which; several that are marked.
+        tasks: Vec<TaskRef>,
+        /// How they can.
         ways: Vec<Way>,
         /// Which of them is under the hand.
         selected: usize,
@@ -133,6 +138,7 @@ impl Popup {
             | Self::Task { scroll, .. }
             | Self::Agent { scroll, .. }
             | Self::Permit { scroll, .. }
+            | Self::Acts { scroll }
             | Self::Document { scroll, .. } => Some(scroll),
             Self::Palette { .. }
             | Self::Leave { .. }
@@ -158,6 +164,7 @@ impl Popup {
             | Self::Task { .. }
             | Self::Agent { .. }
             | Self::Permit { .. }
+            | Self::Acts { .. }
             | Self::Document { .. }
             | Self::Retry { .. }
             | Self::Search { .. }

@@ -23,6 +23,8 @@ use crossterm::{
 use ratatui::{Terminal, backend::CrosstermBackend};
 use rustix::termios::{OptionalActions, QueueSelector, Termios, tcflush, tcgetattr, tcsetattr};
 
+use super::{Attention, Desktop, text::one_line};
+
 /// The terminal as drawing sees it.
 pub type Screen = Terminal<CrosstermBackend<Stdout>>;
 
@@ -102,6 +104,25 @@ impl Modes {
 /// Lets the terminal report the mouse, or not.
 pub fn mouse(on: bool) -> io::Result<()> {
     if on { execute!(io::stdout(), EnableMouseCapture) } else { execute!(io::stdout(), DisableMouseCapture) }
+}
+
+/// Rings the bell, and asks for a word on the desktop.
+pub fn call(how: Attention, title: &str, text: &str) -> io::Result<()> {
+    let mut out = io::stdout();
+    out.write_all(called(how, title, text).as_bytes())?;
+    out.flush()
+}
+
+/// The bytes of it. Text may come from anywhere: nothing of it ends the sequence or begins another.
+fn called(how: Attention, title: &str, text: &str) -> String {
+    let plain = |text: &str| one_line(text).replace([';', '\u{9c}'], ",");
+    let (title, text) = (plain(title), plain(text));
+    let bell = if how.bell { "\u{7}" } else { "" };
+    match how.desktop {
+        Desktop::Off => bell.to_owned(),
+        Desktop::Osc9 => format!("{bell}\u{1b}]9;{title}: {text}\u{1b}\\"),
+        Desktop::Osc777 => format!("{bell}\u{1b}]777;notify;{title};{text}\u{1b}\\"),
+    }
 }
 
 /// Puts text into the clipboard of the operator's own machine (OSC 52).
@@ -193,6 +214,22 @@ mod tests {
         let (printed, modes) = run("panic").await;
         let left = assert_given_back(&printed, modes);
         assert!(left.contains("it was told to panic"), "the message can be read: {left}");
+    }
+
+    #[test]
+    fn a_word_on_the_desktop_is_one_sequence_whatever_it_says() {
+        let how = |desktop| Attention { bell: true, desktop, quiet: None };
+        let nasty = "x\u{1b}\\\u{7}\u{9c};y\nz";
+        for (desktop, begins, semicolons) in
+            [(Desktop::Osc9, "\u{7}\u{1b}]9;podium: ", 1), (Desktop::Osc777, "\u{7}\u{1b}]777;notify;podium;", 3)]
+        {
+            let bytes = called(how(desktop), "podium", nasty);
+            assert!(bytes.starts_with(begins) && bytes.ends_with("\u{1b}\\"), "{bytes:?}");
+            let control = bytes.chars().filter(|c| c.is_control()).collect::<Vec<_>>();
+            assert_eq!(control, ['\u{7}', '\u{1b}', '\u{1b}'], "{bytes:?}");
+            assert_eq!(bytes.matches(';').count(), semicolons, "{bytes:?}");
+        }
+        assert_eq!(called(how(Desktop::Off), "podium", nasty), "\u{7}");
     }
 
     #[test]

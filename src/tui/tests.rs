@@ -6,6 +6,9 @@ use ratatui::{Terminal, backend::TestBackend, buffer::Buffer};
 
 use std::sync::Arc;
 
+mod acting;
+mod attention;
+mod sizes;
 mod views;
 
 use super::{
@@ -777,114 +780,12 @@ fn trouble_is_shown_with_its_remedy() {
     }
 }
 
-const KEYS: &[&str] = &[
-    "tab",
-    "shift-tab",
-    "enter",
-    "esc",
-    "up",
-    "down",
-    "pgup",
-    "pgdn",
-    "home",
-    "end",
-    "1",
-    "2",
-    "3",
-    "4",
-    "5",
-    "z",
-    "g",
-    ":",
-    "?",
-    "/",
-    "n",
-    "N",
-    "f",
-    "a",
-    "d",
-    "r",
-    "c",
-    "p",
-    "y",
-    "m",
-    "q",
-    "ctrl-c",
-    "ctrl-j",
-    "ctrl-l",
-    "backspace",
-    "x",
-    "(",
-    "s",
-    "space",
-    "o",
-    "left",
-    "right",
-    "ctrl-u",
-    "alt-enter",
-    "S",
-    "A",
-    "[",
-    "]",
-    "v",
-    "b",
-    "'",
-    "w",
-    "t",
-    "J",
-    "E",
-];
-
-/// Keys that only look.
-const LOOKING: &[&str] = &[
-    "tab",
-    "shift-tab",
-    "enter",
-    "esc",
-    "up",
-    "down",
-    "pgup",
-    "pgdn",
-    "home",
-    "end",
-    "1",
-    "2",
-    "3",
-    "4",
-    "5",
-    "z",
-    "?",
-    "n",
-    "N",
-    "f",
-    "ctrl-l",
-    "o",
-    "y",
-    "q",
-    "j",
-    "k",
-    "G",
-    "S",
-    "A",
-    "[",
-    "]",
-    "v",
-    "b",
-    "'",
-    "w",
-    "t",
-    "J",
-    "E",
-    "left",
-    "right",
-];
-
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
 
     #[test]
     fn no_size_and_no_keys_make_it_panic(
-        keys in proptest::collection::vec(0..KEYS.len(), 0..40),
+        keys in proptest::collection::vec(proptest::sample::select(acting::all_keys()), 0..40),
         sizes in proptest::collection::vec((1_u16..200, 1_u16..80), 1..6),
         pastes in proptest::collection::vec("\\PC{0,40}|[\\x00-\\x7f日é👩\u{200d}\u{301}ﾞ]{0,60}", 0..4),
         room in 0..4, ascii: bool,
@@ -902,7 +803,7 @@ proptest! {
             if let Some(paste) = pastes.get(n / 7).filter(|_| n % 7 == 0) {
                 app.paste(paste);
             }
-            let wishes = press(&mut app, &stage.state, KEYS[*key]);
+            let wishes = press(&mut app, &stage.state, key);
             if n % 3 > 0 {
                 read(&mut app, &stage.state, &wishes, entries());
             }
@@ -911,7 +812,7 @@ proptest! {
     }
 
     #[test]
-    fn looking_orders_nothing(keys in proptest::collection::vec(0..LOOKING.len(), 0..60)) {
+    fn looking_orders_nothing(keys in proptest::collection::vec(proptest::sample::select(acting::looking_keys()), 0..60)) {
         let stage = sample::running();
         let mut app = looking(&stage, WIDE);
         for key in keys {
@@ -919,7 +820,7 @@ proptest! {
             if matches!(app.popups().last(), Some(Popup::Leave { .. })) {
                 press(&mut app, &stage.state, "esc");
             }
-            let wishes = press(&mut app, &stage.state, LOOKING[key]);
+            let wishes = press(&mut app, &stage.state, key);
             let looking = wishes.iter().all(|w| {
                 matches!(
                     w,
@@ -931,6 +832,7 @@ proptest! {
                         | Wish::Read(_)
                         | Wish::Copy(_)
                         | Wish::Redraw
+                        | Wish::Mouse(_)
                 )
             });
             prop_assert!(looking, "{:?}", wishes);

@@ -2,6 +2,7 @@
 //!
 //! Must not change anything: a view gets a [`Scene`] of borrowed things and a buffer.
 
+pub mod acts;
 pub mod agent;
 pub mod agents;
 pub mod document;

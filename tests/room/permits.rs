@@ -17,7 +17,7 @@ fn asking(cli: OsString, room: &str) -> Stage {
 
 /// What waits for an answer, once something does.
 async fn asked(stage: &Stage) -> Value {
-    let end = tokio::time::Instant::now() + Duration::from_secs(60);
+    let end = tokio::time::Instant::now() + Duration::from_mins(1);
     loop {
         // Between two cores there is nobody to be asked.
         let asks = stage.run(&["status", "--json"]).json()["asks"].clone();
@@ -50,8 +50,8 @@ async fn what_the_real_cli_asks_for_is_done_when_it_is_allowed_and_not_when_it_i
         let last = answers.as_array().unwrap().last().unwrap();
         assert_eq!((&last["allowed"], &last["by"]), (&json!(verb == "approve"), &json!(by)), "{last:#}");
     }
-    let stale = stage.run(&["approve", "p1"]).exits(3);
-    assert!(stale.err.contains("p1 does not wait"), "{stale:#?}");
+    let late = stage.run(&["approve", "p1"]).exits(3);
+    assert!(late.err.contains("p1 does not wait"), "{late:#?}");
     stage.close().await;
 }
 

@@ -179,3 +179,17 @@ fn a_new_room_knows_what_was_paused_and_what_was_allowed_before_it_knows_the_tas
     let effects = asks(&mut new, "r2", "Bash");
     assert_eq!(answers(&effects), [("r2", true)]);
 }
+
+#[test]
+fn an_agent_starts_anew_when_what_it_runs_has_ended() {
+    let mut story = running();
+    story.dropped("marie/b", &[]);
+    let effects = story.order(Order::Restart { agent: agent("marie") });
+    let leaves = Effect::StopWorker { slot: slot("marie"), drain: true };
+    assert!(effects.contains(&leaves) && effects.len() == 2, "{effects:?}");
+    assert_eq!(story.ended("marie/a", EndState::Done), [], "the one that leaves gets nothing more");
+    let effects = story.worker(WorkerEvent::Exited { slot: slot("marie"), pid: 100, how: "exit 0".into() });
+    assert_eq!(effects, [Effect::SpawnWorker { slot: slot("marie"), epoch: 2 }]);
+    let effects = story.worker(WorkerEvent::Connected { slot: slot("marie"), pid: 200, running: None });
+    assert_eq!(effects, [assign("marie/b")]);
+}

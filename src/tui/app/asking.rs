@@ -51,18 +51,27 @@ impl App {
         })
     }
 
-    /// Pauses the task, or lets it go on.
-    pub(super) fn pause_one(&mut self, state: &State) -> Vec<Wish> {
-        let Some(task) = self.subject(state) else {
-            self.say("no task is selected", true);
+    /// Starts the workers of the agent that is shown anew.
+    pub(super) fn restart(&mut self) -> Vec<Wish> {
+        let Some(Popup::Agent { agent, .. }) = self.popups.last() else {
+            self.say("open an agent first: enter on it", true);
             return Vec::new();
         };
-        vec![Wish::Order(paused_or_on(state, task))]
+        vec![Wish::Order(Order::Restart { agent: agent.clone() })]
+    }
+
+    /// Pauses the task, or lets it go on.
+    pub(super) fn pause_one(&mut self, state: &State) -> Vec<Wish> {
+        let tasks = self.about(state);
+        if tasks.is_empty() {
+            self.say("no task is selected", true);
+        }
+        tasks.into_iter().map(|task| Wish::Order(paused_or_on(state, task))).collect()
     }
 }
 
 /// The order that pauses a task, or lets it go on.
-pub(super) fn paused_or_on(state: &State, task: TaskRef) -> Order {
+fn paused_or_on(state: &State, task: TaskRef) -> Order {
     match state.tasks.paused(&task) {
         Some(_) => Order::ResumeTask { task },
         None => Order::PauseTask { task },

@@ -15,7 +15,13 @@ use crate::{
 impl App {
     /// What waits for a person and since when, the most urgent kind first, within a kind the oldest.
     pub fn waiting(&self, state: &State) -> Vec<(Need, Option<Timestamp>)> {
-        let mut waiting: Vec<_> = state.needs_you().into_iter().map(|need| (state.since(&need), need)).collect();
+        self.waiting_at(state, state.now)
+    }
+
+    /// The same at another moment: what was put off comes back by itself.
+    pub(super) fn waiting_at(&self, state: &State, now: Timestamp) -> Vec<(Need, Option<Timestamp>)> {
+        let shown = state.needs_you().into_iter().filter(|need| !self.is_snoozed(need, now));
+        let mut waiting: Vec<_> = shown.map(|need| (state.since(&need), need)).collect();
         waiting.sort_by_key(|(since, need)| (need.rank(), *since));
         waiting.into_iter().map(|(since, need)| (need, since)).collect()
     }

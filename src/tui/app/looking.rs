@@ -51,6 +51,7 @@ impl App {
                 | Popup::Agent { .. }
                 | Popup::Document { .. }
                 | Popup::Permit { .. }
+                | Popup::Acts { .. }
                 | Popup::Retry { .. }
                 | Popup::Search { .. }
                 | Popup::Find { .. },
@@ -126,12 +127,23 @@ impl App {
         vec![Wish::Read(document)]
     }
 
-    /// Lists what lies on the disk of the task.
-    pub(super) fn open_files(&mut self, state: &State) {
+    /// Lists what lies on the disk of the task; of an agent, reads its prompt.
+    pub(super) fn open_files(&mut self, state: &State) -> Vec<Wish> {
+        if let Some(Popup::Agent { agent, .. }) = self.popups.last() {
+            let Some(prompt) = state.agents.get(agent).map(|a| a.settings.prompt.display().to_string()) else {
+                return Vec::new();
+            };
+            return self.show(
+                format!("The prompt of {agent} · {}", text::fit(&prompt, 60)),
+                Document::Path(prompt),
+                None,
+            );
+        }
         match self.subject(state) {
             Some(task) => self.popups.push(Popup::Files { task, selected: 0 }),
             None => self.say("no task is selected", true),
         }
+        Vec::new()
     }
 
     pub(super) fn copy(&mut self, state: &State) -> Vec<Wish> {

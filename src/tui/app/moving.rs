@@ -51,7 +51,9 @@ impl App {
         if self.pinned.take().is_some() {
             return Vec::new();
         }
-        if !self.table.filter.is_empty() {
+        if !self.marked.is_empty() {
+            self.marked.clear();
+        } else if !self.table.filter.is_empty() {
             self.table.filter.clear();
         } else if self.zoom {
             self.zoom = false;
@@ -183,6 +185,7 @@ impl App {
             | Popup::Document { .. }
             | Popup::Inbox { .. }
             | Popup::Permit { .. }
+            | Popup::Acts { .. }
             | Popup::Retry { .. }
             | Popup::Search { .. }
             | Popup::Find { .. } => None,

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::App;
 use crate::{
-    model::{Changes, EndState, EngineKind, GoalId, GoalPhase, Item, TaskRecord, TaskRef},
+    model::{AgentName, Changes, EndState, EngineKind, GoalId, GoalPhase, Item, TaskRecord, TaskRef},
     room::{Order, Plan, State, tasks::Phase},
     tui::{
         Wish,
@@ -70,7 +70,7 @@ impl App {
             let is_open = state.goals.get(&goal).is_some_and(|g| g.tasks.is_empty());
             let then = if is_open { "The goal ends there." } else { "The report is written with what there is." };
             let question = format!("Deny the plan of {goal}? {then}");
-            self.popups.push(Popup::Confirm { question, order: Order::Deny { goal } });
+            self.popups.push(Popup::Confirm { question, orders: vec![Order::Deny { goal }] });
         }
         Vec::new()
     }
@@ -79,10 +79,9 @@ impl App {
         if let Some(item) = self.removed_here(state) {
             return vec![Wish::Order(Order::Restore { item })];
         }
-        let Some(task) = self.subject(state) else {
-            self.say("no task is selected", true);
-            return Vec::new();
-        };
+        let tasks = self.about(state);
+        let [task] = tasks.as_slice() else { return self.many(&tasks, |app| app.retry_all(&tasks, state)) };
+        let task = task.clone();
         let Some(entry) = state.tasks.find(&task) else { return Vec::new() };
         let order = Order::Retry { task: task.clone(), changes: Box::default() };
         match state.tasks.phase(&entry) {
@@ -90,7 +89,7 @@ impl App {
             Phase::Paused => return vec![Wish::Order(Order::ResumeTask { task })],
             Phase::Done => {
                 let question = format!("Run {task} again? It is done; its result makes room for a new one.");
-                self.popups.push(Popup::Confirm { question, order });
+                self.popups.push(Popup::Confirm { question, orders: vec![order] });
             }
             phase @ (Phase::Running | Phase::Ready | Phase::Waiting) => {
                 self.say(&format!("{task} is {}: there is nothing to retry", phase.word()), true);
@@ -99,32 +98,56 @@ impl App {
         Vec::new()
     }
 
-    /// Asks how the task shall start again.
-    pub(super) fn retry_how(&mut self, state: &State) {
-        let Some(task) = self.subject(state) else { return self.say("no task is selected", true) };
-        let Some(entry) = state.tasks.get(&task) else { return };
-        let phase = state.tasks.phase(entry);
-        if matches!(phase, Phase::Running | Phase::Ready | Phase::Waiting | Phase::Paused) {
-            return self.say(&format!("{task} is {}: there is nothing to retry", phase.word()), true);
+    /// Says that nothing is selected, or does it for many.
+    fn many(&mut self, tasks: &[TaskRef], act: impl FnOnce(&mut Self) -> Vec<Wish>) -> Vec<Wish> {
+        if tasks.is_empty() {
+            self.say("no task is selected", true);
+            return Vec::new();
         }
-        let mut ways = vec![Way::Same, Way::Edit];
-        let engine = state.agents.get(&task.agent).map(|a| a.settings.engine);
-        let session = entry.record.attempts.last().is_some_and(|a| a.session_id.is_some());
-        if session && engine == Some(EngineKind::Claude) {
-            ways.push(Way::Resume);
-        }
-        if entry.record.outcome.is_some() {
-            ways.extend(state.agents.names().into_iter().filter(|name| *name != task.agent).map(Way::On));
-        }
-        self.popups.push(Popup::Retry { task, ways, selected: 0 });
+        act(self)
     }
 
-    pub(super) fn retry_in(&mut self, task: TaskRef, way: Way, state: &State) -> Vec<Wish> {
+    /// Asks how the task, or what is marked, shall start again, or who shall do it.
+    pub(super) fn retry_how(&mut self, state: &State) -> Vec<Wish> {
+        let tasks = self.about(state);
+        let found = tasks.iter().filter_map(|task| state.tasks.find(task));
+        let (mut over, mut sessions) = (false, false);
+        for entry in found {
+            let phase = state.tasks.phase(&entry);
+            let ended = !matches!(phase, Phase::Running | Phase::Ready | Phase::Waiting | Phase::Paused);
+            let engine = state.agents.get(&entry.record.task().agent).map(|a| a.settings.engine);
+            let session = entry.record.attempts.last().is_some_and(|a| a.session_id.is_some());
+            over |= ended;
+            sessions |= ended && session && engine == Some(EngineKind::Claude);
+        }
+        let mut ways = Vec::new();
+        if over {
+            ways.push(Way::Same);
+            ways.extend((tasks.len() == 1).then_some(Way::Edit));
+        }
+        if sessions {
+            ways.push(Way::Resume);
+        }
+        let others = |name: &AgentName| tasks.iter().any(|task| task.agent != *name);
+        ways.extend(state.agents.names().into_iter().filter(others).map(Way::On));
+        if ways.is_empty() && !tasks.is_empty() {
+            self.say("it has not ended, and there is no other agent to give it to", true);
+            return Vec::new();
+        }
+        self.many(&tasks.clone(), |app| {
+            app.popups.push(Popup::Retry { tasks, ways, selected: 0 });
+            Vec::new()
+        })
+    }
+
+    pub(super) fn retry_in(&mut self, tasks: Vec<TaskRef>, way: Way, state: &State) -> Vec<Wish> {
         self.popups.pop();
+        let [task] = tasks.as_slice() else { return self.retry_many_in(tasks, &way, state) };
+        let task = task.clone();
         let order = match way {
             Way::Same => Order::Retry { task, changes: Box::default() },
             Way::Resume => Order::Retry { task, changes: Box::new(Changes { resume: true, ..Changes::default() }) },
-            Way::On(agent) => Order::RetryOn { task, agent, changes: Box::default() },
+            Way::On(agent) => return self.reassign(vec![task], &agent, state),
             Way::Edit => {
                 let text = state.tasks.get(&task).map(|t| t.record.spec.description.clone()).unwrap_or_default();
                 if text.len() >= TaskRecord::TEXT_LIMIT - '…'.len_utf8() {
@@ -139,10 +162,13 @@ impl App {
         vec![Wish::Order(order)]
     }
 
-    pub(super) fn cancel(&mut self, state: &State) {
+    pub(super) fn cancel(&mut self, state: &State) -> Vec<Wish> {
         if let Some(goal) = self.goal_here(state).and_then(|g| state.goals.get(&g)) {
             return match &goal.phase {
-                GoalPhase::Ended { .. } => self.say(&format!("{} is over: {}", goal.id, goal.phase.word()), true),
+                GoalPhase::Ended { .. } => {
+                    self.say(&format!("{} is over: {}", goal.id, goal.phase.word()), true);
+                    Vec::new()
+                }
                 GoalPhase::Planning { .. }
                 | GoalPhase::AwaitingApproval
                 | GoalPhase::Deciding
@@ -152,15 +178,20 @@ impl App {
                     let open = open.count();
                     let tasks = text::many(open, "task");
                     let question = format!("End goal {} and {tasks} that have not ended?", goal.id);
-                    self.popups.push(Popup::Confirm { question, order: Order::CancelGoal { goal: goal.id.clone() } });
+                    let orders = vec![Order::CancelGoal { goal: goal.id.clone() }];
+                    self.popups.push(Popup::Confirm { question, orders });
+                    Vec::new()
                 }
             };
         }
-        let Some(task) = self.subject(state) else { return self.say("no task is selected", true) };
-        let Some(entry) = state.tasks.find(&task) else { return };
+        let tasks = self.about(state);
+        let [task] = tasks.as_slice() else { return self.many(&tasks, |app| app.cancel_all(&tasks, state)) };
+        let task = task.clone();
+        let Some(entry) = state.tasks.find(&task) else { return Vec::new() };
         if let Some(outcome) = &entry.record.outcome {
             let word = if outcome.state == EndState::Done { "done" } else { outcome.state.word() };
-            return self.say(&format!("{task} has ended already: {word}"), true);
+            self.say(&format!("{task} has ended already: {word}"), true);
+            return Vec::new();
         }
         let what = match state.tasks.phase(&entry) {
             Phase::Running => "Its attempt is ended with everything it started.",
@@ -174,45 +205,16 @@ impl App {
             | Phase::Dropped => "It will not start; what depends on it is skipped.",
         };
         let question = format!("Cancel {task}? {what}");
-        self.idle = (state.tasks.phase(&entry) != Phase::Running).then(|| task.clone());
-        self.popups.push(Popup::Confirm { question, order: Order::Cancel { task } });
-    }
-
-    /// The order that takes another back, where one does.
-    pub(super) fn opposite(&mut self, order: &Order) -> Option<Order> {
-        match order {
-            Order::Remove { item } => Some(Order::Restore { item: item.clone() }),
-            // An attempt that was ended cannot be taken back; a task that waited starts anew as it would have.
-            Order::Cancel { task } => {
-                let task = self.idle.take_if(|idle| idle == task)?;
-                Some(Order::Retry { task, changes: Box::default() })
-            }
-            Order::PauseTask { task } => Some(Order::ResumeTask { task: task.clone() }),
-            Order::Goal { .. }
-            | Order::Task { .. }
-            | Order::Permit { .. }
-            | Order::Forbid { .. }
-            | Order::ResumeTask { .. }
-            | Order::Approve { .. }
-            | Order::EditPlan { .. }
-            | Order::Deny { .. }
-            | Order::Retry { .. }
-            | Order::RetryOn { .. }
-            | Order::Extend { .. }
-            | Order::Prioritise { .. }
-            | Order::Restore { .. }
-            | Order::CancelGoal { .. }
-            | Order::Pause { .. }
-            | Order::Resume { .. }
-            | Order::Park { .. }
-            | Order::Unpark { .. }
-            | Order::Limit { .. }
-            | Order::Stop { .. } => None,
-        }
+        self.popups.push(Popup::Confirm { question, orders: vec![Order::Cancel { task }] });
+        Vec::new()
     }
 
     /// Asks whether what is selected shall be thrown away.
-    pub(super) fn remove(&mut self, state: &State) {
+    pub(super) fn remove(&mut self, state: &State) -> Vec<Wish> {
+        let marked = self.about(state);
+        if marked.len() > 1 || marked.first().is_some_and(|task| self.is_marked(task)) {
+            return self.remove_all(&marked, state);
+        }
         let all = self.rows(state);
         let file = match all.get(self.selected_row(&all)) {
             Some(Row::Rejected(file)) if self.popups.is_empty() && self.focus == Pane::Tasks => Some(file.path.clone()),
@@ -222,13 +224,18 @@ impl App {
         let (name, item) = match (file, task) {
             (Some(path), _) => (path.clone(), Item::File(path)),
             (None, Some(task)) => (task.to_string(), Item::Task(task)),
-            (None, None) => return self.say("nothing is selected", true),
+            (None, None) => {
+                self.say("nothing is selected", true);
+                return Vec::new();
+            }
         };
         if self.removed_here(state).is_some() {
-            return self.say("it is in the trash already; r brings it back", true);
+            self.say("it is in the trash already; r brings it back", true);
+            return Vec::new();
         }
         let question = format!("Remove {name}? It goes to the trash; u brings it back.");
-        self.popups.push(Popup::Confirm { question, order: Order::Remove { item } });
+        self.popups.push(Popup::Confirm { question, orders: vec![Order::Remove { item }] });
+        Vec::new()
     }
 
     /// Parks the account under the hand, or says what becomes of it.
@@ -241,7 +248,7 @@ impl App {
         let now = state.now;
         let Some(parked) = state.accounts.parked(&account) else {
             let question = format!("Park {account}? Nothing more starts on it; what runs goes on.");
-            self.popups.push(Popup::Confirm { question, order: Order::Park { account } });
+            self.popups.push(Popup::Confirm { question, orders: vec![Order::Park { account }] });
             return Vec::new();
         };
         let waits = parked.until.is_some_and(|until| until > now) && !parked.needs_mending();
@@ -258,7 +265,7 @@ impl App {
             self.say("there is nothing to undo", true);
             return Vec::new();
         };
-        vec![Wish::Order(undo.order)]
+        undo.orders.into_iter().map(Wish::Order).collect()
     }
 
     pub(super) fn extend(&mut self, state: &State) -> Vec<Wish> {
@@ -271,18 +278,20 @@ impl App {
 
     /// Moves the selected task a lane up or down.
     pub(super) fn hurry(&mut self, state: &State, sooner: bool) -> Vec<Wish> {
-        let Some(task) = self.subject(state) else {
-            self.say("no task is selected", true);
-            return Vec::new();
+        let tasks = self.about(state);
+        let next = |task: &TaskRef| {
+            let now = state.tasks.priority(&state.tasks.find(task)?.record.spec);
+            let priority = if sooner { now.sooner() } else { now.later() }?;
+            Some(Wish::Order(Order::Prioritise { task: task.clone(), priority }))
         };
-        let Some(entry) = state.tasks.find(&task) else { return Vec::new() };
-        let now = state.tasks.priority(&entry.record.spec);
-        let next = if sooner { now.sooner() } else { now.later() };
-        if let Some(priority) = next {
-            return vec![Wish::Order(Order::Prioritise { task, priority })];
+        let wishes: Vec<Wish> = tasks.iter().filter_map(next).collect();
+        if wishes.is_empty() {
+            let word = if sooner { "critical" } else { "low" };
+            let text =
+                tasks.first().map_or_else(|| "no task is selected".to_owned(), |t| format!("{t} is {word} already"));
+            self.say(&text, true);
         }
-        self.say(&format!("{task} is {} already", now.word()), true);
-        Vec::new()
+        wishes
     }
 
     pub(super) fn pause(&mut self, state: &State) -> Vec<Wish> {

@@ -93,7 +93,7 @@ impl App {
         let question = format!("Leave {task} out of the plan of {}? {what}", goal.id);
         let edits = vec![Edit::Drop { task, rewire: true }];
         let order = Order::EditPlan { goal: goal.id.clone(), base: plan.hash(), edits };
-        self.popups.push(Popup::Confirm { question, order });
+        self.popups.push(Popup::Confirm { question, orders: vec![order] });
         Some(())
     }
 
@@ -113,7 +113,7 @@ impl App {
         let question = format!("Make one task of {} and {}, {}'s?", above.id, task.id, above.worker);
         let edits = vec![Edit::Merge { tasks: vec![above.id.clone(), task.id.clone()] }];
         let order = Order::EditPlan { goal: goal.id.clone(), base: plan.hash(), edits };
-        self.popups.push(Popup::Confirm { question, order });
+        self.popups.push(Popup::Confirm { question, orders: vec![order] });
     }
 
     /// Sends what was written of a plan; a sentence where it cannot be read.

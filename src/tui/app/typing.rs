@@ -21,6 +21,9 @@ use crate::{
 
 impl App {
     pub(super) fn compose_key(&mut self, key: KeyEvent, state: &State) -> Vec<Wish> {
+        if Chord::of(key).is("ctrl-o") {
+            return vec![Wish::EditText(self.composer.text())];
+        }
         let names: Vec<_> = state.agents.iter().map(|agent| agent.name().as_str()).collect();
         let typed = self.composer.key(key, &names);
         if let Some(folder) = self.composer.wants() {
@@ -49,6 +52,13 @@ impl App {
             },
         }
         Vec::new()
+    }
+
+    /// The operator's editor has given the text back.
+    pub fn text_edited(&mut self, text: &str) {
+        self.composer.set(text.trim_end());
+        self.composing = true;
+        self.say("the text is as the editor left it; enter sends it", false);
     }
 
     /// Opens a task's text; what stood in the composer comes back afterwards.
@@ -99,7 +109,7 @@ impl App {
     }
 
     pub(super) fn retry_key(&mut self, chord: Chord, state: &State) -> Vec<Wish> {
-        let Some(Popup::Retry { task, ways, selected }) = self.popups.last_mut() else { return Vec::new() };
+        let Some(Popup::Retry { tasks, ways, selected }) = self.popups.last_mut() else { return Vec::new() };
         let last = ways.len().saturating_sub(1);
         let way = match chord.code {
             KeyCode::Up | KeyCode::Char('k') => {
@@ -120,8 +130,8 @@ impl App {
             KeyCode::Char('s') => ways.iter().find(|way| **way == Way::Resume).cloned(),
             _ => None,
         };
-        let task = task.clone();
-        way.map(|way| self.retry_in(task, way, state)).unwrap_or_default()
+        let tasks = tasks.clone();
+        way.map(|way| self.retry_in(tasks, way, state)).unwrap_or_default()
     }
 
     pub(super) fn search_key(&mut self, chord: Chord, state: &State) -> Vec<Wish> {
@@ -245,11 +255,11 @@ impl App {
     pub(super) fn confirm_key(&mut self, chord: Chord) -> Vec<Wish> {
         match chord.code {
             KeyCode::Char('y') => {
-                if let Some(Popup::Confirm { order, .. }) = self.popups.pop() {
-                    if !matches!(order, Order::EditPlan { .. }) {
+                if let Some(Popup::Confirm { orders, .. }) = self.popups.pop() {
+                    if !orders.iter().any(|order| matches!(order, Order::EditPlan { .. })) {
                         self.popups.retain(|p| !matches!(p, Popup::Plan { .. }));
                     }
-                    return vec![Wish::Order(order)];
+                    return orders.into_iter().map(Wish::Order).collect();
                 }
             }
             KeyCode::Esc | KeyCode::Char('n' | 'q') => {

@@ -15,9 +15,16 @@ use crate::{
 /// Endings shown.
 const RECENT: usize = 12;
 
+/// What holds its account, or nothing.
+fn parked(scene: &Scene<'_>, name: &AgentName) -> String {
+    let Some(parked) = scene.state.parked(name) else { return String::new() };
+    let until = parked.until.map(|until| format!(", until {}", scene.clock(until))).unwrap_or_default();
+    format!("{}{until}", parked.words())
+}
+
 /// The page.
 pub fn page(scene: &Scene<'_>, name: &AgentName, columns: usize) -> Page {
-    let keys = "p pause or go on · 4 log · ↑↓ scroll · esc back";
+    let keys = "p pause or go on · R restart · o its prompt · 4 log · ↑↓ scroll · esc back";
     let Some(agent) = scene.state.agents.get(name) else {
         let lines = paragraph("There is no such agent.", columns, 1, scene.style(Role::Dim));
         return Page { title: name.to_string(), lines, focus: None, keys };
@@ -73,6 +80,8 @@ pub fn page(scene: &Scene<'_>, name: &AgentName, columns: usize) -> Page {
         ("model", settings.model.clone()),
         ("may do", permissions.to_owned()),
         ("time allowed", span(jiff::SignedDuration::try_from(settings.timeout).unwrap_or_default())),
+        ("account", scene.state.accounts.of(name).to_string()),
+        ("limit", parked(scene, name)),
         ("prompt", settings.prompt.display().to_string()),
         ("works in", settings.workspace.display().to_string()),
     ] {

@@ -11,11 +11,15 @@ use crate::{
 
 /// The page.
 pub fn page(scene: &Scene<'_>, selected: usize, columns: usize) -> Page {
-    let keys = "enter go there · a d A answer a request · ↑↓ · esc back";
+    let keys = "enter go there · a d A answer a request · z put off · Z show all · ↑↓ · esc back";
     let waiting = scene.app.waiting(scene.state);
+    let later = match scene.app.snoozed(scene.now) {
+        0 => String::new(),
+        n => format!(" · {n} put off"),
+    };
     if waiting.is_empty() {
         let lines = paragraph("Nothing waits for you any more.", columns, 1, scene.style(Role::Dim));
-        return Page { title: "Inbox".to_owned(), lines, focus: None, keys };
+        return Page { title: format!("Inbox{later}"), lines, focus: None, keys };
     }
     let lines = waiting.iter().enumerate().map(|(n, (need, since))| {
         let here = n == selected;
@@ -33,7 +37,7 @@ pub fn page(scene: &Scene<'_>, selected: usize, columns: usize) -> Page {
         if here { line.patch_style(scene.style(Role::Selected)) } else { line }
     });
     Page {
-        title: format!("Inbox · {}", text::many(waiting.len(), "thing")),
+        title: format!("Inbox · {}{later}", text::many(waiting.len(), "thing")),
         lines: lines.collect(),
         focus: Some(selected.min(waiting.len() - 1)),
         keys,

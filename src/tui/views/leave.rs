@@ -48,14 +48,16 @@ pub fn draw(scene: &Scene<'_>, buffer: &mut Buffer, stop: bool) {
 }
 
 /// Draws how a task can start again.
-pub fn retry(scene: &Scene<'_>, buffer: &mut Buffer, task: &TaskRef, ways: &[Way], selected: usize) {
+pub fn retry(scene: &Scene<'_>, buffer: &mut Buffer, tasks: &[TaskRef], ways: &[Way], selected: usize) {
     let mut lines = vec![Line::default()];
     for (n, way) in ways.iter().enumerate() {
         let (key, name, what) = match way {
             Way::Same => ("r", "the same".to_owned(), "once more, as it is".to_owned()),
             Way::Edit => ("e", "another text".to_owned(), "opens it below; enter starts it".to_owned()),
             Way::Resume => ("s", "its session".to_owned(), "taken up again once, else anew".to_owned()),
-            Way::On(agent) => ("", format!("on {agent}"), format!("a new task of {agent}; this one stays as it ended")),
+            Way::On(agent) => {
+                ("", format!("on {agent}"), format!("a new task of {agent}; what has not ended is ended here"))
+            }
         };
         let here = n == selected;
         let line = Line::from(vec![
@@ -69,10 +71,14 @@ pub fn retry(scene: &Scene<'_>, buffer: &mut Buffer, task: &TaskRef, ways: &[Way
     }
     lines.push(Line::default());
     lines.push(Line::from(scene.span(" enter chooses · esc back", Role::Dim)));
+    let title = match tasks {
+        [task] => format!("Retry {task}"),
+        many => format!("Retry {}", text::many(many.len(), "marked task")),
+    };
     let rows_wanted = u16::try_from(lines.len() + 2).unwrap_or(u16::MAX);
     let area = layout::dialog((buffer.area.width, buffer.area.height), 76, rows_wanted);
     Clear.render(area, buffer);
-    let inner = scene.frame(buffer, area, true, &format!("Retry {task}"), "");
+    let inner = scene.frame(buffer, area, true, &title, "");
     rows(buffer, inner, &lines);
 }
 

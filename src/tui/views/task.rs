@@ -40,9 +40,17 @@ pub fn usage(usage: &Usage) -> String {
     format!("{} in{}, {} out", text::tokens(input), cached.unwrap_or_default(), text::tokens(usage.output_tokens))
 }
 
+/// The first of many names.
+fn names(tasks: &[TaskRef]) -> String {
+    const SHOWN: usize = 12;
+    let more = if tasks.len() > SHOWN { format!(" and {} more", tasks.len() - SHOWN) } else { String::new() };
+    let first: Vec<&str> = tasks.iter().take(SHOWN).map(|task| task.id.as_str()).collect();
+    format!("{}{more}", first.join(", "))
+}
+
 /// The page.
 pub fn page(scene: &Scene<'_>, name: &TaskRef, columns: usize) -> Page {
-    let keys = "r retry · R how · c cancel · x remove · 4 log · y copy the result · ↑↓ scroll · esc back";
+    let keys = "r retry · R how · c cancel · o files · b what holds it · P pause · 4 log · x remove · y copy the result · ↑↓ scroll · esc back";
     let Some(task) = scene.state.tasks.find(name) else {
         let gone = paragraph("This task is gone: its file was taken away.", columns, 1, scene.style(Role::Dim));
         return Page { title: name.to_string(), lines: gone, focus: None, keys };
@@ -90,6 +98,10 @@ pub fn page(scene: &Scene<'_>, name: &TaskRef, columns: usize) -> Page {
             format!("{dependency} ({stands})")
         });
         lines.extend(fact(scene, "after", &after.collect::<Vec<_>>().join(", "), columns));
+    }
+    let waiting = scene.state.tasks.waits_for(name);
+    if !waiting.is_empty() {
+        lines.extend(fact(scene, "before", &names(&waiting), columns));
     }
     let spent = scene.state.spend_of_task(name);
     lines.extend(fact(scene, "priority", scene.state.tasks.priority(spec).word(), columns));

@@ -151,6 +151,10 @@ fn counted(scene: &Scene<'_>, all: &[Row<'_>], width: usize) -> String {
             parts.push(format!("in groups by {group}"));
         }
     }
+    match scene.app.marked() {
+        0 => {}
+        n => parts.insert(0, format!("{n} marked")),
+    }
     match tasks.past_len() {
         0 => {}
         older => parts.push(format!("{older} older: podium show ID")),
@@ -216,10 +220,11 @@ fn line(scene: &Scene<'_>, row: &Row<'_>, columns: &Columns, selected: bool, foc
         | Row::Rejected(_)
         | Row::Heading { .. } => Role::Text,
     };
+    let marked = matches!(row, Row::Task(task, _) if scene.app.is_marked(task.record.task()));
     let line = Line::from(vec![
         scene.mark(selected),
         Span::styled(glyph, style),
-        Span::raw(" "),
+        if marked { scene.span("*", Role::Accent) } else { Span::raw(" ") },
         scene.span(text, if selected { Role::Text } else { quiet }),
     ]);
     if selected && focused { line.patch_style(scene.style(Role::Selected)) } else { line }
