@@ -3,11 +3,11 @@
 use super::*;
 
 #[tokio::test]
-async fn many_failures_at_once_are_told_once_with_json_and_a_bad_hook_holds_nothing_up() {
+async fn many_failures_at_once_are_told_once_with_json_and_a_hook_that_fails_holds_nothing_up() {
     let mut stage = Stage::scripted("");
     let told = stage.path.join("told");
     let hook = stage.path.join("hook.sh");
-    // It fails and forgets to end in time the first time; the room goes on.
+    // It fails each time; the room goes on.
     fs::write(
         &hook,
         format!("cat >> {}\necho \"$ANTHROPIC_API_KEY\" >> {}.key\nexit 3\n", told.display(), told.display()),
