@@ -47,6 +47,7 @@ fn agent(name: &str) -> AgentSetup {
         output: OutputKind::Text,
         model: "sonnet".into(),
         subagent_model: None,
+        subagents: podium::model::SubagentCaps::default(),
         prompt: "/stage/prompt.md".into(),
         workspace: "/stage/work".into(),
         home: "/stage/home".into(),

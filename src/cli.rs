@@ -6,6 +6,7 @@
 
 mod auth;
 mod doctor;
+mod examples;
 mod ids;
 mod init;
 pub mod json;
@@ -25,6 +26,7 @@ mod submit;
 mod taste;
 mod usage;
 mod wait;
+mod workflow;
 
 use std::{ffi::OsString, io::IsTerminal as _, path::PathBuf, time::Duration};
 
@@ -151,9 +153,21 @@ enum Verb {
         #[arg(long, hide = true)]
         rehearse: bool,
     },
+    /// Ask who would do something, why, and what it would cost; starts nothing
+    Ask {
+        /// What, in plain words
+        #[arg(required = true)]
+        text: Vec<String>,
+        /// As a follow-up on a goal that has ended
+        #[arg(long, value_name = "GOAL")]
+        follows: Option<String>,
+    },
     /// Submit a goal, wait, print the report
     Run(run::RunArgs),
-    /// Submit one task and print its id
+    /// Run, check or write a workflow: a plan in a file, which no model wrote
+    #[command(subcommand)]
+    Workflow(workflow::WorkflowVerb),
+    /// Submit one task, or a workflow, and print its id
     Submit(submit::SubmitArgs),
     /// Agents, tasks, goals, limits and money
     Status,
@@ -221,7 +235,15 @@ enum Verb {
         #[arg(long, value_name = "USD", value_parser = dollars)]
         ceiling: Option<MicroUsd>,
     },
-    /// Say no to a goal's plan, or to what an agent asks for
+    /// Answer what the orchestrator asks about a goal before it plans
+    Answer {
+        /// The goal
+        id: String,
+        /// In plain words
+        #[arg(required = true)]
+        text: Vec<String>,
+    },
+    /// Say no to a goal's plan, leave its question unanswered, or deny what an agent asks for
     Deny {
         /// The goal (`g1`), or the request (`p1`) as `podium status` names it
         id: String,
@@ -405,7 +427,9 @@ fn dispatch(call: &mut Call, verb: Verb) -> anyhow::Result<Exit> {
             call.flags.rehearse = rehearse;
             room::worker(call, &agent, slot, engine)
         }
+        Verb::Ask { text, follows } => client(run::ask(call, &text, follows.as_deref())),
         Verb::Run(args) => client(run::run(call, &args)),
+        Verb::Workflow(verb) => client(workflow::workflow(call, &verb)),
         Verb::Submit(args) => client(submit::submit(call, &args)),
         Verb::Status => client(status::status(call)),
         Verb::Show { id } => client(show::show(call, &id)),
@@ -418,6 +442,7 @@ fn dispatch(call: &mut Call, verb: Verb) -> anyhow::Result<Exit> {
         Verb::Cancel { ids } => client(orders::cancel(call, &ids)),
         Verb::Plan(args) => client(plan::plan(call, &args)),
         Verb::Approve { id, always, ceiling } => client(orders::approve(call, &id, always, ceiling)),
+        Verb::Answer { id, text } => client(orders::answer(call, &id, &text)),
         Verb::Deny { id } => client(orders::deny(call, &id)),
         Verb::Restart { agent } => client(orders::restart(call, &agent)),
         Verb::Pause { name } => client(orders::pause(call, &name)),

@@ -36,7 +36,7 @@ use crate::{
     ledger::Prices,
     model::{
         AccountName, AgentName, AgentSettings, Asking, EngineKind, MicroUsd, OnFailure, OutputKind, Permissions, Quiet,
-        Resume, Tiers,
+        Resume, SubagentCaps, Tiers,
         budget::{AtCap, Caps},
     },
 };
@@ -139,6 +139,12 @@ pub struct Agent {
     pub model: Setting<String>,
     /// The model of its sub-agents; `inherit` = the agent's own.
     pub subagent_model: Setting<String>,
+    /// Sub-agents per attempt; 0 = none.
+    pub subagents: Setting<u32>,
+    /// Of them at the same time.
+    pub subagents_at_once: Setting<u32>,
+    /// How deep they may start others.
+    pub subagent_depth: Setting<u32>,
     /// System prompt, relative to the stage or absolute.
     pub prompt: Setting<PathBuf>,
     /// Where it works, relative to the stage or absolute.
@@ -273,6 +279,8 @@ pub struct Config {
     pub ask_timeout: Setting<Duration>,
     /// There is a person to be asked.
     pub attended: Setting<bool>,
+    /// Days for which copies of what attempts made are kept; 0 = for ever.
+    pub keep_copies: Setting<u32>,
     /// Where model calls go; [`REHEARSAL_URL`] = the stand-in.
     pub upstream: Setting<String>,
     /// The variable that holds the common key.
@@ -413,6 +421,7 @@ impl Config {
             orphan_grace: layers.get(|f| f.room.orphan_grace.as_ref(), wait(60)).map(|w| w.0),
             ask_timeout: layers.get(|f| f.room.ask_timeout.as_ref(), wait(300)).map(|w| w.0),
             attended: layers.get(|f| f.room.attended.as_ref(), true),
+            keep_copies: layers.get(|f| f.room.keep_copies.as_ref(), crate::queue::file::Settings::COPIES),
             upstream: layers.get(|f| f.upstream.url.as_ref(), "https://api.anthropic.com".to_owned()).or(over.upstream),
             api_key_env: layers.get(|f| f.upstream.api_key_env.as_ref(), "ANTHROPIC_API_KEY".to_owned()),
             pace: layers.get(|f| f.rehearsal.pace.as_ref(), 1.0).or(over.pace),
@@ -613,6 +622,7 @@ impl Config {
         row("room.orphan_grace", shown_wait(*self.orphan_grace), &self.orphan_grace.source);
         row("room.ask_timeout", shown_wait(*self.ask_timeout), &self.ask_timeout.source);
         row("room.attended", self.attended.to_string(), &self.attended.source);
+        row("room.keep_copies", self.keep_copies.to_string(), &self.keep_copies.source);
         row("upstream.url", self.upstream.value.clone(), &self.upstream.source);
         row("upstream.api_key_env", self.api_key_env.value.clone(), &self.api_key_env.source);
         row("rehearsal.pace", self.pace.to_string(), &self.pace.source);
@@ -632,6 +642,13 @@ impl Config {
             row(&format!("agents.{name}.model"), agent.model.value.clone(), &agent.model.source);
             let subagents = &agent.subagent_model;
             row(&format!("agents.{name}.subagent_model"), subagents.value.clone(), &subagents.source);
+            for (what, cap) in [
+                ("subagents", &agent.subagents),
+                ("subagents_at_once", &agent.subagents_at_once),
+                ("subagent_depth", &agent.subagent_depth),
+            ] {
+                row(&format!("agents.{name}.{what}"), cap.to_string(), &cap.source);
+            }
             row(&format!("agents.{name}.prompt"), agent.prompt.display().to_string(), &agent.prompt.source);
             row(&format!("agents.{name}.workspace"), agent.workspace.display().to_string(), &agent.workspace.source);
             row(&format!("agents.{name}.slots"), agent.slots.to_string(), &agent.slots.source);
@@ -680,6 +697,11 @@ impl Config {
         rows
     }
 
+    /// Days for which copies of what attempts made are kept; `None` = for ever.
+    pub fn copies(&self) -> Option<u32> {
+        Some(*self.keep_copies).filter(|days| *days > 0)
+    }
+
     /// An agent's settings, its paths made absolute.
     pub fn settings(&self, agent: &Agent) -> AgentSettings {
         AgentSettings {
@@ -690,6 +712,11 @@ impl Config {
             output: *agent.output,
             model: agent.model.value.clone(),
             subagent_model: Some(agent.subagent_model.value.clone()).filter(|model| model != INHERIT),
+            subagents: SubagentCaps {
+                most: *agent.subagents,
+                at_once: *agent.subagents_at_once,
+                depth: *agent.subagent_depth,
+            },
             prompt: self.prompt(&agent.prompt),
             workspace: self.stage.join(&*agent.workspace),
             home: self.home(agent.name.as_str()),
@@ -788,6 +815,7 @@ fn agent(
 ) -> Option<Agent> {
     let [role, prompt, workspace] = defaults;
     let model = |s: Setting<String>| s.map(|named| tiers.model(&named).to_owned());
+    let caps = SubagentCaps::default();
     Some(Agent {
         name: file::check_agent_name(name).ok()?,
         role: layers.get(|f| f.agents.get(name)?.role.as_ref(), role.to_owned()),
@@ -796,6 +824,9 @@ fn agent(
         output: layers.get(|f| f.agents.get(name)?.output.as_ref(), OutputKind::Text),
         model: model(layers.get(|f| f.agents.get(name)?.model.as_ref(), "middle".to_owned())),
         subagent_model: model(layers.get(|f| f.agents.get(name)?.subagent_model.as_ref(), "small".to_owned())),
+        subagents: layers.get(|f| f.agents.get(name)?.subagents.as_ref(), caps.most),
+        subagents_at_once: layers.get(|f| f.agents.get(name)?.subagents_at_once.as_ref(), caps.at_once),
+        subagent_depth: layers.get(|f| f.agents.get(name)?.subagent_depth.as_ref(), caps.depth),
         prompt: layers.get(|f| f.agents.get(name)?.prompt.as_ref(), PathBuf::from(prompt)),
         workspace: layers.get(|f| f.agents.get(name)?.workspace.as_ref(), PathBuf::from(workspace)),
         slots: layers.get(|f| f.agents.get(name)?.slots.as_ref(), 1),

@@ -16,12 +16,16 @@ use secrecy::{ExposeSecret as _, SecretString};
 pub use crate::claude::{Exit, Finding, Progress, args::Session};
 use crate::model::{AgentSettings, Ask, AttemptRef, Effort, Ending, EngineKind, Permit, limit::Windows};
 
+mod cap;
 pub mod claude;
 pub mod command;
 pub mod exec;
+mod helpers;
 pub mod messages;
 pub mod script;
 pub mod tree;
+
+pub use cap::main as count_subagent;
 
 /// The loopback relay for model calls, and this worker's token for it.
 #[derive(Debug, Clone)]
@@ -192,8 +196,10 @@ pub struct Programs {
 /// The engine of an agent.
 pub fn of(agent: &AgentSettings, programs: &Programs) -> Box<dyn Engine> {
     match agent.engine {
-        EngineKind::Claude => Box::new(claude::Claude::new(programs.claude.clone())),
-        EngineKind::Auto if programs.claude.is_some() => Box::new(claude::Claude::new(programs.claude.clone())),
+        EngineKind::Claude => Box::new(claude::Claude::new(programs.claude.clone(), programs.podium.clone())),
+        EngineKind::Auto if programs.claude.is_some() => {
+            Box::new(claude::Claude::new(programs.claude.clone(), programs.podium.clone()))
+        }
         EngineKind::Auto | EngineKind::Messages => Box::new(claude::Messages::new(programs.podium.clone())),
         EngineKind::Command => Box::new(command::Command::new(agent.command.clone(), agent.output)),
     }

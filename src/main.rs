@@ -16,6 +16,7 @@ fn main() -> ExitCode {
     match verb.as_ref().and_then(|verb| verb.to_str()) {
         Some("__script") => engines::script::main(args),
         Some("__messages") => engines::messages::main(args, podium::runtime::clock::system()),
+        Some("__subagent") => engines::count_subagent(args),
         Some("__screen") => ExitCode::from(cli::screen(args)),
         Some(_) | None => ExitCode::from(cli::main()),
     }

@@ -31,10 +31,10 @@ pub mod trash;
 pub mod usage;
 
 pub use account::{AccountSettings, AccountSetup, Credential, Resume};
-pub use agent::{AgentSettings, EngineKind, OutputKind, Permissions, Tier, Tiers};
+pub use agent::{AgentSettings, EngineKind, OutputKind, Permissions, SubagentCaps, Tier, Tiers};
 pub use clock::Clock;
 pub use ending::{Ending, FailureClass, Verdict};
-pub use goal::{Approval, GoalEnd, GoalPhase, OnFailure, Terms};
+pub use goal::{Approval, Exchange, GoalEnd, GoalPhase, OnFailure, Terms};
 pub use id::{AccountName, AgentName, AttemptRef, GoalId, IdError, SlotId, TaskId, TaskRef};
 pub use log::{LogId, LogPlace, LogScope};
 pub use outcome::{Artifact, EndState, Outcome};

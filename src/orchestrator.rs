@@ -19,6 +19,7 @@ pub mod review;
 mod sample;
 pub mod schedule;
 pub mod synthesis;
+pub mod workflow;
 
 /// A prompt as data; the runtime turns it into a request.
 #[derive(Debug, Clone, PartialEq)]

@@ -7,7 +7,7 @@
 //!
 //! `[[rehearse:WORD]]` or `[[rehearse:WORD*N]]` in the text of a task makes a fault, N times for that task:
 //! `429`, `529`, `500`, `cut` (the stream breaks) and `max_tokens` (once without N); `refuse`, `empty`, `hang`, `slow`,
-//! `tool` and `subagent` (every time without N). In the text of a goal, `plan-prose`, `plan-cut`, `plan-circle` and the other
+//! `tool`, `subagent`, `subagents` (three of them) and `nested` (one that asks another; every time without N). In the text of a goal, `plan-prose`, `plan-cut`, `plan-circle` and the other
 //! words of `fault.rs` make the plan bad, once without N, so that its repair can be watched.
 
 use std::{

@@ -6,6 +6,7 @@
 #![warn(clippy::wildcard_enum_match_arm)]
 
 pub mod agents;
+mod asking;
 pub mod asks;
 pub mod attention;
 pub mod budget;
@@ -14,7 +15,9 @@ mod cycle;
 pub mod effect;
 pub mod event;
 pub mod failure;
+mod given;
 pub mod goals;
+pub mod helpers;
 pub mod limits;
 pub mod money;
 mod needs;
@@ -296,13 +299,20 @@ impl State {
             return refuse(effects, id, why.clone());
         }
         if self.leaving != Leaving::No && !matches!(order, Order::Stop { .. }) {
+            if matches!(order, Order::Goal { .. } | Order::Workflow { .. }) {
+                effects.extend(self.not_taken());
+            }
             return refuse(effects, id, "the room is closing");
         }
         match order {
             Order::Goal { text, approval, terms } => self.submit_goal(id, &text, approval, terms, effects),
+            Order::Workflow { text, plan, approval, terms } => {
+                self.give_plan(id, &text, *plan, approval, terms, effects);
+            }
             Order::Task { spec, rename } => self.submit_task(id, spec, rename, effects),
             Order::Approve { goal, ceiling } => self.approve(id, &goal, ceiling, effects),
             Order::EditPlan { goal, base, edits } => self.edit_plan(id, &goal, &base, &edits, effects),
+            Order::Answer { goal, text } => self.answer_questions(id, &goal, &text, effects),
             Order::Deny { goal } => self.deny(id, &goal, effects),
             Order::Retry { task, changes } => self.retry(id, task, None, *changes, effects),
             Order::RetryOn { task, agent, changes } => self.retry(id, task, Some(agent), *changes, effects),

@@ -15,7 +15,7 @@ use podium::{
     engines::{self, Gateway},
     model::{
         AgentSettings, Changes, Clock, EndState, Ending, EngineKind, Outcome, OutputKind, Permissions, Report, SlotId,
-        TaskRef, TaskSpec,
+        SubagentCaps, TaskRef, TaskSpec,
     },
     queue::{
         Queue,
@@ -57,6 +57,15 @@ async fn scene(engine: EngineKind, claude: Option<Vec<OsString>>, description: &
 }
 
 async fn scene_of(engine: EngineKind, claude: Option<Vec<OsString>>, spec: TaskSpec) -> Scene {
+    scene_with(engine, claude, spec, SubagentCaps::default()).await
+}
+
+async fn scene_with(
+    engine: EngineKind,
+    claude: Option<Vec<OsString>>,
+    spec: TaskSpec,
+    subagents: SubagentCaps,
+) -> Scene {
     let one = ONE.lock().await;
     let stage = tempfile::tempdir().unwrap();
     let listen = "127.0.0.1:0".parse().unwrap();
@@ -71,6 +80,7 @@ async fn scene_of(engine: EngineKind, claude: Option<Vec<OsString>>, spec: TaskS
         output: OutputKind::Text,
         model: "sonnet".into(),
         subagent_model: None,
+        subagents,
         prompt: stage.path().join("DANCE.md"),
         workspace: stage.path().join("workspaces/dance"),
         home: stage.path().join("homes/marie"),
@@ -264,4 +274,48 @@ async fn a_session_that_is_gone_costs_no_attempt_and_the_next_one_starts_afresh(
     let outcome = scene.ended().await;
     assert_eq!((outcome.state, outcome.attempt), (EndState::Done, 3));
     assert_ne!(outcome.session_id, Some(session_id));
+}
+
+#[tokio::test]
+async fn the_real_cli_knows_our_sub_agents_and_starts_no_more_than_allowed() {
+    let Some(cli) = cli() else { return };
+    let prompt = "Plan a junior class. [[rehearse:subagents]]";
+    let caps = SubagentCaps { most: 2, at_once: 2, depth: 1 };
+    let mut scene = scene_with(EngineKind::Claude, Some(cli), TaskSpec::new(task(), prompt), caps).await;
+    let outcome = scene.ended().await;
+    assert_eq!((outcome.state, &outcome.ending), (EndState::Done, &Ending::Done), "{}", scene.page());
+    let log = scene.log();
+    let line = |wanted: &str| {
+        let lines = log.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+        lines.filter(|line| line["subtype"] == wanted).collect::<Vec<_>>()
+    };
+    let init = line("init");
+    let known: Vec<&str> = init[0]["agents"].as_array().unwrap().iter().filter_map(|name| name.as_str()).collect();
+    assert!(known.contains(&"second-look") && known.contains(&"lesson-checker"), "{known:?}");
+    // The third was asked for, and the hook said no.
+    assert!(log.contains("no more may be: do the rest yourself"), "{}", scene.page());
+    let started = line("task_started");
+    assert_eq!(started.len(), 2, "{}", scene.page());
+    assert!(started.iter().all(|task| task["subagent_type"] == "second-look"), "{started:#?}");
+    // Each is known by the id that its model calls carry, with its name.
+    let told = scene.heard.iter().filter_map(|report| match report {
+        Report::Active { activity, .. } => activity.subagents.first().cloned(),
+        _ => None,
+    });
+    let told: Vec<_> = told.collect();
+    assert!(told.iter().any(|one| one.name == "second-look: Second look" && !one.id.is_empty()), "{told:?}");
+}
+
+#[tokio::test]
+async fn a_sub_agent_of_the_real_cli_starts_another_only_as_deep_as_allowed() {
+    let Some(cli) = cli() else { return };
+    for (depth, wanted) in [(1, 1), (2, 2)] {
+        let spec = TaskSpec::new(task(), "Plan a junior class. [[rehearse:nested]]");
+        let caps = SubagentCaps { depth, ..SubagentCaps::default() };
+        let mut scene = scene_with(EngineKind::Claude, Some(cli.clone()), spec, caps).await;
+        let outcome = scene.ended().await;
+        assert_eq!((outcome.state, &outcome.ending), (EndState::Done, &Ending::Done), "{}", scene.page());
+        let started = scene.log().lines().filter(|line| line.contains("\"subtype\":\"task_started\"")).count();
+        assert_eq!(started, wanted, "depth {depth}: {}", scene.page());
+    }
 }

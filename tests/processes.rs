@@ -216,6 +216,7 @@ async fn scene_with(command: Vec<String>, checks: Checks, change: impl FnOnce(&m
         output: OutputKind::Text,
         model: "none".into(),
         subagent_model: None,
+        subagents: podium::model::SubagentCaps::default(),
         prompt: stage.path().join("ANGA.md"),
         workspace: stage.path().join("workspaces/coding"),
         home: stage.path().join("auth-homes/anga"),

@@ -32,6 +32,8 @@ use tokio::{sync::mpsc, time::timeout};
 mod bad_input;
 #[path = "queue_files/blocked.rs"]
 mod blocked;
+#[path = "queue_files/copies.rs"]
+mod copies;
 #[path = "queue_files/old_formats.rs"]
 mod old_formats;
 #[path = "common/outcome.rs"]

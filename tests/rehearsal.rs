@@ -235,7 +235,7 @@ async fn the_orchestrator_accepts_the_plans_and_finds_its_citations_in_the_repor
     for goal in
         [SAMPLE_GOAL, "Write a haiku", "Review the API, then fix it and announce it. Draw a plan of the studio."]
     {
-        let request = prompt_request(plan::prompt(goal, &agents, "You are the orchestrator.", None));
+        let request = prompt_request(plan::prompt(goal, &agents, "You are the orchestrator.", None, None));
         let answer = client(&stand_in).message(&request).await.unwrap().text();
         let made = plan::read(&answer, 1, "m", podium::model::Spend::default()).unwrap();
         let faults = plan::check(&made, &plan::Rules::new(names.clone()));

@@ -11,6 +11,10 @@ mod common;
 mod permits;
 #[path = "room/plans.rs"]
 mod plans;
+#[path = "room/talk.rs"]
+mod talk;
+#[path = "room/workflows.rs"]
+mod workflows;
 
 use std::{
     fs::{self, OpenOptions},

@@ -5,7 +5,7 @@
 
 use std::{ffi::OsString, path::Path};
 
-use crate::model::{Effort, Permissions};
+use crate::model::{Effort, Permissions, SubagentCaps};
 
 /// The conversation an attempt belongs to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,6 +30,8 @@ impl Session {
 pub struct Request<'a> {
     /// Model alias or full id, passed on as it is.
     pub model: &'a str,
+    /// Further settings, as JSON.
+    pub settings: Option<&'a str>,
     /// The conversation.
     pub session: &'a Session,
     /// System prompt file.
@@ -48,6 +50,8 @@ pub struct Request<'a> {
     pub tools: bool,
     /// The model of its sub-agents, where it is another.
     pub subagent_model: Option<&'a str>,
+    /// How many sub-agents it may have.
+    pub subagents: SubagentCaps,
     /// The worker is root, where one mode needs a word more.
     pub root: bool,
 }
@@ -62,8 +66,11 @@ impl Request<'_> {
 /// Tools that read.
 const READING: &str = "Read,Glob,Grep";
 
-/// Tools that also write, run commands and start sub-agents. `Agent` and `Task` are one tool under two names.
-const WORKING: &str = "Bash,Read,Edit,Write,Glob,Grep,Task,Agent";
+/// Tools that also write and run commands.
+const WORKING: &str = "Bash,Read,Edit,Write,Glob,Grep";
+
+/// The tool that starts sub-agents, under both of its names.
+pub const STARTING: &str = "Task,Agent";
 
 /// Variables that are set to 1: no calls home, no surprises, an event when the session is idle.
 const ON: [&str; 9] = [
@@ -91,6 +98,9 @@ pub fn arguments(request: &Request<'_>) -> Vec<OsString> {
     }
     flag("--system-prompt-file", request.prompt.into());
     flag("--setting-sources", "user".into());
+    if let Some(settings) = request.settings {
+        flag("--settings", settings.into());
+    }
     if let Some(turns) = request.max_turns {
         flag("--max-turns", turns.to_string().into());
     }
@@ -115,19 +125,26 @@ pub fn arguments(request: &Request<'_>) -> Vec<OsString> {
             args.extend(["--permission-mode", "dontAsk"].map(OsString::from));
         }
         Permissions::Standard => {
-            args.push(format!("--tools={WORKING}").into());
-            args.push(format!("--allowedTools={WORKING}").into());
+            let starting = if request.subagents.most > 0 { format!(",{STARTING}") } else { String::new() };
+            args.push(format!("--tools={WORKING}{starting}").into());
+            args.push(format!("--allowedTools={WORKING}{starting}").into());
             args.extend(["--permission-mode", "dontAsk"].map(OsString::from));
         }
         Permissions::Ask => {
-            args.push(format!("--tools={WORKING}").into());
+            let starting = if request.subagents.most > 0 { format!(",{STARTING}") } else { String::new() };
+            args.push(format!("--tools={WORKING}{starting}").into());
             args.push(format!("--allowedTools={READING}").into());
             args.extend(
                 ["--permission-mode", "default", "--permission-prompt-tool", "stdio", "--input-format", "stream-json"]
                     .map(OsString::from),
             );
         }
-        Permissions::Full => args.extend(["--permission-mode", "bypassPermissions"].map(OsString::from)),
+        Permissions::Full => {
+            if request.subagents.most == 0 {
+                args.push(format!("--disallowedTools={STARTING}").into());
+            }
+            args.extend(["--permission-mode", "bypassPermissions"].map(OsString::from));
+        }
     }
     args.push("--strict-mcp-config".into());
     args
@@ -151,6 +168,13 @@ pub fn environment(home: &Path, request: &Request<'_>) -> Vec<(OsString, OsStrin
     ];
     env.extend(ON.map(|name| (name.into(), "1".into())));
     env.push(("CLAUDE_CODE_MAX_RETRIES".into(), "4".into()));
+    let SubagentCaps { at_once, depth, .. } = request.subagents;
+    // How many there may be in all is counted by a hook: the CLI caps what runs at once and how deep, and no more.
+    for (name, cap) in
+        [("CLAUDE_CODE_MAX_CONCURRENT_SUBAGENTS", at_once), ("CLAUDE_CODE_MAX_SUBAGENT_SPAWN_DEPTH", depth)]
+    {
+        env.push((name.into(), cap.max(1).to_string().into()));
+    }
     if let Some(model) = request.subagent_model {
         env.push(("CLAUDE_CODE_SUBAGENT_MODEL".into(), model.into()));
     }
@@ -168,6 +192,7 @@ mod tests {
     fn request(session: &Session, permissions: Permissions) -> Request<'_> {
         Request {
             model: "sonnet",
+            settings: None,
             session,
             prompt: Path::new("/p/ANGA.md"),
             permissions,
@@ -177,6 +202,7 @@ mod tests {
             effort: Some(Effort::High),
             tools: true,
             subagent_model: Some("haiku"),
+            subagents: SubagentCaps::default(),
             root: true,
         }
     }
@@ -223,6 +249,25 @@ mod tests {
             env.into_iter().find(|(name, _)| name == "CLAUDE_CODE_SUBAGENT_MODEL").map(|(_, value)| value)
         };
         assert_eq!((said(Some("haiku")), said(None)), (Some("haiku".into()), None));
+    }
+
+    #[test]
+    fn sub_agents_are_capped_and_none_means_that_nothing_starts_one() {
+        let session = Session::New("s".into());
+        let said = |most, permissions| {
+            let subagents = SubagentCaps { most, at_once: 3, depth: 1 };
+            let request = Request { subagents, ..request(&session, permissions) };
+            let args = arguments(&request).into_iter().map(|a| a.into_string().unwrap()).collect::<Vec<_>>().join(" ");
+            (args, environment(Path::new("/h"), &request))
+        };
+        let (args, env) = said(5, Permissions::Standard);
+        assert!(args.contains("--tools=Bash,Read,Edit,Write,Glob,Grep,Task,Agent "), "{args}");
+        let value =
+            |wanted: &str| env.iter().find(|(name, _)| name == wanted).map(|(_, value)| value.to_str().unwrap());
+        assert_eq!(value("CLAUDE_CODE_MAX_CONCURRENT_SUBAGENTS"), Some("3"));
+        assert_eq!(value("CLAUDE_CODE_MAX_SUBAGENT_SPAWN_DEPTH"), Some("1"));
+        assert!(!said(0, Permissions::Standard).0.contains("Task"));
+        assert!(said(0, Permissions::Full).0.contains("--disallowedTools=Task,Agent "));
     }
 
     #[test]

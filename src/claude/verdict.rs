@@ -19,6 +19,7 @@ use crate::model::{
     Ending, MicroUsd, Spend, Usage,
     budget::Reached,
     limit::{WindowStatus, Windows},
+    report::Subagent,
     text,
 };
 
@@ -45,7 +46,7 @@ pub struct Progress {
     /// One line, cleaned.
     pub doing: String,
     /// Sub-agents at work, cleaned.
-    pub subagents: Vec<String>,
+    pub subagents: Vec<Subagent>,
     /// Tokens and cost so far.
     pub spend: Spend,
     /// It waits before it asks its model again.
@@ -117,7 +118,7 @@ pub struct Listener {
     unreadable: Option<String>,
     doing: String,
     /// Sub-agents at work by the tool call or task that started them.
-    agents: BTreeMap<String, String>,
+    agents: BTreeMap<String, Subagent>,
     /// The most seen of each message's usage.
     messages: BTreeMap<String, Usage>,
     open_message: BTreeMap<Option<String>, String>,
@@ -201,7 +202,7 @@ impl Listener {
             Event::TaskStarted(task) => {
                 if task.is_agent() {
                     let key = task.tool_use.clone().unwrap_or_else(|| task.id.clone());
-                    self.agents.insert(key, task.name());
+                    self.agents.insert(key, Subagent { id: task.id.clone(), name: task.name() });
                 }
             }
             Event::TaskEnded { id, tool_use, .. } => {

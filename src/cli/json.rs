@@ -18,8 +18,8 @@ use money::{MoneyJson, PartsJson};
 use crate::{
     ledger::usage::Parts,
     model::{
-        AttemptRecord, CostSource, EngineKind, Fault, GoalPhase, Item, Permissions, Plan, Rejected, Removed, Resume,
-        Spend, Standing, TaskRef,
+        AttemptRecord, CostSource, EngineKind, Fault, GoalPhase, Item, MicroUsd, Permissions, Plan, Rejected, Removed,
+        Resume, Spend, Standing, TaskRef,
         budget::Payer,
         limit::OwnLimit,
         plan::{Range, Revision},
@@ -166,6 +166,7 @@ enum NeedJson {
     Account(String),
     Asks(String),
     Paused(String),
+    Question(String),
     Plan(String),
     Failed(String),
 }
@@ -249,7 +250,9 @@ impl From<&Slot> for SlotJson {
             cancelling: held.is_some_and(|h| h.cancelling),
             doing: held.map(|h| h.activity.doing.clone()),
             stalls_at: held.and_then(|h| h.activity.stalls_at),
-            subagents: held.map(|h| h.activity.subagents.clone()).unwrap_or_default(),
+            subagents: held
+                .map(|h| h.activity.subagents.iter().map(|one| one.name.clone()).collect())
+                .unwrap_or_default(),
             log: held.and_then(|h| h.log.clone()),
         }
     }
@@ -348,9 +351,11 @@ impl TaskJson {
 pub struct GoalJson<'a> {
     id: &'a str,
     text: &'a str,
-    /// `planning needs_approval running needs_decision writing_report done partial failed cancelled planned`.
+    /// `planning needs_answer needs_approval running needs_decision writing_report done partial failed cancelled planned`.
     state: String,
     note: Option<&'a str>,
+    /// What its planner wants to know before it plans.
+    questions: &'a [String],
     submitted_at: Timestamp,
     approved_at: Option<Timestamp>,
     ended_at: Option<Timestamp>,
@@ -362,6 +367,8 @@ pub struct GoalJson<'a> {
     replans: u32,
     /// The agent that does all of it alone, as one task.
     solo: Option<String>,
+    /// The goal that it follows up on.
+    follows: Option<String>,
     spent: Spent,
     budget_usd: Option<f64>,
 }
@@ -371,6 +378,7 @@ impl<'a> GoalJson<'a> {
         let note = match &goal.phase {
             GoalPhase::Ended { note, .. } => Some(note.as_str()),
             GoalPhase::Planning { .. }
+            | GoalPhase::Asking { .. }
             | GoalPhase::AwaitingApproval
             | GoalPhase::Running
             | GoalPhase::Deciding
@@ -381,6 +389,7 @@ impl<'a> GoalJson<'a> {
             text: &goal.text,
             state: goal.phase.word().replace(' ', "_"),
             note,
+            questions: goal.questions(),
             submitted_at: goal.submitted_at,
             approved_at: goal.approved_at,
             ended_at: goal.ended_at,
@@ -389,6 +398,7 @@ impl<'a> GoalJson<'a> {
             on_failure: state.on_failure(goal).word(),
             replans: goal.mending.replans,
             solo: goal.terms.solo.as_ref().map(ToString::to_string),
+            follows: goal.terms.follows.as_ref().map(ToString::to_string),
             spent: state.spend_of(goal).into(),
             budget_usd: state.cap_of(&Payer::Goal(goal.id.clone())).map(crate::model::MicroUsd::dollars),
         }
@@ -429,6 +439,7 @@ impl<'a> Status<'a> {
                     Need::Paused(task) => NeedJson::Paused(task.to_string()),
                     Need::Account(account) => NeedJson::Account(account.to_string()),
                     Need::Asks(task) => NeedJson::Asks(task.to_string()),
+                    Need::Question(goal) => NeedJson::Question(goal.to_string()),
                     Need::Plan(goal) => NeedJson::Plan(goal.to_string()),
                     Need::Failed(task) => NeedJson::Failed(task.to_string()),
                 })
@@ -573,31 +584,44 @@ pub struct PlanEstimate {
     planning_cost_usd: f64,
 }
 
-impl<'a> PlanJson<'a> {
-    /// A goal's plan.
-    pub fn new(state: &State, goal: &'a Goal, plan: &'a Plan, rules: &plan::Rules) -> Self {
+impl PlanEstimate {
+    /// For a plan that cost so much to make.
+    pub fn new(state: &State, plan: &Plan, rules: &plan::Rules, planning: MicroUsd) -> Self {
         let totals = plan::cost::totals(plan, rules);
         let made = state.estimate(plan);
         let measured = made.as_ref().filter(|estimate| !estimate.guessed);
-        let id = |i: &usize| plan.tasks.get(*i).map(|task| task.id.as_str());
+        let id = |i: &usize| plan.tasks.get(*i).map(|task| task.id.clone());
+        Self {
+            minutes_of_work: totals.minutes,
+            tokens: totals.tokens,
+            usd: totals.usd,
+            task_usd: plan.tasks.iter().map(|task| (task.id.clone(), plan::cost::usd(task, rules))).collect(),
+            task_model: plan.tasks.iter().map(|t| (t.id.clone(), rules.model_of(t).to_owned())).collect(),
+            makespan_minutes: measured.map(|estimate| estimate.makespan),
+            speedup: made.as_ref().map(schedule::Estimate::speedup),
+            speedup_ceiling: made.as_ref().map(schedule::Estimate::ceiling),
+            critical: made.iter().flat_map(|e| &e.critical).filter_map(id).collect(),
+            planning_cost_usd: planning.dollars(),
+        }
+    }
+}
+
+/// Ids by step; what stands in one step may run at the same time.
+pub fn steps(plan: &Plan) -> Vec<Vec<&str>> {
+    let id = |i: &usize| plan.tasks.get(*i).map(|task| task.id.as_str());
+    plan::levels(plan).iter().map(|level| level.iter().filter_map(id).collect()).collect()
+}
+
+impl<'a> PlanJson<'a> {
+    /// A goal's plan.
+    pub fn new(state: &State, goal: &'a Goal, plan: &'a Plan, rules: &plan::Rules) -> Self {
         Self {
             goal: goal.id.as_str(),
             state: goal.phase.word().replace(' ', "_"),
             hash: plan.hash(),
             plan,
-            estimate: PlanEstimate {
-                minutes_of_work: totals.minutes,
-                tokens: totals.tokens,
-                usd: totals.usd,
-                task_usd: plan.tasks.iter().map(|task| (task.id.clone(), plan::cost::usd(task, rules))).collect(),
-                task_model: plan.tasks.iter().map(|t| (t.id.clone(), rules.model_of(t).to_owned())).collect(),
-                makespan_minutes: measured.map(|estimate| estimate.makespan),
-                speedup: made.as_ref().map(schedule::Estimate::speedup),
-                speedup_ceiling: made.as_ref().map(schedule::Estimate::ceiling),
-                critical: made.iter().flat_map(|e| &e.critical).filter_map(id).map(str::to_owned).collect(),
-                planning_cost_usd: goal.planning_cost().dollars(),
-            },
-            steps: plan::levels(plan).iter().map(|level| level.iter().filter_map(id).collect()).collect(),
+            estimate: PlanEstimate::new(state, plan, rules, goal.planning_cost()),
+            steps: steps(plan),
             faults: &goal.faults,
             gated: goal.gates().next().is_some(),
             revisions: &goal.revisions,

@@ -221,6 +221,12 @@ pub(super) async fn approve(call: &Call, name: &str, always: bool, ceiling: Opti
     Ok(send(call, &mut link, Order::Approve { goal, ceiling }).await?.0)
 }
 
+pub(super) async fn answer(call: &Call, name: &str, words: &[String]) -> anyhow::Result<Exit> {
+    let mut link = connect(call).await?;
+    let goal = ids::goal(link.state(), name)?;
+    Ok(send(call, &mut link, Order::Answer { goal, text: words.join(" ") }).await?.0)
+}
+
 pub(super) async fn deny(call: &Call, name: &str) -> anyhow::Result<Exit> {
     let mut link = connect(call).await?;
     if let Ok(ask) = name.parse::<AskId>() {

@@ -13,7 +13,7 @@ use super::{
     out::{Out, Paint},
 };
 use crate::{
-    model::{AgentName, Plan, PlanTask, Severity, text},
+    model::{AgentName, Fault, MicroUsd, Plan, PlanTask, Severity, text},
     orchestrator::plan::{self, Edit, Rules, cost, form},
     room::{Goal, Order, State},
 };
@@ -144,21 +144,26 @@ fn editable(plan: &Plan) -> serde_json::Value {
     })
 }
 
-/// Shows a plan as graph and list with what it takes, its warnings and its gates.
+/// Shows a goal's plan as graph and list with what it takes, its warnings and its gates.
 pub(super) fn show(out: &Out, state: &State, goal: &Goal, plan: &Plan) {
     let rules = state.plan_rules(Some(goal));
     if out.is_json() {
         return out.json(&shapes::PlanJson::new(state, goal, plan, &rules));
     }
+    draw(out, state, plan, &rules, &goal.faults, goal.planning_cost());
+}
+
+/// The same for any plan.
+pub(super) fn draw(out: &Out, state: &State, plan: &Plan, rules: &Rules, faults: &[Fault], planning: MicroUsd) {
     let clean = |text: &str| text::scrub(text).into_owned();
     out.line(&format!("{}  {}", out.paint(Paint::Bold, "Plan"), clean(&plan.summary)));
-    let totals = cost::totals(plan, &rules);
+    let totals = cost::totals(plan, rules);
     let mut facts = vec![format!("revision {}", plan.revision), format!("hash {}", text::clip(&plan.hash(), 14))];
     facts.extend(state.estimate(plan).map(|estimate| estimate.to_string()));
     facts.extend(totals.tokens.map(|tokens| format!("{} tokens", cost::tokens_text(tokens))));
     facts.extend(totals.usd.map(|usd| format!("{} without a cache", cost::usd_text(usd))));
-    if goal.planning_cost().0 > 0 {
-        facts.push(format!("planning cost {}", goal.planning_cost()));
+    if planning.0 > 0 {
+        facts.push(format!("planning cost {planning}"));
     }
     out.line(&out.paint(Paint::Dim, &facts.join(" · ")));
     out.line("");
@@ -166,11 +171,11 @@ pub(super) fn show(out: &Out, state: &State, goal: &Goal, plan: &Plan) {
         out.line(&clean(&line));
     }
     out.line("");
-    out.table(&plan.tasks.iter().map(|task| row(task, &rules)).collect::<Vec<_>>());
+    out.table(&plan.tasks.iter().map(|task| row(task, rules)).collect::<Vec<_>>());
     if !plan.synthesis.trim().is_empty() {
         out.line(&format!("then  {}", clean(&plan.synthesis)));
     }
-    for fault in &goal.faults {
+    for fault in faults {
         let (mark, paint) = match fault.severity {
             Severity::Repair => ("wrong", Paint::Bad),
             Severity::Ask => ("needs a yes", Paint::Bad),
@@ -179,6 +184,56 @@ pub(super) fn show(out: &Out, state: &State, goal: &Goal, plan: &Plan) {
         };
         out.line(&out.paint(paint, &format!("{mark}: {}", clean(&fault.to_string()))));
     }
+}
+
+/// Who would do what, why, and what it would cost; starts nothing.
+pub(super) fn who(out: &Out, state: &State, goal: &Goal, plan: &Plan) {
+    let rules = state.plan_rules(Some(goal));
+    let role = |worker: &str| {
+        let agent = AgentName::new(worker).ok().and_then(|name| state.agents.get(&name));
+        agent.map(|agent| text::first_line(&agent.settings.role, 100)).unwrap_or_default()
+    };
+    if out.is_json() {
+        let tasks: Vec<_> = plan
+            .tasks
+            .iter()
+            .map(|task| {
+                json!({
+                    "id": task.id, "agent": task.worker, "title": task.title, "role": role(&task.worker),
+                    "model": rules.model_of(task), "minutes": task.estimates.minutes, "usd": cost::usd(task, &rules),
+                })
+            })
+            .collect();
+        let (totals, planning) = (cost::totals(plan, &rules), goal.planning_cost().dollars());
+        return out.json(&json!({
+            "goal": goal.id.as_str(), "why": plan.summary, "tasks": tasks, "minutes": totals.minutes, "usd": totals.usd,
+            "planning_cost_usd": planning,
+        }));
+    }
+    let clean = |text: &str| text::scrub(text).into_owned();
+    let rows = plan.tasks.iter().map(|task| {
+        let mut takes: Vec<String> =
+            task.estimates.minutes.map(|minutes| format!("{minutes} min")).into_iter().collect();
+        takes.extend(cost::usd(task, &rules).map(cost::usd_text));
+        vec![
+            (Paint::Bold, text::first_line(&task.worker, 32)),
+            (Paint::Plain, text::first_line(&task.title, 60)),
+            (Paint::Dim, text::first_line(rules.model_of(task), 30)),
+            (Paint::Plain, takes.join(" ")),
+        ]
+    });
+    out.table(&rows.collect::<Vec<_>>());
+    out.line(&format!("why  {}", clean(&plan.summary)));
+    let workers: std::collections::BTreeSet<&str> = plan.tasks.iter().map(|task| &*task.worker).collect();
+    for worker in workers {
+        out.line(&out.paint(Paint::Dim, &format!("     {}: {}", clean(worker), role(worker))));
+    }
+    let mut facts: Vec<String> = state.estimate(plan).map(|estimate| estimate.to_string()).into_iter().collect();
+    facts.extend(cost::totals(plan, &rules).usd.map(|usd| format!("{} without a cache", cost::usd_text(usd))));
+    facts.push(format!("asking cost {}", goal.planning_cost()));
+    out.line(&out.paint(Paint::Dim, &facts.join(" · ")));
+    let again = format!("nothing was started; `podium workflow export {0} | podium workflow run -` starts it", goal.id);
+    out.note(&again);
 }
 
 /// The steps of a plan: what may start together stands in one line; `*` marks the longest chain.

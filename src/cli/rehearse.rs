@@ -7,13 +7,14 @@ use clap::Args;
 
 use super::{
     Call, Exit, Trouble, client,
+    examples::{Begin, Example},
     link::{self, Link},
     room::{self, Opening, ensure, gone},
-    run::{finish, follow, submit},
+    run::{How, see_through, submit},
+    workflow::{self, Which},
 };
 use crate::{
     config::{Config, Flags},
-    model::{Approval, Terms},
     room::Order,
 };
 
@@ -22,6 +23,9 @@ use crate::{
 pub(super) struct RehearseArgs {
     /// The goal, in plain words [default: a sample]
     goal: Vec<String>,
+    /// Run one of the six examples; its files are laid out in the stage's examples/
+    #[arg(long, value_enum, value_name = "NAME", conflicts_with = "goal")]
+    example: Option<Example>,
     /// Run the goal without a screen and print the report
     #[arg(long)]
     headless: bool,
@@ -58,28 +62,56 @@ pub(super) fn rehearse(call: &mut Call, args: &RehearseArgs) -> anyhow::Result<E
         seed: args.seed,
         ..Flags::default()
     };
-    let goal = if args.goal.is_empty() { link::SAMPLE_GOAL.to_owned() } else { args.goal.join(" ") };
-    if goal.trim().is_empty() {
+    let begin = match args.example {
+        Some(example) => example.lay_out(&stage)?,
+        None if args.goal.is_empty() => Begin::Goal(link::SAMPLE_GOAL.to_owned()),
+        None => Begin::Goal(args.goal.join(" ")),
+    };
+    if matches!(&begin, Begin::Goal(goal) if goal.trim().is_empty()) {
         return Err(Trouble::Wrong("the goal is empty".to_owned()).into());
     }
     let config = call.config()?;
     config.init().context("could not make the stage")?;
     if !args.headless {
-        return room::open(call, Opening { ascii: args.ascii, goal: Some(goal) });
+        let goal = match begin {
+            Begin::Goal(goal) => Some(goal),
+            Begin::Workflow(which) => {
+                client(submitted(call, &config, &which))?;
+                None
+            }
+        };
+        return room::open(call, Opening { ascii: args.ascii, goal });
     }
-    let ended = client(headless(call, &config, &goal));
+    let ended = client(headless(call, &config, begin));
     // Whatever happened, a room that was started for this is not left behind.
     client(close(&config))?;
     call.out.note(&format!("the stage is left in {}", stage.display()));
     ended
 }
 
-async fn headless(call: &Call, config: &Config, goal: &str) -> anyhow::Result<Exit> {
+/// Opens the room and puts a workflow before whoever will look at the screen.
+async fn submitted(call: &Call, config: &Config, which: &Which) -> anyhow::Result<Exit> {
+    let (link, _) = ensure(config, &call.flags).await?;
+    drop(link);
+    workflow::start(call, config, which, &How::for_screen()).await?;
+    Ok(Exit::Done)
+}
+
+async fn headless(call: &Call, config: &Config, begin: Begin) -> anyhow::Result<Exit> {
     let (mut link, _) = ensure(config, &call.flags).await?;
-    let approval = Approval::Auto { ceiling: config.budget.caps().ceiling(None) };
-    let id = submit(&mut link, goal, approval, Terms::default()).await?;
-    let followed = follow(&call.out, &mut link, &id, false).await?;
-    Ok(finish(&call.out, link.state(), &id, &followed))
+    let how = How::unattended();
+    let goal = match begin {
+        Begin::Goal(text) => {
+            let order = Order::Goal { text, approval: how.approval(call, config), terms: how.terms() };
+            submit(&mut link, order).await?
+        }
+        Begin::Workflow(which) => {
+            let (again, goal) = workflow::start(call, config, &which, &how).await?;
+            link = again;
+            goal
+        }
+    };
+    see_through(call, &mut link, &goal, &how).await
 }
 
 /// Stops the room and waits until it is gone.

@@ -18,8 +18,13 @@ use super::{
     wait_text,
 };
 use crate::{
-    model::{Approval, GoalEnd, GoalId, GoalPhase, MicroUsd, OnFailure, TaskRef, Terms, budget::parse_cap, text},
-    room::{Answer, Order, State},
+    config::Config,
+    model::{
+        Approval, GoalEnd, GoalId, GoalPhase, MicroUsd, OnFailure, TaskRef, Terms,
+        budget::{Payer, parse_cap},
+        text,
+    },
+    room::{Answer, Goal, Order, State},
 };
 
 /// `podium run`.
@@ -28,6 +33,20 @@ pub(super) struct RunArgs {
     /// The goal, in plain words
     #[arg(required = true)]
     goal: Vec<String>,
+    #[command(flatten)]
+    how: How,
+    /// One agent does all of it as one task, without a plan, at the same budget: to compare
+    #[arg(long, value_name = "AGENT", num_args = 0..=1, require_equals = true)]
+    #[expect(clippy::option_option, reason = "absent, alone, or with a value: that is how clap says it")]
+    solo: Option<Option<String>>,
+    /// Follow up on a goal that has ended: its report is shown to the planner
+    #[arg(long, value_name = "GOAL", conflicts_with = "solo")]
+    follows: Option<String>,
+}
+
+/// How a goal is run and waited for.
+#[derive(Debug, Default, Args)]
+pub(super) struct How {
     /// Who says yes to the plan [default: ask in a terminal, else auto]
     #[arg(long, value_enum)]
     approve: Option<Approve>,
@@ -40,10 +59,6 @@ pub(super) struct RunArgs {
     /// What happens when a task fails for good [default: as podium.toml says, else continue]
     #[arg(long, value_enum, value_name = "WHAT")]
     on_failure: Option<Failing>,
-    /// One agent does all of it as one task, without a plan, at the same budget: to compare
-    #[arg(long, value_name = "AGENT", num_args = 0..=1, require_equals = true)]
-    #[expect(clippy::option_option, reason = "absent, alone, or with a value: that is how clap says it")]
-    solo: Option<Option<String>>,
     /// Print the goal's id and leave
     #[arg(long)]
     detach: bool,
@@ -70,33 +85,94 @@ impl From<Failing> for OnFailure {
     }
 }
 
+impl How {
+    /// For a verb that only submits.
+    pub(super) fn detached(budget: Option<MicroUsd>) -> Self {
+        Self { budget, detach: true, ..Self::default() }
+    }
+
+    /// With nobody to ask.
+    pub(super) fn unattended() -> Self {
+        Self { approve: Some(Approve::Auto), ..Self::default() }
+    }
+
+    /// Submitted for a screen, on which a person approves.
+    pub(super) fn for_screen() -> Self {
+        Self { approve: Some(Approve::Ask), detach: true, ..Self::default() }
+    }
+
+    /// Whether a person is there to ask.
+    fn is_attended(&self, call: &Call) -> bool {
+        io::stdin().is_terminal() && io::stdout().is_terminal() && !call.out.is_json() && !self.detach
+    }
+
+    /// Who approves.
+    pub(super) fn approval(&self, call: &Call, config: &Config) -> Approval {
+        match self.approve.unwrap_or(if self.is_attended(call) { Approve::Ask } else { Approve::Auto }) {
+            Approve::Ask => Approval::Ask,
+            Approve::Auto => Approval::Auto { ceiling: config.budget.caps().ceiling(self.budget) },
+            Approve::Never => Approval::Never,
+        }
+    }
+
+    /// What else is said about it.
+    pub(super) fn terms(&self) -> Terms {
+        Terms { on_failure: self.on_failure.map(OnFailure::from), budget: self.budget, ..Terms::default() }
+    }
+}
+
 pub(super) async fn run(call: &Call, args: &RunArgs) -> anyhow::Result<Exit> {
     let config = call.config()?;
-    let terminal = io::stdin().is_terminal() && io::stdout().is_terminal() && !call.out.is_json();
-    let approve = args.approve.unwrap_or(if terminal && !args.detach { Approve::Ask } else { Approve::Auto });
-    let approval = match approve {
-        Approve::Ask => Approval::Ask,
-        Approve::Auto => Approval::Auto { ceiling: config.budget.caps().ceiling(args.budget) },
-        Approve::Never => Approval::Never,
-    };
     let mut link = link::connect(&config).await?;
     let solo = match &args.solo {
         None => None,
         Some(Some(name)) => Some(ids::agent(link.state(), name)?),
         Some(None) => link.state().agents.iter().next().map(|agent| agent.name().clone()),
     };
-    let terms = Terms { on_failure: args.on_failure.map(OnFailure::from), solo, budget: args.budget };
-    let goal = submit(&mut link, &args.goal.join(" "), approval, terms).await?;
-    if args.detach {
+    let follows = args.follows.as_ref().map(|name| ids::goal(link.state(), name)).transpose()?;
+    let order = Order::Goal {
+        text: args.goal.join(" "),
+        approval: args.how.approval(call, &config),
+        terms: Terms { solo, follows, ..args.how.terms() },
+    };
+    let goal = submit(&mut link, order).await?;
+    see_through(call, &mut link, &goal, &args.how).await
+}
+
+/// `podium ask`: who would do this, without doing it.
+pub(super) async fn ask(call: &Call, text: &[String], follows: Option<&str>) -> anyhow::Result<Exit> {
+    let config = call.config()?;
+    let mut link = link::connect(&config).await?;
+    let follows = follows.map(|name| ids::goal(link.state(), name)).transpose()?;
+    let terms = Terms { follows, ..Terms::default() };
+    let order = Order::Goal { text: text.join(" "), approval: Approval::Never, terms };
+    let id = submit(&mut link, order).await?;
+    let followed = follow(&call.out, &mut link, &id, false).await?;
+    let exit = match followed {
+        Followed::Ended(GoalEnd::Planned) => Exit::Done,
+        Followed::Ended(_) | Followed::NeedsApproval | Followed::NeedsAnswer => {
+            return Ok(finish(&call.out, link.state(), &id, &followed));
+        }
+    };
+    if let Some((goal, plan)) = link.state().goals.get(&id).and_then(|goal| Some((goal, goal.plan.as_ref()?))) {
+        plan::who(&call.out, link.state(), goal, plan);
+    }
+    Ok(exit)
+}
+
+/// Waits for a goal and prints what came of it, unless only its id is wanted.
+pub(super) async fn see_through(call: &Call, link: &mut Link, goal: &GoalId, how: &How) -> anyhow::Result<Exit> {
+    if how.detach {
         if call.out.is_json() {
-            call.out.json(&json::Done { text: format!("{goal} is being planned"), ids: vec![goal.to_string()] });
+            let text = link.state().goals.get(goal).map_or("being planned", |goal| goal.phase.word());
+            call.out.json(&json::Done { text: format!("{goal} is {text}"), ids: vec![goal.to_string()] });
         } else {
             call.out.line(goal.as_str());
         }
         return Ok(Exit::Done);
     }
     let followed = tokio::select! {
-        followed = limit(args.timeout, follow(&call.out, &mut link, &goal, terminal)) => followed,
+        followed = limit(how.timeout, follow(&call.out, link, goal, how.is_attended(call))) => followed,
         _pressed = tokio::signal::ctrl_c() => {
             call.out.note(&format!("{goal} goes on; `podium cancel {goal}` ends it"));
             return Ok(Exit::Interrupted);
@@ -112,20 +188,20 @@ pub(super) async fn run(call: &Call, args: &RunArgs) -> anyhow::Result<Exit> {
         }
         Some(followed) => {
             let end = followed?;
-            Ok(finish(&call.out, link.state(), &goal, &end))
+            Ok(finish(&call.out, link.state(), goal, &end))
         }
     }
 }
 
-/// Submits a goal and tells its id.
-pub(super) async fn submit(link: &mut Link, goal: &str, approval: Approval, terms: Terms) -> anyhow::Result<GoalId> {
-    let order = Order::Goal { text: goal.to_owned(), approval, terms };
+/// Orders a goal and tells its id.
+pub(super) async fn submit(link: &mut Link, order: Order) -> anyhow::Result<GoalId> {
+    let is_empty = matches!(&order, Order::Goal { text, .. } if text.trim().is_empty());
     match link.order(order).await? {
         Answer::Done { ids, .. } => {
             let id = ids.first().ok_or_else(|| anyhow::anyhow!("the room named no goal"))?;
             Ok(id.parse()?)
         }
-        Answer::Refused { reason } if goal.trim().is_empty() => Err(Trouble::Wrong(reason).into()),
+        Answer::Refused { reason } if is_empty => Err(Trouble::Wrong(reason).into()),
         Answer::Refused { reason } => Err(Trouble::Refused(reason).into()),
     }
 }
@@ -137,6 +213,8 @@ pub(super) enum Followed {
     Ended(GoalEnd),
     /// Its plan waits for a person, and there is none here.
     NeedsApproval,
+    /// Its planner asks something, and there is nobody here to answer.
+    NeedsAnswer,
 }
 
 /// Waits for a goal's end, telling on standard error what happens; asks about the plan where somebody can answer.
@@ -163,6 +241,24 @@ pub(super) async fn follow(out: &Out, link: &mut Link, goal: &GoalId, ask: bool)
                 }
                 continue;
             }
+            Some((GoalPhase::Asking { .. }, _)) if ask && told.answered < talked(link.state(), goal) => {
+                told.answered = talked(link.state(), goal);
+                for question in link.state().goals.get(goal).map(Goal::questions).unwrap_or_default() {
+                    out.note(&format!("  {}", text::scrub(question)));
+                }
+                let text = line_of("your answer: ").await?;
+                let order = match text.trim() {
+                    "" => Order::Deny { goal: goal.clone() },
+                    text => Order::Answer { goal: goal.clone(), text: text.to_owned() },
+                };
+                if let Answer::Refused { reason } = link.order(order).await? {
+                    out.note(&reason);
+                }
+                continue;
+            }
+            Some((GoalPhase::Asking { .. }, Approval::Auto { .. } | Approval::Never)) => {
+                return Ok(Followed::NeedsAnswer);
+            }
             Some((GoalPhase::Deciding, _)) if ask => {
                 let order = if question("some of it failed; plan anew what is missing? [y/N] ").await? {
                     Order::Approve { goal: goal.clone(), ceiling: None }
@@ -180,7 +276,11 @@ pub(super) async fn follow(out: &Out, link: &mut Link, goal: &GoalId, ask: bool)
                 return Ok(Followed::NeedsApproval);
             }
             Some((
-                GoalPhase::AwaitingApproval | GoalPhase::Planning { .. } | GoalPhase::Running | GoalPhase::Synthesising,
+                GoalPhase::AwaitingApproval
+                | GoalPhase::Asking { .. }
+                | GoalPhase::Planning { .. }
+                | GoalPhase::Running
+                | GoalPhase::Synthesising,
                 _,
             )) => {}
         }
@@ -194,6 +294,13 @@ struct Told {
     phase: &'static str,
     tasks: BTreeMap<TaskRef, String>,
     asked: bool,
+    /// Rounds of questions that were answered here.
+    answered: usize,
+}
+
+/// How often its planner has asked.
+fn talked(state: &State, goal: &GoalId) -> usize {
+    state.goals.get(goal).map_or(0, |goal| goal.talk.len())
 }
 
 impl Told {
@@ -203,8 +310,11 @@ impl Told {
         if self.phase != word {
             self.phase = word;
             if !goal.phase.is_over() {
-                let hint =
-                    if goal.needs_approval() { format!(": `podium approve {}`", goal.id) } else { String::new() };
+                let hint = match (goal.needs_approval(), goal.asks()) {
+                    (true, _) => format!(": `podium approve {}`", goal.id),
+                    (_, true) => format!(": `podium answer {} TEXT`", goal.id),
+                    (false, false) => String::new(),
+                };
                 out.note(&format!("{} {word}{hint}", goal.id));
             }
         }
@@ -234,6 +344,11 @@ pub(super) fn finish(out: &Out, state: &State, id: &GoalId, followed: &Followed)
     } else {
         match (followed, report(state, goal), &goal.plan) {
             (_, Some(report), _) => out.text(&report),
+            (Followed::NeedsAnswer, _, _) => {
+                for question in goal.questions() {
+                    out.line(&text::scrub(question));
+                }
+            }
             (Followed::Ended(GoalEnd::Planned) | Followed::NeedsApproval, None, Some(plan)) => {
                 plan::show(out, state, goal, plan);
             }
@@ -248,15 +363,31 @@ pub(super) fn finish(out: &Out, state: &State, id: &GoalId, followed: &Followed)
             out.note(&format!("{id} waits for a person: `podium show {id}`, then `podium approve {id}`"));
             Exit::Refused
         }
+        Followed::NeedsAnswer => {
+            out.note(&format!("{id} asks this before it plans: `podium answer {id} TEXT`, then `podium wait {id}`"));
+            Exit::Refused
+        }
         Followed::Ended(GoalEnd::Done) => Exit::Done,
         Followed::Ended(GoalEnd::Planned) if goal.approval == Approval::Never => Exit::Done,
         Followed::Ended(GoalEnd::Planned) => Exit::Refused,
+        // It could not be planned for its price: that is a no of the budget's, not a failure.
+        Followed::Ended(GoalEnd::Failed) if goal.plan.is_none() && is_used_up(state, id) => Exit::Refused,
         Followed::Ended(GoalEnd::Partial | GoalEnd::Failed | GoalEnd::Cancelled) => Exit::Failed,
     }
 }
 
+/// Whether a budget that pays for the goal is used up.
+fn is_used_up(state: &State, id: &GoalId) -> bool {
+    [Payer::Day, Payer::Goal(id.clone())].iter().any(|payer| state.reached(payer).is_some())
+}
+
 /// Asks on the terminal; only a clear yes is one.
 async fn question(text: &str) -> anyhow::Result<bool> {
+    Ok(matches!(line_of(text).await?.trim().to_ascii_lowercase().as_str(), "y" | "yes"))
+}
+
+/// Asks for a line on the terminal.
+async fn line_of(text: &str) -> anyhow::Result<String> {
     use io::Write;
     let mut error = io::stderr();
     error.write_all(text.as_bytes())?;
@@ -267,5 +398,5 @@ async fn question(text: &str) -> anyhow::Result<bool> {
         io::stdin().lock().read_line(&mut line).map(|_| line)
     })
     .await??;
-    Ok(matches!(line.trim().to_ascii_lowercase().as_str(), "y" | "yes"))
+    Ok(line)
 }

@@ -198,6 +198,13 @@ fn print_goal(out: &Out, state: &State, goal: &Goal, now: Timestamp) {
         out.line("");
         print_pays(out, state, goal, &pays);
     }
+    if goal.asks() {
+        out.line("");
+        for question in goal.questions() {
+            out.line(&format!("asks  {}", text::scrub(question)));
+        }
+        out.line(&format!("waits for you: `podium answer {0} TEXT` or `podium deny {0}`", goal.id));
+    }
     if goal.needs_approval() {
         out.line("");
         out.line(&format!("waits for you: `podium approve {0}` or `podium deny {0}`", goal.id));

@@ -138,6 +138,10 @@ fn print(out: &Out, state: &State, now: Timestamp) {
                     let why = state.why(&task, now).map(|w| w.to_string()).unwrap_or_default();
                     format!("  {task}: {}: `podium resume {task}` or `podium cancel {task}`", text::scrub(&why))
                 }
+                Need::Question(goal) => {
+                    let asked = state.goals.get(&goal).map(|goal| goal.questions().join(" ")).unwrap_or_default();
+                    format!("  {goal} asks: {}: `podium answer {goal} TEXT`", text::scrub(&asked))
+                }
                 Need::Plan(goal) => format!("  the plan of {goal}: `podium show {goal}`, then `podium approve {goal}`"),
                 Need::Failed(task) => format!("  {task} failed: `podium show {task}`, then `podium retry {task}`"),
             });

@@ -10,7 +10,13 @@ use anyhow::Context;
 use clap::Args;
 use serde_json::{Map, Value};
 
-use super::{Call, Exit, Trouble, ids, json, link, priority, wait::seen, wait_text};
+use super::{
+    Call, Exit, Trouble, ids, json, link, priority,
+    run::{How, see_through},
+    wait::seen,
+    wait_text,
+    workflow::{self, Which},
+};
 use crate::{
     model::{
         Dependency, MicroUsd, Priority, TaskId, TaskRef, TaskSpec,
@@ -27,14 +33,17 @@ const LIMIT: usize = 512 * 1024;
 #[derive(Debug, Args)]
 pub(super) struct SubmitArgs {
     /// What is to be done; `-` reads it from standard input
-    #[arg(required_unless_present = "file")]
+    #[arg(required_unless_present_any = ["file", "workflow"])]
     text: Vec<String>,
     /// Who does it
-    #[arg(long, value_name = "AGENT", required_unless_present = "file")]
+    #[arg(long, value_name = "AGENT", required_unless_present_any = ["file", "workflow"])]
     agent: Option<String>,
     /// Read the task from a JSON file; the other flags win over it
     #[arg(long, value_name = "FILE", conflicts_with = "text")]
     file: Option<PathBuf>,
+    /// Submit a workflow as a goal; `podium workflow run` has more to say about it and waits
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["text", "file", "agent", "after", "priority", "timeout", "model", "id"])]
+    workflow: Option<PathBuf>,
     /// Tasks that must end well before: `x`, or `marie/x`
     #[arg(long, value_name = "ID", num_args = 1.., value_delimiter = ',')]
     after: Vec<Dependency>,
@@ -57,6 +66,11 @@ pub(super) struct SubmitArgs {
 
 pub(super) async fn submit(call: &Call, args: &SubmitArgs) -> anyhow::Result<Exit> {
     let config = call.config()?;
+    if let Some(file) = &args.workflow {
+        let how = How::detached(args.budget);
+        let (mut link, goal) = workflow::start(call, &config, &Which::file(file, None), &how).await?;
+        return see_through(call, &mut link, &goal, &how).await;
+    }
     let mut draft = match &args.file {
         Some(path) => read(&call.env.cwd.join(path))?,
         None => Draft { description: words(&args.text)?, ..Draft::default() },

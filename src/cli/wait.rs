@@ -92,6 +92,7 @@ fn ended_well(state: &State, named: &Named) -> Option<bool> {
             Some(GoalPhase::Ended { end, .. }) => Some(*end == GoalEnd::Done),
             Some(
                 GoalPhase::Planning { .. }
+                | GoalPhase::Asking { .. }
                 | GoalPhase::AwaitingApproval
                 | GoalPhase::Running
                 | GoalPhase::Deciding

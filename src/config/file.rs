@@ -48,6 +48,7 @@ pub(super) struct Room {
     pub(super) orphan_grace: Key<Wait>,
     pub(super) ask_timeout: Key<Wait>,
     pub(super) attended: Key<bool>,
+    pub(super) keep_copies: Key<u32>,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -90,6 +91,9 @@ pub(super) struct Agent {
     pub(super) output: Key<OutputKind>,
     pub(super) model: Key<String>,
     pub(super) subagent_model: Key<String>,
+    pub(super) subagents: Key<u32>,
+    pub(super) subagents_at_once: Key<u32>,
+    pub(super) subagent_depth: Key<u32>,
     pub(super) prompt: Key<PathBuf>,
     pub(super) workspace: Key<PathBuf>,
     pub(super) slots: Key<u32>,
@@ -339,6 +343,7 @@ impl Layer {
             "off" => Ok(()),
             hours => Quiet::parse(hours).map(drop),
         });
+        check.within("room.keep_copies", room.keep_copies.as_ref(), 0, 3650);
         check.with("upstream.url", upstream.url.as_ref(), |url| check_upstream(url));
         check.with("upstream.api_key_env", upstream.api_key_env.as_ref(), |name| check_variable(name));
         check.with("rehearsal.pace", rehearsal.pace.as_ref(), |pace| check_pace(*pace));
@@ -416,6 +421,9 @@ impl Check<'_> {
         }
         let key = |what: &str| format!("agents.{shown}.{what}");
         self.within(&key("slots"), agent.slots.as_ref(), 0, 16);
+        self.within(&key("subagents"), agent.subagents.as_ref(), 0, 100);
+        self.within(&key("subagents_at_once"), agent.subagents_at_once.as_ref(), 1, 20);
+        self.within(&key("subagent_depth"), agent.subagent_depth.as_ref(), 1, 5);
         self.wait(&key("timeout"), agent.timeout.as_ref(), 1, 24 * 3600);
         self.with(&key("stall"), agent.stall.as_ref(), |stall| {
             stall.0.map_or(Ok(()), |wait| check_wait(wait, 1, 24 * 3600))

@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use super::{Engine, Exit, Finding, Job, Launch, Progress, Reader, prepare_home};
+use super::{Engine, Exit, Finding, Job, Launch, Progress, Reader, cap, helpers, prepare_home};
 use crate::{
     claude::{
         Decoder, Listener,
@@ -30,12 +30,13 @@ const VERSION_PATIENCE: Duration = Duration::from_secs(15);
 #[derive(Debug)]
 pub struct Claude {
     command: Option<Vec<OsString>>,
+    podium: PathBuf,
 }
 
 impl Claude {
-    /// The CLI as found by [`locate`].
-    pub fn new(command: Option<Vec<OsString>>) -> Self {
-        Self { command }
+    /// The CLI as found by [`locate`], and our own binary, which counts its sub-agents.
+    pub fn new(command: Option<Vec<OsString>>, podium: PathBuf) -> Self {
+        Self { command, podium }
     }
 }
 
@@ -52,7 +53,15 @@ impl Engine for Claude {
             });
         }
         prepare_home(&job.agent.home)?;
+        helpers::lay_out(&job.agent.home, &job.agent.name).map_err(|error| Ending::Config {
+            message: format!("the sub-agents of {} cannot be laid out: {error}", job.agent.name),
+        })?;
+        cap::tidy(&job.agent.home);
+        let counter = cap::counter(&job.agent.home, job.session.id());
+        let most = job.agent.subagents.most;
+        let settings = cap::settings(&self.podium, &counter, most, args::STARTING).filter(|_| most > 0);
         let request = Request {
+            settings: settings.as_deref(),
             model: job.model,
             session: &job.session,
             prompt: &job.agent.prompt,
@@ -63,6 +72,7 @@ impl Engine for Claude {
             effort: job.effort,
             tools: true,
             subagent_model: job.agent.subagent_model.as_deref(),
+            subagents: job.agent.subagents,
             root: rustix::process::geteuid().is_root(),
         };
         let mut arguments = leading.to_vec();
@@ -299,6 +309,7 @@ mod tests {
             output: crate::model::OutputKind::StreamJson,
             model: "sonnet".to_owned(),
             subagent_model: None,
+            subagents: crate::model::SubagentCaps::default(),
             prompt,
             workspace: dir.path().to_owned(),
             home: dir.path().join("home"),
@@ -323,7 +334,7 @@ mod tests {
             max_budget_usd: None,
             schema: None,
         };
-        let engine = Claude::new(Some(vec!["/usr/bin/claude".into()]));
+        let engine = Claude::new(Some(vec!["/usr/bin/claude".into()]), "/usr/bin/podium".into());
         let names = |launch: &Launch| -> Vec<String> {
             launch.env.iter().map(|(name, _)| name.to_string_lossy().into_owned()).collect()
         };

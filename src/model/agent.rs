@@ -82,7 +82,7 @@ impl Tier {
 }
 
 /// The model of each tier, alias or full id.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tiers {
     /// For plans and reports; savings are compared with it.
     pub top: String,
@@ -110,6 +110,24 @@ impl Tiers {
     }
 }
 
+/// How many sub-agents an attempt may have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct SubagentCaps {
+    /// In all; 0 = none.
+    pub most: u32,
+    /// At the same time.
+    pub at_once: u32,
+    /// How deep: 1 = a sub-agent starts no other.
+    pub depth: u32,
+}
+
+impl Default for SubagentCaps {
+    fn default() -> Self {
+        Self { most: 12, at_once: 4, depth: 1 }
+    }
+}
+
 /// One agent as configured. Paths are absolute; `engine` is resolved (never [`EngineKind::Auto`]) once the room runs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AgentSettings {
@@ -128,6 +146,9 @@ pub struct AgentSettings {
     /// Model alias or full id of its sub-agents; `None` = the agent's own.
     #[serde(default)]
     pub subagent_model: Option<String>,
+    /// How many sub-agents its attempts may have.
+    #[serde(default)]
+    pub subagents: SubagentCaps,
     /// System prompt file.
     pub prompt: PathBuf,
     /// Where it works.

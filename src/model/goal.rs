@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{AgentName, MicroUsd};
+use super::{AgentName, GoalId, MicroUsd};
 
 /// Who says yes to a goal's plan.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -54,6 +54,17 @@ pub struct Terms {
     pub solo: Option<AgentName>,
     /// What it may cost; nothing = without a cap, `None` = as much as any.
     pub budget: Option<MicroUsd>,
+    /// It follows up on this goal, which has ended: the planner is shown its report.
+    pub follows: Option<GoalId>,
+}
+
+/// What the planner wanted to know, and what the operator said.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Exchange {
+    /// One sentence each.
+    pub questions: Vec<String>,
+    /// `None` as long as nobody has answered.
+    pub answer: Option<String>,
 }
 
 /// How a goal ended.
@@ -79,6 +90,11 @@ pub enum GoalPhase {
     /// The orchestrator is asked for a plan; round 1 is the first, round 2 the repair.
     Planning {
         /// Which round.
+        round: u32,
+    },
+    /// The orchestrator has asked something instead of planning.
+    Asking {
+        /// The round that goes on with the answer.
         round: u32,
     },
     /// A plan waits for a person.
@@ -108,6 +124,7 @@ impl GoalPhase {
     pub fn word(&self) -> &'static str {
         match self {
             Self::Planning { .. } => "planning",
+            Self::Asking { .. } => "needs answer",
             Self::AwaitingApproval => "needs approval",
             Self::Running => "running",
             Self::Deciding => "needs decision",

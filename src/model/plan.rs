@@ -85,12 +85,12 @@ impl ModelTier {
         Self::ALL.into_iter().find(|tier| tier.word() == word)
     }
 
-    /// The model alias it stands for; `None` is the agent's own model.
-    pub fn alias(self) -> Option<&'static str> {
+    /// The word in `[tiers]` of the model it stands for; `None` is the agent's own model.
+    pub fn named(self) -> Option<&'static str> {
         match self {
-            Self::Light => Some("haiku"),
+            Self::Light => Some("small"),
             Self::Standard => None,
-            Self::Strong => Some("opus"),
+            Self::Strong => Some("top"),
         }
     }
 }
@@ -239,9 +239,9 @@ impl PlanTask {
         out
     }
 
-    /// The model it asks for: the operator's choice, else its tier's; `None` is the agent's own.
+    /// The model it asks for: the operator's choice, else the word of its tier; `None` is the agent's own.
     pub fn wanted_model(&self) -> Option<&str> {
-        self.model.as_deref().or_else(|| self.model_tier?.alias())
+        self.model.as_deref().or_else(|| self.model_tier?.named())
     }
 }
 
@@ -327,6 +327,8 @@ pub enum Maker {
     Operator,
     /// The model, for what was left after a failure.
     Replan,
+    /// A file: a plan that no model wrote.
+    Workflow,
 }
 
 impl Maker {
@@ -338,6 +340,7 @@ impl Maker {
             Self::Fallback => "fallback",
             Self::Operator => "operator",
             Self::Replan => "replan",
+            Self::Workflow => "workflow",
         }
     }
 }

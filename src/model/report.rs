@@ -23,13 +23,39 @@ pub struct Retrying {
     pub at: Timestamp,
 }
 
+/// A sub-agent at work. A worker of an earlier version told its name alone.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "Written")]
+pub struct Subagent {
+    /// By which its model calls name it; empty where that is not known.
+    pub id: String,
+    /// What it is and does, as the engine describes it.
+    pub name: String,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Written {
+    Name(String),
+    Whole { id: String, name: String },
+}
+
+impl From<Written> for Subagent {
+    fn from(written: Written) -> Self {
+        match written {
+            Written::Name(name) => Self { id: String::new(), name },
+            Written::Whole { id, name } => Self { id, name },
+        }
+    }
+}
+
 /// What an attempt is doing, sent at most four times a second and only when it changed.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Activity {
     /// One line: `Write classes/junior.md`, `thinking`, `waits for the limit`.
     pub doing: String,
-    /// Names of sub-agents at work, as the engine describes them.
-    pub subagents: Vec<String>,
+    /// Sub-agents at work.
+    pub subagents: Vec<Subagent>,
     /// Tokens and cost as the engine has reported them so far.
     pub spend: Spend,
     /// Resident memory of the attempt's tree, in bytes.

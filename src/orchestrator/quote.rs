@@ -13,7 +13,7 @@ const PATH: usize = 240;
 const FINDING: usize = 600;
 
 /// The tags that fence data in our prompts; none of them can be opened or closed from inside.
-pub const TAGS: [&str; 5] = ["goal", "result", "previous_answer", "previous", "context"];
+pub const TAGS: [&str; 6] = ["goal", "result", "previous_answer", "previous", "context", "report"];
 
 /// Cleans `raw` and makes every opening or closing of one of [`TAGS`] in it harmless.
 pub fn defuse(raw: &str) -> String {

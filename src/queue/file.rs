@@ -81,11 +81,16 @@ pub struct Settings {
     pub clock: Clock,
     /// How many tasks may wait per agent before submissions are refused.
     pub waiting_limit: usize,
+    /// Days for which copies of what attempts made are kept; `None` = for ever.
+    pub copies: Option<u32>,
     /// Looks now and then instead of asking the kernel, for folders that tell of no changes.
     pub polling: bool,
 }
 
 impl Settings {
+    /// Days for which copies are kept where nobody says.
+    pub const COPIES: u32 = 30;
+
     /// The usual ones.
     pub fn new(stage: impl Into<PathBuf>, agents: Vec<AgentName>, clock: Clock) -> Self {
         Self {
@@ -95,6 +100,7 @@ impl Settings {
             backoff: [1, 2, 4].map(Duration::from_secs).to_vec(),
             clock,
             waiting_limit: 100_000,
+            copies: Some(Self::COPIES),
             polling: false,
         }
     }

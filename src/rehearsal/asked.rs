@@ -56,6 +56,8 @@ pub(super) struct Asked {
     pub(super) steps: usize,
     /// Tool calls in the whole conversation: in a session that was taken up again also those before the prompt.
     pub(super) calls: usize,
+    /// The caller has the sub-agent for second looks that podium lays out.
+    pub(super) has_second_look: bool,
     /// The folder the caller works in, where the request names it.
     pub(super) folder: Option<String>,
     /// Every prefix that ends at a block, shortest first.
@@ -65,6 +67,7 @@ pub(super) struct Asked {
 impl Asked {
     /// Reads a body; the reason of a refusal follows the words of the real API.
     pub(super) fn read(body: &[u8]) -> Result<Self, String> {
+        let whole = body;
         let body: Value = serde_json::from_slice(body).map_err(|error| format!("the body is not JSON: {error}"))?;
         let model = body["model"].as_str().ok_or("model: Field required")?.to_owned();
         let messages = body["messages"].as_array().ok_or("messages: Field required")?;
@@ -89,7 +92,8 @@ impl Asked {
             .collect();
         let stream = body["stream"].as_bool().unwrap_or(false);
         let prefixes = prefixes(&body);
-        Ok(Self { kind, model, stream, prompt, system, schema, tools, steps, calls, folder, prefixes })
+        let has_second_look = memchr::memmem::find(whole, b"second-look:").is_some();
+        Ok(Self { kind, model, stream, prompt, system, schema, tools, steps, calls, has_second_look, folder, prefixes })
     }
 
     /// Tokens of the whole request.

@@ -23,6 +23,10 @@ pub(super) enum Fault {
     Insist,
     /// A sub-agent is asked, where one can be.
     Subagent,
+    /// Three are asked, one after the other.
+    Subagents,
+    /// One is asked that asks another.
+    Nested,
     /// The answer runs into its token limit.
     MaxTokens,
     /// The plan is bad in one way.
@@ -62,10 +66,12 @@ pub(super) enum Bad {
     Injected,
     /// A task that cannot be taken back.
     Risky,
+    /// A question instead of a plan, until it is answered.
+    Asks,
 }
 
 /// The words for bad plans.
-const BAD: [(&str, Bad); 14] = [
+const BAD: [(&str, Bad); 15] = [
     ("plan-prose", Bad::Prose),
     ("plan-fenced", Bad::Fenced),
     ("plan-cut", Bad::Truncated),
@@ -80,6 +86,7 @@ const BAD: [(&str, Bad); 14] = [
     ("plan-clash", Bad::Clash),
     ("plan-injected", Bad::Injected),
     ("plan-risky", Bad::Risky),
+    ("plan-asks", Bad::Asks),
 ];
 
 /// One request for a fault.
@@ -124,6 +131,8 @@ fn directive(text: &str) -> Option<Directive> {
         "insist" => (Fault::Insist, None),
         "reject" => (Fault::Reject, Some(1)),
         "subagent" => (Fault::Subagent, None),
+        "subagents" => (Fault::Subagents, None),
+        "nested" => (Fault::Nested, None),
         other => (Fault::Plan(BAD.iter().find(|(name, _)| *name == other)?.1), Some(1)),
     };
     Some(Directive { fault, times: times.or(usual) })

@@ -14,7 +14,7 @@ use crate::{
         plan::{Input, ModelTier, Range, Requirement, SCHEMA_VERSION},
         text,
     },
-    orchestrator::replan,
+    orchestrator::{self, replan},
 };
 
 /// Tasks a plan of ours may have; what goes beyond joins the last one.
@@ -110,6 +110,19 @@ pub(super) fn answer(asked: &Asked, due: &Due) -> Value {
     if asked.prompt.contains(replan::HEADING) {
         return anew(&goal, &agents, asked.hash(0));
     }
+    // What was asked and answered is no order of its own.
+    let (goal, answered) = match goal.split_once(orchestrator::plan::ASKED) {
+        Some((goal, talk)) => {
+            (goal.trim().to_owned(), talk.split_once(orchestrator::plan::TOLD).map(|(_, said)| said.trim()))
+        }
+        None => (goal.clone(), None),
+    };
+    if due.has(Fault::Plan(Bad::Asks)) && answered.is_none() {
+        return json!({
+            "schema_version": SCHEMA_VERSION, "questions": ["Who will read it?", "By when?"],
+            "summary": "A rehearsal asks before it plans.", "requirements": [], "synthesis": "", "tasks": [],
+        });
+    }
     let is_sample = squeeze(&goal) == squeeze(sample::SAMPLE_GOAL);
     let (summary, mut requirements, mut tasks) =
         if is_sample && AGENTS.iter().all(|name| agents.iter().any(|agent| agent == name)) {
@@ -118,8 +131,16 @@ pub(super) fn answer(asked: &Asked, due: &Due) -> Value {
             let (requirements, tasks) = plan(&goal, &agents);
             let parts = if tasks.len() == 1 { "one task".to_owned() } else { format!("{} tasks", tasks.len()) };
             let goal = text::clip(&fault::without(&squeeze(&goal)), 600).into_owned();
-            (format!("A rehearsal plan in {parts}, split by simple rules, for: {goal}"), requirements, tasks)
+            let after = before(&asked.prompt).map(|id| format!(", after {id}")).unwrap_or_default();
+            let summary = format!("A rehearsal plan in {parts}{after}, split by simple rules, for: {goal}");
+            (summary, requirements, tasks)
         };
+    if let Some(answered) = answered {
+        let what = format!("what the operator answered: {}", squeeze(answered));
+        for task in &mut tasks {
+            task.inputs.push(Input { dependency: String::new(), what: what.clone() });
+        }
+    }
     for fault in &due.faults {
         if let Fault::Plan(bad) = fault {
             spoil(*bad, &mut requirements, &mut tasks);
@@ -129,8 +150,8 @@ pub(super) fn answer(asked: &Asked, due: &Due) -> Value {
     let synthesis = if ends > 1 { "The results side by side, in the order of the goal." } else { "" };
     let version = if due.has(Fault::Plan(Bad::Version)) { 9 } else { SCHEMA_VERSION };
     json!({
-        "schema_version": version, "summary": summary, "requirements": requirements, "synthesis": synthesis,
-        "tasks": tasks.iter().map(wire).collect::<Vec<_>>(),
+        "schema_version": version, "questions": [], "summary": summary, "requirements": requirements,
+        "synthesis": synthesis, "tasks": tasks.iter().map(wire).collect::<Vec<_>>(),
     })
 }
 
@@ -161,6 +182,7 @@ pub(super) fn worded(value: &Value, due: &Due) -> String {
             | Bad::Injected
             | Bad::Risky
             | Bad::Clash
+            | Bad::Asks
             | Bad::Version,
         )
         | None => text,
@@ -229,7 +251,7 @@ fn spoil(bad: Bad, requirements: &mut Vec<Requirement>, tasks: &mut Vec<PlanTask
             "A table in shared.md".clone_into(&mut other.output);
             tasks.push(other);
         }
-        Bad::Prose | Bad::Fenced | Bad::Truncated | Bad::Nothing | Bad::Language | Bad::Version => {}
+        Bad::Prose | Bad::Fenced | Bad::Truncated | Bad::Nothing | Bad::Language | Bad::Version | Bad::Asks => {}
     }
 }
 
@@ -256,9 +278,15 @@ fn anew(goal: &str, agents: &[String], hash: u64) -> Value {
     };
     let missing = Requirement { id: "missing".to_owned(), text: "What is missing of the goal".to_owned() };
     json!({
-        "schema_version": SCHEMA_VERSION, "summary": summary, "requirements": [missing], "synthesis": "",
+        "schema_version": SCHEMA_VERSION, "questions": [], "summary": summary, "requirements": [missing], "synthesis": "",
         "tasks": tasks,
     })
+}
+
+/// The goal that this one follows up on, where its report is shown.
+fn before(prompt: &str) -> Option<&str> {
+    let (head, _) = prompt.split_once("\n<report>\n")?;
+    head.rsplit_once("an earlier one, `")?.1.split('`').next()
 }
 
 /// The goal's text in a request for a plan.

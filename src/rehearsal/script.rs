@@ -127,7 +127,18 @@ impl Script {
             Kind::Plan => text(planner::worded(&planner::answer(asked, due), due), dice.between(2.4, 3.0)),
             Kind::Report => text(prose::report(&asked.prompt, dice), dice.between(3.2, 4.0)),
             Kind::Review => text(verdict(due).to_string(), dice.between(1.5, 2.0)),
-            Kind::SubTask => text(prose::second_look(dice), dice.between(1.5, 2.0)),
+            Kind::SubTask => {
+                let spawn = ["Agent", "Task"].into_iter().find(|name| asked.offers(name));
+                match spawn.filter(|_| asked.prompt.contains(NESTED) && asked.steps == 0) {
+                    Some(name) => Self {
+                        said: vec![call(asked, key, name, second_look("Look once more.", "general-purpose"))],
+                        stop: StopReason::ToolUse,
+                        seconds: 0.5,
+                        twist: None,
+                    },
+                    None => text(prose::second_look(dice), dice.between(1.5, 2.0)),
+                }
+            }
             Kind::Title => text("{\"title\": \"Rehearsal\"}".to_owned(), 0.2),
             Kind::Other => text(prose::task(asked, dice, None), dice.between(2.5, 3.5)),
             Kind::Task => Self::task(asked, key, dice, due),
@@ -168,6 +179,17 @@ fn call(asked: &Asked, key: u64, name: &str, input: Value) -> Said {
 
 type Call = (&'static str, &'static str, Value);
 
+/// In the prompt of a sub-agent that is to ask another.
+const NESTED: &str = "Let somebody else look at it too.";
+
+/// What the tool that starts sub-agents is given.
+fn second_look(words: &str, kind: &str) -> Value {
+    json!({
+        "description": "Second look", "prompt": format!("{SUBTASK}\n\n{words}"), "subagent_type": kind,
+        "run_in_background": false,
+    })
+}
+
 /// What a reviewer says.
 fn verdict(due: &Due) -> Value {
     let problems: &[&str] = if due.has(Fault::Reject) { &["the rehearsal was asked to reject this"] } else { &[] };
@@ -180,15 +202,19 @@ fn calls(asked: &Asked, due: &Due) -> (Vec<Call>, Option<String>) {
     let mut calls: Vec<Call> = Vec::new();
     let spawn = ["Agent", "Task"].into_iter().find(|name| asked.offers(name));
     // Told by the words and not by the count, so that every step of one task sees the same list.
-    let wants_subagent = due.has(Fault::Subagent);
+    let nested = due.has(Fault::Nested);
+    let wanted = if due.has(Fault::Subagents) { 3 } else { usize::from(due.has(Fault::Subagent) || nested) };
+    let wants_subagent = wanted > 0;
     if let (true, Some(name)) = (wants_subagent, spawn) {
-        let prompt = format!(
-            "{SUBTASK}\n\nLook at the work for {agent}/{id} with fresh eyes. Say in three sentences whether anything is missing."
-        );
-        let input = json!({
-            "description": "Second look", "prompt": prompt, "subagent_type": "general-purpose", "run_in_background": false,
-        });
-        calls.push(("I let somebody else look at it before I go on.", name, input));
+        for _ in 0..wanted {
+            let more = if nested { format!(" {NESTED}") } else { String::new() };
+            let words = format!(
+                "Look at the work for {agent}/{id} with fresh eyes. Say in three sentences whether anything is missing.{more}"
+            );
+            // One that is made for it has no tool to ask another.
+            let kind = if asked.has_second_look && !nested { "second-look" } else { "general-purpose" };
+            calls.push(("I let somebody else look at it before I go on.", name, second_look(&words, kind)));
+        }
     }
     if due.has(Fault::Insist) && asked.offers("Bash") {
         for n in 1..=5 {

@@ -393,6 +393,7 @@ impl State {
                 self.tasks.started(&attempt, at, session_id, log);
             }
             Report::Active { attempt, activity } => {
+                self.money.helpers.named(&attempt, &activity.subagents);
                 let Some(held) = slot.held.as_mut().filter(|h| h.task == attempt.task) else { return };
                 let before = std::mem::replace(&mut held.activity, activity);
                 let refused = held.activity.retrying.as_ref().filter(|now| before.retrying.as_ref() != Some(now));

@@ -111,6 +111,7 @@ impl Need {
             Self::Account(_) => "account",
             Self::Asks(_) => "asks",
             Self::Paused(_) => "paused",
+            Self::Question(_) => "question",
             Self::Plan(_) => "plan",
             Self::Failed(_) => "failed",
         }
@@ -132,6 +133,10 @@ impl State {
                 (account.to_string(), words.unwrap_or_default())
             }
             Need::Asks(task) | Need::Paused(task) | Need::Failed(task) => (task.to_string(), why(task)),
+            Need::Question(goal) => {
+                let asked = self.goals.get(goal).map(|goal| goal.questions().join(" "));
+                (goal.to_string(), asked.unwrap_or_default())
+            }
             Need::Plan(goal) => {
                 let text = self.goals.get(goal).map(|goal| crate::model::text::first_line(&goal.text, 120));
                 (goal.to_string(), text.unwrap_or_default())

@@ -251,6 +251,7 @@ impl State {
             Payer::Goal(id) => self.goals.get(id).is_none_or(|goal| match goal.phase {
                 GoalPhase::Ended { .. } => true,
                 GoalPhase::Planning { .. }
+                | GoalPhase::Asking { .. }
                 | GoalPhase::AwaitingApproval
                 | GoalPhase::Running
                 | GoalPhase::Deciding

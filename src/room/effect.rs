@@ -159,6 +159,8 @@ pub enum Effect {
         round: u32,
         /// The former answer and what was wrong with it.
         repair: Option<(String, Vec<Fault>)>,
+        /// The goal that it follows up on.
+        follows: Option<GoalId>,
     },
     /// Ask the orchestrator's model for a plan of what is missing; `goal::Answered` or `PlanFailed` follows.
     Replan {

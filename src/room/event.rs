@@ -9,7 +9,7 @@ use crate::{
     model::{
         AccountName, AccountSetup, AgentName, AgentSettings, Approval, AskId, Asking, AttemptRef, Changes, Fault,
         GoalEnd, GoalId, Item, MicroUsd, Past, Plan, Priority, Rejected, Removed, Report, Request, SlotId, Spend,
-        TaskRecord, TaskRef, TaskSpec, Terms,
+        TaskRecord, TaskRef, TaskSpec, Terms, Tiers,
         budget::{Caps, Reached},
         gateway::{Call, EngineTotal, Levels},
         limit::{LimitNews, OwnLimit},
@@ -128,6 +128,8 @@ pub struct Planning {
     pub goal_budget: Option<MicroUsd>,
     /// Prices and contexts of the models that tasks may run on, by alias or id.
     pub models: BTreeMap<String, ModelPrice>,
+    /// The model of each tier.
+    pub tiers: Tiers,
 }
 
 /// One agent at the start.
@@ -165,6 +167,18 @@ pub enum Order {
         #[serde(default)]
         terms: Terms,
     },
+    /// Run this plan, which no model wrote.
+    Workflow {
+        /// The goal in words.
+        text: String,
+        /// The plan; it is judged like any other.
+        plan: Box<Plan>,
+        /// Who approves it.
+        approval: Approval,
+        /// What else was said about it.
+        #[serde(default)]
+        terms: Terms,
+    },
     /// Run this one task.
     Task {
         /// The task; its id is a wish when `rename` is set.
@@ -188,6 +202,13 @@ pub enum Order {
         base: String,
         /// What is different, in order.
         edits: Vec<Edit>,
+    },
+    /// What the planner wanted to know.
+    Answer {
+        /// Of which goal.
+        goal: GoalId,
+        /// In plain words.
+        text: String,
     },
     /// The plan is not.
     Deny {
@@ -545,6 +566,11 @@ pub enum GoalEvent {
         /// What stays and what failed.
         rest: Rest,
     },
+    /// The order for it was refused for a reason that a replay does not know: it is no goal.
+    NotTaken {
+        /// Which it would have been.
+        id: GoalId,
+    },
     /// The report could not be written to disk.
     ReportFailed {
         /// Which goal.
@@ -628,7 +654,9 @@ impl Event {
         match self {
             Self::Ordered { order, .. } => match order {
                 Order::Goal { .. }
+                | Order::Workflow { .. }
                 | Order::Approve { .. }
+                | Order::Answer { .. }
                 | Order::Deny { .. }
                 | Order::CancelGoal { .. }
                 | Order::Pause { .. }

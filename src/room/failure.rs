@@ -183,7 +183,7 @@ impl State {
     ) {
         let Some(goal) = self.goals.get(id) else { return };
         if let Some(plan) = goal.plan.clone() {
-            let (goal, text) = (id.clone(), goal.text.clone());
+            let (goal, text) = (id.clone(), goal.told());
             effects.push(Effect::Replan { goal, text, round, repair, plan: Box::new(plan) });
         }
     }

@@ -6,11 +6,12 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Effect, GoalEvent, OrderId, State, Voice, done, event::Orchestrator, failure::Mending, plans::PlanAnswer, refuse,
+    Effect, Event, GoalEvent, OrderId, State, Voice, done, event::Orchestrator, failure::Mending, plans::PlanAnswer,
+    refuse,
 };
 use crate::{
     model::{
-        AgentName, Approval, Ending, Fault, GoalEnd, GoalId, GoalPhase, Plan, TaskRef, Terms, budget::Payer,
+        AgentName, Approval, Ending, Exchange, Fault, GoalEnd, GoalId, GoalPhase, Plan, TaskRef, Terms, budget::Payer,
         plan::Revision,
     },
     orchestrator::plan,
@@ -44,6 +45,9 @@ pub struct Goal {
     /// What it did about failures.
     #[serde(default)]
     pub mending: Mending,
+    /// What the planner asked and was told, oldest first.
+    #[serde(default)]
+    pub talk: Vec<Exchange>,
     /// How far it has come.
     pub phase: GoalPhase,
     /// The plan in force, or the one that waits for approval.
@@ -164,43 +168,73 @@ impl State {
             let names = super::agents::join(&self.agents.names());
             return refuse(effects, id, format!("there is no agent {solo}; there are {names}"));
         }
+        if let Some(former) = &terms.follows
+            && let Some(reason) = self.no_follow_up(former)
+        {
+            return refuse(effects, id, reason);
+        }
         if let Some(trouble) = self.goals.orchestrator.trouble.as_ref().filter(|_| terms.solo.is_none()) {
             return refuse(effects, id, format!("the orchestrator cannot plan: {trouble}"));
         }
-        if let Some(reached) = self.reached(&Payer::Day) {
-            return refuse(effects, id, reached.to_string());
-        }
         let solo = terms.solo.clone();
-        let number = self.goals.all.keys().next_back().map_or(1, |n| n + 1);
-        let Ok(goal) = GoalId::new(format!("g{number}")) else { return refuse(effects, id, "no goal id is free") };
-        self.say(Voice::You, Some(goal.clone()), text.clone());
-        self.goals.all.insert(
-            number,
-            Goal {
-                id: goal.clone(),
-                text: text.clone(),
-                submitted_at: self.now,
-                approval,
-                terms,
-                mending: Mending::default(),
-                phase: GoalPhase::Planning { round: 1 },
-                plan: None,
-                faults: Vec::new(),
-                revisions: Vec::new(),
-                amending: None,
-                tasks: Vec::new(),
-                published: false,
-                approved_at: None,
-                report: None,
-                ended_at: None,
-            },
-        );
+        let Some(goal) = self.new_goal(id, &text, approval, terms, effects) else { return };
         if let Some(solo) = &solo {
             done(effects, id, format!("{goal} goes to {solo} as one task"), vec![goal.to_string()]);
             return self.plan_solo(&goal, solo, effects);
         }
         done(effects, id, format!("{goal} is being planned"), vec![goal.to_string()]);
-        effects.push(Effect::Plan { goal, text, round: 1, repair: None });
+        self.ask_plan(&goal, 1, None, effects);
+    }
+
+    /// The goal that is being refused just now is none for a replay either: its order is in the journal, and why it was
+    /// refused is not.
+    pub(super) fn not_taken(&self) -> Option<Effect> {
+        let number = self.goals.all.keys().next_back().map_or(1, |n| n + 1);
+        let id = GoalId::new(format!("g{number}")).ok()?;
+        Some(Effect::Keep { fact: Box::new(Event::Goal(GoalEvent::NotTaken { id })) })
+    }
+
+    /// Takes a goal in, without a plan as yet; `None` where that was refused.
+    pub(super) fn new_goal(
+        &mut self,
+        order: OrderId,
+        text: &str,
+        approval: Approval,
+        terms: Terms,
+        effects: &mut Vec<Effect>,
+    ) -> Option<GoalId> {
+        let number = self.goals.all.keys().next_back().map_or(1, |n| n + 1);
+        let Ok(id) = GoalId::new(format!("g{number}")) else {
+            refuse(effects, order, "no goal id is free");
+            return None;
+        };
+        if let Some(reached) = self.reached(&Payer::Day) {
+            refuse(effects, order, reached.to_string());
+            effects.extend(self.not_taken());
+            return None;
+        }
+        self.say(Voice::You, Some(id.clone()), text.to_owned());
+        let goal = Goal {
+            id: id.clone(),
+            text: text.to_owned(),
+            submitted_at: self.now,
+            approval,
+            terms,
+            mending: Mending::default(),
+            talk: Vec::new(),
+            phase: GoalPhase::Planning { round: 1 },
+            plan: None,
+            faults: Vec::new(),
+            revisions: Vec::new(),
+            amending: None,
+            tasks: Vec::new(),
+            published: false,
+            approved_at: None,
+            report: None,
+            ended_at: None,
+        };
+        self.goals.all.insert(number, goal);
+        Some(id)
     }
 
     /// The whole goal as one task of one agent: what a plan is held against.
@@ -251,6 +285,7 @@ impl State {
                 self.end_goal(&id, end, &format!("{done} of {all} tasks done, report {path}{how}"));
             }
             GoalEvent::Retried { id, task, instead } => self.goal_goes_on(id, &task, instead.as_ref()),
+            GoalEvent::NotTaken { id } => self.goals.all.retain(|_, goal| goal.id != id),
             GoalEvent::Replanning { id, rest } => self.replanning(&id, rest, effects),
             GoalEvent::ReportFailed { id, message } => {
                 self.end_goal(&id, GoalEnd::Failed, &format!("no report: {message}"));
@@ -349,7 +384,7 @@ impl State {
                 && let Some(plan) = goal.plan.clone()
             {
                 goal.phase = GoalPhase::Synthesising;
-                let text = goal.text.clone();
+                let text = goal.told();
                 let pays = self.goals.get(&id).and_then(|goal| self.pays(goal)).map(Box::new);
                 effects.push(Effect::Synthesise { goal: id, text, plan: Box::new(plan), pays });
             }
@@ -364,10 +399,8 @@ impl State {
                 GoalPhase::Planning { round } if goal.mending.rest.is_some() => {
                     self.ask_anew(&goal.id, *round, None, effects);
                 }
-                GoalPhase::Planning { round } => {
-                    effects.push(Effect::Plan { goal: goal.id, text: goal.text, round: *round, repair: None });
-                }
-                GoalPhase::AwaitingApproval | GoalPhase::Ended { .. } => {}
+                GoalPhase::Planning { round } => self.ask_plan(&goal.id, *round, None, effects),
+                GoalPhase::Asking { .. } | GoalPhase::AwaitingApproval | GoalPhase::Ended { .. } => {}
                 // Tasks may have been retried meanwhile: the same is found again where they were not.
                 GoalPhase::Deciding => {
                     if let Some(open) = self.goals.get_mut(&goal.id) {
@@ -384,8 +417,9 @@ impl State {
                 GoalPhase::Running => self.goals.touch(goal.id),
                 GoalPhase::Synthesising => {
                     let pays = self.pays(&goal).map(Box::new);
-                    if let Some(plan) = goal.plan {
-                        effects.push(Effect::Synthesise { goal: goal.id, text: goal.text, plan: Box::new(plan), pays });
+                    if let Some(plan) = goal.plan.clone() {
+                        let text = goal.told();
+                        effects.push(Effect::Synthesise { goal: goal.id, text, plan: Box::new(plan), pays });
                     }
                 }
             }

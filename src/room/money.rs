@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, VecDeque};
 use jiff::{Timestamp, civil::Date, tz::TimeZone};
 use serde::{Deserialize, Serialize};
 
+use super::helpers::Helpers;
 use crate::model::{
     AgentName, AttemptRef, GoalId, MicroUsd, Spend, TaskRef,
     caching::Caching,
@@ -34,6 +35,8 @@ pub struct Money {
     pub savings: Savings,
     /// This day, how the cache was used.
     pub caching: Caching,
+    /// The sub-agents of tasks.
+    pub helpers: Helpers,
     /// By task, for as long as the room has seen it.
     pub tasks: BTreeMap<TaskRef, Spend>,
     /// By goal: the orchestrator's own calls for it. Its tasks are in `tasks`.
@@ -73,6 +76,7 @@ impl Money {
                 }
                 if let Some(attempt) = attempt {
                     *self.tasks.entry(attempt.task.clone()).or_default() += spend;
+                    self.helpers.called(attempt, call);
                     self.run(attempt, spend);
                 }
             }

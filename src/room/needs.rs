@@ -16,6 +16,8 @@ pub enum Need {
     Asks(TaskRef),
     /// A task that was paused because it was denied too often.
     Paused(TaskRef),
+    /// A goal whose planner wants to know something.
+    Question(GoalId),
     /// A plan to approve.
     Plan(GoalId),
     /// A task that did not end well and has not been looked after.
@@ -30,7 +32,7 @@ impl Need {
             Self::Account(_) => 1,
             Self::Asks(_) => 2,
             Self::Paused(_) => 3,
-            Self::Plan(_) => 4,
+            Self::Question(_) | Self::Plan(_) => 4,
             Self::Failed(_) => 5,
         }
     }
@@ -38,13 +40,15 @@ impl Need {
 
 impl State {
     /// Everything that waits for a person, the most urgent first: what agents want to do and wait for, accounts that are
-    /// parked until somebody sees to them, tasks that ask or were paused, plans to approve, tasks that failed.
+    /// parked until somebody sees to them, tasks that ask or were paused, goals that ask, plans to approve, tasks that failed.
     pub fn needs_you(&self) -> Vec<Need> {
         let parked = self.accounts.all_parked().filter(|(_, parked)| self.account_needs_you(parked, self.now));
         let accounts = parked.map(|(account, _)| Need::Account(account.clone()));
         let asking = self.tasks.iter().filter(|t| matches!(t.record.standing, Standing::Asking { .. }));
         let asking = asking.map(|t| Need::Asks(t.record.task().clone()));
+        let questions = self.goals.iter().filter(|g| g.asks()).map(|g| Need::Question(g.id.clone()));
         let plans = self.goals.iter().filter(|g| g.needs_approval()).map(|g| Need::Plan(g.id.clone()));
+        let plans = questions.chain(plans);
         let retried = |task: &TaskRef| self.tasks.retried_as(task).is_some();
         let failed = self.tasks.iter().filter(|t| t.needs_attention()).map(|t| t.record.task());
         let failed = failed.chain(self.tasks.past.needs_attention()).filter(|task| !retried(task));
@@ -64,7 +68,7 @@ impl State {
             }
             Need::Permit(ask) => self.asks.get(*ask).map(|open| open.since),
             Need::Paused(task) => self.tasks.paused(task).map(|pause| pause.since),
-            Need::Plan(goal) => self.goals.get(goal).map(|goal| goal.submitted_at),
+            Need::Question(goal) | Need::Plan(goal) => self.goals.get(goal).map(|goal| goal.submitted_at),
             Need::Failed(task) => self.tasks.find(task)?.record.outcome.as_ref().map(|outcome| outcome.completed_at),
         }
     }

@@ -113,9 +113,11 @@ impl State {
         Rules {
             agents: agents.collect(),
             cap: plan::CAP,
+            depth: plan::DEPTH,
             max_running: self.agents.max_running,
             budget: cap.or(usual),
             models: self.planning.models.clone(),
+            tiers: self.planning.tiers.clone(),
         }
     }
 
@@ -131,6 +133,9 @@ impl State {
         if self.goals.get(id).is_some_and(|goal| goal.mending.rest.is_some()) {
             return self.replan_answered(id, answer, effects);
         }
+        if self.hears_questions(id, answer) {
+            return;
+        }
         let (plan, faults) = self.judge(id, answer);
         let last = if answer.validator == 1 { ROUNDS_V1 } else { ROUNDS };
         let Some(goal) = self.goals.get_mut(id) else { return };
@@ -145,8 +150,7 @@ impl State {
             _ if round < last => {
                 goal.faults.clone_from(&faults);
                 goal.phase = GoalPhase::Planning { round: round + 1 };
-                let repair = Some((text.to_owned(), faults));
-                effects.push(Effect::Plan { goal: id.clone(), text: goal.text.clone(), round: round + 1, repair });
+                self.ask_plan(id, round + 1, Some((text.to_owned(), faults)), effects);
             }
             plan => self.plan_given_up(id, plan.filter(|plan| plan.validator > 1), faults, effects),
         }
@@ -188,7 +192,7 @@ impl State {
         let first = faults.first().map(ToString::to_string).unwrap_or_default();
         // Never run what nobody checked: what is left is the goal as one task, and a person says yes to it.
         let revision = goal.next_revision();
-        let single = enabled.first().map(|agent| plan::single_task(&goal.text, agent, revision));
+        let single = enabled.first().map(|agent| plan::single_task(&goal.told(), agent, revision));
         goal.revise(Maker::Fallback, single.as_ref(), None, &[]);
         let unattended = goal.approval != Approval::Ask;
         goal.plan = single;
@@ -203,7 +207,7 @@ impl State {
     }
 
     /// A plan that passed waits for a yes, or has it already.
-    fn plan_stands(&mut self, id: &GoalId, effects: &mut Vec<Effect>) {
+    pub(super) fn plan_stands(&mut self, id: &GoalId, effects: &mut Vec<Effect>) {
         let Some(goal) = self.goals.get_mut(id) else { return };
         goal.phase = GoalPhase::AwaitingApproval;
         let text = self.describe_plan(id);
@@ -247,7 +251,10 @@ impl State {
                 };
                 self.say(Voice::Plan, Some(id.clone()), text);
             }
-            Approval::Never => self.end_goal(id, GoalEnd::Planned, "only a plan was asked for"),
+            Approval::Never => {
+                self.say_who(id);
+                self.end_goal(id, GoalEnd::Planned, "only a plan was asked for");
+            }
             Approval::Ask => {}
         }
     }
@@ -261,6 +268,9 @@ impl State {
     ) {
         match self.goals.get_mut(id) {
             None => refuse(effects, order, format!("there is no goal {id}")),
+            Some(goal) if goal.asks() => {
+                refuse(effects, order, format!("{id} asks something first: answer it"));
+            }
             Some(goal) if !goal.needs_approval() => {
                 refuse(effects, order, format!("{id} has no plan to approve: it is {}", goal.phase.word()));
             }
@@ -285,7 +295,7 @@ impl State {
     pub(super) fn deny(&mut self, order: OrderId, id: &GoalId, effects: &mut Vec<Effect>) {
         match self.goals.get(id) {
             None => refuse(effects, order, format!("there is no goal {id}")),
-            Some(goal) if !goal.needs_approval() => {
+            Some(goal) if !goal.needs_approval() && !goal.asks() => {
                 refuse(effects, order, format!("{id} has no plan to deny: it is {}", goal.phase.word()));
             }
             Some(goal) => {
@@ -294,7 +304,9 @@ impl State {
                 if decides || self.is_anew(id) {
                     return self.deny_anew(id);
                 }
-                self.end_goal(id, GoalEnd::Planned, "the plan was denied");
+                let asked = self.goals.get(id).is_some_and(Goal::asks);
+                let note = if asked { "what was asked is not answered" } else { "the plan was denied" };
+                self.end_goal(id, GoalEnd::Planned, note);
             }
         }
     }
@@ -321,7 +333,11 @@ impl State {
             GoalPhase::Running => {
                 return Err(format!("the plan of {id} is just being changed or published; try again"));
             }
-            GoalPhase::Planning { .. } | GoalPhase::Deciding | GoalPhase::Synthesising | GoalPhase::Ended { .. } => {
+            GoalPhase::Planning { .. }
+            | GoalPhase::Asking { .. }
+            | GoalPhase::Deciding
+            | GoalPhase::Synthesising
+            | GoalPhase::Ended { .. } => {
                 return Err(format!("the plan of {id} cannot be changed: it is {}", goal.phase.word()));
             }
         }
@@ -334,7 +350,7 @@ impl State {
                 plan.revision
             ));
         }
-        let mut edited = plan::edit::apply(plan, edits, &goal.text)?;
+        let mut edited = plan::edit::apply(plan, edits, &goal.told())?;
         edited.revision = goal.next_revision();
         if edited.hash() == base {
             return Err("nothing would be different".to_owned());

@@ -139,9 +139,11 @@ impl super::Goal {
                 self.published && matches!(end, GoalEnd::Done | GoalEnd::Partial | GoalEnd::Failed)
             }
             GoalPhase::Deciding => true,
-            GoalPhase::Planning { .. } | GoalPhase::AwaitingApproval | GoalPhase::Running | GoalPhase::Synthesising => {
-                false
-            }
+            GoalPhase::Planning { .. }
+            | GoalPhase::Asking { .. }
+            | GoalPhase::AwaitingApproval
+            | GoalPhase::Running
+            | GoalPhase::Synthesising => false,
         }
     }
 }

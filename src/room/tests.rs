@@ -8,9 +8,11 @@ use proptest::prelude::*;
 use super::{event::*, tasks::Phase, *};
 use crate::model::*;
 
+mod asking;
 mod asks;
 mod budget;
 mod failure;
+mod given;
 mod limits;
 mod order;
 mod orders;
@@ -48,6 +50,7 @@ fn settings(name: &str) -> AgentSetup {
         output: OutputKind::Text,
         model: "sonnet".into(),
         subagent_model: None,
+        subagents: SubagentCaps::default(),
         prompt: "prompt.md".into(),
         workspace: "work".into(),
         home: "home".into(),

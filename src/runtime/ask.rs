@@ -26,7 +26,7 @@ use crate::{
     engines,
     gateway::{Identity, Purpose},
     model::{
-        Ending, GoalId, MicroUsd, Modifiers, Permissions, Spend,
+        Ending, GoalId, MicroUsd, Modifiers, Permissions, Spend, SubagentCaps,
         gateway::{Call, CallEnd, Caller},
     },
     orchestrator::Prompt,
@@ -121,6 +121,7 @@ impl World {
         let session = Session::New(session.to_owned());
         let request = args::Request {
             model: &self.settings.orchestrator.model,
+            settings: None,
             session: &session,
             prompt: &system,
             permissions: Permissions::ReadOnly,
@@ -130,6 +131,7 @@ impl World {
             schema: prompt.schema.as_ref(),
             effort: None,
             subagent_model: None,
+            subagents: SubagentCaps { most: 0, ..SubagentCaps::default() },
             tools: false,
             root: false,
         };
@@ -222,7 +224,7 @@ mod tests {
         let agents: Vec<plan::Candidate> = ["marie", "anga", "fabien"]
             .map(|name| (name.parse().unwrap(), "role".to_owned(), "sonnet".to_owned()))
             .to_vec();
-        let prompt = plan::prompt(goal, &agents, prompts::ORCHESTRATOR, repair);
+        let prompt = plan::prompt(goal, &agents, prompts::ORCHESTRATOR, None, repair);
         serde_json::to_string(&request("opus", prompt)).unwrap()
     }
 

@@ -27,7 +27,12 @@ use crate::{
         AgentName, Changes, Clock, EndState, Ending, Fault, GoalId, Item, Plan, SlotId, Spend, TaskRef, TaskSpec,
         id::stage_id, plan::VALIDATOR, text,
     },
-    orchestrator::{Prompt, pays::Pays, plan, record, replan, synthesis},
+    orchestrator::{
+        Prompt,
+        pays::Pays,
+        plan::{self, Before},
+        record, replan, synthesis,
+    },
     queue::{Queue as _, QueueError, Submitted, file::FileQueue},
     room::{Answer, Effect, Event, GoalEvent, OrderId, Retry, TaskEvent, WorkerEvent},
     supervisor::Workers,
@@ -55,9 +60,10 @@ pub fn queue_settings(
     stage: &Path,
     agents: Vec<AgentName>,
     attempts: u32,
+    copies: Option<u32>,
     clock: Clock,
 ) -> crate::queue::file::Settings {
-    crate::queue::file::Settings { attempts, ..crate::queue::file::Settings::new(stage, agents, clock) }
+    crate::queue::file::Settings { attempts, copies, ..crate::queue::file::Settings::new(stage, agents, clock) }
 }
 
 /// The wait after a disk that would not let the queue be mended.
@@ -190,9 +196,9 @@ impl World {
                 }
                 None
             }
-            Effect::Plan { goal, text, round, repair } => {
+            Effect::Plan { goal, text, round, repair, follows } => {
                 let repair = repair.as_ref().map(|(answer, faults)| (answer.as_str(), faults.as_slice()));
-                Some(Event::Goal(self.plan(goal, &text, round, repair).await))
+                Some(Event::Goal(self.plan(goal, &text, round, repair, follows).await))
             }
             Effect::Replan { goal, text, round, repair, plan } => {
                 let repair = repair.as_ref().map(|(answer, faults)| (answer.as_str(), faults.as_slice()));
@@ -377,8 +383,28 @@ impl World {
         }
     }
 
-    async fn plan(&self, id: GoalId, goal: &str, round: u32, repair: Option<(&str, &[Fault])>) -> GoalEvent {
-        let prompt = self.plan_prompt(goal, repair);
+    async fn plan(
+        &self,
+        id: GoalId,
+        goal: &str,
+        round: u32,
+        repair: Option<(&str, &[Fault])>,
+        follows: Option<GoalId>,
+    ) -> GoalEvent {
+        let before = match follows {
+            None => None,
+            Some(former) => {
+                let path = self.settings.stage.join(format!("results/goals/{former}.md"));
+                match tokio::fs::read_to_string(&path).await {
+                    Ok(report) => Some(Before { id: former.to_string(), report }),
+                    Err(error) => {
+                        let message = format!("the report of {former} could not be read: {error}");
+                        return GoalEvent::PlanFailed { id, round, message };
+                    }
+                }
+            }
+        };
+        let prompt = self.plan_prompt(goal, before.as_ref(), repair);
         self.planned(id, round, prompt).await
     }
 
@@ -393,21 +419,21 @@ impl World {
     ) -> GoalEvent {
         match self.ended(&id, plan).await {
             Ok(ended) => {
-                let prompt = replan::prompt(self.plan_prompt(goal, repair), plan, &ended);
+                let prompt = replan::prompt(self.plan_prompt(goal, None, repair), plan, &ended);
                 self.planned(id, round, prompt).await
             }
             Err(message) => GoalEvent::PlanFailed { id, round, message },
         }
     }
 
-    fn plan_prompt(&self, goal: &str, repair: Option<(&str, &[Fault])>) -> Prompt {
+    fn plan_prompt(&self, goal: &str, before: Option<&Before>, repair: Option<(&str, &[Fault])>) -> Prompt {
         let agents: Vec<_> = self
             .settings
             .agents
             .iter()
             .map(|a| (a.settings.name.clone(), a.settings.role.clone(), a.settings.model.clone()))
             .collect();
-        plan::prompt(goal, &agents, &self.settings.orchestrator_prompt, repair)
+        plan::prompt(goal, &agents, &self.settings.orchestrator_prompt, before, repair)
     }
 
     async fn planned(&self, id: GoalId, round: u32, prompt: Prompt) -> GoalEvent {

@@ -16,11 +16,7 @@ use crate::{
     config::{Config, Env},
     engines::Programs,
     gateway, limiter,
-    model::{
-        AccountSetup, Clock, EngineKind, MicroUsd, Modifiers, SlotId, Usage,
-        id::stage_id,
-        plan::{ModelPrice, ModelTier},
-    },
+    model::{AccountSetup, Clock, EngineKind, MicroUsd, Modifiers, SlotId, Usage, id::stage_id, plan::ModelPrice},
     queue::{self, QueueError, file::FileQueue},
     room::{
         event::{AgentSetup, Orchestrator, Planning},
@@ -42,6 +38,7 @@ pub fn room(config: &Config, env: &Env) -> anyhow::Result<serve::Settings> {
         orchestrator_prompt,
         max_running: *config.max_running,
         attempts: *config.attempts,
+        copies: config.copies(),
         caps: config.budget.caps(),
         prices: config.prices.value.clone(),
         top_model: api::full_id(&config.tiers.top).to_owned(),
@@ -103,8 +100,9 @@ pub(super) fn planning(config: &Config) -> Planning {
     let prices = &config.prices;
     let now = super::clock::system().now();
     let own = config.enabled().map(|agent| agent.model.value.clone());
-    let tiers = ModelTier::ALL.into_iter().filter_map(ModelTier::alias).map(str::to_owned);
-    let models = own.chain(tiers).map(|model| {
+    let tiers = config.tiers.models();
+    let of_tiers = [&tiers.top, &tiers.middle, &tiers.small].map(String::clone);
+    let models = own.chain(of_tiers).map(|model| {
         // A thousandth, so that no rate for long prompts is meant.
         let cost = |usage: Usage| {
             MicroUsd(prices.cost(api::full_id(&model), &usage, &Modifiers::default(), now).cost.0 * 1_000)
@@ -117,7 +115,7 @@ pub(super) fn planning(config: &Config) -> Planning {
         };
         (model, price)
     });
-    Planning { goal_budget: config.budget.caps().goal, models: models.collect() }
+    Planning { goal_budget: config.budget.caps().goal, models: models.collect(), tiers }
 }
 
 fn keys(config: &Config) -> gateway::Keys {
@@ -160,7 +158,7 @@ pub fn reader(config: &Config, clock: Clock) -> FileQueue {
 
 fn queue_settings(config: &Config, clock: Clock) -> queue::file::Settings {
     let agents = config.agents().into_iter().map(|a| a.name).collect();
-    super::effects::queue_settings(&config.stage, agents, *config.attempts, clock)
+    super::effects::queue_settings(&config.stage, agents, *config.attempts, config.copies(), clock)
 }
 
 /// What a worker of this slot is started with, and its queue. `engine` comes from the room, which knows the keys.

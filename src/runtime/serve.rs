@@ -73,6 +73,8 @@ pub struct Settings {
     pub max_running: u32,
     /// Starts allowed per task.
     pub attempts: u32,
+    /// Days for which copies of what attempts made are kept.
+    pub copies: Option<u32>,
     /// What may be spent, where a task or goal does not say.
     pub caps: Caps,
     /// What model calls cost.
@@ -191,8 +193,13 @@ pub async fn serve(settings: Settings, guardian: Guardian, clock: Clock) -> anyh
     }
 
     let agents = settings.agents.iter().map(|a| a.settings.name.clone()).collect();
-    let queue =
-        FileQueue::open(super::effects::queue_settings(&settings.stage, agents, settings.attempts, clock.clone()))?;
+    let queue = FileQueue::open(super::effects::queue_settings(
+        &settings.stage,
+        agents,
+        settings.attempts,
+        settings.copies,
+        clock.clone(),
+    ))?;
     queue.probe()?;
     let opened = Opened {
         name: settings.stage.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default(),

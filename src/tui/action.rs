@@ -140,6 +140,8 @@ pub enum Action {
     MergePlanned,
     /// Read the newest report.
     Report,
+    /// Follow up on a goal that has ended.
+    FollowUp,
     /// Start the task again.
     Retry,
     /// Start the task again, and say how.

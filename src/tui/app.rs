@@ -18,6 +18,7 @@ mod ordering;
 mod plan_view;
 mod planning;
 mod reading;
+mod talking;
 mod typing;
 
 pub use acts::{Act, Acts, Stands};
@@ -50,7 +51,7 @@ use super::{
     },
 };
 use crate::{
-    model::{AgentName, LogId, LogPlace, TaskRef, text::scrub},
+    model::{AgentName, LogId, LogPlace, TaskRef, Terms, text::scrub},
     room::{Answer, Line, Need, Order, State, attention::Herald},
 };
 
@@ -228,10 +229,18 @@ impl App {
                 if let (Order::EditPlan { .. }, Some((editing, text))) = (order, self.sent.take()) {
                     return self.write(editing, &text);
                 }
+                if let Order::Answer { goal, text } = order {
+                    return self.write(Editing::Answer(goal.clone()), text);
+                }
                 let text = match order {
+                    Order::Goal { text, terms: Terms { follows: Some(goal), .. }, .. } => {
+                        return self.write(Editing::FollowUp(goal.clone()), text);
+                    }
                     Order::Goal { text, .. } => Some(text.clone()),
                     Order::Task { spec, .. } => Some(format!("@{} {}", spec.task.agent, spec.description)),
-                    Order::Approve { .. }
+                    Order::Workflow { .. }
+                    | Order::Approve { .. }
+                    | Order::Answer { .. }
                     | Order::Deny { .. }
                     | Order::EditPlan { .. }
                     | Order::Retry { .. }
@@ -455,11 +464,14 @@ impl App {
                 self.view(Some(Pane::Log));
             }
             Action::LimitsView => self.view(Some(Pane::Limits)),
-            Action::PlanView => match state.goals.iter().find(|g| g.needs_approval()).or_else(|| state.goals.current())
-            {
-                Some(goal) => self.open_plan(goal.id.clone(), state),
-                None => self.say(&format!("there is no goal yet: {} writes one", self.key_of(Action::Compose)), true),
-            },
+            Action::PlanView => {
+                match state.goals.iter().find(|g| g.needs_approval() || g.asks()).or_else(|| state.goals.current()) {
+                    Some(goal) => self.open_plan(goal.id.clone(), state),
+                    None => {
+                        self.say(&format!("there is no goal yet: {} writes one", self.key_of(Action::Compose)), true);
+                    }
+                }
+            }
             Action::Zoom => self.zoom = !self.zoom,
             Action::Wider => self.reshape(state, 2, 0),
             Action::Narrower => self.reshape(state, -2, 0),
@@ -530,6 +542,7 @@ impl App {
             Action::Timeline => self.plan_view.timeline = !self.plan_view.timeline,
             Action::Files => return self.open_files(state),
             Action::Report => return self.open_report(state),
+            Action::FollowUp => self.follow_up(state),
             Action::Approve => return self.approve(state),
             Action::Deny => return self.deny(state),
             Action::Always => return self.allow_always(state),

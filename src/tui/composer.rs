@@ -1,6 +1,7 @@
 //! The line that takes the next goal: a small editor, what was sent before, what can be put in, and what its text means.
 //!
-//! Its one surprise: `@marie ...` is no goal but one task for marie, and `@` anywhere later is a file of the stage.
+//! Its one surprise: `@marie ...` is no goal but one task for marie, `? ...` asks who would do it and no more, and `@` anywhere
+//! later is a file of the stage.
 
 pub mod menu;
 
@@ -328,6 +329,13 @@ pub fn order(text: &str, state: &State) -> Result<Order, String> {
     let text = text.trim();
     if text.is_empty() {
         return Err("nothing to send: write what you want done".to_owned());
+    }
+    if let Some(words) = text.strip_prefix('?') {
+        let words = words.trim();
+        if words.is_empty() {
+            return Err("ask who would do what? write it after the ?".to_owned());
+        }
+        return Ok(Order::Goal { text: words.to_owned(), approval: Approval::Never, terms: Terms::default() });
     }
     let Some(rest) = text.strip_prefix('@') else {
         return Ok(Order::Goal { text: text.to_owned(), approval: Approval::Ask, terms: Terms::default() });

@@ -33,6 +33,7 @@ pub(crate) fn agent(name: &str, slots: u32) -> AgentSettings {
         output: OutputKind::Text,
         model: if name == "anga" { "sonnet".into() } else { "haiku".into() },
         subagent_model: None,
+        subagents: crate::model::SubagentCaps::default(),
         prompt: format!("/stage/prompts/{name}.md").into(),
         workspace: format!("/stage/work/{name}").into(),
         home: format!("/stage/home/{name}").into(),

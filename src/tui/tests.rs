@@ -27,6 +27,8 @@ use crate::{
     room::{self, Answer, Event, State, TaskEvent, WorkerEvent},
 };
 
+mod planning;
+
 fn fresh(size: (u16, u16)) -> App {
     let mut app = App::new(Settings::default());
     app.resize(size.0, size.1);

@@ -9,6 +9,7 @@ pub mod document;
 pub mod files;
 pub mod find;
 pub mod help;
+mod helpers;
 pub mod inbox;
 pub mod leave;
 pub mod limits;

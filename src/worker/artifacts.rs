@@ -10,6 +10,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use rustix::fs::{Timespec, Timestamps, UTIME_NOW, futimens};
 use sha2::{Digest as _, Sha256};
 
 use crate::model::Artifact;
@@ -96,7 +97,11 @@ pub(super) fn keep(artifacts: &mut [Artifact], stage: &Path, folder: &str) -> io
         }
         left -= artifact.bytes;
         let place = target.join(&artifact.sha256);
-        if !place.exists() {
+        if let Ok(there) = File::options().append(true).open(&place) {
+            // Kept as long as if it had come now.
+            let now = Timespec { tv_sec: 0, tv_nsec: UTIME_NOW };
+            futimens(&there, &Timestamps { last_access: now, last_modification: now })?;
+        } else {
             fs::create_dir_all(&target)?;
             let mut copy = tempfile::Builder::new().prefix(".copy-").tempfile_in(&target)?;
             let mut source = File::open(stage.join(&artifact.path))?.take(KEPT.0 + 1);

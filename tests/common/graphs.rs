@@ -126,6 +126,7 @@ fn agent(name: &str, slots: u32) -> AgentSetup {
         output: OutputKind::Text,
         model: "sonnet".into(),
         subagent_model: None,
+        subagents: podium::model::SubagentCaps::default(),
         prompt: "prompt.md".into(),
         workspace: "work".into(),
         home: "home".into(),

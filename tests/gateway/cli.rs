@@ -53,6 +53,8 @@ async fn run(cli: &OsString, stage: &Stage, prompt: &str, max_budget_usd: Option
     fs::write(&system, "You are marie, a dance teacher.").unwrap();
     let session = Session::New(SESSION.to_owned());
     let request = args::Request {
+        settings: None,
+        subagents: podium::model::SubagentCaps::default(),
         model: "sonnet",
         session: &session,
         prompt: &system,

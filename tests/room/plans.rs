@@ -6,7 +6,7 @@ use std::{fs, os::unix::fs::PermissionsExt as _};
 use podium::room::Goal;
 use serde_json::{Value, json};
 
-use crate::common::Stage;
+use crate::common::{Stage, cli};
 
 const REHEARSAL: &str = "[upstream]\nurl = \"rehearsal:\"\n[rehearsal]\npace = 0\n";
 
@@ -209,5 +209,70 @@ async fn a_room_with_nothing_but_a_login_of_the_cli_plans_and_reports_through_it
     assert!(shown["plan"]["estimate"]["planning_cost_usd"].as_f64().unwrap() > 0.009, "{shown:#}");
     let arguments = fs::read_to_string(home.join("home/arguments")).unwrap();
     assert!(arguments.lines().all(|line| line.contains("--tools= ")), "{arguments}");
+    stage.close().await;
+}
+
+#[tokio::test]
+async fn the_second_plan_reads_its_prefix_from_the_cache_and_the_ledger_says_so() {
+    let mut stage = Stage::bare(REHEARSAL);
+    stage.serve().await;
+    for goal in ["Write a letter.", "Check the page, then draft a flyer."] {
+        stage.run(&["run", "--approve", "never", goal]).exits(0);
+    }
+    let usage = stage.run(&["usage", "--by", "goal", "--json"]).exits(0).json();
+    let of = |goal: &str, field: &str| {
+        let group = usage["groups"].as_array().unwrap().iter().find(|group| group["name"] == goal);
+        group.unwrap_or_else(|| panic!("{goal}: {usage:#}"))[field].as_u64().unwrap()
+    };
+    let (written, read) = (of("g1", "cache_creation_input_tokens"), of("g2", "cache_read_input_tokens"));
+    assert!(written > 1_000 && read == written, "{written} written, {read} read");
+    stage.close().await;
+}
+
+#[tokio::test]
+async fn a_goal_that_cannot_even_be_planned_for_its_price_is_refused() {
+    let mut stage = Stage::bare(REHEARSAL);
+    stage.serve().await;
+    let ran = stage.run(&["run", "--approve", "auto", "--budget", "0.000001", "Write a letter."]).exits(3);
+    assert!(ran.err.contains("budget"), "{ran:#?}");
+    assert_eq!(stage.run(&["show", "g1", "--json"]).exits(0).json()["state"], "failed");
+    stage.close().await;
+}
+
+#[tokio::test]
+async fn a_tier_of_a_plan_is_the_model_that_the_stage_names_for_it() {
+    let mut stage = Stage::bare(&format!("{REHEARSAL}[tiers]\nsmall = \"sonnet\"\n"));
+    stage.serve().await;
+    stage.run(&["run", "--detach", "--approve", "ask", "Write a letter."]).exits(0);
+    let goal = "g1".parse().unwrap();
+    stage.until("the plan", |s| s.goals.get(&goal)?.needs_approval().then_some(())).await;
+    stage.run(&["plan", "g1", "--set", "write-letter.tier=light"]).exits(0);
+    let plan = stage.run(&["plan", "g1", "--json"]).exits(0).json();
+    assert_eq!(plan["estimate"]["task_model"]["write-letter"], "sonnet", "{plan:#}");
+    stage.run(&["approve", "g1"]).exits(0);
+    stage.run(&["wait", "g1", "--timeout", "30s"]).exits(0);
+    let shown = stage.run(&["show", "g1-write-letter", "--json"]).exits(0).json();
+    assert!(shown["result"]["model"].as_str().unwrap().contains("sonnet"), "{shown:#}");
+    stage.close().await;
+}
+
+#[tokio::test]
+async fn the_real_cli_plans_and_reports() {
+    let Some(cli) = cli() else { return };
+    let mut stage = Stage::scripted(&format!("{REHEARSAL}[orchestrator]\nengine = \"claude\"\n"));
+    stage.env.insert("CLAUDE_COMMAND".to_owned(), cli);
+    stage.serve().await;
+    let ran = stage.run(&["run", "--approve", "auto", "Write a letter, then check the page.", "--json"]).exits(0);
+    let shown = ran.json();
+    assert_eq!((&shown["state"], shown["tasks"].as_array().unwrap().len()), (&json!("done"), 2), "{shown:#}");
+    assert_eq!(shown["plan"]["revisions"][0]["by"], "planner");
+    assert!(codes(&shown["plan"]).is_empty(), "{shown:#}");
+    assert!(shown["report_text"].as_str().unwrap().contains("[write-letter#1]"), "{shown:#}");
+    // What the CLI asked went through the gateway, for this goal.
+    let usage = stage.run(&["usage", "--by", "goal", "--json"]).exits(0).json();
+    assert!(usage["groups"][0]["calls"].as_u64().unwrap() >= 2, "{usage:#}");
+    // A question comes through the same tool.
+    let asked = stage.run(&["run", "--approve", "auto", "Write a note. [[rehearse:plan-asks]]"]).exits(3);
+    assert!(asked.out.contains("Who will read it?"), "{asked:#?}");
     stage.close().await;
 }

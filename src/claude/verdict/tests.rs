@@ -257,7 +257,8 @@ fn sub_agents_are_named_while_they_work() {
             most = now;
         }
     }
-    assert_eq!(most, ["general-purpose: sub task 0", "general-purpose: sub task 1"].map(str::to_owned).to_vec());
+    let most: Vec<(&str, usize)> = most.iter().map(|one| (&*one.name, one.id.len())).collect();
+    assert_eq!(most, [("general-purpose: sub task 0", 17), ("general-purpose: sub task 1", 17)]);
     assert!(listener.progress().subagents.is_empty() && listener.settled());
 }
 

@@ -11,7 +11,7 @@ use unicode_width::UnicodeWidthChar;
 use super::{CAP, DEPTH, DONE_WHEN, ENTRIES, MINUTES, RESERVED, SUMMARY, TEXT, TITLE, fault, shown};
 use crate::{
     model::{
-        AgentName, DoneWhen, Fault, MicroUsd, Plan, PlanTask, Severity,
+        AgentName, DoneWhen, Fault, MicroUsd, Plan, PlanTask, Severity, Tiers,
         plan::{ModelPrice, Range},
         text,
     },
@@ -61,19 +61,31 @@ pub struct Rules {
     pub agents: Vec<AgentRule>,
     /// Tasks it may have.
     pub cap: usize,
+    /// Tasks in its longest chain.
+    pub depth: usize,
     /// Attempts at once, over all agents.
     pub max_running: u32,
     /// What it may cost, where that is known.
     pub budget: Option<MicroUsd>,
     /// Prices and contexts of models, by alias or id; empty where nobody knows.
     pub models: BTreeMap<String, ModelPrice>,
+    /// The model of each tier.
+    pub tiers: Tiers,
 }
 
 impl Rules {
     /// For these agents, with nothing known of money.
     pub fn new(agents: impl IntoIterator<Item = AgentName>) -> Self {
         let agents = agents.into_iter().map(AgentRule::named).collect();
-        Self { agents, cap: CAP, max_running: 6, budget: None, models: BTreeMap::new() }
+        Self {
+            agents,
+            cap: CAP,
+            depth: DEPTH,
+            max_running: 6,
+            budget: None,
+            models: BTreeMap::new(),
+            tiers: Tiers::default(),
+        }
     }
 
     /// The agent of this name.
@@ -83,7 +95,8 @@ impl Rules {
 
     /// The model that a task would run on.
     pub fn model_of<'a>(&'a self, task: &'a PlanTask) -> &'a str {
-        task.wanted_model().or_else(|| Some(&self.agent(&task.worker)?.model)).unwrap_or_default()
+        let named = task.wanted_model().or_else(|| Some(&self.agent(&task.worker)?.model)).unwrap_or_default();
+        self.tiers.model(named)
     }
 
     /// The price of the model that a task would run on.
@@ -115,7 +128,7 @@ pub fn check(plan: &Plan, rules: &Rules) -> Vec<Fault> {
     }
     let graph = Graph::read(&mut faults, &plan.tasks);
     inputs(&mut faults, &plan.tasks);
-    if graph.check(&mut faults, &plan.tasks) {
+    if graph.check(&mut faults, &plan.tasks, rules.depth) {
         overlap::check(&mut faults, plan, rules, &graph);
         whole::check_edges(&mut faults, plan, &graph);
         whole::check_worth(&mut faults, plan, rules, &graph);
@@ -148,7 +161,7 @@ pub fn check_v1(plan: &Plan, enabled: &[AgentName]) -> Vec<Fault> {
         check_done(&mut faults, i, task);
     }
     let graph = Graph::read(&mut faults, &plan.tasks);
-    graph.check(&mut faults, &plan.tasks);
+    graph.check(&mut faults, &plan.tasks, DEPTH);
     faults.sort_by(|a, b| a.code.cmp(&b.code));
     faults
 }
@@ -202,7 +215,7 @@ fn check_fields(faults: &mut Vec<Fault>, i: usize, task: &PlanTask, rules: &Rule
     let at = |field: &str| format!("tasks[{i}].{field}");
     if let Some(model) = &task.model
         && !rules.models.is_empty()
-        && !rules.models.contains_key(model)
+        && !rules.models.contains_key(rules.tiers.model(model))
         && !model.starts_with("claude-")
     {
         let known: Vec<&str> = rules.models.keys().map(String::as_str).collect();

@@ -10,6 +10,7 @@ use crate::model::{
     DoneWhen, Effort, Estimates, Fault, Plan, PlanTask, Spend,
     plan::{Input, ModelTier, Range, Requirement, SCHEMA_VERSION, VALIDATOR},
     task::Priority,
+    text,
 };
 
 /// Bytes of an answer that are looked at.
@@ -17,7 +18,9 @@ const ANSWER: usize = 1 << 20;
 /// Braces at which an object is tried.
 const TRIES: usize = 256;
 /// The fields of a plan, and of a task; the last three of a task are an operator's alone.
-const PLAN_FIELDS: [&str; 5] = ["schema_version", "summary", "requirements", "synthesis", "tasks"];
+const PLAN_FIELDS: [&str; 6] = ["schema_version", "questions", "summary", "requirements", "synthesis", "tasks"];
+/// Questions that are asked at once, and bytes in each.
+const QUESTIONS: (usize, usize) = (5, 500);
 const TASK_FIELDS: [&str; 20] = [
     "id",
     "worker",
@@ -54,9 +57,25 @@ pub fn read(answer: &str, revision: u32, model: &str, spend: Spend) -> Result<Pl
 /// Reads what an operator wrote: fields may be missing, and those that are theirs alone may be there.
 pub fn read_edited(text: &str) -> Result<Plan, Vec<Fault>> {
     let object = find_object(text).map_err(|message| vec![fault("P01", "plan", message)])?;
+    read_object(&object)
+}
+
+/// The same for what is an object already.
+pub fn read_object(object: &Map<String, Value>) -> Result<Plan, Vec<Fault>> {
     let mut reader = Reader { faults: Vec::new(), lenient: true };
-    let plan = reader.plan(&object);
+    let plan = reader.plan(object);
     reader.end(plan)
+}
+
+/// What a planner wants to know instead of planning; nothing where it has planned.
+pub fn questions(answer: &str) -> Vec<String> {
+    let Ok(object) = find_object(answer) else { return Vec::new() };
+    if object.get("tasks").and_then(Value::as_array).is_none_or(|tasks| !tasks.is_empty()) {
+        return Vec::new();
+    }
+    let asked = object.get("questions").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str);
+    let asked = asked.map(|question| text::clip(text::scrub(question).trim(), QUESTIONS.1).replace('\n', " "));
+    asked.filter(|question| !question.is_empty()).take(QUESTIONS.0).collect()
 }
 
 /// Reads an answer as version 1 did: for journals that hold such answers.

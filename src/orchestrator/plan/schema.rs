@@ -55,6 +55,7 @@ pub fn schema() -> Value {
     ]);
     object(&[
         ("schema_version", json!({"type": "integer", "enum": [SCHEMA_VERSION]})),
+        ("questions", list(&text)),
         ("summary", text.clone()),
         ("requirements", list(&object(&[("id", text.clone()), ("text", text.clone())]))),
         ("synthesis", text),

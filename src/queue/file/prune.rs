@@ -4,7 +4,7 @@
 
 use std::{fs, time::Duration};
 
-use jiff::{civil::Date, tz::TimeZone};
+use jiff::{SignedDuration, civil::Date, tz::TimeZone};
 
 use super::{
     attempts,
@@ -15,6 +15,9 @@ use crate::{
     model::{AgentName, TaskId, TaskRef},
     queue::{KEPT, QueueError},
 };
+
+/// Where workers keep copies of what attempts made, a folder for each goal or task.
+const COPIES: &str = ".podium/runs";
 
 impl Store {
     /// Lets go of every agent's tasks that ended more than 14 days ago, and of what was thrown away before that.
@@ -28,7 +31,29 @@ impl Store {
                 }
             }
         }
+        self.prune_copies()?;
         self.purge(KEPT).map(drop)
+    }
+
+    /// Lets go of copies of what attempts made, when they are as old as that.
+    fn prune_copies(&self) -> Result<(), QueueError> {
+        let Some(days) = self.settings.copies else { return Ok(()) };
+        let oldest = self.now() - SignedDuration::from_hours(24 * i64::from(days));
+        let all = self.layout.stage.join(COPIES);
+        for name in disk::text_names(&all)? {
+            let folder = all.join(name);
+            for name in disk::text_names(&folder)? {
+                let path = folder.join(name);
+                let kept = fs::symlink_metadata(&path).and_then(|there| there.modified());
+                let Some(kept) = disk::absent_as_none(kept).map_err(failed("look at", &path))? else { continue };
+                if jiff::Timestamp::try_from(kept).is_ok_and(|at| at < oldest) {
+                    disk::absent_as_none(fs::remove_file(&path)).map_err(failed("remove", &path))?;
+                }
+            }
+            // Not empty where something of it is kept.
+            let _kept = fs::remove_dir(&folder);
+        }
+        Ok(())
     }
 
     fn prune_day(&self, agent: &AgentName, day: &str) -> Result<(), QueueError> {

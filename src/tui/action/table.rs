@@ -169,7 +169,7 @@ pub const VERBS: &[Verb] = &[
         &["a"],
         Place::Goals,
         true,
-        "Approve the plan that waits; its tasks start. Allow what an agent asks for, where that is shown.",
+        "Approve the plan that waits; its tasks start. Where the orchestrator asks something first: write the answer. Allow what an agent asks for, where that is shown.",
     ),
     verb(
         Action::Always,
@@ -185,7 +185,7 @@ pub const VERBS: &[Verb] = &[
         &["d"],
         Place::Goals,
         false,
-        "Deny the plan that waits; the goal ends there. Asks once. Deny what an agent asks for, where that is shown.",
+        "Deny the plan that waits, or leave a question unanswered; the goal ends there. Asks once. Deny what an agent asks for, where that is shown.",
     ),
     verb(Action::Pager, "pager", &["o"], Place::Reading, false, "Read the log in $PAGER; podium waits and comes back."),
     verb(
@@ -281,6 +281,14 @@ pub const VERBS: &[Verb] = &[
         "Who runs what when, with the speed-up beside the most that is possible; again: the graph.",
     ),
     verb(Action::Report, "report", &["o"], Place::Goals, false, "Read the report of the newest goal that has one."),
+    verb(
+        Action::FollowUp,
+        "follow up",
+        &["F"],
+        Place::Goals,
+        false,
+        "Write a goal that follows from the one that is looked at, else the newest with a report; the planner reads the report.",
+    ),
     verb(Action::SearchNext, "next hit", &["n"], Place::Found, false, "The next hit; after the last comes the first."),
     verb(Action::SearchPrevious, "previous hit", &["N"], Place::Found, false, "The hit before."),
     verb(
@@ -354,7 +362,7 @@ pub const VERBS: &[Verb] = &[
         &["g", "i"],
         Place::Goals,
         true,
-        "Write a goal in plain words. `@marie ...` makes it one task for marie.",
+        "Write a goal in plain words. `@marie ...` makes it one task for marie; `? ...` asks who would do it and starts nothing.",
     ),
     verb(Action::Palette, "commands", &[":"], Place::Everywhere, true, "Find a verb by its name."),
     verb(Action::Help, "help", &["?", "f1"], Place::Everywhere, true, "This page."),

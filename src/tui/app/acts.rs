@@ -252,6 +252,8 @@ fn stands(order: &Order, at: Timestamp, state: &State) -> Option<Stands> {
         Order::Stop { .. } => None,
         // The answer says that it has been done.
         Order::Goal { .. }
+        | Order::Workflow { .. }
+        | Order::Answer { .. }
         | Order::EditPlan { .. }
         | Order::Permit { .. }
         | Order::Forbid { .. }
@@ -285,6 +287,8 @@ pub(super) fn opposite(order: &Order, state: &State) -> Option<Order> {
         Order::PauseTask { task } => Some(Order::ResumeTask { task: task.clone() }),
         Order::Pause { agent } => Some(Order::Resume { agent: agent.clone() }),
         Order::Goal { .. }
+        | Order::Workflow { .. }
+        | Order::Answer { .. }
         | Order::Task { .. }
         | Order::Approve { .. }
         | Order::EditPlan { .. }
@@ -310,6 +314,8 @@ pub(super) fn opposite(order: &Order, state: &State) -> Option<Order> {
 fn words(order: &Order) -> String {
     match order {
         Order::Goal { text, .. } => format!("goal {}", text::fit(text, 60)),
+        Order::Workflow { text, .. } => format!("workflow {}", text::fit(text, 60)),
+        Order::Answer { goal, .. } => format!("answer {goal}"),
         Order::Task { spec, .. } => format!("task {}", spec.task),
         Order::Approve { goal, .. } => format!("approve {goal}"),
         Order::EditPlan { goal, .. } => format!("edit the plan of {goal}"),

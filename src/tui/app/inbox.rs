@@ -56,7 +56,7 @@ impl App {
                 let wanted = limits::Item::Account(account.clone());
                 self.limits_row = rows.iter().position(|row| row.item.as_ref() == Some(&wanted)).unwrap_or_default();
             }
-            Need::Plan(goal) => self.open_plan(goal.clone(), state),
+            Need::Plan(goal) | Need::Question(goal) => self.open_plan(goal.clone(), state),
             Need::Permit(ask) => {
                 if let Some(open) = state.asks.get(*ask) {
                     self.table.filter.clear();

@@ -72,7 +72,7 @@ impl App {
                         }
                         Some(Row::Heading { folded, .. }) => self.fold(!folded, state),
                         Some(Row::Task(..)) | None => {
-                            if let Some(goal) = state.goals.iter().find(|g| g.needs_approval()) {
+                            if let Some(goal) = state.goals.iter().find(|g| g.needs_approval() || g.asks()) {
                                 self.open_plan(goal.id.clone(), state);
                             }
                         }

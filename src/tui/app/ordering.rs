@@ -34,11 +34,12 @@ impl App {
     }
 
     pub(super) fn plan_here(&mut self, state: &State) -> Option<GoalId> {
-        let here = self.goal_here(state).filter(|g| state.goals.get(g).is_some_and(crate::room::Goal::needs_approval));
+        let waits = |goal: &crate::room::Goal| goal.needs_approval() || goal.asks();
+        let here = self.goal_here(state).filter(|g| state.goals.get(g).is_some_and(waits));
         if here.is_some() {
             return here;
         }
-        let mut waiting = state.goals.iter().filter(|g| g.needs_approval());
+        let mut waiting = state.goals.iter().filter(|g| waits(g));
         match (waiting.next(), waiting.next()) {
             (None, _) => {
                 self.say("no plan waits for approval", true);
@@ -58,6 +59,9 @@ impl App {
             return answered;
         }
         let Some(goal) = self.plan_here(state) else { return Vec::new() };
+        if self.answer_here(&goal, state) {
+            return Vec::new();
+        }
         self.popups.retain(|p| !matches!(p, Popup::Plan { .. }));
         vec![Wish::Order(Order::Approve { goal, ceiling: None })]
     }
@@ -67,9 +71,14 @@ impl App {
             return answered;
         }
         if let Some(goal) = self.plan_here(state) {
+            let asks = state.goals.get(&goal).is_some_and(crate::room::Goal::asks);
             let is_open = state.goals.get(&goal).is_some_and(|g| g.tasks.is_empty());
             let then = if is_open { "The goal ends there." } else { "The report is written with what there is." };
-            let question = format!("Deny the plan of {goal}? {then}");
+            let question = if asks {
+                format!("Leave the question of {goal} unanswered? {then}")
+            } else {
+                format!("Deny the plan of {goal}? {then}")
+            };
             self.popups.push(Popup::Confirm { question, orders: vec![Order::Deny { goal }] });
         }
         Vec::new()
@@ -170,6 +179,7 @@ impl App {
                     Vec::new()
                 }
                 GoalPhase::Planning { .. }
+                | GoalPhase::Asking { .. }
                 | GoalPhase::AwaitingApproval
                 | GoalPhase::Deciding
                 | GoalPhase::Running

@@ -29,6 +29,10 @@ pub enum Editing {
     },
     /// The most that a goal may cost.
     Ceiling(GoalId),
+    /// What a goal's planner wants to know.
+    Answer(GoalId),
+    /// A goal that follows up on this one.
+    FollowUp(GoalId),
 }
 
 impl Editing {
@@ -39,6 +43,8 @@ impl Editing {
             Self::Planned { goal, new: true, .. } => format!("a task for {goal}"),
             Self::Planned { goal, task, .. } => format!("{} of {goal}", task.id),
             Self::Ceiling(goal) => format!("most dollars for {goal}"),
+            Self::Answer(goal) => format!("answer {goal}"),
+            Self::FollowUp(goal) => format!("follow up on {goal}"),
         }
     }
 }
@@ -76,6 +82,9 @@ impl App {
     /// Asks for the most that the goal may cost, with what it is expected to cost at most already written.
     pub(super) fn ask_ceiling(&mut self, state: &State) {
         let Some(id) = self.plan_here(state) else { return };
+        if self.answer_here(&id, state) {
+            return;
+        }
         let Some(goal) = state.goals.get(&id) else { return };
         let most = goal.plan.as_ref().and_then(|plan| cost::totals(plan, &state.plan_rules(Some(goal))).usd);
         self.write(Editing::Ceiling(id), &most.map(|usd| format!("{:.2}", usd.high)).unwrap_or_default());
@@ -120,6 +129,7 @@ impl App {
     pub(super) fn send_planned(&mut self, editing: &Editing, text: &str) -> Result<Vec<Wish>, String> {
         match editing {
             Editing::Task(_) => Ok(Vec::new()),
+            Editing::Answer(_) | Editing::FollowUp(_) => Ok(Self::talked(editing, text).into_iter().collect()),
             Editing::Ceiling(goal) => {
                 let dollars: Option<f64> = text.trim().trim_start_matches('$').parse().ok();
                 let dollars = dollars.filter(|n| n.is_finite() && *n > 0.0).ok_or("dollars, such as 2.50")?;

@@ -76,6 +76,7 @@ fn only_looks(action: Action) -> bool {
         | Action::Redraw
         | Action::Leave => true,
         Action::Compose
+        | Action::FollowUp
         | Action::Approve
         | Action::Deny
         | Action::Always

@@ -60,6 +60,10 @@ fn said(scene: &Scene<'_>, need: &Need) -> (&'static str, Role, &'static str, St
             (glyph::NEEDS, Role::Warn, "may it", task, line)
         }
         Need::Paused(task) => (glyph::PAUSED, Role::Warn, "paused", task.to_string(), why(task)),
+        Need::Question(goal) => {
+            let asked = scene.state.goals.get(goal).map(|goal| goal.questions().join(" ")).unwrap_or_default();
+            (glyph::NEEDS, Role::Warn, "question", goal.to_string(), asked)
+        }
         Need::Plan(goal) => {
             let text = scene.state.goals.get(goal).map(|goal| goal.text.clone()).unwrap_or_default();
             (glyph::NEEDS, Role::Warn, "plan", goal.to_string(), text)

@@ -103,6 +103,16 @@ pub fn status(scene: &Scene<'_>, width: usize) -> Option<Line<'static>> {
             scene.span(" inbox", Role::Text),
         ]));
     }
+    if let Some(goal) = state.goals.iter().find(|g| g.asks()) {
+        let text = format!(" {} {} asks: {} ", glyph::NEEDS, goal.id, goal.questions().join(" "));
+        return Some(Line::from(vec![
+            scene.span(text::fit(&text, 56), Role::Badge),
+            scene.span("  a", Role::Accent),
+            scene.span(" answer · ", Role::Text),
+            scene.span("d", Role::Accent),
+            scene.span(" leave it", Role::Text),
+        ]));
+    }
     let waiting = state.goals.iter().filter(|g| g.needs_approval()).count();
     if let Some(goal) = state.goals.iter().find(|g| g.needs_approval()) {
         let plan = goal.plan.as_ref();
@@ -147,6 +157,7 @@ pub fn sentence(scene: &Scene<'_>, goal: &Goal) -> (String, Role) {
             let again = if *round > 1 { ", the first plan had faults" } else { "" };
             (format!("{} is being planned{again} · {}", goal.id, since(goal.submitted_at)), Role::Running)
         }
+        GoalPhase::Asking { .. } => (format!("{} waits for your answer", goal.id), Role::Warn),
         GoalPhase::AwaitingApproval => (format!("{} waits for your yes", goal.id), Role::Warn),
         GoalPhase::Deciding => {
             (format!("{} failed in part: a plans anew what is missing, d writes the report", goal.id), Role::Warn)

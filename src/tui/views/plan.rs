@@ -51,13 +51,18 @@ fn written(scene: &Scene<'_>, id: &GoalId, selected: Option<usize>, columns: usi
         scene.span(format!(" {}", text::pad("stands", 13)), Role::Dim),
         scene.span(sentence, role),
     ]));
-    let keys = if goal.needs_approval() {
+    let keys = if goal.asks() {
+        "a answer · d leave it unanswered · esc back"
+    } else if goal.needs_approval() {
         "a approve · d deny · E edit · x leave out · $ up to a sum · A add · M merge · t timeline · ←→ fold · b what holds it · esc back"
     } else if goal.phase.is_over() {
-        "enter open the task · o report · t timeline · ←→ fold · f hide done · esc back"
+        "enter open the task · o report · F follow up · t timeline · ←→ fold · f hide done · esc back"
     } else {
         "enter open the task · b what holds it · t timeline · ←→ fold · f hide done · E edit · A add · x leave out · c end the goal · esc back"
     };
+    for question in goal.questions() {
+        lines.extend(fact(scene, "asks", question, columns));
+    }
     let Some(plan) = &goal.plan else {
         lines.push(Line::default());
         lines.extend(paragraph("No plan yet.", columns, 1, scene.style(Role::Dim)));

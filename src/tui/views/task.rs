@@ -2,7 +2,7 @@
 
 use ratatui::text::{Line, Span};
 
-use super::{Page, Scene, paragraph, tasks};
+use super::{Page, Scene, helpers, paragraph, tasks};
 use crate::{
     model::{Ending, TaskRef, Usage},
     room::tasks::Phase,
@@ -79,9 +79,6 @@ pub fn page(scene: &Scene<'_>, name: &TaskRef, columns: usize) -> Page {
         }
         parts.push(format!("log {}", text::bytes(activity.log_bytes)));
         lines.extend(fact(scene, "now", &parts.join(" · "), columns));
-        for subagent in &activity.subagents {
-            lines.extend(fact(scene, "  sub-agent", subagent, columns));
-        }
     }
     for (name, other) in [("retry of", spec.retry_of.as_ref()), ("retried as", scene.state.tasks.retried_as(name))] {
         if let Some(other) = other {
@@ -129,6 +126,8 @@ pub fn page(scene: &Scene<'_>, name: &TaskRef, columns: usize) -> Page {
             lines.extend(paragraph("written by somebody else, not by podium", columns, 2, scene.style(Role::Dim)));
         }
     }
+
+    lines.extend(helpers::tree(scene, name, columns));
 
     lines.extend(heading(scene, "Attempts"));
     if record.attempts.is_empty() {

@@ -257,12 +257,13 @@ fn empty(scene: &Scene<'_>, width: usize, height: usize) -> Vec<Line<'static>> {
     if !scene.app.table().filter.is_empty() {
         return paragraph("No task holds this text. esc shows all of them.", width, 1, scene.style(Role::Dim));
     }
-    if let Some(goal) = state.goals.iter().find(|g| g.needs_approval()) {
+    if let Some(goal) = state.goals.iter().find(|g| g.needs_approval() || g.asks()) {
         return plan::short(scene, &goal.id, width, height);
     }
     let planning = |g: &&Goal| match g.phase {
         GoalPhase::Planning { .. } => true,
         GoalPhase::AwaitingApproval
+        | GoalPhase::Asking { .. }
         | GoalPhase::Running
         | GoalPhase::Deciding
         | GoalPhase::Synthesising

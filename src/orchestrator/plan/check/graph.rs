@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use super::{DEPTH, fault, schedule, shown};
+use super::{fault, schedule, shown};
 use crate::model::{Fault, PlanTask};
 
 /// The sound edges of a plan.
@@ -67,7 +67,7 @@ impl Graph {
     }
 
     /// Checks `P06` and the depth of `P02`; `false` in a circle.
-    pub fn check(&self, faults: &mut Vec<Fault>, tasks: &[PlanTask]) -> bool {
+    pub fn check(&self, faults: &mut Vec<Fault>, tasks: &[PlanTask], depth: usize) -> bool {
         let in_words =
             |each: &[usize], word: &str| each.iter().map(|&i| shown(&tasks[i].id)).collect::<Vec<_>>().join(word);
         if !self.is_sound() {
@@ -82,9 +82,9 @@ impl Graph {
         }
         let needs: Vec<Vec<usize>> = (0..tasks.len()).map(|i| self.needs(i).collect()).collect();
         let longest = schedule::longest_chain(&needs);
-        if longest.len() > DEPTH {
+        if longest.len() > depth {
             let names = in_words(&longest, " then ");
-            let message = format!("a chain of {} tasks, at most {DEPTH} are allowed: {names}", longest.len());
+            let message = format!("a chain of {} tasks, at most {depth} are allowed: {names}", longest.len());
             faults.push(fault("P02", "tasks", message));
         }
         true
