@@ -18,6 +18,7 @@ mod out;
 mod parent;
 mod plan;
 mod rehearse;
+mod replay;
 mod room;
 mod run;
 mod show;
@@ -273,10 +274,21 @@ enum Verb {
         /// The agent
         agent: String,
     },
+    /// Open the Claude CLI in an agent's own home, here: to log in, or to look round
+    Attach {
+        /// The agent
+        agent: String,
+    },
     /// Tokens and money, and what caching and cheaper models saved; needs no room
     Usage(usage::UsageArgs),
     /// What agents said
     Logs(logs::LogsArgs),
+    /// Write down everything a room says, with logs and reports, for `podium replay`
+    Record(replay::RecordArgs),
+    /// Show a run that is over on the same screens, forwards and backwards
+    Replay(replay::ReplayArgs),
+    /// Print what a view shows, of now or of a replay's moment, as text or as an SVG picture
+    Snapshot(replay::SnapshotArgs),
     /// What is ready and what is not, each with its remedy
     Doctor {
         /// Also list every setting and where it came from
@@ -370,7 +382,7 @@ impl Cli {
     /// Whether these arguments open the control room, here.
     fn takes_the_terminal(&self) -> bool {
         let opens = match &self.verb {
-            None => true,
+            None | Some(Verb::Replay(_)) => true,
             Some(Verb::Rehearse(args)) => args.has_screen(),
             Some(_) => false,
         };
@@ -449,10 +461,19 @@ fn dispatch(call: &mut Call, verb: Verb) -> anyhow::Result<Exit> {
         Verb::Resume { name, when_clear } => client(orders::resume(call, &name, when_clear)),
         Verb::Limit(args) => client(limit::limit(call, &args)),
         Verb::Auth { agent } => client(auth::auth(call, &agent)),
+        Verb::Attach { agent } => block_on(auth::attach(call, &agent)),
         Verb::Usage(args) => usage::usage(call, &args),
         Verb::Logs(args) => client(logs::logs(call, &args)),
+        Verb::Record(args) => block_on(replay::record(call, &args)),
+        Verb::Replay(args) => replay::replay(call, &args),
+        Verb::Snapshot(args) => replay::snapshot(call, &args),
         Verb::Doctor { settings } => client(doctor::doctor(call, settings)),
     }
+}
+
+/// Runs something to its end.
+fn block_on<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(work)
 }
 
 /// Runs a client's verb to its end or to Ctrl+C.

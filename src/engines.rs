@@ -24,6 +24,7 @@ mod helpers;
 pub mod messages;
 pub mod script;
 pub mod tree;
+pub mod visit;
 
 pub use cap::main as count_subagent;
 

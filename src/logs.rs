@@ -17,3 +17,4 @@ pub use catalog::{Extent, LogFile};
 pub use pattern::Pattern;
 pub use search::Found;
 pub use stream::{Stream, context};
+pub use times::written;

@@ -15,6 +15,8 @@ pub mod keymap;
 pub mod layout;
 pub mod log;
 pub mod popup;
+pub mod replay;
+pub mod svg;
 pub mod taste;
 pub mod terminal;
 pub mod text;
@@ -22,7 +24,11 @@ pub mod theme;
 pub mod views;
 
 #[cfg(test)]
+mod fuzz;
+#[cfg(test)]
 mod sample;
+#[cfg(test)]
+mod scripts;
 #[cfg(test)]
 mod tests;
 
@@ -35,11 +41,12 @@ pub use find::Search;
 pub use keymap::Keys;
 pub use log::{Ask, Kind};
 pub use popup::Document;
+pub use replay::{Moment, Turn};
 pub use theme::Theme;
 
 use crate::{
     model::{
-        Quiet,
+        AgentName, Quiet,
         log::{LogHit, LogRange},
     },
     room::Order,
@@ -156,6 +163,10 @@ pub enum Wish {
     List(String),
     /// Read the templates of goals; [`App::templates_read`] is told.
     ReadTemplates,
+    /// Open this agent's own CLI in its home; it gets the terminal for as long as it runs.
+    Attach(AgentName),
+    /// Move the tape of a run that is over; [`App::at_moment`] is told.
+    Turn(Turn),
     /// Clear the terminal and draw everything.
     Redraw,
     /// Let the terminal report the mouse, or not.

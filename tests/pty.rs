@@ -34,6 +34,10 @@ use tokio::{
     time::timeout,
 };
 
+#[path = "pty/attach.rs"]
+mod attach;
+#[path = "pty/replay.rs"]
+mod replay;
 #[path = "pty/taste.rs"]
 mod taste;
 

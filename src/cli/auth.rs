@@ -1,10 +1,10 @@
-//! `podium auth`: the CLI's own login, in an agent's home.
+//! `podium auth` and `podium attach`: the CLI's own login, and the CLI itself, in an agent's home.
 //!
 //! Owns how it is started and what is said of it. Must not see what is typed or what comes back: terminal and browser are
 //! the CLI's. Its one surprise: an account that was parked for its login goes on by itself afterwards, because logging in
 //! was what it waited for.
 
-use std::io::IsTerminal as _;
+use std::{ffi::OsStr, io::IsTerminal as _, path::Path};
 
 use anyhow::Context as _;
 
@@ -20,27 +20,6 @@ use crate::{
     room::{Answer, Order},
 };
 
-/// Variables that a login may need besides those that name its home: the terminal, the language, a browser, a proxy.
-const PASSED: [&str; 17] = [
-    "PATH",
-    "TERM",
-    "COLORTERM",
-    "LANG",
-    "LC_ALL",
-    "LC_CTYPE",
-    "TZ",
-    "NO_COLOR",
-    "DISPLAY",
-    "WAYLAND_DISPLAY",
-    "XDG_RUNTIME_DIR",
-    "DBUS_SESSION_BUS_ADDRESS",
-    "BROWSER",
-    "SSH_CONNECTION",
-    "HTTPS_PROXY",
-    "NO_PROXY",
-    "NODE_EXTRA_CA_CERTS",
-];
-
 pub(super) async fn auth(call: &Call, name: &str) -> anyhow::Result<Exit> {
     let config = call.config()?;
     let agent = super::ids::configured_agent(&config, name)?;
@@ -48,24 +27,19 @@ pub(super) async fn auth(call: &Call, name: &str) -> anyhow::Result<Exit> {
         return Err(Trouble::Wrong("this stage is a rehearsal: nothing in it needs a login".to_owned()).into());
     }
     let Some(program) = config.find_claude(&call.env) else {
-        let name = config.claude.display();
-        let text = format!("the Claude CLI ({name}) is not found; install it, or name it with CLAUDE_COMMAND");
-        return Err(Trouble::Wrong(text).into());
+        return Err(Trouble::Wrong(no_cli(&config)).into());
     };
     if !std::io::stdin().is_terminal() || !std::io::stdout().is_terminal() {
         let text = "a login needs a terminal: run `podium auth` where you can type and read".to_owned();
         return Err(Trouble::Wrong(text).into());
     }
     let home = config.home(agent.as_str());
-    engines::prepare_home(&home).map_err(|ending| anyhow::anyhow!(ending.sentence()))?;
+    let command = own_cli(call, &program, &home)?;
     if !call.out.is_json() {
         call.out.line(&format!("{} auth login, in {}", program.display(), home.display()));
     }
-    let mut command = tokio::process::Command::new(&program);
-    command.args(["auth", "login"]).env_clear().current_dir(home.join("home"));
-    command.envs(PASSED.iter().filter_map(|name| Some((*name, call.env.os(name)?))));
-    command.env("HOME", home.join("home")).env("CLAUDE_CONFIG_DIR", home.join("config"));
-    command.env("CLAUDE_CODE_TMPDIR", home.join("tmp")).env("DISABLE_AUTOUPDATER", "1");
+    let mut command = tokio::process::Command::from(command);
+    command.args(["auth", "login"]);
     let status = command.status().await.with_context(|| format!("could not start {}", program.display()))?;
     let found = Login::read(&home).with_context(|| format!("could not read the login in {}", home.display()))?;
     let Some(login) = found else {
@@ -87,6 +61,30 @@ pub(super) async fn auth(call: &Call, name: &str) -> anyhow::Result<Exit> {
         }
     }
     Ok(Exit::Done)
+}
+
+/// `podium attach`: the CLI itself in an agent's home, in this terminal.
+pub(super) async fn attach(call: &Call, name: &str) -> anyhow::Result<Exit> {
+    let config = call.config()?;
+    let agent = super::ids::configured_agent(&config, name)?;
+    let program = config.find_claude(&call.env).ok_or_else(|| Trouble::Wrong(no_cli(&config)))?;
+    if !std::io::stdin().is_terminal() || !std::io::stdout().is_terminal() {
+        return Err(Trouble::Wrong("this needs a terminal: run it where you can type and read".to_owned()).into());
+    }
+    let mut command = tokio::process::Command::from(own_cli(call, &program, &config.home(agent.as_str()))?);
+    let status = command.status().await.with_context(|| format!("could not start {}", program.display()))?;
+    Ok(if status.success() { Exit::Done } else { Exit::Failed })
+}
+
+/// The CLI as a person uses it, in this home.
+fn own_cli(call: &Call, program: &Path, home: &Path) -> anyhow::Result<std::process::Command> {
+    let command = engines::visit::command(program, home, |name| call.env.os(name).map(OsStr::to_owned));
+    command.map_err(|ending| anyhow::anyhow!(ending.sentence()))
+}
+
+pub(super) fn no_cli(config: &Config) -> String {
+    let name = config.claude.display();
+    format!("the Claude CLI ({name}) is not found; install it, or name it with CLAUDE_COMMAND")
 }
 
 /// What a person should know of this login.

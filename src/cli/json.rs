@@ -715,6 +715,30 @@ pub struct LogLine<'a> {
     pub context: bool,
 }
 
+/// `podium record`.
+#[derive(Debug, Serialize)]
+pub struct Recorded {
+    /// Where it lies.
+    pub dir: String,
+    /// Events that were written down.
+    pub events: usize,
+    /// Logs and reports that were copied.
+    pub files: usize,
+}
+
+/// `podium snapshot`.
+#[derive(Debug, Serialize)]
+pub struct Snapshot {
+    /// Columns.
+    pub columns: u16,
+    /// Rows.
+    pub rows: u16,
+    /// Whether the picture is SVG and not text.
+    pub svg: bool,
+    /// The frame.
+    pub picture: String,
+}
+
 /// `podium doctor`.
 #[derive(Debug, Serialize)]
 pub struct Doctor {

@@ -20,6 +20,7 @@ use crate::{
     room::State,
     runtime::{
         self,
+        feed::Feed,
         serve::{Guardian, StageTaken},
         viewer::Viewer,
     },
@@ -28,7 +29,11 @@ use crate::{
     worker::Farewell,
 };
 
-pub use crate::{attach::client::Link, rehearsal::SAMPLE_GOAL, runtime::screen::Setup};
+pub use crate::{
+    attach::client::Link,
+    rehearsal::SAMPLE_GOAL,
+    runtime::{guest::Home, screen::Setup},
+};
 
 /// The wall clock.
 pub fn clock() -> Clock {
@@ -195,16 +200,16 @@ pub fn is_taken(error: &anyhow::Error) -> bool {
 }
 
 /// What a screen is drawn from; where that is the files of a stage, also who reads them.
-pub type Shown = (Link, Option<JoinSet<()>>);
+pub type Shown = (Feed, Option<JoinSet<()>>);
 
 /// The room of a stage that cannot be written to, or its files where none is open.
 pub async fn shown(config: &Config, env: &Env) -> anyhow::Result<Shown> {
     match Link::connect(&config.stage).await {
-        Ok(link) => Ok((link, None)),
+        Ok(link) => Ok((Feed::room(link), None)),
         Err(AttachError::NoRoom) => {
             let viewer = Viewer::open(config, env, no_room(config), clock()).await?;
             let (link, reading) = viewer.link().await?;
-            Ok((link, Some(reading)))
+            Ok((Feed::room(link), Some(reading)))
         }
         Err(error) => Err(error.into()),
     }
@@ -215,11 +220,11 @@ pub async fn shown(config: &Config, env: &Env) -> anyhow::Result<Shown> {
 pub fn screen(setup: Setup, connect: impl Future<Output = anyhow::Result<Shown>>) -> anyhow::Result<Option<Leave>> {
     let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let left = runtime.block_on(async {
-        let (link, _reading) = tokio::select! {
+        let (feed, _reading) = tokio::select! {
             connected = connect => connected?,
             _pressed = tokio::signal::ctrl_c() => return Ok(None),
         };
-        Box::pin(runtime::screen::run(link, setup, clock())).await.map(Some)
+        Box::pin(runtime::screen::run(feed, setup, clock())).await.map(Some)
     });
     // The key reader blocks on the terminal and would hold a waiting shutdown.
     runtime.shutdown_background();

@@ -1,6 +1,7 @@
 //! The roles from the command line: `podium`, `podium serve`, `podium stop`, `podium worker`.
 
 use std::{
+    collections::BTreeMap,
     fs::{self, File, OpenOptions},
     io,
     path::{Path, PathBuf},
@@ -22,10 +23,10 @@ use super::{
 use crate::{
     attach::AttachError,
     config::{Config, Flags},
-    model::EngineKind,
+    model::{AgentName, EngineKind},
     queue::file::{FileQueue, Unfit},
     room::{Answer, Order},
-    runtime::serve::Guardian,
+    runtime::{feed::Feed, serve::Guardian},
     supervisor,
     tui::{self, Leave},
 };
@@ -79,6 +80,8 @@ pub(super) fn open(call: &Call, opening: Opening) -> anyhow::Result<Exit> {
         stage: config.stage.clone(),
         settings: tui::Settings { attention, ..taste::settings(&call.env, opening.ascii)? },
         composed: opening.goal,
+        keeps: true,
+        homes: homes(call, &config),
         templates: call.env.config_dir.as_ref().map(|folder| folder.join("templates")),
     };
     let left = if link::read_only(&config).is_some() {
@@ -93,6 +96,13 @@ pub(super) fn open(call: &Call, opening: Opening) -> anyhow::Result<Exit> {
     Ok(Exit::Done)
 }
 
+/// Where each agent's own CLI is at home.
+fn homes(call: &Call, config: &Config) -> BTreeMap<AgentName, link::Home> {
+    let program = config.find_claude(&call.env).ok_or_else(|| super::auth::no_cli(config));
+    let home = |name: &AgentName| link::Home { program: program.clone(), folder: config.home(name.as_str()) };
+    config.enabled().map(|agent| (agent.name.clone(), home(&agent.name))).collect()
+}
+
 /// The screen on a stage that a room may write to.
 fn open_room(call: &Call, config: &Config, setup: link::Setup) -> anyhow::Result<Option<Leave>> {
     prepare(config)?;
@@ -104,7 +114,7 @@ fn open_room(call: &Call, config: &Config, setup: link::Setup) -> anyhow::Result
             )
             .into());
         }
-        Ok((link, None))
+        Ok((Feed::room(link), None))
     };
     link::screen(setup, connect)
 }

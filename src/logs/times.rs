@@ -109,6 +109,14 @@ impl Times {
     }
 }
 
+/// How much of a log had been written at a moment, in bytes; all of it where nobody noted when.
+pub fn written(log: &Path, at: Timestamp) -> io::Result<u64> {
+    let size = std::fs::metadata(log)?.len();
+    let mut times = Times::beside(log);
+    times.read();
+    Ok(times.after(at.as_millisecond()).map_or(size, |offset| offset.min(size)))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

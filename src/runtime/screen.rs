@@ -4,7 +4,7 @@
 //! changes a mark on screen and nothing else: the last picture stays, and the loop calls again until a room answers.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     fs,
     io::Write as _,
     path::{Path, PathBuf},
@@ -28,7 +28,8 @@ use tokio::{
 
 use super::{
     documents,
-    guest::Visit,
+    feed::Feed,
+    guest::{Home, Visit, Visitor},
     keep::Keeper,
     line::Line,
     logs::{self, Eyes},
@@ -41,12 +42,12 @@ use crate::{
     },
     logs::{context, copy},
     model::{
-        Clock, LogPlace,
+        AgentName, Clock, LogPlace,
         log::{LogHit, LogPart, LogRange, TimedLine},
     },
     room::Order,
     tui::{
-        self, App, Connection, Document, Guest, Leave, Search, Wish,
+        self, App, Connection, Document, Guest, Leave, Search, Turn, Wish,
         composer::{Entry, Template},
         terminal,
     },
@@ -87,10 +88,14 @@ pub struct Setup {
     pub composed: Option<String>,
     /// Where the operator's own templates lie.
     pub templates: Option<PathBuf>,
+    /// It is remembered with the stage.
+    pub keeps: bool,
+    /// Where each agent's own CLI is at home.
+    pub homes: BTreeMap<AgentName, Home>,
 }
 
 /// Runs the screen on a connected room until the operator leaves or the terminal goes away.
-pub async fn run(link: Link, setup: Setup, clock: Clock) -> anyhow::Result<Leave> {
+pub async fn run(feed: Feed, setup: Setup, clock: Clock) -> anyhow::Result<Leave> {
     let stage = setup.stage;
     let mut term = signal(SignalKind::terminate()).context("could not listen for signals")?;
     let mut hup = signal(SignalKind::hangup()).context("could not listen for signals")?;
@@ -98,7 +103,7 @@ pub async fn run(link: Link, setup: Setup, clock: Clock) -> anyhow::Result<Leave
     let mut screen = terminal::enter().context("could not take the terminal")?;
     let _given_back = terminal::Guard;
     let mut app = App::new(setup.settings);
-    let keeper = Keeper::open(&stage, &mut app);
+    let keeper = setup.keeps.then(|| Keeper::open(&stage, &mut app));
     let window = Line::open();
     if app.has_mouse() {
         terminal::mouse(true).context("could not switch the mouse")?;
@@ -109,15 +114,15 @@ pub async fn run(link: Link, setup: Setup, clock: Clock) -> anyhow::Result<Leave
         app.compose(&goal);
     }
     let (tell, mut heard) = mpsc::channel(16);
-    let mut link = link;
-    link.be_patient();
-    let told = tell.clone();
-    let logs = Eyes::open(&stage, move |ask, part| told.blocking_send(Heard::Log(ask, part)).is_ok())
-        .context("could not start the thread that reads logs")?;
+    let logs = eyes_on(feed.folder(&stage), &tell)?;
+    if let Some(moment) = feed.moment() {
+        app.at_moment(moment);
+    }
     let mut eyes = Screen {
         stage,
         templates: setup.templates,
-        link,
+        homes: setup.homes,
+        link: feed,
         keeper,
         room: Room::Up,
         app,
@@ -134,19 +139,21 @@ pub async fn run(link: Link, setup: Setup, clock: Clock) -> anyhow::Result<Leave
         clear: false,
     };
     eyes.observe().await;
-    if let Some(then) = visits::last(&eyes.stage) {
+    // Whoever looks at a run that is over has not been in the room.
+    let is_room = eyes.link.moment().is_none();
+    if let Some(then) = visits::last(&eyes.stage).filter(|_| is_room) {
         eyes.app.welcome(eyes.link.state(), then);
     }
-    let _visit = visits::Visit::begin(&eyes.stage, eyes.clock.clone());
+    let _visit = is_room.then(|| visits::Visit::begin(&eyes.stage, eyes.clock.clone()));
     let mut keys = Some(EventStream::new());
     let mut visit: Option<Visit> = None;
     let mut drawn = Instant::now().checked_sub(FRAME).unwrap_or_else(Instant::now);
     let mut second = Instant::now();
     loop {
-        if let Some((guest, file, line)) = eyes.guest.take().filter(|_| visit.is_none()) {
+        if let Some(visitor) = eyes.guest.take().filter(|_| visit.is_none()) {
             // The key reader must not take what is meant for the guest.
             keys = None;
-            match Visit::begin(guest, &file, line) {
+            match Visit::begin(visitor) {
                 Ok(begun) => visit = Some(begun),
                 Err(error) => {
                     eyes.app.say(&format!("{error:#}"), true);
@@ -201,6 +208,13 @@ pub async fn run(link: Link, setup: Setup, clock: Clock) -> anyhow::Result<Leave
     }
 }
 
+/// Starts the thread that reads the logs below a folder.
+fn eyes_on(folder: &Path, tell: &mpsc::Sender<Heard>) -> anyhow::Result<Eyes> {
+    let told = tell.clone();
+    Eyes::open(folder, move |ask, part| told.blocking_send(Heard::Log(ask, part)).is_ok())
+        .context("could not start the thread that reads logs")
+}
+
 /// Copies into a new folder of the temporary directory, which nobody else can have prepared.
 fn copy_elsewhere(stage: &Path, range: &LogRange, gone: &dyn Fn() -> bool) -> std::io::Result<copy::Copied> {
     let folder = tempfile::Builder::new().prefix("podium-copy-").tempdir()?.keep();
@@ -236,10 +250,10 @@ enum Room {
 struct Screen {
     stage: PathBuf,
     templates: Option<PathBuf>,
-    link: Link,
+    link: Feed,
     room: Room,
     app: App,
-    keeper: Keeper,
+    keeper: Option<Keeper>,
     clock: Clock,
     orders: HashMap<u64, Order>,
     tell: mpsc::Sender<Heard>,
@@ -249,8 +263,9 @@ struct Screen {
     logs: Eyes,
     /// Ends the search that runs.
     search: Arc<AtomicBool>,
-    /// A program that wants the terminal: on which file, at which line.
-    guest: Option<(Guest, PathBuf, usize)>,
+    homes: BTreeMap<AgentName, Home>,
+    /// Who wants the terminal.
+    guest: Option<Visitor>,
     /// The text that a guest changes.
     draft: Option<NamedTempFile>,
     /// The call for a lost room.
@@ -267,9 +282,9 @@ impl Screen {
             screen.resize(size.into())?;
         }
         self.dirty = false;
-        let now = self.clock.now();
+        let now = self.link.now(&self.clock);
         self.app.pass(now);
-        if let Some(notice) = self.app.call(self.link.state(), now) {
+        if let Some(notice) = self.app.call(self.link.state(), now).filter(|_| self.link.moment().is_none()) {
             let title = format!("podium {}", self.link.state().name);
             // A terminal that has gone is noticed by the frame that follows.
             let _gone = terminal::call(self.app.settings().attention, &title, &notice.text);
@@ -297,7 +312,7 @@ impl Screen {
         if leave.is_none() {
             self.observe().await;
         }
-        self.keeper.look(&self.app);
+        self.keep();
         leave
     }
 
@@ -319,7 +334,7 @@ impl Screen {
                 Wish::OpenLog(range, guest) => self.copy(range, Some(guest)),
                 Wish::EditText(text) => match begin_draft(&text) {
                     Ok(draft) => {
-                        self.guest = Some((Guest::Editor, draft.path().to_owned(), 1));
+                        self.guest = Some(Visitor::Reads(Guest::Editor, draft.path().to_owned(), 1));
                         self.draft = Some(draft);
                     }
                     Err(error) => self.app.say(&format!("could not write the text for the editor: {error}"), true),
@@ -351,6 +366,11 @@ impl Screen {
                         let _left = tell.blocking_send(Heard::Templates(refs::templates(&folders)));
                     });
                 }
+                Wish::Attach(agent) => match self.homes.get(&agent).cloned() {
+                    Some(home) => self.guest = Some(Visitor::AtHome(home)),
+                    None => self.app.say(&format!("{agent} has no home here"), true),
+                },
+                Wish::Turn(turn) => self.turn(turn),
                 Wish::Redraw => self.clear = true,
                 Wish::Mouse(on) => {
                     if let Err(error) = terminal::mouse(on) {
@@ -362,12 +382,36 @@ impl Screen {
         None
     }
 
+    fn keep(&mut self) {
+        if let Some(keeper) = &mut self.keeper {
+            keeper.look(&self.app);
+        }
+    }
+
+    /// Moves the tape.
+    fn turn(&mut self, turn: Turn) {
+        let turned = self.link.turn(turn).map_err(anyhow::Error::from).and_then(|elsewhere| {
+            if elsewhere {
+                self.logs = eyes_on(self.link.folder(&self.stage), &self.tell)?;
+                self.app.read_anew();
+            }
+            Ok(())
+        });
+        if let Err(error) = turned {
+            self.app.say(&format!("could not go there: {error:#}"), true);
+        }
+        if let Some(moment) = self.link.moment() {
+            self.app.at_moment(moment);
+        }
+    }
+
     fn find(&mut self, asked: Option<Search>) {
         self.search.store(true, Ordering::Relaxed);
         while self.reading.try_join_next().is_some() {}
         let Some(asked) = asked else { return };
         self.search = Arc::default();
-        let (stage, stop, tell) = (self.stage.clone(), self.search.clone(), self.tell.clone());
+        let folder = self.link.folder(&self.stage).to_owned();
+        let (stage, stop, tell) = (folder, self.search.clone(), self.tell.clone());
         self.reading.spawn_blocking(move || {
             let id = asked.id;
             logs::find(&stage, &asked, &stop, &|news| tell.blocking_send(Heard::Found(id, news)).is_ok());
@@ -375,7 +419,7 @@ impl Screen {
     }
 
     fn look_beside(&mut self, hit: LogHit) {
-        let (stage, tell) = (self.stage.clone(), self.tell.clone());
+        let (stage, tell) = (self.link.folder(&self.stage).to_owned(), self.tell.clone());
         self.reading.spawn_blocking(move || {
             let place = hit.place();
             let (lines, here) = context(&stage, &hit.log, &place, &hit.text, BESIDE);
@@ -384,7 +428,7 @@ impl Screen {
     }
 
     fn copy(&mut self, range: LogRange, guest: Option<Guest>) {
-        let (stage, tell) = (self.stage.clone(), self.tell.clone());
+        let (stage, tell) = (self.link.folder(&self.stage).to_owned(), self.tell.clone());
         self.reading.spawn_blocking(move || {
             let gone = || tell.is_closed();
             let copied = copy::copy(&stage, &range, &stage.join(COPIES), &gone)
@@ -397,7 +441,7 @@ impl Screen {
     fn copied(&mut self, guest: Option<Guest>, copied: std::io::Result<copy::Copied>) {
         match (copied, guest) {
             (Err(error), _) => self.app.say(&format!("could not copy: {error}"), true),
-            (Ok(copied), Some(guest)) => self.guest = Some((guest, copied.path, copied.here)),
+            (Ok(copied), Some(guest)) => self.guest = Some(Visitor::Reads(guest, copied.path, copied.here)),
             (Ok(copied), None) => {
                 let set = copied.text.as_deref().is_some_and(|text| terminal::copy(text).is_ok());
                 let path = copied.path.strip_prefix(&self.stage).unwrap_or(&copied.path);
@@ -456,6 +500,9 @@ impl Screen {
             left -= 1;
             next = if self.room != Room::Lost && left > 0 { self.link.next().now_or_never() } else { None };
         }
+        if let Some(moment) = self.link.moment() {
+            self.app.at_moment(moment);
+        }
         if changed {
             self.observe().await;
         }
@@ -474,7 +521,7 @@ impl Screen {
                 if let Some(order) = self.orders.remove(&ticket) {
                     self.app.answered(&order, &answer);
                     // What was refused is back in the composer.
-                    self.keeper.look(&self.app);
+                    self.keep();
                 }
             }
             Err(error) => self.lost(&error),
@@ -501,8 +548,7 @@ impl Screen {
     async fn called(&mut self, answered: Option<Link>) {
         match answered {
             Some(link) => {
-                self.link = link;
-                self.link.be_patient();
+                self.link = Feed::room(link);
                 self.room = Room::Up;
                 self.dirty = true;
                 self.app.connection(Connection::Connected);

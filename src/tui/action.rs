@@ -168,10 +168,30 @@ pub enum Action {
     PauseTask,
     /// Start the agent's workers anew.
     Restart,
+    /// Open the agent's own CLI in its home.
+    Attach,
     /// Copy what is looked at.
     Copy,
     /// The mouse works, or selects text as the terminal does.
     Mouse,
+    /// Let the tape play, or hold it.
+    Play,
+    /// One event on.
+    StepOn,
+    /// One event back.
+    StepBack,
+    /// Some seconds on.
+    SeekOn,
+    /// Some seconds back.
+    SeekBack,
+    /// Play twice as fast.
+    Faster,
+    /// Play half as fast.
+    Slower,
+    /// To the tape's beginning.
+    TapeStart,
+    /// To the tape's end.
+    TapeEnd,
     /// Draw everything anew.
     Redraw,
     /// Leave.
@@ -207,11 +227,13 @@ pub enum Place {
     Found,
     /// The views.
     Views,
+    /// A run that is over.
+    Replay,
 }
 
 impl Place {
     /// All, in the order of help.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Everywhere,
         Self::Asking,
         Self::Goals,
@@ -225,6 +247,7 @@ impl Place {
         Self::Reading,
         Self::Found,
         Self::Views,
+        Self::Replay,
     ];
 
     /// Whether its verbs apply only while it has the keys, and then before all others.
@@ -236,7 +259,8 @@ impl Place {
             | Self::AgentPage
             | Self::Planning
             | Self::Reading
-            | Self::Found => true,
+            | Self::Found
+            | Self::Replay => true,
             Self::Everywhere | Self::Goals | Self::Tasks | Self::Agents | Self::Log | Self::Views => false,
         }
     }
@@ -257,6 +281,7 @@ impl Place {
             Self::Reading => "The log, while it has the keys",
             Self::Found => "The log, while a search is on",
             Self::Views => "Views",
+            Self::Replay => "A replay",
         }
     }
 }

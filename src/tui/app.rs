@@ -43,6 +43,7 @@ use super::{
     layout::{self, Layout, Pane, Shape, Wanted},
     log::Log,
     popup::Popup,
+    replay::{self, Moment},
     text::one_line,
     views::{
         agents,
@@ -141,6 +142,8 @@ pub struct App {
     herald: Herald,
     mouse: bool,
     shape: Shape,
+    /// The moment that is shown, of a run that is over.
+    pub(super) moment: Option<Moment>,
     matcher: Matcher,
 }
 
@@ -189,6 +192,7 @@ impl App {
             herald: Herald::default(),
             mouse,
             shape: Shape::default(),
+            moment: None,
             matcher: Matcher::new(Config::DEFAULT),
         }
     }
@@ -392,7 +396,8 @@ impl App {
             )
             | None => {}
         }
-        match self.settings.keys.action(chord, self.places()) {
+        let taped = self.moment.and_then(|_| self.settings.keys.action_in(chord, Place::Replay));
+        match taped.or_else(|| self.settings.keys.action(chord, self.places())) {
             Some(action) => self.perform(action, state),
             None => Vec::new(),
         }
@@ -426,10 +431,11 @@ impl App {
     /// Refuses orders here while nobody would hear them, so that what was written comes back.
     fn heard(&mut self, wishes: Vec<Wish>, state: &State) -> Vec<Wish> {
         self.note_sent(&wishes, state);
-        if self.link == Connection::Connected {
-            return wishes;
-        }
-        let reason = "not sent: there is no word from the room";
+        let reason = match (&self.link, self.moment) {
+            (_, Some(_)) => "this is a replay: nothing can be ordered",
+            (Connection::Connected, None) => return wishes,
+            (Connection::Silent { .. } | Connection::Lost { .. }, None) => "not sent: there is no word from the room",
+        };
         let (orders, rest) = wishes.into_iter().partition::<Vec<_>, _>(|w| matches!(w, Wish::Order(_)));
         for wish in orders {
             if let Wish::Order(order) = wish {
@@ -567,6 +573,7 @@ impl App {
             Action::Pause => return self.pause(state),
             Action::Restart => return self.restart(),
             Action::PauseTask => return self.pause_one(state),
+            Action::Attach => return self.attach(state),
             Action::Copy => return self.copy(state),
             Action::Mouse => {
                 self.mouse = !self.mouse;
@@ -574,6 +581,18 @@ impl App {
                 self.say(if self.mouse { &on } else { "the mouse selects text" }, false);
                 return vec![Wish::Mouse(self.mouse)];
             }
+            Action::Play
+            | Action::StepOn
+            | Action::StepBack
+            | Action::SeekOn
+            | Action::SeekBack
+            | Action::Faster
+            | Action::Slower
+            | Action::TapeStart
+            | Action::TapeEnd => match replay::turn(action).filter(|_| self.moment.is_some()) {
+                Some(turn) => return vec![Wish::Turn(turn)],
+                None => self.say("this is a room at work: `podium replay` shows runs that are over", true),
+            },
             Action::Redraw => return vec![Wish::Redraw],
             Action::Leave => {
                 if self.popups.is_empty() {

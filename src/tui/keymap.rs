@@ -192,6 +192,12 @@ impl Keys {
         })
     }
 
+    /// The action of a key of a place that has keys of its own.
+    pub fn action_in(&self, chord: Chord, place: Place) -> Option<Action> {
+        let mut rows = VERBS.iter().zip(&self.of).filter(|(verb, _)| verb.place == place);
+        rows.find(|(_, keys)| keys.iter().any(|(key, _)| *key == chord)).map(|(verb, _)| verb.action)
+    }
+
     /// The action of a key: of the places that have keys of their own those in `here` are asked first, in this order.
     pub fn action(&self, chord: Chord, here: &[Place]) -> Option<Action> {
         let at = |place: Option<Place>| {

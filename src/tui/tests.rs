@@ -35,13 +35,13 @@ fn fresh(size: (u16, u16)) -> App {
     app
 }
 
-fn picture(state: &State, app: &App, now: Timestamp, size: (u16, u16)) -> Buffer {
+pub(super) fn picture(state: &State, app: &App, now: Timestamp, size: (u16, u16)) -> Buffer {
     let mut terminal = Terminal::new(TestBackend::new(size.0, size.1)).unwrap();
     terminal.draw(|frame| draw(state, app, now, frame)).unwrap();
     terminal.backend().buffer().clone()
 }
 
-fn text(buffer: &Buffer) -> String {
+pub(super) fn text(buffer: &Buffer) -> String {
     let width = usize::from(buffer.area.width);
     let mut out = String::new();
     for row in buffer.content.chunks(width) {
@@ -98,14 +98,14 @@ fn whole(lines: Vec<TimedLine>) -> LogPart {
 }
 
 /// Answers what was asked for with these lines.
-fn read(app: &mut App, state: &State, wishes: &[Wish], lines: Vec<TimedLine>) {
+pub(super) fn read(app: &mut App, state: &State, wishes: &[Wish], lines: Vec<TimedLine>) {
     if let Some(Wish::ReadLog(Some(ask))) = wishes.iter().rev().find(|w| matches!(w, Wish::ReadLog(_))) {
         let here = matches!(ask.from, LogFrom::Around(_) | LogFrom::Hit(..)).then_some(0);
         app.log_read(ask.id, LogPart { here, ..whole(lines) }, state);
     }
 }
 
-fn entries() -> Vec<TimedLine> {
+pub(super) fn entries() -> Vec<TimedLine> {
     let entry = |s: i64, kind, depth, text: &str| said(s.unsigned_abs(), s, kind, depth, text);
     vec![
         entry(72, Kind::System, 0, "haiku, 12 tools, session 7f3a"),
@@ -669,7 +669,7 @@ fn the_mouse_moves_the_hand_and_scrolls_only_what_it_is_over() {
 // What must always hold.
 
 /// Strings that break what can be broken: too long, wide, combining, invisible, controlling.
-fn hostile() -> Stage {
+pub(super) fn hostile() -> Stage {
     let mut stage = Stage::open();
     let long = "x".repeat(40);
     let nasty = "\u{1b}[2J日本語日本語日本語日本語 e\u{301}\u{301}\u{200d}👨‍👩‍👧‍👦 \u{202e}ﾞﾟ\u{7}\u{9b}1m\nsecond line\ttab";
@@ -684,7 +684,7 @@ fn hostile() -> Stage {
     stage
 }
 
-fn assert_harmless(buffer: &Buffer) {
+pub(super) fn assert_harmless(buffer: &Buffer) {
     for cell in &buffer.content {
         assert!(!cell.symbol().contains(char::is_control), "{:?}", cell.symbol());
         assert_eq!(scrub(cell.symbol()), cell.symbol());

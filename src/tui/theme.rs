@@ -35,7 +35,7 @@ pub enum Role {
     Focus,
     /// Names and keys.
     Accent,
-    /// The row under the hand.
+    /// The row under the hand: its ground and its manner; its inks are those of what it says.
     Selected,
     /// A heading.
     Title,
@@ -118,8 +118,14 @@ impl Theme {
         if depth == Depth::None { (Self::plain(), slips) } else { (theme, slips) }
     }
 
-    /// How a role looks.
+    /// How a role looks. The ground of text is the screen's ([`Theme::ground`]): a row under the hand has its own.
     pub fn style(&self, role: Role) -> Style {
+        let style = self.written(role);
+        if role == Role::Text { Style { bg: None, ..style } } else { style }
+    }
+
+    /// A role as the theme says it.
+    pub(super) fn written(&self, role: Role) -> Style {
         self.styles.get(role as usize).copied().unwrap_or_default()
     }
 
@@ -131,7 +137,7 @@ impl Theme {
 
     /// Gives every cell that has no colour of its own the theme's ground and ink.
     pub fn ground(&self, buffer: &mut Buffer) {
-        let Style { fg, bg, .. } = self.style(Role::Text);
+        let Style { fg, bg, .. } = self.written(Role::Text);
         for cell in &mut buffer.content {
             if let Some(fg) = fg.filter(|_| cell.fg == Color::Reset) {
                 cell.fg = fg;

@@ -304,17 +304,31 @@ impl App {
         wishes
     }
 
-    pub(super) fn pause(&mut self, state: &State) -> Vec<Wish> {
-        if self.focus == Pane::Limits && self.popups.is_empty() {
-            return self.pause_account(state);
-        }
-        let name = match self.popups.last() {
+    /// The agent that is looked at, or that of the task.
+    fn agent_meant(&self, state: &State) -> Option<AgentName> {
+        match self.popups.last() {
             Some(Popup::Agent { agent, .. }) => Some(agent.clone()),
             Some(_) | None if self.focus == Pane::Agents => {
                 state.agents.iter().nth(self.selected_agent(state)).map(|a| a.name().clone())
             }
             Some(_) | None => self.subject(state).map(|t| t.agent),
-        };
+        }
+    }
+
+    /// Opens the own CLI of the agent that is looked at.
+    pub(super) fn attach(&mut self, state: &State) -> Vec<Wish> {
+        if self.moment.is_some() {
+            self.say("this is a replay: its agents are not at home", true);
+            return Vec::new();
+        }
+        self.agent_meant(state).map(Wish::Attach).into_iter().collect()
+    }
+
+    pub(super) fn pause(&mut self, state: &State) -> Vec<Wish> {
+        if self.focus == Pane::Limits && self.popups.is_empty() {
+            return self.pause_account(state);
+        }
+        let name = self.agent_meant(state);
         // What its account's limit has left to a person is said yes to with the same key.
         let waits = |name| state.parked(name).is_some_and(|parked| state.account_needs_you(parked, state.now));
         match name.and_then(|n| state.agents.get(&n)) {

@@ -59,6 +59,11 @@ impl App {
         Some(LogScope::One(LogId::of(&task.attempt(last.n), &last.log)))
     }
 
+    /// The logs that are shown lie elsewhere now: they are read anew.
+    pub fn read_anew(&mut self) {
+        self.log.turn_to(None, LogFrom::End);
+    }
+
     /// Turns the log to what is wanted now, and tells what has to be read.
     pub(super) fn watch_logs(&mut self, state: &State) -> Vec<Wish> {
         let wanted = self.wanted_logs(state);

@@ -226,6 +226,10 @@ impl App {
     }
 
     pub(super) fn leave(&mut self) -> Vec<Wish> {
+        // Nothing goes on and nothing can be stopped.
+        if self.moment().is_some() {
+            return vec![Wish::Quit(Leave::Detach)];
+        }
         // A second Ctrl+C takes the default: the agents go on.
         if matches!(self.popups.last(), Some(Popup::Leave { .. })) {
             return vec![Wish::Quit(Leave::Detach)];

@@ -123,19 +123,18 @@ mod tests {
         for (name, least) in [("dark", 4.5), ("light", 4.5), ("contrast", 7.0)] {
             for depth in [Depth::Many, Depth::True] {
                 let theme = Theme::built_in(name, depth).unwrap();
-                let text = theme.style(Role::Text);
-                let selected = theme.style(Role::Selected).bg.unwrap();
+                let text = theme.written(Role::Text);
+                let selected = theme.style(Role::Selected);
+                assert!(selected.fg.is_none(), "{name}: a row under the hand keeps its inks");
                 for (role, word) in Role::ALL {
                     let style = theme.style(role);
                     let (ink, ground) = (style.fg.or(text.fg).unwrap(), style.bg.or(text.bg).unwrap());
                     assert!(contrast(ink, ground) >= least, "{name}: {word}: {:.1}", contrast(ink, ground));
-                    // Under the hand a row keeps its inks where the hand has none of its own.
-                    let under = theme.style(Role::Selected).fg.unwrap_or(ink);
-                    if style.bg.is_none() {
+                    if let Some(under) = selected.bg.filter(|_| style.bg.is_none()) {
                         assert!(
-                            contrast(under, selected) >= 3.0,
+                            contrast(ink, under) >= 3.0,
                             "{name}: {word} under the hand: {:.1}",
-                            contrast(under, selected)
+                            contrast(ink, under)
                         );
                     }
                 }

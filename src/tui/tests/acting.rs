@@ -74,6 +74,16 @@ fn only_looks(action: Action) -> bool {
         | Action::Taller
         | Action::Shorter
         | Action::Redraw
+        | Action::Attach
+        | Action::Play
+        | Action::StepOn
+        | Action::StepBack
+        | Action::SeekOn
+        | Action::SeekBack
+        | Action::Faster
+        | Action::Slower
+        | Action::TapeStart
+        | Action::TapeEnd
         | Action::Leave => true,
         Action::Compose
         | Action::FollowUp

@@ -17,7 +17,7 @@ use crate::{
         action::{self, Action, VERBS, Verb},
         glyph,
         layout::{Layout, Pane},
-        text,
+        replay, text,
         theme::Role,
     },
 };
@@ -106,6 +106,10 @@ fn header(scene: &Scene<'_>, buffer: &mut Buffer, area: Rect, glyphs: bool) {
         left.push(scene.span(" REHEARSAL ", Role::Badge));
         left.push(Span::raw(" "));
     }
+    if scene.app.moment().is_some() {
+        left.push(scene.span(" REPLAY ", Role::Badge));
+        left.push(Span::raw(" "));
+    }
     if state.offline.is_some() {
         left.push(scene.span(" READ-ONLY ", Role::Badge));
         left.push(Span::raw(" "));
@@ -174,6 +178,9 @@ fn hint(scene: &Scene<'_>, buffer: &mut Buffer, area: Rect, all: bool) {
         let end = format!(" · {} undoes ({left} s)", scene.key(Action::Undo));
         let text = format!(" ✓ {}{end}", text::fit(done, width.saturating_sub(text::width(&end) + 3)));
         return rows(buffer, area, &[Line::from(scene.span(text, Role::Good))]);
+    }
+    if let Some(moment) = scene.app.moment() {
+        return replay::draw(scene, buffer, area, moment);
     }
     if !scene.app.popups().is_empty() {
         return;
