@@ -388,9 +388,7 @@ fn an_editor_changes_the_text_of_a_retry_and_an_emptied_text_is_refused() {
     place.run(&["wait", "wrong", "--timeout", "1m"]).ends(1);
     edit("sed -i s/wrong/better/").ends(0);
     place.run(&["wait", "wrong", "--timeout", "1m"]).ends(1);
-    let task = fs::read_to_string(place.stage.join("tasks/bad/.dead/wrong.json")).unwrap();
-    let task: Value = serde_json::from_str(&task).unwrap();
-    assert_eq!(task["description"], long.replace("wrong", "better"));
+    assert_eq!(place.json(&["show", "wrong"])["description"], long.replace("wrong", "better"));
     edit("truncate -s 0").ends(3).says("the text is empty");
     edit("false").ends(3).says("nothing was changed");
     edit("no-such-editor").ends(1).says("set EDITOR");

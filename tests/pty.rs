@@ -84,6 +84,13 @@ impl Stage {
         ))
     }
 
+    /// A bell on the terminal is then somebody else's.
+    fn rings_no_bell(&self) {
+        let file = self.root().join("podium.toml");
+        let toml = fs::read_to_string(&file).unwrap();
+        fs::write(file, format!("[attention]\nbell = false\n{toml}")).unwrap();
+    }
+
     fn root(&self) -> PathBuf {
         self.dir.path().join("stage")
     }
@@ -1005,7 +1012,7 @@ async fn nothing_an_agent_or_a_file_says_reaches_the_terminal_as_more_than_text(
     fs::write(
         stage.root().join("podium.toml"),
         format!(
-            "[upstream]\nurl = \"rehearsal:\"\n[retry]\nattempts = 1\n\
+            "[upstream]\nurl = \"rehearsal:\"\n[retry]\nattempts = 1\n[attention]\nbell = false\n\
              [agents.marie]\nengine = \"command\"\ncommand = {cat}\n\
              [agents.anga]\nengine = \"command\"\noutput = \"stream-json\"\ncommand = {cat}\n\
              [agents.fabien]\nengine = \"command\"\ncommand = {}\n",
@@ -1117,6 +1124,7 @@ async fn any_size_and_any_keys_are_survived() {
         &["--flood", "2"],
         &["--fail-below", "3", "--print", "three"],
     );
+    stage.rings_no_bell();
     let keys: Vec<String> = "abcdefghijklmnoprtuvwxyzGN?:/ 12345.*(\t\u{2}\u{6}\u{c}\u{1a}"
         .chars()
         .map(String::from)

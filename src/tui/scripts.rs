@@ -153,13 +153,13 @@ fn the_tasks_are_narrowed_and_the_log_is_searched() {
 fn keys_of_the_operators_own_are_in_force_and_shown_wherever_keys_are_shown() {
     let (taste, slips) = Taste::read(
         "screen.toml",
-        "[keys]\nhelp = \"f5\"\nretry = [\"ctrl-r\", \"f6\"]\ngoal = \"w\"\nwrap = \"W\"\nplan = \"P\"\n",
+        "[keys]\nhelp = \"f5\"\nretry = [\"ctrl-r\", \"f6\"]\ngoal = \"w\"\nwrap = \"W\"\nplan = \"f8\"\n",
     );
     assert_eq!(slips, []);
     let mut show = Show::new(sample::planned(), Settings { keys: taste.keys, ..Settings::default() });
-    show.see(" f5 help").see("ctrl-r retry").see("w writes a goal").see("a approve · P look · d deny");
+    show.see(" f5 help").see("ctrl-r retry").see("w writes a goal").see("a approve · f8 look · d deny");
     show.keys("?").see_no("Everywhere").keys("<f5>").see("Everywhere").keys("<pgdn>").see("ctrl-r f6").keys("<esc>");
-    show.keys("P").see("Plan of g1").keys("<esc>").keys("3").see_no("Plan of g1");
+    show.keys("<f8>").see("Plan of g1").keys("<esc>").keys("3").see_no("Plan of g1");
     show.keys("whello").see("hello").keys("<ctrl-u><esc>");
     show.keys(":retry how").see("retry how").keys("<esc>");
     assert_eq!(show.orders, []);

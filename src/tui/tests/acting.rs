@@ -74,7 +74,6 @@ fn only_looks(action: Action) -> bool {
         | Action::Taller
         | Action::Shorter
         | Action::Redraw
-        | Action::Attach
         | Action::Play
         | Action::StepOn
         | Action::StepBack
@@ -104,6 +103,7 @@ fn only_looks(action: Action) -> bool {
         | Action::Cancel
         | Action::Pause
         | Action::Restart
+        | Action::Attach
         | Action::PauseTask => false,
     }
 }
