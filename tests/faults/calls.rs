@@ -152,7 +152,10 @@ fn let_strace_in() -> Option<Child> {
     let mut stderr = BufReader::new(strace.stderr.take().unwrap());
     while !said.contains("attached") {
         said.clear();
-        assert!(stderr.read_line(&mut said).unwrap() > 0, "strace did not attach");
+        // It may come while this is being read, and then its fault meets this very call.
+        if let Ok(read) = stderr.read_line(&mut said) {
+            assert!(read > 0, "strace did not attach");
+        }
     }
     // What it says later finds a reader until this process ends.
     strace.stderr = Some(stderr.into_inner());
