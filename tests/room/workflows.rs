@@ -164,7 +164,7 @@ fn the_example_of_a_mixed_graph_with_a_failure() {
 fn the_example_of_a_batch_from_a_roster() {
     let shown = example("roster", 0);
     assert_eq!(states(&shown), ["done"; 4]);
-    assert!(ids(&shown["plan"]).contains(&"evaluate-nova-quill"), "{shown:#}");
+    assert!(ids(&shown["plan"]).contains(&"evaluate-first-row"), "{shown:#}");
 }
 
 #[test]
