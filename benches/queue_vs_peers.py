@@ -173,6 +173,15 @@ for i in range(count):
     return count // 3 * 3 / (time.perf_counter() - before)
 
 
+def trivial(podium):
+    """A room whose agents say one word and end."""
+    stage = Stage(podium, "")
+    with open(os.path.join(stage.folder, "podium.toml"), "w") as file:
+        for agent in AGENTS:
+            file.write(f'[agents.{agent}]\nengine = "command"\ncommand = ["/bin/echo", "ok"]\n')
+    return stage.open()
+
+
 def through(podium, quick):
     """Trivial tasks through three workers, from the moment the agents may start until the last result."""
     count = 900 if quick else 9_999
@@ -182,11 +191,7 @@ def through(podium, quick):
         synced = synced_spawns(max(count // 10, 300), top)
     finally:
         shutil.rmtree(top, ignore_errors=True)
-    stage = Stage(podium, "")
-    with open(os.path.join(stage.folder, "podium.toml"), "w") as file:
-        for agent in AGENTS:
-            file.write(f'[agents.{agent}]\nengine = "command"\ncommand = ["/bin/echo", "ok"]\n')
-    stage.open()
+    stage = trivial(podium)
     try:
         for agent in AGENTS:
             stage.call("pause", agent)
@@ -358,11 +363,7 @@ def many(podium, quick):
 def soak(podium, quick):
     """A room that is fed for an hour: nothing lost, and what it needs when so many have ended."""
     minutes, ahead = (2, 60) if quick else (60, 300)
-    stage = Stage(podium, "")
-    with open(os.path.join(stage.folder, "podium.toml"), "w") as file:
-        for agent in AGENTS:
-            file.write(f'[agents.{agent}]\nengine = "command"\ncommand = ["/bin/echo", "ok"]\n')
-    stage.open()
+    stage = trivial(podium)
     try:
         folders = [os.path.join(stage.folder, "results", agent) for agent in AGENTS]
         dropped, began, samples = 0, time.time(), []
