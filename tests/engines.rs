@@ -69,7 +69,9 @@ async fn scene_with(
     let one = ONE.lock().await;
     let stage = tempfile::tempdir().unwrap();
     let listen = "127.0.0.1:0".parse().unwrap();
-    let api = StandIn::start(rehearsal::Settings { seed: 1, pace: 0.0, listen, clock: clock() }).await.unwrap();
+    // A sub-agent that is over before anybody looks is told by nobody.
+    let pace = if subagents == SubagentCaps::default() { 0.0 } else { 1.0 };
+    let api = StandIn::start(rehearsal::Settings { seed: 1, pace, listen, clock: clock() }).await.unwrap();
     fs::create_dir_all(stage.path().join("workspaces/dance")).unwrap();
     fs::write(stage.path().join("DANCE.md"), "You are marie, a dance teacher.").unwrap();
     let agent = AgentSettings {

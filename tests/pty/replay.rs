@@ -15,7 +15,7 @@ async fn a_replay_is_played_stepped_and_left_and_orders_nothing() {
     screen.see("event 1 of").await;
     // Far on, and the log is there as it was by then; back, and it is not.
     screen.press("$").await;
-    screen.see("done").await;
+    screen.see("CLOSING").await;
     screen.press("4").await;
     screen.see("Rehearsal.").await;
     screen.press("0").await;
