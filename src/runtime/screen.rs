@@ -149,6 +149,8 @@ pub async fn run(feed: Feed, setup: Setup, clock: Clock) -> anyhow::Result<Leave
     let mut visit: Option<Visit> = None;
     let mut drawn = Instant::now().checked_sub(FRAME).unwrap_or_else(Instant::now);
     let mut second = Instant::now();
+    // A key was pressed, and what it asked of a log has not been read yet.
+    let mut awaited = false;
     loop {
         if let Some(visitor) = eyes.guest.take().filter(|_| visit.is_none()) {
             // The key reader must not take what is meant for the guest.
@@ -176,12 +178,18 @@ pub async fn run(feed: Feed, setup: Setup, clock: Clock) -> anyhow::Result<Leave
                 if let Some(leave) = eyes.input(event).await {
                     return eyes.leave(leave, &mut screen).await;
                 }
-                // What the hand did is seen at once.
+                // What the hand did is seen at once, and the first that is read for it.
                 drawn = drawn.checked_sub(FRAME).unwrap_or(drawn);
+                awaited = true;
             }
             news = eyes.link.next(), if eyes.room != Room::Lost => eyes.news(news).await,
             () = sleep_until(quiet), if eyes.room == Room::Up => eyes.falls_silent(),
-            Some(word) = heard.recv() => eyes.hear(word).await,
+            Some(word) = heard.recv() => {
+                if matches!(word, Heard::Log(..)) && std::mem::take(&mut awaited) {
+                    drawn = drawn.checked_sub(FRAME).unwrap_or(drawn);
+                }
+                eyes.hear(word).await;
+            }
             Some(called) = eyes.calling.join_next(), if eyes.room == Room::Lost => eyes.called(called.ok().flatten()).await,
             said = ended(&mut visit), if visit.is_some() => {
                 if let Some(former) = visit.take() {
