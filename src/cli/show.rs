@@ -34,7 +34,7 @@ pub(super) async fn show(call: &Call, id: &str) -> anyhow::Result<Exit> {
     })?;
     match named {
         Named::Task(task) => {
-            let Some(task) = whole(call, state, &task).await else { return Ok(Exit::Failed) };
+            let Some(task) = whole(&config, state, &task).await else { return Ok(Exit::Failed) };
             let parts = parts(&config, &task, now);
             if call.out.is_json() {
                 call.out.json(&json::TaskDetail::new(state, &task, &parts, now));
@@ -55,17 +55,15 @@ pub(super) async fn show(call: &Call, id: &str) -> anyhow::Result<Exit> {
 }
 
 /// A task in full: what the room keeps in short, and the end of a long text, are read from its files.
-pub(super) async fn whole<'a>(call: &Call, state: &'a State, task: &TaskRef) -> Option<Cow<'a, Task>> {
+async fn whole<'a>(config: &Config, state: &'a State, task: &TaskRef) -> Option<Cow<'a, Task>> {
     let mut found = state.tasks.find(task)?;
-    if let Ok(config) = call.config() {
-        if let Cow::Owned(short) = &mut found
-            && let Ok(record) = link::record(&config, task).await
-        {
-            short.record = record;
-        }
-        if let Ok(text) = link::description(&config, task).await {
-            found.to_mut().record.spec.description = text;
-        }
+    if let Cow::Owned(short) = &mut found
+        && let Ok(record) = link::record(config, task).await
+    {
+        short.record = record;
+    }
+    if let Ok(text) = link::description(config, task).await {
+        found.to_mut().record.spec.description = text;
     }
     Some(found)
 }

@@ -147,7 +147,8 @@ pub async fn run(feed: Feed, setup: Setup, clock: Clock) -> anyhow::Result<Leave
     let _visit = is_room.then(|| visits::Visit::begin(&eyes.stage, eyes.clock.clone()));
     let mut keys = Some(EventStream::new());
     let mut visit: Option<Visit> = None;
-    let mut drawn = Instant::now().checked_sub(FRAME).unwrap_or_else(Instant::now);
+    // When the next frame may be drawn.
+    let mut due = Instant::now();
     let mut second = Instant::now();
     // A key was pressed, and what it asked of a log has not been read yet.
     let mut awaited = false;
@@ -165,9 +166,10 @@ pub async fn run(feed: Feed, setup: Setup, clock: Clock) -> anyhow::Result<Leave
                 }
             }
         }
-        if eyes.dirty && visit.is_none() && drawn.elapsed() >= FRAME {
+        if eyes.dirty && visit.is_none() && due <= Instant::now() {
             eyes.draw(&mut screen).context("could not draw")?;
-            drawn = Instant::now();
+            let drawn = Instant::now();
+            due = drawn + FRAME;
             second = drawn + Duration::from_secs(1);
         }
         let ticks = eyes.app.ticks(eyes.link.state());
@@ -179,14 +181,14 @@ pub async fn run(feed: Feed, setup: Setup, clock: Clock) -> anyhow::Result<Leave
                     return eyes.leave(leave, &mut screen).await;
                 }
                 // What the hand did is seen at once, and the first that is read for it.
-                drawn = drawn.checked_sub(FRAME).unwrap_or(drawn);
+                due = Instant::now();
                 awaited = true;
             }
             news = eyes.link.next(), if eyes.room != Room::Lost => eyes.news(news).await,
             () = sleep_until(quiet), if eyes.room == Room::Up => eyes.falls_silent(),
             Some(word) = heard.recv() => {
                 if matches!(word, Heard::Log(..)) && std::mem::take(&mut awaited) {
-                    drawn = drawn.checked_sub(FRAME).unwrap_or(drawn);
+                    due = Instant::now();
                 }
                 eyes.hear(word).await;
             }
@@ -205,7 +207,7 @@ pub async fn run(feed: Feed, setup: Setup, clock: Clock) -> anyhow::Result<Leave
                     (None, None) => {}
                 }
             }
-            () = sleep_until(drawn + FRAME), if eyes.dirty && visit.is_none() => {}
+            () = sleep_until(due), if eyes.dirty && visit.is_none() => {}
             () = sleep_until(second), if ticks && !eyes.dirty => eyes.dirty = true,
             () = window.gone() => return Ok(Leave::Detach),
             _ = term.recv() => return Ok(Leave::Detach),
