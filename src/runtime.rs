@@ -23,6 +23,7 @@ pub mod replay;
 pub mod screen;
 pub mod serve;
 pub mod sweep;
+pub mod terminal;
 pub mod viewer;
 mod visits;
 pub mod worker;

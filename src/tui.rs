@@ -7,6 +7,7 @@
 
 pub mod action;
 pub mod app;
+pub mod attached;
 pub mod composer;
 pub mod draw;
 pub mod find;
@@ -163,8 +164,12 @@ pub enum Wish {
     List(String),
     /// Read the templates of goals; [`App::templates_read`] is told.
     ReadTemplates,
-    /// Open this agent's own CLI in its home; it gets the terminal for as long as it runs.
+    /// Open this agent's own CLI in its home, in a pane; [`App::attached_to`] is told.
     Attach(AgentName),
+    /// Type this into the CLI.
+    Type(Vec<u8>),
+    /// End the CLI; [`App::attached_ended`] is told.
+    Detach,
     /// Move the tape of a run that is over; [`App::at_moment`] is told.
     Turn(Turn),
     /// Clear the terminal and draw everything.

@@ -4,9 +4,12 @@
 //! The CLI is what `PODIUM_TEST_CLAUDE` names (`./test` sets it), else `CLAUDE_COMMAND`, else `claude` on `PATH`. Without
 //! it its tests are skipped at a desk, and fail where `CI` is set.
 
-#![expect(clippy::panic, clippy::print_stdout, reason = "that is how a test speaks")]
+#![expect(clippy::panic, clippy::print_stderr, reason = "that is how a test speaks")]
 #![expect(clippy::unwrap_used, reason = "a test's own set-up may fail loudly")]
 #![expect(clippy::significant_drop_tightening, reason = "a scene is held to the end of its test, on purpose")]
+
+#[path = "common/cli.rs"]
+mod real_cli;
 
 use std::{ffi::OsString, fs, time::Duration};
 
@@ -24,6 +27,7 @@ use podium::{
     rehearsal::{self, StandIn},
     worker::{self, Order, Settings},
 };
+use real_cli::cli;
 use tokio::{sync::mpsc, time::timeout};
 
 /// A worker counts everything below its process as its attempt's, so only one may run in this one.
@@ -143,18 +147,6 @@ impl Scene {
     }
 }
 
-/// The CLI, or the reason to skip.
-fn cli() -> Option<Vec<OsString>> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let named = std::env::var_os("PODIUM_TEST_CLAUDE").or_else(|| std::env::var_os("CLAUDE_COMMAND"));
-    let found = engines::claude::locate(named.as_deref(), &path);
-    if found.is_none() {
-        assert!(std::env::var_os("CI").is_none(), "the Claude Code CLI must be there in CI");
-        println!("SKIPPED: there is no Claude Code CLI; run ./test, or set PODIUM_TEST_CLAUDE");
-    }
-    found
-}
-
 #[tokio::test]
 async fn the_messages_engine_answers_through_the_whole_path() {
     let mut scene = scene(EngineKind::Messages, None, "Plan a junior class.").await;
@@ -175,7 +167,7 @@ async fn a_refusal_of_the_model_is_final() {
 
 #[tokio::test]
 async fn the_real_cli_uses_a_tool_and_is_done() {
-    let Some(cli) = cli() else { return };
+    let Some(cli) = cli().map(|cli| vec![cli]) else { return };
     let mut scene = scene(EngineKind::Claude, Some(cli), "Plan a junior class. [[rehearse:tool]]").await;
     let outcome = scene.ended().await;
     assert_eq!((outcome.state, &outcome.ending), (EndState::Done, &Ending::Done), "{}", scene.page());
@@ -187,7 +179,7 @@ async fn the_real_cli_uses_a_tool_and_is_done() {
 
 #[tokio::test]
 async fn the_real_cli_starts_a_sub_agent() {
-    let Some(cli) = cli() else { return };
+    let Some(cli) = cli().map(|cli| vec![cli]) else { return };
     let mut scene = scene(EngineKind::Claude, Some(cli), "Plan a junior class. [[rehearse:subagent]]").await;
     let outcome = scene.ended().await;
     assert_eq!((outcome.state, &outcome.ending), (EndState::Done, &Ending::Done), "{}", scene.page());
@@ -197,7 +189,7 @@ async fn the_real_cli_starts_a_sub_agent() {
 
 #[tokio::test]
 async fn the_real_cli_waits_out_a_429() {
-    let Some(cli) = cli() else { return };
+    let Some(cli) = cli().map(|cli| vec![cli]) else { return };
     let mut scene = scene(EngineKind::Claude, Some(cli), "Plan a junior class. [[rehearse:429]]").await;
     let outcome = scene.ended().await;
     assert_eq!((outcome.state, &outcome.ending), (EndState::Done, &Ending::Done), "{}", scene.page());
@@ -206,7 +198,7 @@ async fn the_real_cli_waits_out_a_429() {
 
 #[tokio::test]
 async fn the_real_cli_is_cancelled_in_mid_stream() {
-    let Some(cli) = cli() else { return };
+    let Some(cli) = cli().map(|cli| vec![cli]) else { return };
     let mut scene = scene(EngineKind::Claude, Some(cli), "Plan a junior class. [[rehearse:hang]]").await;
     let pid = loop {
         if let Report::Started { pid, .. } = scene.next().await {
@@ -229,7 +221,7 @@ async fn the_real_cli_is_cancelled_in_mid_stream() {
 
 #[tokio::test]
 async fn the_real_cli_takes_up_the_session_of_the_attempt_before() {
-    let Some(cli) = cli() else { return };
+    let Some(cli) = cli().map(|cli| vec![cli]) else { return };
     let mut scene = scene(EngineKind::Claude, Some(cli), "Plan a junior class.").await;
     let first = scene.ended().await;
     assert_eq!(first.state, EndState::Done, "{}", scene.page());
@@ -252,7 +244,7 @@ async fn the_real_cli_takes_up_the_session_of_the_attempt_before() {
 
 #[tokio::test]
 async fn a_session_that_is_gone_costs_no_attempt_and_the_next_one_starts_afresh() {
-    let Some(cli) = cli() else { return };
+    let Some(cli) = cli().map(|cli| vec![cli]) else { return };
     let mut scene = scene(EngineKind::Claude, Some(cli), "Plan a junior class. [[rehearse:hang]]").await;
     let session_id = loop {
         if let Report::Started { session_id, .. } = scene.next().await {
@@ -280,7 +272,7 @@ async fn a_session_that_is_gone_costs_no_attempt_and_the_next_one_starts_afresh(
 
 #[tokio::test]
 async fn the_real_cli_knows_our_sub_agents_and_starts_no_more_than_allowed() {
-    let Some(cli) = cli() else { return };
+    let Some(cli) = cli().map(|cli| vec![cli]) else { return };
     let prompt = "Plan a junior class. [[rehearse:subagents]]";
     let caps = SubagentCaps { most: 2, at_once: 2, depth: 1 };
     let mut scene = scene_with(EngineKind::Claude, Some(cli), TaskSpec::new(task(), prompt), caps).await;
@@ -310,7 +302,7 @@ async fn the_real_cli_knows_our_sub_agents_and_starts_no_more_than_allowed() {
 
 #[tokio::test]
 async fn a_sub_agent_of_the_real_cli_starts_another_only_as_deep_as_allowed() {
-    let Some(cli) = cli() else { return };
+    let Some(cli) = cli().map(|cli| vec![cli]) else { return };
     for (depth, wanted) in [(1, 1), (2, 2)] {
         let spec = TaskSpec::new(task(), "Plan a junior class. [[rehearse:nested]]");
         let caps = SubagentCaps { depth, ..SubagentCaps::default() };

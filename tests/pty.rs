@@ -1,6 +1,6 @@
 //! The whole program in a real terminal: start, see, press, leave. What is looked at is what an operator would see.
 
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a test's own set-up may fail loudly")]
+#![expect(clippy::unwrap_used, clippy::panic, clippy::print_stderr, reason = "a test's own set-up may fail loudly")]
 #![expect(clippy::significant_drop_tightening, reason = "the screen is locked to look at it, and for no longer")]
 
 #[path = "pty/attention.rs"]
@@ -36,6 +36,8 @@ use tokio::{
 
 #[path = "pty/attach.rs"]
 mod attach;
+#[path = "common/cli.rs"]
+mod real_cli;
 #[path = "pty/replay.rs"]
 mod replay;
 #[path = "pty/taste.rs"]
@@ -395,8 +397,15 @@ impl Terminal {
         pid(i64::from(screen.expect("the screen runs").pid))
     }
 
-    /// Waits until podium has ended, and checks that the terminal is as it was; returns what is left on it.
-    async fn ended(mut self) -> (ExitStatus, String) {
+    /// Waits until podium has ended well, and checks that the terminal is as it was; returns what is left on it.
+    async fn ended(self) -> (ExitStatus, String) {
+        let (status, left) = self.given_back().await;
+        assert!(!left.contains("panicked"), "{left}");
+        (status, left)
+    }
+
+    /// The same, however it has ended.
+    async fn given_back(mut self) -> (ExitStatus, String) {
         let Ok(status) = timeout(PATIENCE, self.child.wait()).await else { panic!("still open:\n{}", self.text()) };
         timeout(PATIENCE, &mut self.reader).await.expect("nobody holds the terminal").unwrap();
         let seen = self.seen.lock().unwrap();
@@ -408,7 +417,6 @@ impl Terminal {
         let after = tcgetattr(&self.line).unwrap();
         let modes = |t: &Termios| (t.input_modes, t.output_modes, t.control_modes, t.local_modes);
         assert_eq!(modes(&after), modes(&self.before), "the line discipline is as before");
-        assert!(!left.contains("panicked"), "{left}");
         (status.unwrap(), left)
     }
 }
@@ -583,6 +591,29 @@ async fn the_terminal_is_given_back_after_kill_9_of_the_screen_and_the_room_stay
     let wrong = stage.open(WIDE, &["rehearse", " "]).ended().await;
     assert_eq!(wrong.0.code(), Some(2), "{}", wrong.1);
     assert!(wrong.1.contains("the goal is empty"), "{}", wrong.1);
+}
+
+/// No memory for the stack of a new thread, which the next key asks for: one way to make the real program panic.
+#[tokio::test]
+async fn a_panic_can_be_read_on_a_terminal_that_is_as_before_and_the_room_stays() {
+    let stage = Stage::new(REHEARSAL);
+    let mut screen = stage.open(WIDE, &[]);
+    screen.see("@marie").await;
+    screen.press("m").await;
+    screen.see("the mouse moves focus").await;
+    screen.quiet().await;
+    let drawing = screen.screen();
+    let status = fs::read_to_string(format!("/proc/{}/status", drawing.as_raw_nonzero())).unwrap();
+    let size =
+        status.lines().find_map(|line| line.strip_prefix("VmSize:")?.strip_suffix("kB")?.trim().parse::<u64>().ok());
+    let bytes = size.map(|kib| (kib + 256) * 1024);
+    let limit = rustix::process::Rlimit { current: bytes, maximum: bytes };
+    rustix::process::prlimit(Some(drawing), rustix::process::Resource::As, limit).unwrap();
+    screen.press("gsee @").await;
+    let (ended, left) = screen.given_back().await;
+    assert_eq!(ended.code(), Some(101), "{left}");
+    assert!(left.contains("panicked at") && !left.contains("Agents"), "{left}");
+    assert_eq!(stage.json(&["status", "--json"]).await["counts"]["failed"], 0, "the room is there");
 }
 
 #[tokio::test]

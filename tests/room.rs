@@ -34,7 +34,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use common::{COMMANDS, PATIENCE, Stage, assert_ended, cli, eventually, files_with, is_alive, kill, reason_of};
+use common::{COMMANDS, PATIENCE, Stage, assert_ended, cli::cli, eventually, files_with, is_alive, kill, reason_of};
 
 fn clock() -> Clock {
     #[expect(clippy::disallowed_methods, reason = "the test is the runtime here")]

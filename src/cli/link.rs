@@ -32,7 +32,7 @@ use crate::{
 pub use crate::{
     attach::client::Link,
     rehearsal::SAMPLE_GOAL,
-    runtime::{guest::Home, screen::Setup},
+    runtime::{screen::Setup, terminal::Home},
 };
 
 /// The wall clock.

@@ -1,4 +1,4 @@
-//! A program in the screen's terminal that is not podium: a pager, an editor, an agent's own CLI in that agent's home.
+//! A program in the screen's terminal that is not podium: a pager, an editor.
 //!
 //! Owns which program that is and the modes around it. Its one surprise: the program may leave the terminal in any state, or die;
 //! what is put back afterwards are the modes from before the screen took it, and only then are they taken again.
@@ -12,34 +12,24 @@ use std::{
 use anyhow::Context as _;
 use tokio::process::{Child, Command};
 
-use crate::{
-    engines,
-    tui::{
-        Guest,
-        terminal::{self, Modes, Screen},
-    },
+use crate::tui::{
+    Guest,
+    terminal::{self, Modes, Screen},
 };
 
 /// Programs that understand `+N` as the line to begin at.
 const BEGIN_AT: [&str; 14] =
     ["less", "more", "most", "vi", "vim", "nvim", "view", "nano", "emacs", "emacsclient", "kak", "micro", "joe", "mg"];
 
-/// An agent's own home, and the CLI that may be opened there.
-#[derive(Debug, Clone)]
-pub struct Home {
-    /// The program, or why there is none.
-    pub program: Result<PathBuf, String>,
-    /// Where its configuration lies.
-    pub folder: PathBuf,
-}
-
 /// Who is to get the terminal.
 #[derive(Debug)]
-pub(super) enum Visitor {
-    /// One of the operator's own programs, on a file, at this line where it can.
-    Reads(Guest, PathBuf, usize),
-    /// An agent's CLI, in its home.
-    AtHome(Home),
+pub(super) struct Visitor {
+    /// One of the operator's own programs.
+    pub(super) program: Guest,
+    /// What it shows.
+    pub(super) file: PathBuf,
+    /// At this line, where it can.
+    pub(super) line: usize,
 }
 
 /// A program that has the terminal.
@@ -55,20 +45,7 @@ impl Visit {
     pub(super) fn begin(visitor: Visitor) -> anyhow::Result<Self> {
         terminal::restore();
         let before = Modes::now().context("could not read the terminal's modes")?;
-        match visitor {
-            Visitor::Reads(guest, file, line) => Self::read(before, guest, &file, line),
-            Visitor::AtHome(home) => {
-                let program = home.program.map_err(anyhow::Error::msg)?;
-                let command = engines::visit::command(&program, &home.folder, |name| std::env::var_os(name))
-                    .map_err(|ending| anyhow::anyhow!(ending.sentence()))?;
-                let name = program.display().to_string();
-                let child = Command::from(command).kill_on_drop(true).spawn();
-                Ok(Self { child: child.with_context(|| format!("could not start {name}"))?, name, before })
-            }
-        }
-    }
-
-    fn read(before: Modes, guest: Guest, file: &Path, line: usize) -> anyhow::Result<Self> {
+        let Visitor { program: guest, file, line } = visitor;
         let words = program(guest, |name| std::env::var_os(name));
         let name = words.first().cloned().unwrap_or_default();
         let mut command = Command::new(&name);

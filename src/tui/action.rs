@@ -170,6 +170,12 @@ pub enum Action {
     Restart,
     /// Open the agent's own CLI in its home.
     Attach,
+    /// End the CLI that is open in the pane.
+    CloseAttached,
+    /// Look back at what it has printed.
+    AttachedUp,
+    /// And forward again.
+    AttachedDown,
     /// Copy what is looked at.
     Copy,
     /// The mouse works, or selects text as the terminal does.
@@ -219,6 +225,8 @@ pub enum Place {
     Asking,
     /// The selected agent, or the agent of the selected task.
     Agents,
+    /// An agent's own CLI, while it has the keys.
+    Attached,
     /// The log.
     Log,
     /// The log while it has the keys.
@@ -233,7 +241,7 @@ pub enum Place {
 
 impl Place {
     /// All, in the order of help.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::Everywhere,
         Self::Asking,
         Self::Goals,
@@ -243,6 +251,7 @@ impl Place {
         Self::Page,
         Self::Agents,
         Self::AgentPage,
+        Self::Attached,
         Self::Log,
         Self::Reading,
         Self::Found,
@@ -257,6 +266,7 @@ impl Place {
             | Self::Listing
             | Self::Page
             | Self::AgentPage
+            | Self::Attached
             | Self::Planning
             | Self::Reading
             | Self::Found
@@ -277,6 +287,7 @@ impl Place {
             Self::Planning => "A plan",
             Self::Asking => "The inbox, and what an agent asks for",
             Self::Agents => "The selected agent",
+            Self::Attached => "An agent's own CLI, which has all other keys",
             Self::Log => "The log",
             Self::Reading => "The log, while it has the keys",
             Self::Found => "The log, while a search is on",

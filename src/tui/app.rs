@@ -20,6 +20,7 @@ mod planning;
 mod reading;
 mod talking;
 mod typing;
+mod visiting;
 
 pub use acts::{Act, Acts, Stands};
 pub use keeping::Habits;
@@ -37,6 +38,7 @@ use ratatui::layout::Position;
 use super::{
     Action, Connection, Document, Guest, Settings, Wish,
     action::Place,
+    attached::Attached,
     composer::Composer,
     find::Finder,
     keymap::Chord,
@@ -70,6 +72,12 @@ pub struct Message {
     stays: bool,
     /// When the room was first seen with it on screen.
     since: Option<Timestamp>,
+}
+
+impl Message {
+    fn new(text: &str, bad: bool) -> Self {
+        Self { text: one_line(text).into_owned(), bad, stays: false, since: None }
+    }
 }
 
 /// Something just done that one key takes back.
@@ -144,6 +152,8 @@ pub struct App {
     shape: Shape,
     /// The moment that is shown, of a run that is over.
     pub(super) moment: Option<Moment>,
+    /// An agent's own CLI, which has the keys.
+    attached: Option<Attached>,
     matcher: Matcher,
 }
 
@@ -180,12 +190,7 @@ impl App {
             find: Finder::default(),
             beside_of: None,
             popups: Vec::new(),
-            message: message.map(|text| Message {
-                text: one_line(&text).into_owned(),
-                bad: true,
-                stays: false,
-                since: None,
-            }),
+            message: message.map(|text| Message::new(&text, true)),
             link: Connection::Connected,
             need: None,
             snoozed: Vec::new(),
@@ -193,6 +198,7 @@ impl App {
             mouse,
             shape: Shape::default(),
             moment: None,
+            attached: None,
             matcher: Matcher::new(Config::DEFAULT),
         }
     }
@@ -206,6 +212,10 @@ impl App {
     /// The terminal has this many columns and rows now.
     pub fn resize(&mut self, columns: u16, rows: u16) {
         self.size = (columns, rows);
+        let size = self.attached_size();
+        if let Some(attached) = &mut self.attached {
+            attached.resize(size);
+        }
     }
 
     /// The room is heard, or not.
@@ -215,7 +225,7 @@ impl App {
 
     /// Says something to the operator.
     pub fn say(&mut self, text: &str, bad: bool) {
-        self.message = Some(Message { text: one_line(text).into_owned(), bad, stays: false, since: None });
+        self.message = Some(Message::new(text, bad));
     }
 
     /// The room has answered an order.
@@ -322,8 +332,11 @@ impl App {
     }
 
     /// Text was pasted: it is text wherever it goes, never keys.
-    pub fn paste(&mut self, text: &str) {
+    pub fn paste(&mut self, text: &str) -> Vec<Wish> {
         self.message = None;
+        if let Some(wishes) = self.attached_paste(text) {
+            return wishes;
+        }
         match self.popups.last_mut() {
             None => {
                 self.composing = true;
@@ -353,6 +366,7 @@ impl App {
             ) => self.say("close this first: pasted text goes into the goal", true),
         }
         self.refresh_palette();
+        Vec::new()
     }
 
     /// Takes a key.
@@ -368,6 +382,9 @@ impl App {
     }
 
     fn route(&mut self, key: KeyEvent, state: &State) -> Vec<Wish> {
+        if let Some(wishes) = self.attached_key(key) {
+            return wishes;
+        }
         let chord = Chord::of(key);
         if chord.is("ctrl-c") {
             return self.leave();
@@ -574,6 +591,10 @@ impl App {
             Action::Restart => return self.restart(),
             Action::PauseTask => return self.pause_one(state),
             Action::Attach => return self.attach(state),
+            Action::CloseAttached | Action::AttachedUp | Action::AttachedDown => {
+                let text = format!("no agent's own CLI is open: {} opens one", self.key_of(Action::Attach));
+                self.say(&text, true);
+            }
             Action::Copy => return self.copy(state),
             Action::Mouse => {
                 self.mouse = !self.mouse;
@@ -606,6 +627,9 @@ impl App {
 
     /// Takes the mouse: focus, selection, wheel. Positions outside the screen are nobody's.
     pub fn mouse(&mut self, event: MouseEvent, state: &State) -> Vec<Wish> {
+        if self.attached_mouse(event) {
+            return Vec::new();
+        }
         let Some(layout) = self.layout(state) else { return Vec::new() };
         let at = Position { x: event.column, y: event.row };
         let hit = Pane::ALL.into_iter().find_map(|p| layout.pane(p).filter(|a| a.contains(at)).map(|a| (p, a)));

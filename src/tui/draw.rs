@@ -28,7 +28,9 @@ fn paint(scene: &Scene<'_>, buffer: &mut Buffer) -> Option<(u16, u16)> {
     let size = (buffer.area.width, buffer.area.height);
     let layout = layout::of(size, scene.app.wanted_layout(scene.state, size));
     let mut cursor = None;
-    if let Some(layout) = layout {
+    if let Some(attached) = scene.app.attached() {
+        cursor = stage::attached(scene, buffer, attached);
+    } else if let Some(layout) = layout {
         cursor = stage::draw(scene, buffer, &layout);
         if scene.app.is_composing() && scene.app.popups().is_empty() {
             menu::draw(scene, buffer, layout.composer);

@@ -10,6 +10,7 @@ pub mod theme;
 use toml::de::{DeTable, DeValue};
 
 pub use colour::Depth;
+pub(super) use colour::shown;
 pub use terminal::Powers;
 
 use super::keymap::Keys;

@@ -8,7 +8,7 @@ use ratatui::{
     style::{Color, Style},
 };
 
-use super::taste::{Depth, theme};
+use super::taste::{Depth, shown, theme};
 use crate::{
     model::slip::Slip,
     room::{Voice, tasks::Phase},
@@ -76,6 +76,7 @@ pub const BUILT_IN: [(&str, &str); 4] = [
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Theme {
     styles: [Style; Role::ALL.len()],
+    depth: Depth,
 }
 
 impl Default for Theme {
@@ -87,12 +88,12 @@ impl Default for Theme {
 impl Theme {
     /// Every role as plain text: what a theme is built on.
     pub(super) fn bare() -> Self {
-        Self { styles: [Style::new(); Role::ALL.len()] }
+        Self { styles: [Style::new(); Role::ALL.len()], depth: Depth::Sixteen }
     }
 
     /// The default without its colours.
     pub fn plain() -> Self {
-        let mut theme = Self::default();
+        let mut theme = Self { depth: Depth::None, ..Self::default() };
         for style in &mut theme.styles {
             (style.fg, style.bg) = (None, None);
         }
@@ -105,7 +106,7 @@ impl Theme {
         if depth == Depth::None {
             return Some(Self::plain());
         }
-        let mut theme = Self::bare();
+        let mut theme = Self { depth, ..Self::bare() };
         // A test reads all of them without a slip.
         let _slips = theme::read(name, text, depth, &mut theme);
         Some(theme)
@@ -113,7 +114,7 @@ impl Theme {
 
     /// A theme of the operator's; what is wrong in it is as in the theme that it is built on.
     pub fn read(file: &str, text: &str, depth: Depth) -> (Self, Vec<Slip>) {
-        let mut theme = Self::default();
+        let mut theme = Self { depth, ..Self::default() };
         let slips = theme::read(file, text, depth, &mut theme);
         if depth == Depth::None { (Self::plain(), slips) } else { (theme, slips) }
     }
@@ -122,6 +123,11 @@ impl Theme {
     pub fn style(&self, role: Role) -> Style {
         let style = self.written(role);
         if role == Role::Text { Style { bg: None, ..style } } else { style }
+    }
+
+    /// A colour that somebody else has chosen, as this terminal can show it.
+    pub fn shown(&self, color: Color) -> Color {
+        if self.depth == Depth::None { Color::Reset } else { shown(color, self.depth) }
     }
 
     /// A role as the theme says it.

@@ -5,6 +5,7 @@
 pub mod acts;
 pub mod agent;
 pub mod agents;
+pub mod attached;
 pub mod document;
 pub mod files;
 pub mod find;

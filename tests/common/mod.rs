@@ -1,6 +1,8 @@
 //! A stage with a real room, shared by the tests that drive one from outside: through the socket, the verbs and plain
 //! files. Every process that is started for a stage can be told by its folder, and is seen gone.
 
+pub(crate) mod cli;
+
 use std::{
     collections::BTreeMap,
     ffi::OsString,
@@ -476,18 +478,6 @@ pub(crate) fn reason_of(status: &Value, name: &str) -> Option<String> {
     let rejected = status["rejected"].as_array().unwrap();
     let found = rejected.iter().find(|r| r["path"].as_str().unwrap().contains(name))?;
     Some(found["reason"].as_str().unwrap().to_owned())
-}
-
-/// The Claude Code CLI, or the reason to skip.
-pub(crate) fn cli() -> Option<OsString> {
-    let named = std::env::var_os("PODIUM_TEST_CLAUDE").or_else(|| std::env::var_os("CLAUDE_COMMAND"));
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let found = podium::engines::claude::locate(named.as_deref(), &path).and_then(|words| words.into_iter().next());
-    if found.is_none() {
-        assert!(std::env::var_os("CI").is_none(), "the Claude Code CLI must be there in CI");
-        eprintln!("SKIPPED: there is no Claude Code CLI; run ./test, or set PODIUM_TEST_CLAUDE");
-    }
-    found
 }
 
 /// Every file below a folder that holds these words.

@@ -29,7 +29,7 @@ use podium::{
 use serde_json::{Value, json};
 
 use super::{
-    common::{self, cli, eventually, files_with},
+    common::{self, cli::cli, eventually, files_with},
     proxy::{Does, Proxy, Seen},
     stage::*,
 };

@@ -4,17 +4,13 @@ use super::*;
 
 #[tokio::test]
 async fn what_an_agent_asks_for_is_shown_as_data_and_answered_by_a_key() {
-    let named = std::env::var_os("PODIUM_TEST_CLAUDE").or_else(|| std::env::var_os("CLAUDE_COMMAND"));
+    let Some(cli) = real_cli::cli() else { return };
     let path = std::env::var_os("PATH").unwrap_or_default();
-    let Some(words) = podium::engines::claude::locate(named.as_deref(), &path) else {
-        assert!(std::env::var_os("CI").is_none(), "the Claude Code CLI must be there in CI");
-        return;
-    };
     let stage = Stage::new(
         "[upstream]\nurl = \"rehearsal:\"\n[rehearsal]\npace = 0.0\n[agents.marie]\nengine = \"claude\"\n\
          permissions = \"ask\"\n[agents.anga]\nslots = 0\n[agents.fabien]\nslots = 0\n",
     );
-    let (cli, path) = (words[0].to_str().unwrap(), path.to_str().unwrap());
+    let (cli, path) = (cli.to_str().unwrap(), path.to_str().unwrap());
     let mut screen = stage.open_with(SMALL, &[], &[("CLAUDE_COMMAND", cli), ("PATH", path)]);
     screen.see("Nothing to do yet").await;
     let nasty = "Plan a junior class.";

@@ -6,7 +6,7 @@ use std::{fs, os::unix::fs::PermissionsExt as _};
 use podium::room::Goal;
 use serde_json::{Value, json};
 
-use crate::common::{Stage, cli};
+use crate::common::{Stage, cli::cli};
 
 const REHEARSAL: &str = "[upstream]\nurl = \"rehearsal:\"\n[rehearsal]\npace = 0\n";
 

@@ -12,7 +12,7 @@ use crate::{
     room::{Order, State},
     tui::{
         Leave, Wish,
-        action::VERBS,
+        action::{Place, VERBS},
         composer::{self, Typed},
         keymap::Chord,
         popup::{Popup, Way},
@@ -211,6 +211,8 @@ impl App {
         let mut scored: Vec<(u32, usize)> = VERBS
             .iter()
             .enumerate()
+            // Where these have the keys, the palette has none.
+            .filter(|(_, verb)| verb.place != Place::Attached)
             .filter_map(|(n, verb)| {
                 let by_name = pattern.score(Utf32Str::new(verb.name, &mut letters), &mut self.matcher);
                 let by_help = pattern.score(Utf32Str::new(verb.help, &mut letters), &mut self.matcher);

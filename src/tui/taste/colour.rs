@@ -96,7 +96,7 @@ fn color(word: &str) -> Option<Color> {
 }
 
 /// The colour that a terminal of this depth can show.
-fn shown(color: Color, depth: Depth) -> Color {
+pub(in crate::tui) fn shown(color: Color, depth: Depth) -> Color {
     match (color, depth) {
         (Color::Rgb(..), Depth::Many) => rgb(color).map_or(color, |rgb| Color::Indexed(indexed(rgb))),
         (Color::Rgb(..) | Color::Indexed(16..), Depth::Sixteen | Depth::None) => {

@@ -77,6 +77,8 @@ fn only_looks(action: Action) -> bool {
         | Action::Play
         | Action::StepOn
         | Action::StepBack
+        | Action::AttachedUp
+        | Action::AttachedDown
         | Action::SeekOn
         | Action::SeekBack
         | Action::Faster
@@ -104,6 +106,7 @@ fn only_looks(action: Action) -> bool {
         | Action::Pause
         | Action::Restart
         | Action::Attach
+        | Action::CloseAttached
         | Action::PauseTask => false,
     }
 }

@@ -33,7 +33,7 @@ pub fn draw(scene: &Scene<'_>, buffer: &mut Buffer, query: &str, hits: &[usize],
             scene.mark(here),
             Span::raw(" "),
             scene.span(text::pad(verb.name, 20), Role::Title),
-            scene.span(text::pad(&scene.app.settings().keys.of(verb.action), 15), Role::Accent),
+            scene.span(text::pad(&text::fit(&scene.app.settings().keys.of(verb.action), 14), 15), Role::Accent),
             scene.span(text::fit(verb.help, width.saturating_sub(38)), Role::Dim),
         ]);
         lines.push(if here { line.patch_style(scene.style(Role::Selected)) } else { line });

@@ -8,15 +8,16 @@ use ratatui::{
     text::{Line, Span},
 };
 
-use super::{Scene, agents, limits, log, orchestrator, rows, tasks};
+use super::{self as views, Scene, agents, limits, log, orchestrator, rows, tasks};
 use crate::{
     model::budget::Payer,
     room::{Leaving, why::span},
     tui::{
         Connection,
         action::{self, Action, VERBS, Verb},
+        attached::Attached,
         glyph,
-        layout::{Layout, Pane},
+        layout::{self, Layout, Pane, WIDE},
         replay, text,
         theme::Role,
     },
@@ -67,6 +68,15 @@ pub fn draw(scene: &Scene<'_>, buffer: &mut Buffer, layout: &Layout) -> Option<(
     let cursor = orchestrator::composer(scene, buffer, layout.composer);
     hint(scene, buffer, layout.hint, layout.all);
     cursor
+}
+
+/// Draws an agent's own CLI where the panes are otherwise.
+pub fn attached(scene: &Scene<'_>, buffer: &mut Buffer, attached: &Attached) -> Option<(u16, u16)> {
+    let Rect { width, height, .. } = buffer.area;
+    header(scene, buffer, Rect::new(0, 0, width, 1), width >= WIDE.0);
+    hint(scene, buffer, Rect::new(0, height.saturating_sub(1), width, 1), false);
+    let area = layout::attached((width, height));
+    views::attached::draw(scene, buffer, area, attached)
 }
 
 fn header(scene: &Scene<'_>, buffer: &mut Buffer, area: Rect, glyphs: bool) {
@@ -178,6 +188,11 @@ fn hint(scene: &Scene<'_>, buffer: &mut Buffer, area: Rect, all: bool) {
         let end = format!(" · {} undoes ({left} s)", scene.key(Action::Undo));
         let text = format!(" ✓ {}{end}", text::fit(done, width.saturating_sub(text::width(&end) + 3)));
         return rows(buffer, area, &[Line::from(scene.span(text, Role::Good))]);
+    }
+    if let Some(attached) = scene.app.attached() {
+        let keys = [Action::CloseAttached, Action::AttachedUp].map(|action| scene.key(action));
+        let text = format!(" {}'s own CLI · {} closes it · {} looks back", attached.agent(), keys[0], keys[1]);
+        return rows(buffer, area, &[Line::from(scene.span(text::fit(&text, width), Role::Accent))]);
     }
     if let Some(moment) = scene.app.moment() {
         return replay::draw(scene, buffer, area, moment);
