@@ -69,6 +69,7 @@ impl Relay {
                     hold: Settings::HOLD,
                     caps: podium::model::budget::Caps::default(),
                     spent_today: podium::model::MicroUsd(0),
+                    elsewhere: None,
                 };
                 let clock = Clock::fixed("2026-11-28T12:00:00Z".parse().expect("a time"));
                 let started = Gateway::start(settings, Prices::embedded(), clock).await;

@@ -9,6 +9,7 @@ mod doctor;
 mod examples;
 mod ids;
 mod init;
+mod invite;
 pub mod json;
 mod limit;
 pub mod link;
@@ -140,10 +141,23 @@ enum Verb {
     /// Run one worker process (the room starts these)
     Worker {
         /// The agent
-        agent: String,
+        #[arg(required_unless_present_any = ["invited", "revoke"])]
+        agent: Option<String>,
         /// Which of its slots
         #[arg(long, default_value_t = 0, value_name = "N")]
         slot: u32,
+        /// Send model calls to the room's gateway on another machine, as this file says
+        #[arg(long, value_name = "FILE", env = "PODIUM_INVITATION")]
+        invitation: Option<PathBuf>,
+        /// Start nothing: let a worker on another machine call this room's gateway, and print what it needs for that
+        #[arg(long, requires = "agent", conflicts_with_all = ["invitation", "engine"])]
+        invite: bool,
+        /// Start nothing: list who is invited
+        #[arg(long, conflicts_with = "agent")]
+        invited: bool,
+        /// Start nothing: take an invitation back
+        #[arg(long, value_name = "ID", conflicts_with_all = ["agent", "invited"])]
+        revoke: Option<String>,
         /// Where tasks wait
         #[arg(long, value_name = "URL")]
         queue: Option<String>,
@@ -434,10 +448,13 @@ fn dispatch(call: &mut Call, verb: Verb) -> anyhow::Result<Exit> {
         Verb::Init { dir } => init::init(call, dir),
         Verb::Serve(args) => room::serve(call, &args),
         Verb::Stop { drain } => client(room::stop(call, drain)),
-        Verb::Worker { agent, slot, queue, engine, rehearse } => {
+        Verb::Worker { agent: Some(agent), invite: true, .. } => invite::invite(call, &agent),
+        Verb::Worker { revoke: Some(id), .. } => invite::revoke(call, &id),
+        Verb::Worker { agent: None, .. } => invite::list(call),
+        Verb::Worker { agent: Some(agent), slot, invitation, queue, engine, rehearse, .. } => {
             call.flags.queue = queue;
             call.flags.rehearse = rehearse;
-            room::worker(call, &agent, slot, engine)
+            room::worker(call, &agent, slot, engine, invitation.as_deref())
         }
         Verb::Ask { text, follows } => client(run::ask(call, &text, follows.as_deref())),
         Verb::Run(args) => client(run::run(call, &args)),

@@ -5,6 +5,7 @@
 //! where it came from, and keys are [`SecretString`]s that no `Debug` shows.
 
 pub mod accounts;
+mod elsewhere;
 pub mod env;
 pub mod fault;
 mod file;
@@ -26,6 +27,7 @@ use std::{
 use secrecy::SecretString;
 use toml::Spanned;
 
+pub use elsewhere::Elsewhere;
 pub use env::Env;
 pub use fault::{ConfigError, Fault, Place, nearest};
 pub use file::parse_wait;
@@ -271,6 +273,8 @@ pub struct Config {
     pub stage_source: Source,
     /// The gateway's address, loopback.
     pub gateway: Setting<SocketAddr>,
+    /// The gateway's listener for workers on other machines.
+    pub elsewhere: Elsewhere,
     /// Attempts at once, over all agents.
     pub max_running: Setting<u32>,
     /// How long a worker keeps its attempt without a room.
@@ -417,6 +421,10 @@ impl Config {
             gateway: layers
                 .get(|f| f.room.gateway.as_ref(), file::Loopback((Ipv4Addr::LOCALHOST, 0).into()))
                 .map(|address| address.0),
+            elsewhere: Elsewhere {
+                listen: layers.get(|f| f.gateway.listen.as_ref(), elsewhere::Listen(None)).map(|l| l.0),
+                address: layers.get(|f| f.gateway.address.as_ref(), elsewhere::Address(None)).map(|a| a.0),
+            },
             max_running: layers.get(|f| f.room.max_running.as_ref(), 6),
             orphan_grace: layers.get(|f| f.room.orphan_grace.as_ref(), wait(60)).map(|w| w.0),
             ask_timeout: layers.get(|f| f.room.ask_timeout.as_ref(), wait(300)).map(|w| w.0),
@@ -618,6 +626,10 @@ impl Config {
         let mut row = |key: &str, value: String, source: &Source| rows.push((key.to_owned(), value, source.clone()));
         row("stage", self.stage.display().to_string(), &self.stage_source);
         row("room.gateway", self.gateway.to_string(), &self.gateway.source);
+        let Elsewhere { listen, address } = &self.elsewhere;
+        let word = |set: Option<String>, without: &str| set.unwrap_or_else(|| without.to_owned());
+        row("gateway.listen", word(listen.value.map(|l| l.to_string()), "off"), &listen.source);
+        row("gateway.address", word(address.value.clone(), "auto"), &address.source);
         row("room.max_running", self.max_running.to_string(), &self.max_running.source);
         row("room.orphan_grace", shown_wait(*self.orphan_grace), &self.orphan_grace.source);
         row("room.ask_timeout", shown_wait(*self.ask_timeout), &self.ask_timeout.source);

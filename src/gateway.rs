@@ -1,4 +1,4 @@
-//! The loopback relay through which every model call of every process goes.
+//! The relay through which every model call of every process goes: on loopback, and encrypted from other machines.
 //!
 //! Owns the listener, the callers' tokens, the real keys, admission and metering. Must not know rooms, screens or
 //! engines: what happened leaves as a [`Notice`]. Bodies pass byte for byte and are never stored. Its one surprise: a
@@ -8,13 +8,13 @@
 use std::{
     collections::{BTreeMap, HashMap},
     io,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
-use hyper::{header::HeaderValue, server::conn::http1, service::service_fn};
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper::header::HeaderValue;
 use jiff::{civil::Date, tz::TimeZone};
 use reqwest::Url;
 use secrecy::{ExposeSecret, SecretString};
@@ -41,7 +41,12 @@ use crate::{
 
 mod accounts;
 mod budget;
+mod cert;
+mod elsewhere;
+mod forward;
 mod headers;
+mod invite;
+mod listen;
 mod record;
 mod refusal;
 mod relay;
@@ -50,11 +55,15 @@ mod token;
 
 use accounts::Accounts;
 use budget::Book;
+pub use cert::Pin;
+use elsewhere::{Elsewhere, Running};
+pub use forward::{Closed, Forward};
+pub use invite::{Invitation, Invitations, Invited, check_address};
+pub use listen::Within;
+use relay::Here;
 use token::Tokens;
 pub use token::{Identity, TokenHash, token_hash};
 
-/// How long an idle or slow connection may take to send the head of a request.
-const HEAD_WITHIN: Duration = Duration::from_mins(5);
 /// The shortest time between two notices of levels.
 const LEVELS_EVERY: Duration = Duration::from_millis(200);
 /// The time between two notices while buckets only refill.
@@ -90,6 +99,19 @@ pub struct Settings {
     pub caps: Caps,
     /// What this day has cost before.
     pub spent_today: MicroUsd,
+    /// Where workers on other machines call, if they may.
+    pub elsewhere: Option<Remote>,
+}
+
+/// The listener for workers on other machines.
+#[derive(Debug, Clone)]
+pub struct Remote {
+    /// Where it listens; always encrypted.
+    pub listen: SocketAddr,
+    /// The certificate, and whose calls it takes.
+    pub invitations: Invitations,
+    /// How long connections may take.
+    pub within: Within,
 }
 
 impl Settings {
@@ -129,6 +151,37 @@ pub enum GatewayError {
     /// The system gave no random numbers.
     #[error("get random numbers for a token: {0}")]
     Random(getrandom::Error),
+    /// The certificate for other machines cannot be read or made.
+    #[error("use the gateway's certificate {path}: {why}")]
+    Certificate {
+        /// Where it lies.
+        path: PathBuf,
+        /// What is wrong.
+        why: String,
+    },
+    /// Not a certificate's fingerprint.
+    #[error("read a certificate's fingerprint: sha256: and 64 hex digits are expected")]
+    Pin,
+    /// Encryption did not come about.
+    #[error("set up TLS")]
+    Tls(#[source] rustls::Error),
+    /// The folder of invitations.
+    #[error("use the invitations in {path}")]
+    Invitations {
+        /// Where they lie.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
+    /// An invitation that cannot be used.
+    #[error("use the invitation {path}: {why}")]
+    Invitation {
+        /// Its file.
+        path: PathBuf,
+        /// What is wrong.
+        why: String,
+    },
     /// Not a token's hash.
     #[error("read a token's hash: 64 hex digits are expected")]
     TokenHash,
@@ -227,6 +280,7 @@ impl Credentials {
     fn of(&self, identity: &Identity) -> Option<&Credential> {
         let own = match identity {
             Identity::Worker(slot) => self.agents.get(&slot.agent),
+            Identity::Elsewhere { agent, .. } => self.agents.get(agent),
             Identity::Orchestrator => self.orchestrator.as_ref(),
         };
         own.or(self.default.as_ref())
@@ -243,6 +297,7 @@ struct Shared {
     tokens: Mutex<Tokens>,
     purposes: Mutex<HashMap<String, Purpose>>,
     duties: Mutex<HashMap<SlotId, Duty>>,
+    running: Running,
     book: Arc<Book>,
     estimator: Mutex<Estimator>,
     limiter: Limiter,
@@ -275,6 +330,10 @@ impl Shared {
                 let attempt = duty.and_then(|duty| Some(duty.task.attempt(duty.attempt?)));
                 Caller::Worker { agent: slot.agent.clone(), attempt }
             }
+            (Identity::Elsewhere { agent, duty }, _) => {
+                let attempt = duty.as_ref().and_then(|duty| Some(duty.task.attempt(duty.attempt?)));
+                Caller::Worker { agent: agent.clone(), attempt }
+            }
             (Identity::Orchestrator, Some(Purpose::Goal(goal))) => Caller::Orchestrator { goal: Some(goal) },
             (Identity::Orchestrator, _) => Caller::Orchestrator { goal: None },
         }
@@ -293,7 +352,11 @@ impl Shared {
 
     /// The task and goal that a worker's call is for, also before its attempt has a number.
     fn duty(&self, identity: &Identity, caller: &Caller) -> Option<Duty> {
-        let Identity::Worker(slot) = identity else { return None };
+        let slot = match identity {
+            Identity::Worker(slot) => slot,
+            Identity::Elsewhere { duty, .. } => return duty.clone(),
+            Identity::Orchestrator => return None,
+        };
         let duties = lock(&self.duties);
         match caller {
             Caller::Worker { attempt: Some(attempt), .. } => {
@@ -333,6 +396,7 @@ impl Shared {
 pub struct Gateway {
     shared: Arc<Shared>,
     addr: SocketAddr,
+    elsewhere: Option<SocketAddr>,
     tasks: TaskTracker,
     stop: DropGuard,
 }
@@ -352,31 +416,28 @@ impl Gateway {
         if !matches!(url.scheme(), "http" | "https") {
             return Err(upstream("it must begin with https:// or http://"));
         }
-        let mut client = reqwest::Client::builder()
-            .redirect(reqwest::redirect::Policy::none())
-            .retry(reqwest::retry::never())
-            .connect_timeout(Duration::from_secs(10))
-            .read_timeout(SILENCE);
-        let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']).to_owned();
-        if host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback()) {
-            // A proxy of the environment cannot know what is on our loopback.
-            client = client.no_proxy();
-        } else if url.scheme() == "http" {
+        let host = url.host_str().unwrap_or_default();
+        if url.scheme() == "http" && !is_here(host) {
             tracing::warn!(%url, "the upstream is reached without encryption, keys included");
         }
         let credentials = Credentials::new(&settings.keys)?;
-        let listen = |source| GatewayError::Listen { addr: settings.listen, source };
-        let listener = TcpListener::bind(settings.listen).await.map_err(listen)?;
-        let addr = listener.local_addr().map_err(listen)?;
+        let (listener, addr) = bind(settings.listen).await?;
+        let far = match settings.elsewhere {
+            Some(Remote { listen, invitations, within }) => {
+                Some((invitations.certificate()?.server, bind(listen).await?, within, invitations))
+            }
+            None => None,
+        };
         let (notices, heard) = mpsc::unbounded_channel();
         let today = clock.now().to_zoned(TimeZone::UTC).date();
         let shared = Arc::new(Shared {
             upstream: settings.upstream.trim_end_matches('/').to_owned(),
-            client: client.build().map_err(GatewayError::Client)?,
+            client: client(host).build().map_err(GatewayError::Client)?,
             credentials,
             tokens: Mutex::default(),
             purposes: Mutex::default(),
             duties: Mutex::default(),
+            running: Running::default(),
             book: Arc::new(Book::new(settings.caps, today, settings.spent_today)),
             estimator: Mutex::default(),
             limiter: Limiter::new(settings.limits, settings.hold, clock.clone()),
@@ -388,15 +449,26 @@ impl Gateway {
             notices,
         });
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
-        tasks.spawn(accept(listener, shared.clone(), tasks.clone(), stop.clone()));
+        tasks.spawn(listen::plain(listener, Here(shared.clone()), tasks.clone(), stop.clone()));
+        let mut elsewhere = None;
+        if let Some((config, (listener, addr), within, invitations)) = far {
+            elsewhere = Some(addr);
+            let answers = Elsewhere::new(shared.clone(), invitations);
+            tasks.spawn(listen::encrypted(listener, config, within, answers, tasks.clone(), stop.clone()));
+        }
         tasks.spawn(watch(shared.clone(), stop.clone()));
         tasks.close();
-        Ok((Self { shared, addr, tasks, stop: stop.drop_guard() }, heard))
+        Ok((Self { shared, addr, elsewhere, tasks, stop: stop.drop_guard() }, heard))
     }
 
     /// Where it listens.
     pub fn addr(&self) -> SocketAddr {
         self.addr
+    }
+
+    /// Where it listens for other machines, if it does.
+    pub fn elsewhere(&self) -> Option<SocketAddr> {
+        self.elsewhere
     }
 
     /// The base URL for engines.
@@ -451,6 +523,22 @@ impl Gateway {
     pub fn begun(&self, slot: &SlotId, attempt: &AttemptRef) {
         if let Some(duty) = lock(&self.shared.duties).get_mut(slot).filter(|duty| duty.task == attempt.task) {
             duty.attempt = Some(attempt.n);
+        }
+    }
+
+    /// An attempt has begun, wherever: calls from elsewhere that name it are let in, and this is who pays for them.
+    pub fn runs(&self, duty: Duty, payers: Vec<Opening>) {
+        for Opening { payer, spent, cap } in payers {
+            self.shared.book.open(payer, spent, cap);
+        }
+        self.shared.running.begin(duty);
+    }
+
+    /// Nothing runs of this task any more.
+    pub fn rests(&self, task: &TaskRef) {
+        let of_a_slot = lock(&self.shared.duties).values().any(|duty| duty.task == *task);
+        if self.shared.running.end(task) && !of_a_slot {
+            self.shared.book.close(&Payer::Task(task.clone()));
         }
     }
 
@@ -513,44 +601,28 @@ impl Gateway {
     }
 }
 
-async fn accept(listener: TcpListener, shared: Arc<Shared>, tasks: TaskTracker, stop: CancellationToken) {
-    let mut http = http1::Builder::new();
-    http.timer(TokioTimer::new()).header_read_timeout(HEAD_WITHIN);
-    loop {
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
-            () = stop.cancelled() => return,
-        };
-        let socket = match accepted {
-            Ok((socket, _)) => socket,
-            Err(error) => {
-                // Out of descriptors, or a client gone already: neither ends the listener.
-                tracing::warn!(%error, "the gateway could not accept a connection");
-                sleep(Duration::from_millis(100)).await;
-                continue;
-            }
-        };
-        if let Err(error) = socket.set_nodelay(true) {
-            tracing::debug!(%error, "small pieces of streams may be delayed");
-        }
-        let shared = shared.clone();
-        let served = http.serve_connection(
-            TokioIo::new(socket),
-            service_fn(move |request| {
-                let shared = shared.clone();
-                async move { Ok::<_, std::convert::Infallible>(relay::serve(shared, request).await) }
-            }),
-        );
-        let stop = stop.clone();
-        tasks.spawn(async move {
-            tokio::select! {
-                served = served => if let Err(error) = served {
-                    tracing::debug!(%error, "a connection to the gateway ended early");
-                },
-                () = stop.cancelled() => {}
-            }
-        });
-    }
+async fn bind(addr: SocketAddr) -> Result<(TcpListener, SocketAddr), GatewayError> {
+    let fail = |source| GatewayError::Listen { addr, source };
+    let listener = TcpListener::bind(addr).await.map_err(fail)?;
+    let addr = listener.local_addr().map_err(fail)?;
+    Ok((listener, addr))
+}
+
+/// Whether a host's name is this machine's own loopback.
+fn is_here(host: &str) -> bool {
+    let host = host.trim_matches(['[', ']']);
+    host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
+}
+
+/// How calls go out: once, to where they are sent, and not for longer than the engines wait.
+fn client(host: &str) -> reqwest::ClientBuilder {
+    let client = reqwest::Client::builder()
+        .redirect(reqwest::redirect::Policy::none())
+        .retry(reqwest::retry::never())
+        .connect_timeout(Duration::from_secs(10))
+        .read_timeout(SILENCE);
+    // A proxy of the environment cannot know what is on our loopback.
+    if is_here(host) { client.no_proxy() } else { client }
 }
 
 /// Tells levels when they change: soon after something happened, slowly while buckets refill, not at rest.

@@ -14,7 +14,7 @@
 //! | [`api`] | the Messages API: types, SSE, client | `model` |
 //! | [`limiter`] | token buckets | `model` |
 //! | [`ledger`] | prices, one row per model call | `model` |
-//! | [`gateway`] | the loopback relay for model calls | `model`, `api`, `limiter`, `ledger` |
+//! | [`gateway`] | the relay for model calls: loopback, and pinned TLS from elsewhere | `model`, `api`, `limiter`, `ledger` |
 //! | [`rehearsal`] | the stand-in of the Messages API | `model`, `orchestrator` (its headings), `api` |
 //! | [`engines`] | how an attempt is run: claude, messages, command | `model`, `claude`, `api` |
 //! | [`journal`] | append-only lines of what was decided | `model` |

@@ -7,6 +7,7 @@ pub mod ask;
 pub mod clock;
 mod documents;
 pub mod effects;
+mod elsewhere;
 pub mod feed;
 pub mod guest;
 pub mod herald;

@@ -4,7 +4,7 @@
 //! orders come in and reports go out through channels. Its one surprise: it must run on the main thread of a
 //! current-thread runtime, because a child's death signal follows the thread that spawned it.
 
-use std::{collections::VecDeque, ffi::OsString, io, path::PathBuf, time::Duration};
+use std::{collections::VecDeque, ffi::OsString, io, path::PathBuf, sync::Arc, time::Duration};
 
 use secrecy::SecretString;
 use tokio::{
@@ -14,6 +14,7 @@ use tokio::{
 
 use crate::{
     engines::{Gateway, Programs, tree::Grace},
+    gateway::Forward,
     ledger::Prices,
     model::{AgentSettings, AttemptRef, Checks, Clock, Ending, MicroUsd, Permit, Report, SlotId, TaskRef, Tiers},
     queue::{Claimed, Queue},
@@ -126,6 +127,8 @@ pub struct Settings {
     pub clock: Clock,
     /// Where model calls go, if it is known from the start.
     pub gateway: Option<Gateway>,
+    /// The relay that `gateway` is, on a machine from which the room's own cannot be called.
+    pub relay: Option<Arc<Forward>>,
     /// How often and after what wait a task is tried again.
     pub retries: Retries,
     /// How long an attempt runs on without a room.
@@ -168,6 +171,7 @@ impl Settings {
             lang: "C.UTF-8".into(),
             clock,
             gateway: None,
+            relay: None,
             retries: Retries::default(),
             orphan_grace: Duration::from_mins(1),
             grace: Grace::default(),

@@ -93,6 +93,7 @@ async fn look(config: &Config, env: &Env) -> Vec<Check> {
         checks.push(check(Level::Warn, "environment", note.clone(), None));
     }
     checks.push(model_calls(config));
+    checks.extend(elsewhere(config));
     let resolved = config.resolved(env);
     checks.push(cli(config, env, &resolved).await);
     checks.extend(resolved.iter().map(|r| agent(config, r)));
@@ -157,6 +158,19 @@ fn model_calls(config: &Config) -> Check {
     } else {
         check(Level::Ok, "model calls", config.upstream.value.clone(), None)
     }
+}
+
+/// The listener for workers on other machines, where there is one.
+fn elsewhere(config: &Config) -> Option<Check> {
+    let listen = (*config.elsewhere.listen)?;
+    Some(match (config.elsewhere.called(), config.invitations().list()) {
+        (Ok(called), Ok(invited)) => {
+            let found = format!("they call {called} ({listen}); invited: {}", invited.len());
+            check(Level::Ok, "workers elsewhere", found, None)
+        }
+        (Err(why), _) => check(Level::Warn, "workers elsewhere", format!("listens on {listen}"), Some(&why)),
+        (Ok(_), Err(error)) => check(Level::Fail, "workers elsewhere", text::chain(&error), None),
+    })
 }
 
 async fn cli(config: &Config, env: &Env, resolved: &[Resolved]) -> Check {

@@ -2,6 +2,7 @@
 
 mod accounts;
 mod asks;
+mod invite;
 mod limits;
 pub mod money;
 
@@ -12,6 +13,7 @@ use serde::Serialize;
 
 use accounts::{AccountJson, AgentParkedJson};
 use asks::{AnsweredJson, AskJson};
+pub use invite::{InvitationJson, InvitedJson};
 use limits::{CallsJson, LimitJson};
 use money::{MoneyJson, PartsJson};
 

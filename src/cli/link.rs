@@ -11,6 +11,7 @@ use tracing_subscriber::EnvFilter;
 use crate::{
     attach::AttachError,
     config::{Config, Env},
+    gateway::Invitation,
     guardian,
     model::{AgentName, Clock, EngineKind, Request, SlotId, TaskRecord, TaskRef, text},
     queue::{
@@ -238,15 +239,21 @@ pub fn worker(
     agent: AgentName,
     index: u32,
     engine: Option<EngineKind>,
+    invitation: Option<Invitation>,
 ) -> anyhow::Result<Farewell> {
     log(config)?;
     let slot = SlotId { agent, index };
     let lock = SlotLock::take(&config.stage, &slot).context("could not lock the slot")?;
     let lock = lock.ok_or_else(|| SlotTaken { agent: slot.agent.clone(), index })?;
-    let (settings, queue) = runtime::open::worker(config, env, slot, engine, clock())?;
+    let (mut settings, queue) = runtime::open::worker(config, env, slot, engine, clock())?;
     // The kernel ties an attempt's life to the thread that started it: this one.
     let runtime = Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(runtime::worker::run(settings, queue, lock))
+    runtime.block_on(async {
+        if let Some(invitation) = invitation {
+            runtime::worker::call_elsewhere(&mut settings, &invitation).await?;
+        }
+        runtime::worker::run(settings, queue, lock).await
+    })
 }
 
 /// Sends podium's own log to standard error, which is a file for every role that was started by another.

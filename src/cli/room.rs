@@ -23,6 +23,7 @@ use super::{
 use crate::{
     attach::AttachError,
     config::{Config, Flags},
+    gateway::{Closed, Invitation},
     model::{AgentName, EngineKind},
     queue::file::{FileQueue, Unfit},
     room::{Answer, Order},
@@ -200,7 +201,13 @@ pub(super) async fn gone(mut link: Link) -> anyhow::Result<()> {
 }
 
 /// `podium worker`.
-pub(super) fn worker(call: &Call, agent: &str, slot: u32, engine: Option<EngineKind>) -> anyhow::Result<Exit> {
+pub(super) fn worker(
+    call: &Call,
+    agent: &str,
+    slot: u32,
+    engine: Option<EngineKind>,
+    invitation: Option<&Path>,
+) -> anyhow::Result<Exit> {
     let config = call.config()?;
     let known: Vec<_> = config.enabled().map(|a| a.name.clone()).collect();
     let agent = known_agent(&known, agent)?;
@@ -210,8 +217,16 @@ pub(super) fn worker(call: &Call, agent: &str, slot: u32, engine: Option<EngineK
             Trouble::Wrong(format!("{agent} has {slots} slots, counted from 0; there is no slot {slot}")).into()
         );
     }
+    let invitation = match invitation.map(Invitation::read).transpose() {
+        Ok(Some(invitation)) if invitation.agent != agent => {
+            let whose = &invitation.agent;
+            return Err(Trouble::Wrong(format!("the invitation is for {whose}, and this worker is {agent}'s")).into());
+        }
+        Ok(invitation) => invitation,
+        Err(error) => return Err(Trouble::Wrong(format!("could not {error}")).into()),
+    };
     prepare(&config)?;
-    role(link::worker(&config, &call.env, agent, slot, engine))
+    role(link::worker(&config, &call.env, agent, slot, engine, invitation))
 }
 
 /// Makes the stage's folders, on a disk that can keep them.
@@ -285,7 +300,7 @@ fn role<T>(ended: anyhow::Result<T>) -> anyhow::Result<Exit> {
     match ended {
         Ok(_) => Ok(Exit::Done),
         Err(error) if link::is_taken(&error) => Err(Trouble::Refused(format!("{error:#}")).into()),
-        Err(error) if error.is::<Unfit>() => Err(Trouble::Wrong(format!("{error:#}")).into()),
+        Err(error) if error.is::<Unfit>() || error.is::<Closed>() => Err(Trouble::Wrong(format!("{error:#}")).into()),
         Err(error) => Err(error),
     }
 }

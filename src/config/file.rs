@@ -5,7 +5,10 @@ use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration}
 use serde::{Deserialize, Deserializer, de};
 use toml::Spanned;
 
-use super::fault::{ConfigError, Fault, Place, from_toml, position};
+use super::{
+    elsewhere,
+    fault::{ConfigError, Fault, Place, from_toml, position},
+};
 use crate::model::{
     AccountName, AgentName, EngineKind, MicroUsd, OnFailure, OutputKind, Permissions, Quiet, Resume, Tier,
     budget::{self, AtCap},
@@ -19,6 +22,7 @@ pub(super) type Key<T> = Option<Spanned<T>>;
 #[serde(deny_unknown_fields, default)]
 pub(super) struct File {
     pub(super) room: Room,
+    pub(super) gateway: elsewhere::Gateway,
     pub(super) upstream: Upstream,
     pub(super) rehearsal: Rehearsal,
     pub(super) orchestrator: Orchestrator,
@@ -269,7 +273,8 @@ impl<'de> Deserialize<'de> for Loopback {
             Ok(Self(address))
         } else {
             Err(de::Error::custom(format!(
-                "\"{text}\" can be reached from outside; only loopback is allowed, such as \"127.0.0.1:0\""
+                "\"{text}\" can be reached from outside, and here calls are plain: only loopback is allowed, such as \
+                 \"127.0.0.1:0\"; for workers on other machines there is [gateway] listen, which is encrypted"
             )))
         }
     }
@@ -330,7 +335,7 @@ impl Layer {
     /// Everything that is well-formed and still cannot be.
     fn check(&self) -> Vec<Fault> {
         let mut check = Check { layer: self, faults: Vec::new() };
-        let File { room, upstream, rehearsal, orchestrator, tiers, agents, retry, limits, budget: _, attention, queue } =
+        let File { room, upstream, rehearsal, orchestrator, tiers, agents, retry, limits, attention, queue, .. } =
             &self.file;
         check.within("room.max_running", room.max_running.as_ref(), 1, 64);
         check.wait("room.orphan_grace", room.orphan_grace.as_ref(), 0, 3600);

@@ -112,6 +112,13 @@ fn what_cannot_be_is_named_with_its_place_and_its_bounds() {
         ("[room]\nmax_running = 0\n", "2:15: room.max_running: 0 is outside 1 to 64"),
         ("[room]\nmax_running = -3\n", "2:15: max_running in [room]: invalid value"),
         ("[room]\ngateway = \"0.0.0.0:80\"\n", "2:11: gateway in [room]: \"0.0.0.0:80\" can be reached from outside"),
+        (
+            "[gateway]\nlisten = \"http://0.0.0.0:80\"\n",
+            "2:10: listen in [gateway]: http:// is not said here: this listener is always encrypted",
+        ),
+        ("[gateway]\nlisten = \"0.0.0.0:0\"\n", "2:10: listen in [gateway]: workers elsewhere must find it again"),
+        ("[gateway]\nlisten = \"7443\"\n", "2:10: listen in [gateway]: \"7443\" is no address"),
+        ("[gateway]\naddress = \"0.0.0.0:7443\"\n", "2:11: address in [gateway]: \"0.0.0.0:7443\" is no such thing"),
         ("[room]\norphan_grace = \"90\"\n", "2:16: orphan_grace in [room]: `90` has no unit"),
         ("[room]\norphan_grace = 90\n", "2:16: orphan_grace in [room]: invalid type: integer `90`"),
         ("[room]\norphan_grace = \"2h\"\n", "2:16: room.orphan_grace: 7200 s is outside 0 s to 3600 s"),

@@ -13,7 +13,10 @@ use jiff::Timestamp;
 
 use crate::{
     limiter::{Reading, Readings},
-    model::limit::{Window, WindowName, WindowStatus, Windows},
+    model::{
+        AttemptRef, TaskRef,
+        limit::{Window, WindowName, WindowStatus, Windows},
+    },
 };
 
 /// Headers of one connection (RFC 9110, 7.6.1), never passed on.
@@ -28,7 +31,10 @@ const HOP_BY_HOP: [HeaderName; 8] = [
     header::UPGRADE,
 ];
 
-const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
+pub(super) const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
+
+/// Which attempt a call from another machine is for: `AGENT/TASK#N`.
+pub(super) const ATTEMPT: HeaderName = HeaderName::from_static("x-podium-attempt");
 
 /// Drops what belongs to the connection the headers came on, the headers it names itself included.
 fn without_hops(mut headers: HeaderMap) -> HeaderMap {
@@ -71,6 +77,12 @@ pub(super) fn token(headers: &HeaderMap) -> Option<&[u8]> {
         scheme.eq_ignore_ascii_case(b"bearer ").then_some(token)
     };
     headers.get(API_KEY).map(HeaderValue::as_bytes).or_else(bearer)
+}
+
+/// The attempt that [`ATTEMPT`] names.
+pub(super) fn attempt(value: &HeaderValue) -> Option<AttemptRef> {
+    let (task, n) = value.to_str().ok()?.rsplit_once('#')?;
+    Some(task.parse::<TaskRef>().ok()?.attempt(n.parse().ok().filter(|n| *n > 0)?))
 }
 
 /// Whether the request was meant for this machine by name: a page of another site cannot say so, whatever its name
@@ -169,6 +181,16 @@ mod tests {
             ("accept-encoding", "identity"),
         ]);
         assert_eq!(got, expected);
+    }
+
+    #[test]
+    fn an_attempt_is_read_as_it_is_written_and_nothing_else_is_one() {
+        let read = |text: &'static str| attempt(&HeaderValue::from_static(text));
+        let one = "anga/a.b-1".parse::<TaskRef>().unwrap().attempt(12);
+        assert_eq!(attempt(&HeaderValue::from_str(&one.to_string()).unwrap()), Some(one));
+        for bad in ["", "#1", "anga#1", "anga/x", "anga/x#", "anga/x#0", "anga/x#-1", "anga/../x#1", "Anga/x#1"] {
+            assert_eq!(read(bad), None, "{bad}");
+        }
     }
 
     #[test]

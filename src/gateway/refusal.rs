@@ -35,6 +35,11 @@ impl Refusal {
         Self { status, kind, message: message.into(), retry: false, after: None }
     }
 
+    /// What is missing may be there in a moment.
+    pub(super) fn later(why: String) -> Self {
+        Self { retry: true, after: Some(1), ..Self::new(StatusCode::SERVICE_UNAVAILABLE, "api_error", why) }
+    }
+
     /// The call waited for its buckets as long as it may.
     pub(super) fn held(refused: limiter::Refused) -> Self {
         let seconds = refused.retry_after.as_secs();
@@ -98,15 +103,16 @@ impl Refusal {
     }
 }
 
-/// What a caller hears when upstream did not answer at all. Never the error's own text, which names hosts and ports.
-pub(super) fn unreachable(error: &reqwest::Error) -> Refusal {
-    tracing::warn!(error = %text::chain(error), "upstream did not answer");
+/// What a caller hears when `whom` it is sent on to did not answer at all. Never the error's own text, which names hosts
+/// and ports.
+pub(super) fn unreachable(error: &reqwest::Error, whom: &str) -> Refusal {
+    tracing::warn!(error = %text::chain(error), "{whom} did not answer");
     let (status, kind, message) = if error.is_timeout() {
-        (StatusCode::GATEWAY_TIMEOUT, "timeout_error", "podium's upstream did not answer in time")
+        (StatusCode::GATEWAY_TIMEOUT, "timeout_error", format!("{whom} did not answer in time"))
     } else if error.is_connect() {
-        (StatusCode::BAD_GATEWAY, "api_error", "podium could not reach its upstream")
+        (StatusCode::BAD_GATEWAY, "api_error", format!("{whom} could not be reached"))
     } else {
-        (StatusCode::BAD_GATEWAY, "api_error", "podium's upstream broke the connection off")
+        (StatusCode::BAD_GATEWAY, "api_error", format!("{whom} broke the connection off"))
     };
     Refusal { retry: true, ..Refusal::new(status, kind, message) }
 }

@@ -16,14 +16,17 @@ use bytes::Bytes;
 use futures_util::Stream;
 use http_body_util::{BodyExt, Either, Full, LengthLimitError, Limited};
 use hyper::{
-    Method, Request, Response, StatusCode,
+    HeaderMap, Method, Request, Response, StatusCode,
     body::{Body, Frame, Incoming},
-    header,
+    header::{self, HeaderValue},
+    http::request::Parts,
 };
 use tokio::time::timeout;
 
 use super::{
-    Identity, Shared, headers, lock,
+    Identity, Shared, headers,
+    listen::{Connection, Serve},
+    lock,
     record::{Asked, Ended, Record},
     refusal::{Refusal, unreachable},
     tap::Tap,
@@ -40,25 +43,66 @@ const BODY_WITHIN: Duration = Duration::from_mins(1);
 
 pub(super) type Answer = Either<Full<Bytes>, Relay>;
 
-/// Answers one request.
-pub(super) async fn serve(shared: Arc<Shared>, request: Request<Incoming>) -> Response<Answer> {
-    // A browser sends `Origin` and a host name of its own choosing; no engine does.
-    if request.headers().contains_key(header::ORIGIN) || !headers::is_local_host(request.headers().get(header::HOST)) {
-        return refuse(StatusCode::FORBIDDEN, "permission_error", "this gateway serves programs of this machine only");
+/// Where model calls go.
+pub(super) const MESSAGES: &str = "/v1/messages";
+
+/// Who answers calls of this machine.
+#[derive(Debug, Clone)]
+pub(super) struct Here(pub(super) Arc<Shared>);
+
+impl Serve for Here {
+    async fn serve(&self, _connection: Arc<Connection>, request: Request<Incoming>) -> Response<Answer> {
+        if let Some(refused) = foreign(request.headers()) {
+            return refused.answer();
+        }
+        if is_greeting(&request) {
+            return greeted();
+        }
+        let identity = headers::token(request.headers()).and_then(|token| lock(&self.0.tokens).find(token));
+        let Some(identity) = identity else { return unknown(request.uri().path()) };
+        answer(self.0.clone(), identity, request).await
     }
+}
+
+/// A browser sends `Origin`; no engine does.
+pub(super) fn browsed(headers: &HeaderMap) -> Option<Refusal> {
+    let refusal =
+        || Refusal::new(StatusCode::FORBIDDEN, "permission_error", "this gateway serves podium's engines only");
+    headers.contains_key(header::ORIGIN).then(refusal)
+}
+
+/// The same, and what was meant for a host of another name: one of the browser's choosing.
+pub(super) fn foreign(headers: &HeaderMap) -> Option<Refusal> {
+    let what = "this gateway serves programs of this machine only";
+    let refusal = || Refusal::new(StatusCode::FORBIDDEN, "permission_error", what);
+    browsed(headers).or_else(|| (!headers::is_local_host(headers.get(header::HOST))).then(refusal))
+}
+
+/// The engine asks whether anybody is there, without a key; the answer needs no upstream.
+pub(super) fn is_greeting(request: &Request<Incoming>) -> bool {
+    request.method() == Method::HEAD && matches!(request.uri().path(), "/" | "/api/hello")
+}
+
+pub(super) fn greeted() -> Response<Answer> {
+    Response::new(Either::Left(Full::default()))
+}
+
+/// Refuses a caller of this machine without a valid token.
+pub(super) fn unknown(path: &str) -> Response<Answer> {
+    tracing::warn!(path = %text::clip(path, 60), "the gateway refused a call without a valid token");
+    no_token()
+}
+
+pub(super) fn no_token() -> Response<Answer> {
+    refuse(StatusCode::UNAUTHORIZED, "authentication_error", "invalid x-api-key")
+}
+
+/// Answers a request of somebody who is known.
+pub(super) async fn answer(shared: Arc<Shared>, identity: Identity, request: Request<Incoming>) -> Response<Answer> {
     let path = request.uri().path();
-    if request.method() == Method::HEAD && matches!(path, "/" | "/api/hello") {
-        // The engine asks whether anybody is there, without a key; the answer needs no upstream.
-        return Response::new(Either::Left(Full::default()));
-    }
-    let identity = headers::token(request.headers()).and_then(|token| lock(&shared.tokens).find(token));
-    let Some(identity) = identity else {
-        tracing::warn!(path = %text::clip(path, 60), "the gateway refused a call without a valid token");
-        return refuse(StatusCode::UNAUTHORIZED, "authentication_error", "invalid x-api-key");
-    };
     let models = path == "/v1/models" || path.starts_with("/v1/models/");
     let takes = if models { Method::GET } else { Method::POST };
-    let counted = path == "/v1/messages";
+    let counted = path == MESSAGES;
     if !counted && !models && path != "/v1/messages/count_tokens" {
         let what = "this gateway relays /v1/messages and /v1/models only";
         return refuse(StatusCode::NOT_FOUND, "not_found_error", what);
@@ -68,6 +112,19 @@ pub(super) async fn serve(shared: Arc<Shared>, request: Request<Incoming>) -> Re
         return refuse(StatusCode::METHOD_NOT_ALLOWED, "invalid_request_error", &what);
     }
     if counted { call(shared, identity, request).await } else { pass(shared, &identity, request).await }
+}
+
+/// Sends a request on, with `key` in place of the caller's token.
+pub(super) async fn onward(
+    client: &reqwest::Client,
+    upstream: &str,
+    head: Parts,
+    body: Bytes,
+    key: HeaderValue,
+) -> reqwest::Result<reqwest::Response> {
+    let path = head.uri.path_and_query().map_or("/", |path| path.as_str());
+    let sent = client.request(head.method, format!("{upstream}{path}"));
+    sent.headers(headers::upstream(head.headers, key)).body(body).send().await
 }
 
 /// A model call: admitted, relayed, metered, booked.
@@ -99,14 +156,11 @@ async fn call(shared: Arc<Shared>, identity: Identity, request: Request<Incoming
         Ok(lease) => record.go(lease),
         Err(refused) => return record.refuse(refused),
     }
-    let path = head.uri.path_and_query().map_or("/v1/messages", |p| p.as_str());
-    let sent = shared.client.post(format!("{}{path}", shared.upstream));
-    let sent = sent.headers(headers::upstream(head.headers, credential.key.clone())).body(body).send().await;
-    let response = match sent {
+    let response = match onward(&shared.client, &shared.upstream, head, body, credential.key.clone()).await {
         Ok(response) => response,
         Err(error) => {
             record.unanswered(!error.is_connect());
-            return unreachable(&error).answer();
+            return unreachable(&error, "podium's upstream").answer();
         }
     };
     record.answered(&response);
@@ -137,6 +191,7 @@ async fn admitted(shared: &Shared, pool: &Pool, who: &Who, ask: Ask) -> Result<L
 fn who(identity: &Identity) -> Who {
     match identity {
         Identity::Worker(slot) => Who::Agent(slot.agent.clone()),
+        Identity::Elsewhere { agent, .. } => Who::Agent(agent.clone()),
         Identity::Orchestrator => Who::Orchestrator,
     }
 }
@@ -161,15 +216,13 @@ async fn pass(shared: Arc<Shared>, identity: &Identity, request: Request<Incomin
     if let Err(refused) = open(&shared, &credential.label) {
         return refused.answer();
     }
-    let path = head.uri.path_and_query().map_or("/", |p| p.as_str());
-    let sent = shared.client.request(head.method, format!("{}{path}", shared.upstream));
-    match sent.headers(headers::upstream(head.headers, credential.key.clone())).body(body).send().await {
+    match onward(&shared.client, &shared.upstream, head, body, credential.key.clone()).await {
         Ok(response) => hand_through(response, None),
-        Err(error) => unreachable(&error).answer(),
+        Err(error) => unreachable(&error, "podium's upstream").answer(),
     }
 }
 
-async fn read(body: Incoming) -> Result<Bytes, Refusal> {
+pub(super) async fn read(body: Incoming) -> Result<Bytes, Refusal> {
     let too_large =
         || Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "request_too_large", "the body is larger than 32 MB");
     if body.size_hint().lower() > BODY_AT_MOST as u64 {
@@ -189,7 +242,7 @@ fn refuse(status: StatusCode, kind: &'static str, message: &str) -> Response<Ans
     Refusal::new(status, kind, message).answer()
 }
 
-fn hand_through(response: reqwest::Response, meter: Option<(Tap, Record)>) -> Response<Answer> {
+pub(super) fn hand_through(response: reqwest::Response, meter: Option<(Tap, Record)>) -> Response<Answer> {
     let (status, head) = (response.status(), headers::downstream(response.headers().clone()));
     let mut answer = Response::new(Either::Right(Relay { source: Box::pin(response.bytes_stream()), meter }));
     *answer.status_mut() = status;

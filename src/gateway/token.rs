@@ -8,17 +8,23 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sha2::{Digest, Sha256};
 
-use super::GatewayError;
-use crate::model::SlotId;
+use super::{Duty, GatewayError};
+use crate::model::{AgentName, SlotId};
 
 /// Whose calls a token admits.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Identity {
     /// The worker process in this slot.
     Worker(SlotId),
     /// The orchestrator.
     Orchestrator,
+    /// A worker on another machine, that was invited.
+    Elsewhere {
+        /// Its agent.
+        agent: AgentName,
+        /// What the call is for, as the room knows it.
+        duty: Option<Duty>,
+    },
 }
 
 impl fmt::Display for Identity {
@@ -26,6 +32,7 @@ impl fmt::Display for Identity {
         match self {
             Self::Worker(slot) => slot.fmt(f),
             Self::Orchestrator => f.write_str("the orchestrator"),
+            Self::Elsewhere { agent, .. } => write!(f, "{agent}, elsewhere"),
         }
     }
 }
@@ -57,7 +64,7 @@ impl Eq for TokenHash {}
 
 impl fmt::Display for TokenHash {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        write_hex(&self.0, f)
     }
 }
 
@@ -71,17 +78,27 @@ impl FromStr for TokenHash {
     type Err = GatewayError;
 
     fn from_str(text: &str) -> Result<Self, GatewayError> {
-        let digits = text.as_bytes();
-        let mut hash = [0; 32];
-        if digits.len() != 64 {
-            return Err(GatewayError::TokenHash);
-        }
-        for (byte, pair) in hash.iter_mut().zip(digits.chunks(2)) {
-            let pair = std::str::from_utf8(pair).ok().filter(|p| p.bytes().all(|b| b.is_ascii_hexdigit()));
-            *byte = pair.and_then(|p| u8::from_str_radix(p, 16).ok()).ok_or(GatewayError::TokenHash)?;
-        }
-        Ok(Self(hash))
+        read_hex(text).map(Self).ok_or(GatewayError::TokenHash)
     }
+}
+
+/// 32 bytes as 64 hex digits.
+pub(super) fn write_hex(bytes: &[u8; 32], f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    bytes.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+}
+
+/// 64 hex digits as 32 bytes.
+pub(super) fn read_hex(text: &str) -> Option<[u8; 32]> {
+    let digits = text.as_bytes();
+    let mut bytes = [0; 32];
+    if digits.len() != 64 {
+        return None;
+    }
+    for (byte, pair) in bytes.iter_mut().zip(digits.chunks(2)) {
+        let pair = std::str::from_utf8(pair).ok().filter(|p| p.bytes().all(|b| b.is_ascii_hexdigit()))?;
+        *byte = u8::from_str_radix(pair, 16).ok()?;
+    }
+    Some(bytes)
 }
 
 impl Serialize for TokenHash {
@@ -96,6 +113,13 @@ impl<'de> Deserialize<'de> for TokenHash {
     }
 }
 
+/// 64 hex digits that nobody can guess.
+pub(super) fn random() -> Result<String, GatewayError> {
+    let mut bytes = [0; 32];
+    getrandom::fill(&mut bytes).map_err(GatewayError::Random)?;
+    Ok(TokenHash(bytes).to_string())
+}
+
 /// All tokens in force.
 #[derive(Debug, Default)]
 pub(super) struct Tokens(Vec<(TokenHash, Identity)>);
@@ -103,9 +127,7 @@ pub(super) struct Tokens(Vec<(TokenHash, Identity)>);
 impl Tokens {
     /// Makes a token and forgets earlier ones of the same caller.
     pub(super) fn issue(&mut self, identity: Identity) -> Result<SecretString, GatewayError> {
-        let mut random = [0; 32];
-        getrandom::fill(&mut random).map_err(GatewayError::Random)?;
-        let token = format!("podium-{}", TokenHash(random));
+        let token = format!("podium-{}", random()?);
         self.adopt(TokenHash::of(token.as_bytes()), identity);
         Ok(token.into())
     }

@@ -54,6 +54,11 @@ pub fn room(config: &Config, env: &Env) -> anyhow::Result<serve::Settings> {
             hold: gateway::Settings::HOLD,
             caps: config.budget.caps(),
             spent_today: MicroUsd::default(),
+            elsewhere: config.elsewhere.listen.map(|listen| gateway::Remote {
+                listen,
+                invitations: config.invitations(),
+                within: gateway::Within::default(),
+            }),
         },
         rehearsal: config.is_rehearsal().then(|| Rehearsal { seed: *config.seed, pace: *config.pace }),
         program: program()?,

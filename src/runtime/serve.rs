@@ -26,6 +26,7 @@ use tokio::{
 use super::{
     ask::Cli,
     effects::World,
+    elsewhere,
     herald::{Heralds, Hook},
     known::Kept,
     lock::{self, Held, StageLock},
@@ -236,6 +237,9 @@ pub async fn serve(settings: Settings, guardian: Guardian, clock: Clock) -> anyh
     let server = Server::bind(&opened.stage, inputs.clone())?;
     let gateway = world.gateway.addr();
     tracing::info!(stage = %opened.stage.display(), pid = guardian, core, %gateway, "the room is open");
+    if let Some(elsewhere) = world.gateway.elsewhere() {
+        tracing::info!(%elsewhere, "model calls of workers on other machines are taken");
+    }
     let mut room = Room {
         state,
         journal,
@@ -642,7 +646,11 @@ impl Room {
                 Err(error) => tracing::error!(%error, "an event could not be sent"),
             }
         }
+        let moved = elsewhere::moved(&stamped.event).filter(|_| self.world.settings.gateway.elsewhere.is_some());
         let effects = self.state.update(stamped);
+        if let Some(moved) = moved {
+            elsewhere::tell(&self.world.gateway, &self.state, moved);
+        }
         if self.state.leaving == Leaving::Stopping && !self.told {
             self.told = true;
             if let Err(error) = guardian::tell_leaving(self.state.pid) {

@@ -1,6 +1,6 @@
 //! The worker's link to its room: orders in, reports out, found again after every interruption.
 
-use std::{path::PathBuf, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use futures_util::{SinkExt as _, StreamExt as _};
@@ -18,6 +18,8 @@ use crate::{
         client::{dial, encode},
         wire::{Door, Hello, WorkerTell},
     },
+    engines::Gateway,
+    gateway::{Closed, Forward, Invitation},
     model::{AttemptRef, Report, SlotId},
     queue::Queue,
     supervisor::SlotLock,
@@ -41,6 +43,7 @@ pub async fn run<Q: Queue>(settings: worker::Settings, queue: Q, lock: SlotLock)
         reports,
         running: None,
         token: None,
+        has_relay: settings.relay.is_some(),
     };
     let mut links = JoinSet::new();
     let mut signals = JoinSet::new();
@@ -50,6 +53,19 @@ pub async fn run<Q: Queue>(settings: worker::Settings, queue: Q, lock: SlotLock)
     // The last reports are still on their way; the results behind them are on disk already.
     let _late = tokio::time::timeout(Duration::from_secs(2), links.join_next()).await;
     Ok(farewell)
+}
+
+/// Sends model calls to the room's gateway on another machine. A room that does not answer yet is waited for by each call.
+pub async fn call_elsewhere(settings: &mut worker::Settings, invitation: &Invitation) -> anyhow::Result<()> {
+    let relay = Forward::start(invitation).await?;
+    match relay.knock().await {
+        Ok(()) => tracing::info!(room = %invitation, "model calls go to the room's gateway elsewhere"),
+        Err(error @ Closed::Unreachable { .. }) => tracing::warn!("{error}"),
+        Err(error @ (Closed::Strange(_) | Closed::Unknown(_))) => return Err(error.into()),
+    }
+    settings.gateway = Some(Gateway { url: relay.url(), token: relay.token().clone() });
+    settings.relay = Some(Arc::new(relay));
+    Ok(())
 }
 
 /// TERM, INT and HUP end the attempt and the worker. It is the room that knows when a person stops it.
@@ -81,6 +97,8 @@ struct Link {
     /// What this worker holds; number 0 from the order until the attempt is counted.
     running: Option<AttemptRef>,
     token: Option<String>,
+    /// Model calls go over a relay of its own, whatever the room says.
+    has_relay: bool,
 }
 
 /// Why a conversation with the room ended.
@@ -154,7 +172,7 @@ impl Link {
     async fn pass_on(&mut self, told: WorkerTell) -> bool {
         let order = match told {
             WorkerTell::Welcome(door) => {
-                if let Some(Door { url, token }) = door {
+                if let Some(Door { url, token }) = door.filter(|_| !self.has_relay) {
                     let hash = crate::gateway::TokenHash::of(token.as_bytes()).to_string();
                     if let Err(error) = self.lock.note(Some(hash)) {
                         tracing::warn!(%error, "the token's hash could not be noted; a new room will not know it");

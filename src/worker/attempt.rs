@@ -90,6 +90,9 @@ async fn start<Q: Queue>(
 ) -> Result<Running, Ending> {
     let settings = &worker.settings;
     let spec = &claim.spec;
+    if let Some(relay) = &settings.relay {
+        relay.begin(attempt);
+    }
     if let Some(before) = attempt.n.checked_sub(1).filter(|n| *n > 0) {
         let cookie = engines::cookie(&settings.stage_id, &attempt.task.attempt(before));
         if let Err(left) = tree::sweep_cookie(&cookie, LEFTOVER_PATIENCE).await {

@@ -9,6 +9,7 @@ mod cli;
 #[expect(dead_code, reason = "tests/room.rs uses the rest")]
 #[path = "../common/mod.rs"]
 mod common;
+mod elsewhere;
 mod fuzz;
 mod limits;
 mod patience;

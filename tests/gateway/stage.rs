@@ -117,6 +117,7 @@ pub(crate) fn settings(upstream: SocketAddr) -> Settings {
         hold: Duration::from_secs(45),
         caps: Caps::default(),
         spent_today: MicroUsd(0),
+        elsewhere: None,
     }
 }
 
