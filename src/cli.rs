@@ -250,11 +250,11 @@ enum Verb {
         #[arg(long, value_name = "USD", value_parser = dollars)]
         ceiling: Option<MicroUsd>,
     },
-    /// Answer what the orchestrator asks about a goal before it plans
+    /// Answer what the orchestrator asks about a goal before it plans, or what an agent asks you
     Answer {
-        /// The goal
+        /// The goal (`g1`), or the request (`p1`) as `podium status` names it
         id: String,
-        /// In plain words
+        /// In plain words; to an agent also the label or number of a choice, several as `1,3`; one argument per question
         #[arg(required = true)]
         text: Vec<String>,
     },

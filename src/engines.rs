@@ -173,6 +173,10 @@ pub trait Reader: Send + fmt::Debug {
     fn take_asked(&mut self) -> Vec<Ask> {
         Vec::new()
     }
+    /// Takes the names of what it has taken back of that since this was last asked.
+    fn take_withdrawn(&mut self) -> Vec<String> {
+        Vec::new()
+    }
     /// The line that answers a request, as its engine reads it; `None` where it is answered already.
     fn answer_to(&mut self, _request: &str, _permit: &Permit) -> Option<String> {
         None

@@ -20,6 +20,7 @@ pub mod outcome;
 pub mod past;
 pub mod permit;
 pub mod plan;
+pub mod question;
 pub mod quiet;
 pub mod report;
 pub mod savings;
@@ -41,6 +42,7 @@ pub use outcome::{Artifact, EndState, Outcome};
 pub use past::Past;
 pub use permit::{Ask, AskId, Asking, Permit};
 pub use plan::{Checks, DoneWhen, Effort, Estimates, Fault, Plan, PlanTask, Severity};
+pub use question::{Choice, Question, Reply};
 pub use quiet::Quiet;
 pub use report::{Activity, Report};
 pub use task::{

@@ -324,6 +324,7 @@ impl State {
             Order::CancelGoal { goal } => self.cancel_goal(id, &goal, effects),
             Order::Permit { ask, always: true } => self.permit(id, ask, By::Always, true, effects),
             Order::Permit { ask, always: false } => self.permit(id, ask, By::Person, true, effects),
+            Order::Reply { ask, replies } => self.reply(id, ask, replies, effects),
             Order::Forbid { ask } => self.permit(id, ask, By::Person, false, effects),
             Order::PauseTask { task } => self.pause_task(id, &task, effects),
             Order::ResumeTask { task } => self.resume_task(id, &task, effects),

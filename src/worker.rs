@@ -357,6 +357,7 @@ impl Post {
                 self.asked.clear();
             }
             Report::Asked { .. } => self.asked.push(report.clone()),
+            Report::Withdrawn { request, .. } => self.answered(request),
             Report::Active { .. } => self.running[1] = Some(report.clone()),
             Report::Failed { .. } | Report::Ended { .. } => {
                 self.running = [None, None];

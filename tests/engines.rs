@@ -128,6 +128,7 @@ impl Scene {
                 Report::Started { .. }
                 | Report::Active { .. }
                 | Report::Asked { .. }
+                | Report::Withdrawn { .. }
                 | Report::Limited { .. }
                 | Report::NotStarted { .. } => {}
             }

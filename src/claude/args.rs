@@ -5,6 +5,7 @@
 
 use std::{ffi::OsString, path::Path};
 
+use super::wire::QUESTION;
 use crate::model::{Effort, Permissions, SubagentCaps};
 
 /// The conversation an attempt belongs to.
@@ -132,7 +133,8 @@ pub fn arguments(request: &Request<'_>) -> Vec<OsString> {
         }
         Permissions::Ask => {
             let starting = if request.subagents.most > 0 { format!(",{STARTING}") } else { String::new() };
-            args.push(format!("--tools={WORKING}{starting}").into());
+            // Who can be asked for permission can be asked anything.
+            args.push(format!("--tools={WORKING}{starting},{QUESTION}").into());
             args.push(format!("--allowedTools={READING}").into());
             args.extend(
                 ["--permission-mode", "default", "--permission-prompt-tool", "stdio", "--input-format", "stream-json"]
@@ -236,6 +238,7 @@ mod tests {
         let text = arguments(&request).iter().map(|a| a.to_str().unwrap()).collect::<Vec<_>>().join(" ");
         assert!(text.contains("--permission-mode default --permission-prompt-tool stdio --input-format stream-json"));
         assert!(text.contains("--allowedTools=Read,Glob,Grep ") && text.contains("--tools=Bash,"), "{text}");
+        assert!(text.contains(",AskUserQuestion "), "who is there to be asked can be asked anything: {text}");
         let line = String::from_utf8(input(&request, "two\nlines")).unwrap();
         assert_eq!(line.matches('\n').count(), 1, "one line: {line}");
     }

@@ -32,6 +32,8 @@ pub struct Reader {
     cwd: Option<String>,
     depths: HashMap<String, u8>,
     names: HashMap<String, String>,
+    /// What was asked for, by the request's name.
+    asked: HashMap<String, String>,
     /// What is being said, by the tool call it belongs to.
     live: HashMap<Option<String>, Vec<Live>>,
 }
@@ -157,9 +159,10 @@ impl Reader {
 
     fn told(&mut self, line: &Line) -> Vec<LogLine> {
         let mut page = Page { offset: line.offset, lines: Vec::new(), most: self.most.0 };
-        if self.depths.len() > HELPERS || self.names.len() > HELPERS {
+        if self.depths.len() > HELPERS || self.names.len() > HELPERS || self.asked.len() > HELPERS {
             self.depths.clear();
             self.names.clear();
+            self.asked.clear();
         }
         match &line.content {
             Content::Event(event) => self.event(event, &mut page),
@@ -211,7 +214,17 @@ impl Reader {
                 page.line(kind, self.depth(tool_use.as_deref()), &format!("{name}: {status}"));
             }
             Event::Stream(delta) => self.piece(delta, page),
-            Event::Asks(asks) => page.line(Kind::System, 0, &format!("asks: {}", asks.line(None))),
+            Event::Asks(asks) => {
+                let line = asks.line(self.cwd.as_deref());
+                let of = asks.agent.as_ref().and_then(|id| self.names.get(id));
+                let of = of.map(|name| format!(" · of {name}")).unwrap_or_default();
+                page.line(Kind::System, u8::from(asks.agent.is_some()), &format!("asks: {line}{of}"));
+                self.asked.insert(asks.request.clone(), line);
+            }
+            Event::Withdraws(request) => {
+                let line = self.asked.remove(request).unwrap_or_else(|| request.clone());
+                page.line(Kind::System, 0, &format!("takes back what it asked for: {line}"));
+            }
             Event::Other { kind, subtype, fields } => other(kind, subtype.as_deref(), fields, page),
         }
     }

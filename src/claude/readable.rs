@@ -65,7 +65,7 @@ pub fn readable(line: &[u8], mut take: impl FnMut(Kind, bool, &str)) {
             }
         }
         Event::TaskStarted(task) => each(Kind::Agent, task.tool_use.is_some(), &task.name(), &mut take),
-        Event::Asks(asks) => each(Kind::System, false, &asks.line(None), &mut take),
+        Event::Asks(asks) => each(Kind::System, asks.agent.is_some(), &asks.line(None), &mut take),
         Event::Other { fields, .. } => {
             for (key, value) in &fields {
                 leaves(key, value, &mut |text| each(Kind::System, false, text, &mut take));
@@ -76,6 +76,7 @@ pub fn readable(line: &[u8], mut take: impl FnMut(Kind, bool, &str)) {
         | Event::Stream(_)
         | Event::Retry(_)
         | Event::RateLimit(_)
+        | Event::Withdraws(_)
         | Event::TaskEnded { .. } => {}
     }
 }

@@ -125,6 +125,8 @@ pub struct Listener {
     denied: HashSet<String>,
     /// What it asks for and nobody has taken yet.
     asked: Vec<Asks>,
+    /// What it has taken back, in the same way.
+    withdrawn: Vec<String>,
     /// The answer must be structured.
     wants_structure: bool,
 }
@@ -214,6 +216,7 @@ impl Listener {
                 self.doing = text::fit(&format!("asks: {}", asks.line(cwd)), 100);
                 self.asked.push(asks.clone());
             }
+            Event::Withdraws(request) => self.withdrawn.push(request.clone()),
             Event::Other { kind, subtype, fields } => match (kind.as_str(), subtype.as_deref()) {
                 ("system", Some("status")) => {
                     if fields.get("status").and_then(|s| s.as_str()) == Some("compacting") {
@@ -290,6 +293,16 @@ impl Listener {
     /// Takes what it has asked for since this was last asked.
     pub fn take_asked(&mut self) -> Vec<Asks> {
         std::mem::take(&mut self.asked)
+    }
+
+    /// Takes the names of what it has taken back since this was last asked.
+    pub fn take_withdrawn(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.withdrawn)
+    }
+
+    /// What a sub-agent at work is and does, by its id.
+    pub fn helper(&self, id: &str) -> Option<&str> {
+        self.agents.values().find(|agent| agent.id == id).map(|agent| agent.name.as_str())
     }
 
     /// Where it works, by its own word.

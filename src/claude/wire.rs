@@ -7,7 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::{Map, Value, json};
 
 pub use super::limited::RateLimit;
-use crate::model::{MicroUsd, Permit, Usage, report::Retrying, text};
+use crate::model::{MicroUsd, Permit, Question, Reply, Usage, report::Retrying, text};
 
 /// What one line says.
 #[derive(Debug, Clone, PartialEq)]
@@ -39,6 +39,8 @@ pub enum Event {
     },
     /// `control_request/can_use_tool`: it wants to use a tool, and waits for an answer.
     Asks(Asks),
+    /// `control_cancel_request`: it takes back what it has asked for; the request's id.
+    Withdraws(String),
     /// Anything else.
     Other {
         /// Its `type`.
@@ -61,9 +63,19 @@ pub struct Asks {
     pub input: Value,
     /// What the CLI says of it.
     pub about: String,
+    /// The sub-agent that wants it.
+    pub agent: Option<String>,
 }
 
+/// The tool by which the model asks a person something.
+pub const QUESTION: &str = "AskUserQuestion";
+
 impl Asks {
+    /// What it wants to know, where it is a question.
+    pub fn questions(&self) -> Vec<Question> {
+        if self.tool == QUESTION { Question::read(&self.input) } else { Vec::new() }
+    }
+
     /// `Bash rm -rf build`.
     pub fn line(&self, cwd: Option<&str>) -> String {
         tool_line(&self.tool, &self.input, cwd)
@@ -74,9 +86,28 @@ impl Asks {
         let response = match permit {
             Permit::Allowed => json!({ "behavior": "allow", "updatedInput": self.input }),
             Permit::Denied { why } => json!({ "behavior": "deny", "message": why }),
+            Permit::Answered { replies } => json!({ "behavior": "allow", "updatedInput": self.answered(replies) }),
         };
         let response = json!({ "subtype": "success", "request_id": self.request, "response": response });
         format!("{}\n", json!({ "type": "control_response", "response": response }))
+    }
+
+    /// The arguments with the answers in them: by the words of the question, in the CLI's own words for its choices.
+    fn answered(&self, replies: &[Reply]) -> Value {
+        let mut input = self.input.clone();
+        let questions = input.get("questions").and_then(Value::as_array).cloned().unwrap_or_default();
+        let mut answers = Map::new();
+        for (question, reply) in questions.iter().zip(replies) {
+            let Some(text) = question.get("question").and_then(Value::as_str) else { continue };
+            let label = |at: &usize| question.get("options")?.get(*at)?.get("label")?.as_str();
+            let words = Some(reply.words.as_str()).filter(|words| !words.is_empty());
+            let said: Vec<&str> = reply.chosen.iter().filter_map(label).chain(words).collect();
+            answers.insert(text.to_owned(), Value::from(said.join(", ")));
+        }
+        if let Some(fields) = input.as_object_mut() {
+            fields.insert("answers".to_owned(), Value::Object(answers));
+        }
+        input
     }
 }
 
@@ -427,7 +458,9 @@ impl Event {
                 tool: asked(map, "tool_name").unwrap_or_default(),
                 input: map.get("request").and_then(|r| r.get("input")).cloned().unwrap_or_default(),
                 about: asked(map, "description").unwrap_or_default(),
+                agent: asked(map, "agent_id"),
             }),
+            ("control_cancel_request", _) => Self::Withdraws(string(map, "request_id").unwrap_or_default()),
             ("system", "init") => Self::Init(Init {
                 session: string(map, "session_id"),
                 model: string(map, "model"),
@@ -497,6 +530,10 @@ pub fn tool_line(name: &str, input: &Value, cwd: Option<&str>) -> String {
         let kind = input.get("subagent_type").and_then(Value::as_str).unwrap_or("sub-agent");
         let description = input.get("description").and_then(Value::as_str).unwrap_or(said);
         return format!("{name} {}: {}", text::first_line(kind, 40), text::first_line(description, 120));
+    }
+    if name == QUESTION {
+        let asked = input.get("questions").and_then(|all| all.get(0)?.get("question")?.as_str()).unwrap_or_default();
+        return format!("{name} {}", text::first_line(asked, 200)).trim_end().to_owned();
     }
     let said = text::first_line(said, 200);
     if said.is_empty() { name } else { format!("{name} {said}") }

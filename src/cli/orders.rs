@@ -16,8 +16,10 @@ use super::{
 };
 use crate::{
     attach::AttachError,
-    model::{AskId, Changes, Effort, Item, MicroUsd, Priority, Request, TaskRef, budget::parse_cap},
-    room::{Answer, Order, State},
+    model::{
+        AskId, Changes, Choice, Effort, Item, MicroUsd, Priority, Question, Reply, Request, TaskRef, budget::parse_cap,
+    },
+    room::{Answer, Order, State, asks::Asks},
 };
 
 /// `podium retry`.
@@ -223,8 +225,39 @@ pub(super) async fn approve(call: &Call, name: &str, always: bool, ceiling: Opti
 
 pub(super) async fn answer(call: &Call, name: &str, words: &[String]) -> anyhow::Result<Exit> {
     let mut link = connect(call).await?;
+    if let Ok(ask) = name.parse::<AskId>() {
+        let replies = replies(&link.state().asks, ask, words);
+        return Ok(send(call, &mut link, Order::Reply { ask, replies }).await?.0);
+    }
     let goal = ids::goal(link.state(), name)?;
     Ok(send(call, &mut link, Order::Answer { goal, text: words.join(" ") }).await?.0)
+}
+
+/// Words as answers: each names choices by their label or number, separated by commas where several may be taken; anything
+/// else is a person's own words. All words are of the one question, or each of one of several.
+fn replies(asks: &Asks, ask: AskId, words: &[String]) -> Vec<Reply> {
+    // What does not wait is refused by the room, which knows why.
+    let Some(open) = asks.get(ask) else { return Vec::new() };
+    let questions = &open.ask.questions;
+    let words: Vec<String> = if questions.len() == 1 { vec![words.join(" ")] } else { words.to_vec() };
+    let choice = |question: &Question, said: &str| {
+        let label = |choice: &Choice| choice.label.eq_ignore_ascii_case(said.trim());
+        let number = said.trim().parse::<usize>().ok().and_then(|n| n.checked_sub(1));
+        let by_number = number.filter(|at| *at < question.choices.len());
+        question.choices.iter().position(label).or(by_number)
+    };
+    let reply = |(n, said): (usize, &String)| {
+        let Some(question) = questions.get(n) else { return Reply::words(said) };
+        if let Some(at) = choice(question, said) {
+            return Reply { chosen: vec![at], words: String::new() };
+        }
+        let several: Option<Vec<usize>> = said.split(',').map(|part| choice(question, part)).collect();
+        match several.filter(|_| question.many) {
+            Some(chosen) => Reply { chosen, words: String::new() },
+            None => Reply::words(said),
+        }
+    };
+    words.iter().enumerate().map(reply).collect()
 }
 
 pub(super) async fn deny(call: &Call, name: &str) -> anyhow::Result<Exit> {

@@ -130,9 +130,13 @@ fn print(out: &Out, state: &State, now: Timestamp) {
                 }
                 Need::Permit(ask) => {
                     let open = state.asks.get(ask);
-                    let asks = open.map(|open| format!("{} asks for {}", open.attempt.task, open.ask.line));
+                    let asks = open.map(|open| format!("{} {}", open.attempt.task, open.ask.words()));
                     let asks = text::scrub(&asks.unwrap_or_default()).into_owned();
-                    format!("  {ask}: {asks}: `podium approve {ask} [--always]` or `podium deny {ask}`")
+                    if open.is_some_and(|open| open.ask.is_question()) {
+                        format!("  {ask}: {asks}: `podium answer {ask} CHOICE|TEXT` or `podium deny {ask}`")
+                    } else {
+                        format!("  {ask}: {asks}: `podium approve {ask} [--always]` or `podium deny {ask}`")
+                    }
                 }
                 Need::Paused(task) => {
                     let why = state.why(&task, now).map(|w| w.to_string()).unwrap_or_default();

@@ -195,10 +195,21 @@ impl Reader for Stream {
     fn take_asked(&mut self) -> Vec<Ask> {
         let asked = self.listener.take_asked();
         let cwd = self.listener.cwd();
-        let asks = |a: &Asks| Ask::new(&a.request, &a.tool, &a.line(cwd), &a.input, &a.about);
+        let asks = |a: &Asks| {
+            let ask = Ask::new(&a.request, &a.tool, &a.line(cwd), &a.input, &a.about).asking(a.questions());
+            let helper = a.agent.as_deref().map(|id| self.listener.helper(id).unwrap_or("a sub-agent"));
+            helper.map_or(ask.clone(), |helper| ask.by(helper))
+        };
         let told = asked.iter().map(asks).collect();
         self.asked.extend(asked);
         told
+    }
+
+    fn take_withdrawn(&mut self) -> Vec<String> {
+        let mut withdrawn = self.listener.take_withdrawn();
+        withdrawn.retain(|request| self.asked.iter().any(|asks| asks.request == *request));
+        self.asked.retain(|asks| !withdrawn.contains(&asks.request));
+        withdrawn
     }
 
     fn answer_to(&mut self, request: &str, permit: &Permit) -> Option<String> {
@@ -348,6 +359,37 @@ mod tests {
         let gateway = super::super::Gateway { url: "http://127.0.0.1:1".to_owned(), token: "t".to_owned().into() };
         job.gateway = Some(&gateway);
         assert!(names(&engine.launch(&job).unwrap()).contains(&"ANTHROPIC_API_KEY".to_owned()));
+    }
+
+    #[test]
+    fn a_question_is_answered_in_the_clis_own_words_and_what_is_taken_back_is_answered_no_more() {
+        use crate::model::Reply;
+        let mut stream = Stream::default();
+        let question = serde_json::json!({ "type": "control_request", "request_id": "q", "request": {
+            "subtype": "can_use_tool", "tool_name": "AskUserQuestion", "input": { "questions": [
+                { "question": "Which\u{1b}[2J one?", "multiSelect": true,
+                  "options": [{ "label": "A\u{202e}" }, { "label": "B" }] } ] } } });
+        let started = serde_json::json!({ "type": "system", "subtype": "task_started", "task_id": "t1",
+            "task_type": "local_agent", "subagent_type": "general-purpose", "description": "Second look" });
+        let tool = serde_json::json!({ "type": "control_request", "request_id": "r", "request": {
+            "subtype": "can_use_tool", "tool_name": "Bash", "input": { "command": "ls" }, "agent_id": "t1" } });
+        stream.feed(format!("{question}\n{started}\n{tool}\n").as_bytes());
+        let asked = stream.take_asked();
+        assert_eq!(
+            (asked[0].words().as_str(), asked[0].questions[0].choices[0].label.as_str()),
+            ("asks: Which one?", "A")
+        );
+        assert_eq!(asked[1].words(), "asks for Bash ls · general-purpose: Second look");
+        stream.feed(b"{\"type\":\"control_cancel_request\",\"request_id\":\"r\"}\n");
+        assert_eq!(stream.take_withdrawn(), ["r"]);
+        assert_eq!(stream.answer_to("r", &Permit::Allowed), None);
+        assert!(stream.waits_for_a_person());
+        let replies = vec![Reply { chosen: vec![0, 1], words: "or C".into() }];
+        let line = stream.answer_to("q", &Permit::Answered { replies }).unwrap();
+        let said: serde_json::Value = serde_json::from_str(&line).unwrap();
+        let answers = &said["response"]["response"]["updatedInput"]["answers"];
+        assert_eq!(*answers, serde_json::json!({ "Which\u{1b}[2J one?": "A\u{202e}, B, or C" }));
+        assert!(!stream.waits_for_a_person());
     }
 
     #[tokio::test]

@@ -7,7 +7,7 @@ use std::{fmt, str::FromStr, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use super::text;
+use super::{Question, Reply, text};
 
 /// What an engine asks for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -22,6 +22,12 @@ pub struct Ask {
     pub input: String,
     /// What the engine says of it.
     pub about: String,
+    /// The sub-agent that wants it; empty where it is the agent itself.
+    #[serde(default)]
+    pub helper: String,
+    /// What it wants to know, where it is a question.
+    #[serde(default)]
+    pub questions: Vec<Question>,
 }
 
 impl Ask {
@@ -37,7 +43,36 @@ impl Ask {
             line: text::first_line(line, 300),
             input: text::clip(&text::scrub(&shown), Self::INPUT_LIMIT).into_owned(),
             about: text::first_line(about, 300),
+            helper: String::new(),
+            questions: Vec::new(),
         }
+    }
+
+    /// Asked for by a sub-agent.
+    #[must_use]
+    pub fn by(self, helper: &str) -> Self {
+        Self { helper: text::first_line(helper, 120), ..self }
+    }
+
+    /// It is a question, or several.
+    #[must_use]
+    pub fn asking(self, questions: Vec<Question>) -> Self {
+        Self { questions, ..self }
+    }
+
+    /// `asks for Bash touch x`, `asks: Which one?`; of a sub-agent with its name.
+    pub fn words(&self) -> String {
+        let asked = self.questions.iter().map(|question| text::first_line(&question.text, 200));
+        let said = match asked.collect::<Vec<_>>().as_slice() {
+            [] => format!("asks for {}", self.line),
+            questions => format!("asks: {}", questions.join(" ")),
+        };
+        if self.helper.is_empty() { said } else { format!("{said} · {}", self.helper) }
+    }
+
+    /// Whether it wants to know something, and not to do something.
+    pub fn is_question(&self) -> bool {
+        !self.questions.is_empty()
     }
 }
 
@@ -52,12 +87,17 @@ pub enum Permit {
         /// Why, for the model.
         why: String,
     },
+    /// What it wanted to know.
+    Answered {
+        /// One for each question.
+        replies: Vec<Reply>,
+    },
 }
 
 impl Permit {
     /// Whether it is a yes.
     pub fn is_allowed(&self) -> bool {
-        matches!(self, Self::Allowed)
+        matches!(self, Self::Allowed | Self::Answered { .. })
     }
 }
 

@@ -103,6 +103,13 @@ pub enum Report {
         /// What.
         ask: Box<Ask>,
     },
+    /// Its engine takes back what it has asked for.
+    Withdrawn {
+        /// Which attempt.
+        attempt: AttemptRef,
+        /// The engine's own name for what was asked.
+        request: String,
+    },
     /// Its engine's stream told of limits.
     Limited {
         /// Which attempt.

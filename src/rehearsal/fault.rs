@@ -27,6 +27,10 @@ pub(super) enum Fault {
     Subagents,
     /// One is asked that asks another.
     Nested,
+    /// One is asked that does something.
+    Acting,
+    /// A person is asked before anything is done.
+    Question,
     /// The answer runs into its token limit.
     MaxTokens,
     /// The plan is bad in one way.
@@ -133,6 +137,8 @@ fn directive(text: &str) -> Option<Directive> {
         "subagent" => (Fault::Subagent, None),
         "subagents" => (Fault::Subagents, None),
         "nested" => (Fault::Nested, None),
+        "subagent-acts" => (Fault::Acting, None),
+        "question" => (Fault::Question, None),
         other => (Fault::Plan(BAD.iter().find(|(name, _)| *name == other)?.1), Some(1)),
     };
     Some(Directive { fault, times: times.or(usual) })

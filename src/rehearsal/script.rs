@@ -128,6 +128,11 @@ impl Script {
             Kind::Report => text(prose::report(&asked.prompt, dice), dice.between(3.2, 4.0)),
             Kind::Review => text(verdict(due).to_string(), dice.between(1.5, 2.0)),
             Kind::SubTask => {
+                if asked.prompt.contains(MARKING) && asked.offers("Bash") && asked.steps == 0 {
+                    let touch = json!({ "command": "touch second-look.txt", "description": "Leave a mark" });
+                    let said = vec![call(asked, key, "Bash", touch)];
+                    return Self { said, stop: StopReason::ToolUse, seconds: 0.5, twist: None };
+                }
                 let spawn = ["Agent", "Task"].into_iter().find(|name| asked.offers(name));
                 match spawn.filter(|_| asked.prompt.contains(NESTED) && asked.steps == 0) {
                     Some(name) => Self {
@@ -182,6 +187,21 @@ type Call = (&'static str, &'static str, Value);
 /// In the prompt of a sub-agent that is to ask another.
 const NESTED: &str = "Let somebody else look at it too.";
 
+/// In the prompt of a sub-agent that is to do something.
+const MARKING: &str = "Leave a mark that you were there.";
+
+/// What a person is asked.
+fn question() -> Value {
+    let option = |label: &str, about: &str| json!({ "label": label, "description": about });
+    json!({ "questions": [
+        { "question": "Which room is the class in?", "header": "Room", "multiSelect": false, "options": [
+            option("Large hall", "Room for 30, and a sprung floor"), option("Studio 2", "Room for 14, and mirrors") ] },
+        { "question": "What goes into the plan?", "header": "Parts", "multiSelect": true, "options": [
+            option("Warm-up", "Ten minutes"), option("Routine, first half", "Eight counts of eight"),
+            option("Stretching", "Five minutes") ] },
+    ] })
+}
+
 /// What the tool that starts sub-agents is given.
 fn second_look(words: &str, kind: &str) -> Value {
     json!({
@@ -203,18 +223,27 @@ fn calls(asked: &Asked, due: &Due) -> (Vec<Call>, Option<String>) {
     let spawn = ["Agent", "Task"].into_iter().find(|name| asked.offers(name));
     // Told by the words and not by the count, so that every step of one task sees the same list.
     let nested = due.has(Fault::Nested);
-    let wanted = if due.has(Fault::Subagents) { 3 } else { usize::from(due.has(Fault::Subagent) || nested) };
+    let acting = due.has(Fault::Acting);
+    let one = due.has(Fault::Subagent) || nested || acting;
+    let wanted = if due.has(Fault::Subagents) { 3 } else { usize::from(one) };
     let wants_subagent = wanted > 0;
     if let (true, Some(name)) = (wants_subagent, spawn) {
         for _ in 0..wanted {
-            let more = if nested { format!(" {NESTED}") } else { String::new() };
+            let more = match (nested, acting) {
+                (true, _) => format!(" {NESTED}"),
+                (false, true) => format!(" {MARKING}"),
+                (false, false) => String::new(),
+            };
             let words = format!(
                 "Look at the work for {agent}/{id} with fresh eyes. Say in three sentences whether anything is missing.{more}"
             );
             // One that is made for it has no tool to ask another.
-            let kind = if asked.has_second_look && !nested { "second-look" } else { "general-purpose" };
+            let kind = if asked.has_second_look && !nested && !acting { "second-look" } else { "general-purpose" };
             calls.push(("I let somebody else look at it before I go on.", name, second_look(&words, kind)));
         }
+    }
+    if due.has(Fault::Question) && asked.offers("AskUserQuestion") {
+        calls.push(("I ask before I begin.", "AskUserQuestion", question()));
     }
     if due.has(Fault::Insist) && asked.offers("Bash") {
         for n in 1..=5 {

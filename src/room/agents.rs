@@ -406,6 +406,7 @@ impl State {
                     self.asked(id, attempt, *ask, effects);
                 }
             }
+            Report::Withdrawn { attempt, request } => self.withdrawn(&attempt, &request),
             Report::Limited { attempt, windows, news } => {
                 let account = self.accounts.of(&attempt.task.agent);
                 if let Some(windows) = windows {

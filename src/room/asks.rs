@@ -10,7 +10,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::{Effect, Event, OrderId, State, Voice, done, pauses::Pause, refuse, why::span};
-use crate::model::{Ask, AskId, Asking, AttemptRef, Permit, SlotId, TaskRef};
+use crate::model::{Ask, AskId, Asking, AttemptRef, Permit, Reply, SlotId, TaskRef};
 
 /// So many denials of one tool pause a task.
 const PATIENCE: u32 = 3;
@@ -73,6 +73,8 @@ pub struct Asks {
     always: BTreeMap<TaskRef, BTreeSet<String>>,
     /// How often each tool was denied to a task since somebody looked.
     denied: BTreeMap<TaskRef, BTreeMap<String, u32>>,
+    /// The newest that were taken back, so that a late answer hears why.
+    withdrawn: VecDeque<AskId>,
     /// What was answered to attempts that still run.
     answered: Vec<Settled>,
     /// The newest answers, newest last.
@@ -82,7 +84,7 @@ pub struct Asks {
 }
 
 impl Asks {
-    /// Answers that are remembered.
+    /// Answers, and requests that were taken back, that are remembered.
     const RECORD: usize = 200;
 
     /// What waits for a person, oldest first.
@@ -103,6 +105,17 @@ impl Asks {
     /// The newest answers, newest last.
     pub fn record(&self) -> impl ExactSizeIterator<Item = &(Timestamp, Settled)> {
         self.record.iter()
+    }
+
+    /// What waits under this name; why nothing does.
+    fn waits(&self, id: AskId) -> Result<&OpenAsk, String> {
+        self.get(id).ok_or_else(|| {
+            if self.withdrawn.contains(&id) {
+                format!("{id} does not wait for an answer any more: the agent's engine has taken it back")
+            } else {
+                format!("{id} does not wait for an answer: it was answered, or its attempt is over")
+            }
+        })
     }
 
     pub(super) fn next_wake(&self) -> Option<Timestamp> {
@@ -144,12 +157,12 @@ impl State {
                 permit: known.permit.clone(),
             });
         }
-        let rule = self.asks.always.get(&attempt.task).is_some_and(|tools| tools.contains(&ask.tool));
+        let always = self.asks.always.get(&attempt.task);
+        let rule = !ask.is_question() && always.is_some_and(|tools| tools.contains(&ask.tool));
         let by = match (rule, self.asks.asking.attended) {
             (true, _) => Some((By::Rule, Permit::Allowed)),
             (false, false) => {
-                let why = "nobody is there to be asked, so it is not allowed; do without it and say so".to_owned();
-                Some((By::Unattended, Permit::Denied { why }))
+                Some((By::Unattended, Permit::Denied { why: without(&ask, "nobody is there to be asked") }))
             }
             (false, true) => None,
         };
@@ -165,17 +178,18 @@ impl State {
 
     /// A person answers.
     pub(super) fn permit(&mut self, id: OrderId, ask: AskId, by: By, allowed: bool, effects: &mut Vec<Effect>) {
-        let Some(open) = self.asks.get(ask).cloned() else {
-            return refuse(
-                effects,
-                id,
-                format!("{ask} does not wait for an answer: it was answered, or its attempt is over"),
-            );
+        let open = match self.asks.waits(ask) {
+            Ok(open) => open.clone(),
+            Err(why) => return refuse(effects, id, why),
         };
+        if allowed && open.ask.is_question() {
+            return refuse(effects, id, format!("{ask} is a question: choose an answer, or write one"));
+        }
         let permit = if allowed {
             Permit::Allowed
         } else {
-            Permit::Denied { why: "the operator did not allow it; do without it and say so".to_owned() }
+            let why = if open.ask.is_question() { "the operator does not answer this" } else { "the operator said no" };
+            Permit::Denied { why: without(&open.ask, why) }
         };
         let word = if allowed { "allowed" } else { "denied" };
         let rest = if by == By::Always {
@@ -187,12 +201,54 @@ impl State {
         settle(&open.slot, Settled { attempt: open.attempt, ask: open.ask, permit, by }, effects);
     }
 
+    /// A person answers what an agent wants to know.
+    pub(super) fn reply(&mut self, id: OrderId, ask: AskId, replies: Vec<Reply>, effects: &mut Vec<Effect>) {
+        let open = match self.asks.waits(ask) {
+            Ok(open) => open.clone(),
+            Err(why) => return refuse(effects, id, why),
+        };
+        let questions = &open.ask.questions;
+        let fault = if questions.is_empty() {
+            Some(format!("{ask} is no question: it is allowed or denied"))
+        } else if questions.len() == replies.len() {
+            questions.iter().zip(&replies).find_map(|(question, reply)| question.fault(reply))
+        } else {
+            Some(format!("{ask} has {} questions, and this answers {}", questions.len(), replies.len()))
+        };
+        if let Some(fault) = fault {
+            return refuse(effects, id, fault);
+        }
+        let permit = Permit::Answered { replies };
+        done(effects, id, answer(&open.ask, &permit), vec![open.attempt.task.to_string()]);
+        settle(&open.slot, Settled { attempt: open.attempt, ask: open.ask, permit, by: By::Person }, effects);
+    }
+
+    /// An engine takes back what it has asked for: somebody else has decided, or it is not needed any more.
+    pub(super) fn withdrawn(&mut self, attempt: &AttemptRef, request: &str) {
+        let same = |of: &AttemptRef, known: &Ask| of == attempt && known.request == request;
+        let open = self.asks.open.iter().position(|open| same(&open.attempt, &open.ask));
+        let (line, then) = if let Some(at) = open {
+            let open = self.asks.open.remove(at);
+            if self.asks.withdrawn.len() >= Asks::RECORD {
+                self.asks.withdrawn.pop_front();
+            }
+            self.asks.withdrawn.push_back(open.id);
+            (open.ask.line, "taken back before anybody answered")
+        } else if let Some(known) = self.asks.answered.iter().find(|known| same(&known.attempt, &known.ask)) {
+            (known.ask.line.clone(), "taken back before the answer had reached it")
+        } else {
+            return;
+        };
+        let goal = self.tasks.get(&attempt.task).and_then(|t| t.record.spec.goal.clone());
+        self.say(Voice::Room, goal, format!("{} asked for {line}: {then}", attempt.task));
+    }
+
     /// Denies what nobody has answered in time.
     pub(super) fn settle_asks(&mut self, effects: &mut Vec<Effect>) {
         let late = self.asks.open.iter().filter(|open| open.until <= self.now).cloned().collect::<Vec<_>>();
         for open in late {
             let waited = span(open.until.duration_since(open.since));
-            let why = format!("nobody answered in {waited}, so it is not allowed; do without it and say so");
+            let why = without(&open.ask, &format!("nobody answered in {waited}"));
             let (attempt, ask, permit) = (open.attempt, open.ask, Permit::Denied { why });
             self.asks.open.retain(|other| other.id != open.id);
             settle(&open.slot, Settled { attempt, ask, permit, by: By::Nobody }, effects);
@@ -214,7 +270,10 @@ impl State {
             (By::Nobody, false) => Some("denied: nobody answered in time"),
             (By::Unattended, false) => Some("denied: nobody is there to be asked"),
         };
-        if let Some(said) = said {
+        if let (Some("allowed"), Permit::Answered { .. }) = (said, &settled.permit) {
+            let goal = self.tasks.get(&task).and_then(|t| t.record.spec.goal.clone());
+            self.say(Voice::Room, goal, format!("{task} {}", answer(&settled.ask, &settled.permit)));
+        } else if let Some(said) = said {
             let goal = self.tasks.get(&task).and_then(|t| t.record.spec.goal.clone());
             self.say(Voice::Room, goal, format!("{task} asked for {}: {said}", settled.ask.line));
         }
@@ -248,4 +307,23 @@ fn settle(slot: &SlotId, settled: Settled, effects: &mut Vec<Effect>) {
         permit: settled.permit.clone(),
     });
     effects.push(Effect::Keep { fact: Box::new(Event::Permitted { settled: Box::new(settled) }) });
+}
+
+/// What the model is told with a no.
+fn without(ask: &Ask, why: &str) -> String {
+    if ask.is_question() {
+        format!("{why}; decide as you think best, and say what you assumed")
+    } else {
+        format!("{why}, so it is not allowed; do without it and say so")
+    }
+}
+
+/// `asked Which one?: A`.
+fn answer(ask: &Ask, permit: &Permit) -> String {
+    let replies = if let Permit::Answered { replies } = permit { replies.as_slice() } else { &[] };
+    let each = ask.questions.iter().zip(replies).map(|(question, reply)| {
+        let asked = crate::model::text::first_line(&question.text, 120);
+        format!("asked `{asked}`: {}", crate::model::text::first_line(&question.told(reply), 200))
+    });
+    each.collect::<Vec<_>>().join("; ")
 }

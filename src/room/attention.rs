@@ -125,7 +125,7 @@ impl State {
         let (id, why) = match need {
             Need::Permit(ask) => {
                 let open = self.asks.get(*ask);
-                let why = open.map(|open| format!("{} asks for {}", open.attempt.task, open.ask.line));
+                let why = open.map(|open| format!("{} {}", open.attempt.task, open.ask.words()));
                 (ask.to_string(), why.unwrap_or_default())
             }
             Need::Account(account) => {

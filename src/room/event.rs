@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 use crate::{
     model::{
         AccountName, AccountSetup, AgentName, AgentSettings, Approval, AskId, Asking, AttemptRef, Changes, Fault,
-        GoalEnd, GoalId, Item, MicroUsd, Past, Plan, Priority, Rejected, Removed, Report, Request, SlotId, Spend,
-        TaskRecord, TaskRef, TaskSpec, Terms, Tiers,
+        GoalEnd, GoalId, Item, MicroUsd, Past, Plan, Priority, Rejected, Removed, Reply, Report, Request, SlotId,
+        Spend, TaskRecord, TaskRef, TaskSpec, Terms, Tiers,
         budget::{Caps, Reached},
         gateway::{Call, EngineTotal, Levels},
         limit::{LimitNews, OwnLimit},
@@ -273,7 +273,14 @@ pub enum Order {
         #[serde(default)]
         always: bool,
     },
-    /// An agent may not do what it asks for.
+    /// What an agent asks a person is answered.
+    Reply {
+        /// Which request.
+        ask: AskId,
+        /// One for each of its questions.
+        replies: Vec<Reply>,
+    },
+    /// An agent may not do what it asks for, or gets no answer.
     Forbid {
         /// Which request.
         ask: AskId,
@@ -675,6 +682,7 @@ impl Event {
                 | Order::Remove { .. }
                 | Order::Restore { .. }
                 | Order::Permit { .. }
+                | Order::Reply { .. }
                 | Order::Forbid { .. }
                 | Order::PauseTask { .. }
                 | Order::ResumeTask { .. }

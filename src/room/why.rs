@@ -105,7 +105,7 @@ impl fmt::Display for Why {
                 write!(f, "silent, ended in {}:{:02}", seconds / 60, seconds % 60)
             }
             Self::Cancelling => f.write_str("being ended"),
-            Self::Wants(line) => write!(f, "asks for {line}"),
+            Self::Wants(words) => f.write_str(words),
             Self::Held(why) if why.is_empty() => f.write_str("paused by a person"),
             Self::Held(why) => write!(f, "paused: {why}"),
             Self::Starting => f.write_str("starting"),
@@ -189,7 +189,7 @@ impl State {
             return Some(match &slot.held {
                 Some(held) if held.cancelling => Why::Cancelling,
                 Some(held) if held.attempt.is_none() => Why::Starting,
-                Some(_) if let Some(open) = self.asks.of(task) => Why::Wants(open.ask.line.clone()),
+                Some(_) if let Some(open) = self.asks.of(task) => Why::Wants(open.ask.words()),
                 Some(Held { activity: Activity { stalls_at: Some(at), .. }, .. }) => {
                     Why::Stalling(at.duration_since(now))
                 }

@@ -68,6 +68,7 @@ pub(super) fn total(report: &Report, now: Timestamp) -> Option<EngineTotal> {
         Report::Started { .. }
         | Report::Active { .. }
         | Report::Asked { .. }
+        | Report::Withdrawn { .. }
         | Report::Limited { .. }
         | Report::NotStarted { .. } => None,
     }

@@ -206,7 +206,7 @@ impl Link {
     fn note(&mut self, report: &Report) {
         match report {
             Report::Started { attempt, .. } => self.running = Some(attempt.clone()),
-            Report::Active { .. } | Report::Limited { .. } | Report::Asked { .. } => {}
+            Report::Active { .. } | Report::Limited { .. } | Report::Asked { .. } | Report::Withdrawn { .. } => {}
             Report::Failed { .. } | Report::Ended { .. } | Report::NotStarted { .. } => self.running = None,
         }
     }

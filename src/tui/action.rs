@@ -128,6 +128,10 @@ pub enum Action {
     Approve,
     /// Deny the plan.
     Deny,
+    /// Take an answer to what an agent wants to know, or take it back.
+    Choose,
+    /// Answer what an agent wants to know in own words.
+    OwnWords,
     /// Allow what an agent asks for, for the rest of its task.
     Always,
     /// Approve the plan up to a sum.
@@ -223,6 +227,8 @@ pub enum Place {
     Planning,
     /// What an agent asks for.
     Asking,
+    /// What an agent wants to know.
+    Choosing,
     /// The selected agent, or the agent of the selected task.
     Agents,
     /// An agent's own CLI, while it has the keys.
@@ -241,9 +247,10 @@ pub enum Place {
 
 impl Place {
     /// All, in the order of help.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::Everywhere,
         Self::Asking,
+        Self::Choosing,
         Self::Goals,
         Self::Planning,
         Self::Tasks,
@@ -263,6 +270,7 @@ impl Place {
     pub fn has_keys_of_its_own(self) -> bool {
         match self {
             Self::Asking
+            | Self::Choosing
             | Self::Listing
             | Self::Page
             | Self::AgentPage
@@ -286,6 +294,7 @@ impl Place {
             Self::AgentPage => "An agent's page",
             Self::Planning => "A plan",
             Self::Asking => "The inbox, and what an agent asks for",
+            Self::Choosing => "What an agent wants to know",
             Self::Agents => "The selected agent",
             Self::Attached => "An agent's own CLI, which has all other keys",
             Self::Log => "The log",

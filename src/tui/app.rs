@@ -18,6 +18,7 @@ mod ordering;
 mod plan_view;
 mod planning;
 mod reading;
+mod replying;
 mod talking;
 mod typing;
 mod visiting;
@@ -26,6 +27,7 @@ pub use acts::{Act, Acts, Stands};
 pub use keeping::Habits;
 pub use plan_view::PlanView;
 pub use planning::Editing;
+pub use replying::spots;
 
 use std::collections::BTreeSet;
 
@@ -266,6 +268,7 @@ impl App {
                     | Order::Restore { .. }
                     | Order::CancelGoal { .. }
                     | Order::Permit { .. }
+                    | Order::Reply { .. }
                     | Order::Forbid { .. }
                     | Order::PauseTask { .. }
                     | Order::ResumeTask { .. }
@@ -426,6 +429,7 @@ impl App {
             Some(Popup::Plan { .. }) => &[Place::Planning],
             Some(Popup::Task { .. }) => &[Place::Page],
             Some(Popup::Agent { .. }) => &[Place::AgentPage, Place::Page],
+            Some(Popup::Permit { reply: Some(_), .. }) => &[Place::Choosing],
             Some(Popup::Permit { .. } | Popup::Inbox { .. }) => &[Place::Asking],
             Some(_) => &[],
             None => match self.focus {
@@ -569,6 +573,8 @@ impl App {
             Action::Approve => return self.approve(state),
             Action::Deny => return self.deny(state),
             Action::Always => return self.allow_always(state),
+            Action::Choose => self.choose_here(state),
+            Action::OwnWords => self.own_words(state),
             Action::ApproveUpTo => self.ask_ceiling(state),
             Action::EditPlanned => self.edit_planned(false, state),
             Action::AddPlanned => self.edit_planned(true, state),

@@ -89,7 +89,7 @@ pub fn page(scene: &Scene<'_>, popup: &Popup, size: (u16, u16)) -> Option<Page> 
         Popup::Plan { goal, selected } => Some(plan::page(scene, goal, Some(*selected), columns)),
         Popup::Document { title, text, .. } => Some(document::page(scene, title, text.as_ref(), columns)),
         Popup::Acts { .. } => Some(acts::page(scene, columns)),
-        Popup::Permit { ask, .. } => Some(permit::page(scene, *ask, columns)),
+        Popup::Permit { ask, reply, .. } => Some(permit::page(scene, *ask, reply.as_ref(), columns)),
         Popup::Files { task, selected } => Some(files::page(scene, task, *selected, columns)),
         Popup::Inbox { selected } => Some(inbox::page(scene, *selected, columns)),
         Popup::Palette { .. }

@@ -1,7 +1,7 @@
 //! What lies over the stage: a stack of one enum.
 
 use crate::{
-    model::{AgentName, AskId, GoalId, TaskRef},
+    model::{AgentName, AskId, GoalId, Reply, TaskRef},
     room::Order,
 };
 
@@ -81,6 +81,8 @@ pub enum Popup {
         ask: AskId,
         /// First row shown.
         scroll: usize,
+        /// Where it is a question: how far it is answered.
+        reply: Option<Replying>,
     },
     /// What was ordered lately.
     Acts {
@@ -117,6 +119,15 @@ pub enum Popup {
     },
 }
 
+/// A question as far as it is answered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Replying {
+    /// Which of its choices is under the hand, counted through all of its questions.
+    pub row: usize,
+    /// One for each question.
+    pub replies: Vec<Reply>,
+}
+
 /// A way to start a task again.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Way {
@@ -137,13 +148,14 @@ impl Popup {
             Self::Help { scroll }
             | Self::Task { scroll, .. }
             | Self::Agent { scroll, .. }
-            | Self::Permit { scroll, .. }
+            | Self::Permit { scroll, reply: None, .. }
             | Self::Acts { scroll }
             | Self::Document { scroll, .. } => Some(scroll),
             Self::Palette { .. }
             | Self::Leave { .. }
             | Self::Confirm { .. }
             | Self::Plan { .. }
+            | Self::Permit { reply: Some(_), .. }
             | Self::Files { .. }
             | Self::Inbox { .. }
             | Self::Retry { .. }
@@ -155,7 +167,9 @@ impl Popup {
     /// The row under the hand, where it is a list that is gone through by the usual keys.
     pub fn selected_mut(&mut self) -> Option<&mut usize> {
         match self {
-            Self::Files { selected, .. } | Self::Inbox { selected } => Some(selected),
+            Self::Files { selected, .. }
+            | Self::Inbox { selected }
+            | Self::Permit { reply: Some(Replying { row: selected, .. }), .. } => Some(selected),
             Self::Help { .. }
             | Self::Palette { .. }
             | Self::Leave { .. }
@@ -163,7 +177,7 @@ impl Popup {
             | Self::Plan { .. }
             | Self::Task { .. }
             | Self::Agent { .. }
-            | Self::Permit { .. }
+            | Self::Permit { reply: None, .. }
             | Self::Acts { .. }
             | Self::Document { .. }
             | Self::Retry { .. }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 mod acting;
 mod attention;
+mod replying;
 mod sizes;
 mod views;
 

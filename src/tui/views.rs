@@ -20,6 +20,7 @@ pub mod orchestrator;
 pub mod palette;
 pub mod permit;
 pub mod plan;
+mod question;
 pub mod stage;
 pub mod task;
 pub mod tasks;

@@ -127,6 +127,9 @@ impl Running {
             for ask in asked {
                 worker.post.send(Report::Asked { attempt: self.attempt.clone(), ask: Box::new(ask) });
             }
+            for request in self.reader.take_withdrawn() {
+                worker.post.send(Report::Withdrawn { attempt: self.attempt.clone(), request });
+            }
             if self.answers.is_some() && self.reader.waits_for_a_person() {
                 // It is a person who takes the time, and not the engine.
                 deadline += now.duration_since(looked);

@@ -100,3 +100,87 @@ async fn what_nobody_answers_is_denied_and_a_dead_core_is_told_again() {
     assert_eq!(answers[0]["by"], "nobody", "{answers:#}");
     stage.close().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_the_real_cli_wants_to_know_is_answered_by_a_verb() {
+    let Some(cli) = cli() else { return };
+    let mut stage = asking(cli, "");
+    stage.serve().await;
+    stage.run(&["submit", "--agent", "marie", "--id", "ask", "Plan a junior class. [[rehearse:question]]"]).exits(0);
+    let ask = asked(&stage).await;
+    assert_eq!(ask["questions"][0]["text"], "Which room is the class in?", "{ask:#}");
+    assert_eq!(ask["questions"][1]["choices"][1]["label"], "Routine, first half");
+    let id = ask["id"].as_str().unwrap();
+    let refused = stage.run(&["approve", id]).exits(3);
+    assert!(refused.err.contains("is a question"), "{refused:#?}");
+    stage.run(&["answer", id, "studio 2", "1,2"]).exits(0);
+    // What it does next is asked for as always; the answer has reached the model by then.
+    let write = asked(&stage).await;
+    assert_eq!(write["tool"], "Write");
+    let log = stage.run(&["logs", "--task", "marie/ask"]).exits(0).out;
+    let told =
+        "\"Which room is the class in?\"=\"Studio 2\", \"What goes into the plan?\"=\"Warm-up, Routine, first half\"";
+    assert!(log.contains(told), "{log}");
+    stage.run(&["approve", write["id"].as_str().unwrap()]).exits(0);
+    assert_ended(&stage.result("marie/ask").await, "done", 1);
+    let answers = stage.status()["answers"].clone();
+    assert_eq!(answers[0]["answers"], json!(["Studio 2", "Warm-up, Routine, first half"]), "{answers:#}");
+    stage.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_sub_agent_of_the_real_cli_is_named_where_it_asks() {
+    let Some(cli) = cli() else { return };
+    let mut stage = asking(cli, "");
+    stage.serve().await;
+    let text = "Plan a junior class. [[rehearse:subagent-acts]]";
+    stage.run(&["submit", "--agent", "marie", "--id", "two", text]).exits(0);
+    let mut seen = Vec::new();
+    // The CLI asks whether it may start a sub-agent, then the sub-agent asks for its tool, then the agent for its own.
+    while !stage.path.join("workspaces/dance/two.md").exists() {
+        let ask = asked(&stage).await;
+        seen.push((ask["tool"].as_str().unwrap().to_owned(), ask["subagent"].as_str().map(str::to_owned)));
+        stage.run(&["approve", ask["id"].as_str().unwrap()]).exits(0);
+        let id = ask["id"].clone();
+        stage
+            .until("the answer is taken", |s| {
+                s.asks.open().iter().all(|open| json!(open.id.to_string()) != id).then_some(())
+            })
+            .await;
+        if seen.last().unwrap().0 == "Write" {
+            break;
+        }
+    }
+    assert_ended(&stage.result("marie/two").await, "done", 1);
+    let of = Some("general-purpose: Second look".to_owned());
+    assert!(seen.contains(&("Bash".to_owned(), of)), "{seen:?}");
+    assert!(seen.contains(&("Write".to_owned(), None)), "{seen:?}");
+    assert!(stage.path.join("workspaces/dance/second-look.txt").exists());
+    stage.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_the_real_cli_takes_back_leaves_the_inbox_with_a_word_and_a_late_answer_is_refused() {
+    let Some(cli) = cli() else { return };
+    let mut stage = asking(cli, "");
+    // A hook of the agent's own home decides while the question is already on its way to a person.
+    let decision = r#"{"hookSpecificOutput":{"hookEventName":"PermissionRequest","decision":{"behavior":"allow"}}}"#;
+    let hook = json!({ "hooks": { "PermissionRequest": [{ "matcher": "Write", "hooks": [
+        { "type": "command", "command": format!("sleep 3; echo '{decision}'") } ] }] } });
+    let config = stage.path.join(".podium/homes/marie/config");
+    fs::create_dir_all(&config).unwrap();
+    fs::write(config.join("settings.json"), hook.to_string()).unwrap();
+    stage.serve().await;
+    stage.run(&["submit", "--agent", "marie", "--id", "hooked", "Plan a junior class."]).exits(0);
+    let ask = asked(&stage).await;
+    assert_eq!(ask["tool"], "Write", "{ask:#}");
+    assert_ended(&stage.result("marie/hooked").await, "done", 1);
+    assert!(stage.path.join("workspaces/dance/hooked.md").exists(), "the hook has allowed it");
+    let status = stage.status();
+    assert!(status["asks"].as_array().unwrap().is_empty() && status["needs_you"].as_array().unwrap().is_empty());
+    let late = stage.run(&["approve", ask["id"].as_str().unwrap()]).exits(3);
+    assert!(late.err.contains("taken it back"), "{late:#?}");
+    let log = stage.run(&["logs", "--task", "marie/hooked"]).exits(0).out;
+    assert!(log.contains("takes back what it asked for: Write"), "{log}");
+    stage.close().await;
+}

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use crate::{
-    model::Permit,
+    model::{Permit, Question},
     room::asks::{By, OpenAsk, Settled},
 };
 
@@ -20,6 +20,12 @@ pub(super) struct AskJson<'a> {
     /// Every argument, as JSON in a text, cut.
     input: &'a str,
     about: &'a str,
+    /// The sub-agent that wants it; absent where it is the agent itself.
+    #[serde(skip_serializing_if = "str::is_empty")]
+    subagent: &'a str,
+    /// What it wants to know; absent where it wants to do something.
+    #[serde(skip_serializing_if = "<[Question]>::is_empty")]
+    questions: &'a [Question],
     since: Timestamp,
     /// When it is denied.
     until: Timestamp,
@@ -35,6 +41,8 @@ impl<'a> From<&'a OpenAsk> for AskJson<'a> {
             line: &open.ask.line,
             input: &open.ask.input,
             about: &open.ask.about,
+            subagent: &open.ask.helper,
+            questions: &open.ask.questions,
             since: open.since,
             until: open.until,
         }
@@ -52,15 +60,20 @@ pub(super) struct AnsweredJson<'a> {
     allowed: bool,
     /// What the model was told with a no.
     why: Option<&'a str>,
+    /// What was answered to each question, in words.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    answers: Vec<String>,
     by: By,
 }
 
 impl<'a> From<&'a (Timestamp, Settled)> for AnsweredJson<'a> {
     fn from((at, settled): &'a (Timestamp, Settled)) -> Self {
-        let why = match &settled.permit {
-            Permit::Allowed => None,
-            Permit::Denied { why } => Some(why.as_str()),
+        let (why, replies) = match &settled.permit {
+            Permit::Allowed => (None, &[][..]),
+            Permit::Denied { why } => (Some(why.as_str()), &[][..]),
+            Permit::Answered { replies } => (None, replies.as_slice()),
         };
+        let answers = settled.ask.questions.iter().zip(replies).map(|(question, reply)| question.told(reply));
         Self {
             at: *at,
             task: settled.attempt.task.to_string(),
@@ -69,6 +82,7 @@ impl<'a> From<&'a (Timestamp, Settled)> for AnsweredJson<'a> {
             line: &settled.ask.line,
             allowed: settled.permit.is_allowed(),
             why,
+            answers: answers.collect(),
             by: settled.by,
         }
     }

@@ -193,3 +193,104 @@ fn an_agent_starts_anew_when_what_it_runs_has_ended() {
     let effects = story.worker(WorkerEvent::Connected { slot: slot("marie"), pid: 200, running: None });
     assert_eq!(effects, [assign("marie/b")]);
 }
+
+fn question() -> Ask {
+    let input = serde_json::json!({ "questions": [
+        { "question": "Which one?", "options": [{ "label": "A" }, { "label": "B" }] },
+        { "question": "Which of them?", "multiSelect": true, "options": [{ "label": "X" }, { "label": "Y" }] },
+    ] });
+    let asked = Question::read(&input);
+    Ask::new("r1", "AskUserQuestion", "AskUserQuestion Which one?", &input, "").asking(asked)
+}
+
+fn asked_something() -> Story {
+    let mut story = running();
+    let report = Report::Asked { attempt: task("marie/a").attempt(1), ask: Box::new(question()) };
+    assert_eq!(story.report("marie", report), []);
+    story
+}
+
+#[test]
+fn a_question_takes_an_answer_to_each_part_and_nothing_else() {
+    let mut story = asked_something();
+    assert_eq!(story.why("marie/a"), "asks: Which one? Which of them?");
+    let one = Reply { chosen: vec![1], words: String::new() };
+    let both = Reply { chosen: vec![0, 1], words: "and Z".into() };
+    let reply = |replies: Vec<Reply>| Order::Reply { ask: AskId(1), replies };
+    for (order, why) in [
+        (Order::Permit { ask: AskId(1), always: false }, "p1 is a question: choose an answer, or write one"),
+        (Order::Permit { ask: AskId(1), always: true }, "p1 is a question: choose an answer, or write one"),
+        (reply(vec![one.clone()]), "p1 has 2 questions, and this answers 1"),
+        (reply(vec![both.clone(), one.clone()]), "`Which one?` takes one choice"),
+        (reply(vec![one.clone(), Reply::default()]), "`Which of them?` is not answered"),
+    ] {
+        let effects = story.order(order);
+        assert!(
+            matches!(&effects[..], [Effect::Answer { answer: Answer::Refused { reason }, .. }] if reason == why),
+            "{why}: {effects:?}"
+        );
+    }
+    let effects = story.order(reply(vec![one.clone(), both.clone()]));
+    let sent =
+        effects.iter().find_map(|e| if let Effect::Permit { permit, .. } = e { Some(permit.clone()) } else { None });
+    assert_eq!(sent, Some(Permit::Answered { replies: vec![one, both] }));
+    keep(&mut story, effects);
+    let said = &story.room.lines.back().unwrap().text;
+    assert_eq!(said, "marie/a asked `Which one?`: B; asked `Which of them?`: X, Y, and Z");
+    // The answer is found again where its way was cut.
+    let report = Report::Asked { attempt: task("marie/a").attempt(1), ask: Box::new(question()) };
+    assert_eq!(answers(&story.report("marie", report)), [("r1", true)]);
+}
+
+#[test]
+fn nobody_there_to_answer_is_told_to_the_model_and_recorded() {
+    let mut story = running();
+    story.room.asks.asking.attended = false;
+    let report = Report::Asked { attempt: task("marie/a").attempt(1), ask: Box::new(question()) };
+    let effects = story.report("marie", report);
+    let told = effects.iter().find_map(|e| {
+        if let Effect::Permit { permit: Permit::Denied { why }, .. } = e { Some(why.clone()) } else { None }
+    });
+    let why = "nobody is there to be asked; decide as you think best, and say what you assumed";
+    assert_eq!(told.as_deref(), Some(why));
+    keep(&mut story, effects);
+    assert_eq!(story.room.asks.record().next().unwrap().1.by, By::Unattended);
+    let mut story = asked_something();
+    let effects = story.later(300);
+    assert_eq!(answers(&effects), [("r1", false)], "and nobody in time is the same");
+}
+
+#[test]
+fn what_an_engine_takes_back_waits_no_more_and_a_late_answer_hears_why() {
+    let mut story = running();
+    asks(&mut story, "r1", "Bash");
+    asks(&mut story, "r2", "Write");
+    let back = |request: &str| Report::Withdrawn { attempt: task("marie/a").attempt(1), request: request.into() };
+    assert_eq!(story.report("marie", back("r1")), []);
+    assert_eq!(story.room.needs_you(), [Need::Permit(AskId(2))]);
+    let said = &story.room.lines.back().unwrap().text;
+    assert_eq!(said, "marie/a asked for Bash rm -rf build: taken back before anybody answered");
+    let late = story.order(Order::Permit { ask: AskId(1), always: false });
+    let why = "p1 does not wait for an answer any more: the agent's engine has taken it back";
+    assert!(
+        matches!(&late[..], [Effect::Answer { answer: Answer::Refused { reason }, .. }] if reason == why),
+        "{late:?}"
+    );
+    // The answer and the word that it is not wanted any more may cross.
+    let effects = story.order(Order::Permit { ask: AskId(2), always: false });
+    keep(&mut story, effects);
+    story.report("marie", back("r2"));
+    let said = &story.room.lines.back().unwrap().text;
+    assert!(said.ends_with("taken back before the answer had reached it"), "{said}");
+    let lines = story.room.lines.len();
+    story.report("marie", back("r7"));
+    assert_eq!(story.room.lines.len(), lines, "what nobody knows of is nothing");
+}
+
+#[test]
+fn a_sub_agents_request_names_it() {
+    let mut story = running();
+    let ask = Box::new(ask("r1", "Bash").by("general-purpose: Second look"));
+    story.report("marie", Report::Asked { attempt: task("marie/a").attempt(1), ask });
+    assert_eq!(story.why("marie/a"), "asks for Bash rm -rf build · general-purpose: Second look");
+}

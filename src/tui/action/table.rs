@@ -180,6 +180,22 @@ pub const VERBS: &[Verb] = &[
         "Allow it, and that tool for the rest of the task.",
     ),
     verb(
+        Action::Choose,
+        "choose",
+        &["space"],
+        Place::Choosing,
+        false,
+        "Take the answer under the hand, or take it back. Enter takes it and goes on: to the next question, or off.",
+    ),
+    verb(
+        Action::OwnWords,
+        "own words",
+        &["o"],
+        Place::Choosing,
+        false,
+        "Answer the question under the hand in your own words.",
+    ),
+    verb(
         Action::Deny,
         "deny",
         &["d"],

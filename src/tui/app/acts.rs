@@ -256,6 +256,7 @@ fn stands(order: &Order, at: Timestamp, state: &State) -> Option<Stands> {
         | Order::Answer { .. }
         | Order::EditPlan { .. }
         | Order::Permit { .. }
+        | Order::Reply { .. }
         | Order::Forbid { .. }
         | Order::Extend { .. }
         | Order::Prioritise { .. }
@@ -298,6 +299,7 @@ pub(super) fn opposite(order: &Order, state: &State) -> Option<Order> {
         | Order::Extend { .. }
         | Order::Restore { .. }
         | Order::Permit { .. }
+        | Order::Reply { .. }
         | Order::Forbid { .. }
         | Order::ResumeTask { .. }
         | Order::Restart { .. }
@@ -329,6 +331,7 @@ fn words(order: &Order) -> String {
         Order::Extend { task, .. } => format!("extend {task}"),
         Order::Permit { ask, always: true } => format!("allow {ask} always"),
         Order::Permit { ask, always: false } => format!("allow {ask}"),
+        Order::Reply { ask, .. } => format!("answer {ask}"),
         Order::Forbid { ask } => format!("deny {ask}"),
         Order::PauseTask { task } => format!("pause {task}"),
         Order::ResumeTask { task } => format!("resume {task}"),

@@ -7,7 +7,10 @@ use super::App;
 use crate::{
     model::{AskId, TaskRef},
     room::{Need, Order, State},
-    tui::{Wish, popup::Popup},
+    tui::{
+        Wish,
+        popup::{Popup, Replying},
+    },
 };
 
 impl App {
@@ -27,20 +30,27 @@ impl App {
     }
 
     /// Opens what an agent asks for.
-    pub(super) fn open_ask(&mut self, ask: AskId) {
+    pub(super) fn open_ask(&mut self, ask: AskId, state: &State) {
+        let reply = state.asks.get(ask).and_then(|open| Replying::new(&open.ask.questions));
         self.popups.retain(|p| !matches!(p, Popup::Permit { .. }));
-        self.popups.push(Popup::Permit { ask, scroll: 0 });
+        self.popups.push(Popup::Permit { ask, scroll: 0, reply });
     }
 
     /// Answers the request that is shown; one that is only under the hand is shown first. `None` where there is none.
     pub(super) fn answer(&mut self, state: &State, answer: fn(AskId) -> Order) -> Option<Vec<Wish>> {
         let ask = self.asked_here(state)?;
         if !matches!(self.popups.last(), Some(Popup::Permit { .. })) {
-            self.open_ask(ask);
+            self.open_ask(ask, state);
             return Some(Vec::new());
         }
+        let order = answer(ask);
+        if matches!(self.popups.last(), Some(Popup::Permit { reply: Some(_), .. }))
+            && matches!(order, Order::Permit { .. })
+        {
+            return Some(self.send_reply(state));
+        }
         self.popups.pop();
-        Some(vec![Wish::Order(answer(ask))])
+        Some(vec![Wish::Order(order)])
     }
 
     pub(super) fn allow_always(&mut self, state: &State) -> Vec<Wish> {

@@ -63,7 +63,7 @@ impl App {
                     self.row = Some(RowKey::Task(open.attempt.task.clone()));
                     self.look_at(Pane::Tasks);
                 }
-                self.open_ask(*ask);
+                self.open_ask(*ask, state);
             }
             Need::Asks(task) | Need::Paused(task) | Need::Failed(task) => {
                 self.table.filter.clear();

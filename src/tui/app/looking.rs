@@ -42,6 +42,7 @@ impl App {
                 let found = files::of(state, task).into_iter().nth(*selected);
                 return found.map(|file| self.show(file.title, file.document, None)).unwrap_or_default();
             }
+            Some(Popup::Permit { reply: Some(_), .. }) => return self.take_choice(state),
             Some(
                 Popup::Help { .. }
                 | Popup::Palette { .. }

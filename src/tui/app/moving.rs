@@ -1,6 +1,6 @@
 //! Moving through panes, lists, pages and the log.
 
-use super::{App, Subject};
+use super::{App, Subject, spots};
 use crate::{
     model::TaskRef,
     room::State,
@@ -72,6 +72,9 @@ impl App {
             let rows = match popup {
                 Popup::Files { task, .. } => files::of(state, task).len(),
                 Popup::Inbox { .. } => self.waiting(state).len(),
+                Popup::Permit { ask, reply: Some(_), .. } => {
+                    state.asks.get(*ask).map_or(0, |open| spots(&open.ask.questions).len())
+                }
                 _ => 0,
             };
             match self.popups.last_mut() {

@@ -5,10 +5,14 @@
 
 use super::App;
 use crate::{
-    model::{GoalId, MicroUsd, Plan, PlanTask, TaskRef},
+    model::{AskId, GoalId, MicroUsd, Plan, PlanTask, TaskRef},
     orchestrator::plan::{Edit, cost, form},
     room::{Goal, Order, State},
-    tui::{Wish, popup::Popup, views::plan},
+    tui::{
+        Wish,
+        popup::{Popup, Replying},
+        views::plan,
+    },
 };
 
 /// What the composer's text is of, where it is no goal.
@@ -33,6 +37,15 @@ pub enum Editing {
     Answer(GoalId),
     /// A goal that follows up on this one.
     FollowUp(GoalId),
+    /// Own words in answer to what an agent wants to know.
+    Reply {
+        /// Which request.
+        ask: AskId,
+        /// Which of its questions.
+        at: usize,
+        /// What is answered so far.
+        reply: Replying,
+    },
 }
 
 impl Editing {
@@ -45,6 +58,7 @@ impl Editing {
             Self::Ceiling(goal) => format!("most dollars for {goal}"),
             Self::Answer(goal) => format!("answer {goal}"),
             Self::FollowUp(goal) => format!("follow up on {goal}"),
+            Self::Reply { ask, .. } => format!("answer {ask}"),
         }
     }
 }
@@ -128,7 +142,7 @@ impl App {
     /// Sends what was written of a plan; a sentence where it cannot be read.
     pub(super) fn send_planned(&mut self, editing: &Editing, text: &str) -> Result<Vec<Wish>, String> {
         match editing {
-            Editing::Task(_) => Ok(Vec::new()),
+            Editing::Task(_) | Editing::Reply { .. } => Ok(Vec::new()),
             Editing::Answer(_) | Editing::FollowUp(_) => Ok(Self::talked(editing, text).into_iter().collect()),
             Editing::Ceiling(goal) => {
                 let dollars: Option<f64> = text.trim().trim_start_matches('$').parse().ok();

@@ -36,7 +36,7 @@ impl App {
                 let terms = Terms { follows: Some(goal.clone()), ..Terms::default() };
                 Order::Goal { text, approval: Approval::Ask, terms }
             }
-            Editing::Task(_) | Editing::Planned { .. } | Editing::Ceiling(_) => return None,
+            Editing::Task(_) | Editing::Planned { .. } | Editing::Ceiling(_) | Editing::Reply { .. } => return None,
         };
         Some(Wish::Order(order))
     }

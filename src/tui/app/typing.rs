@@ -34,13 +34,17 @@ impl App {
             Typed::Templates => return vec![Wish::ReadTemplates],
             Typed::Leave => {
                 self.composing = false;
+                let editing = self.editing.clone();
                 self.edited();
+                if let Some((Editing::Reply { ask, at, reply }, _)) = editing {
+                    return self.words_written(ask, at, reply, None, state);
+                }
             }
             Typed::Tab(forward) => {
                 self.composing = false;
                 self.look_at(self.focus.step(forward));
             }
-            Typed::Send if self.editing.is_some() => return self.send_edited(),
+            Typed::Send if self.editing.is_some() => return self.send_edited(state),
             Typed::Send => match composer::order(&self.composer.text(), state) {
                 Ok(order) => {
                     self.composer.take();
@@ -82,13 +86,18 @@ impl App {
         Some(draft)
     }
 
-    fn send_edited(&mut self) -> Vec<Wish> {
+    fn send_edited(&mut self, state: &State) -> Vec<Wish> {
         let text = self.composer.text().trim().to_owned();
         if text.is_empty() {
             self.say("nothing is left of the text: esc leaves the task as it was", true);
             return Vec::new();
         }
         let Some((editing, _)) = self.editing.clone() else { return Vec::new() };
+        if let Editing::Reply { ask, at, reply } = editing {
+            self.edited();
+            self.composing = false;
+            return self.words_written(ask, at, reply, Some(&text), state);
+        }
         let Editing::Task(task) = editing else {
             return match self.send_planned(&editing, &text) {
                 Ok(wishes) => {

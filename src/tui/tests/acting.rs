@@ -53,6 +53,8 @@ fn only_looks(action: Action) -> bool {
         | Action::Inbox
         | Action::Snooze
         | Action::Unsnooze
+        | Action::Choose
+        | Action::OwnWords
         | Action::Blocker
         | Action::MarkTask
         | Action::MarkAll

@@ -56,8 +56,14 @@ fn said(scene: &Scene<'_>, need: &Need) -> (&'static str, Role, &'static str, St
         Need::Asks(task) => (glyph::NEEDS, Role::Warn, "asks", task.to_string(), why(task)),
         Need::Permit(ask) => {
             let open = scene.state.asks.get(*ask);
-            let (task, line) = open.map(|o| (o.attempt.task.to_string(), o.ask.line.clone())).unwrap_or_default();
-            (glyph::NEEDS, Role::Warn, "may it", task, line)
+            let task = open.map(|open| open.attempt.task.to_string()).unwrap_or_default();
+            let (kind, what) = match open.map(|open| &open.ask) {
+                Some(ask) if ask.is_question() => ("asks you", ask.words()),
+                Some(ask) if ask.helper.is_empty() => ("may it", ask.line.clone()),
+                Some(ask) => ("may it", format!("{} · {}", ask.line, ask.helper)),
+                None => ("may it", String::new()),
+            };
+            (glyph::NEEDS, Role::Warn, kind, task, what.trim_start_matches("asks: ").to_owned())
         }
         Need::Paused(task) => (glyph::PAUSED, Role::Warn, "paused", task.to_string(), why(task)),
         Need::Question(goal) => {

@@ -86,6 +86,21 @@ fn spoken(scene: &Scene<'_>, width: usize, height: usize) -> Vec<Line<'static>> 
     lines
 }
 
+/// What waits for a word, and the keys for it: the words get the room that the keys leave.
+fn asking(scene: &Scene<'_>, words: &str, keys: &[(Action, &str)], width: usize) -> Line<'static> {
+    let mut told = Vec::new();
+    for (n, (action, what)) in keys.iter().enumerate() {
+        let before = if n == 0 { "  " } else { " · " };
+        told.push(scene.span(before, Role::Text));
+        told.push(scene.span(scene.key(*action).to_owned(), Role::Accent));
+        told.push(scene.span(format!(" {what}"), Role::Text));
+    }
+    let wide: usize = told.iter().map(|span| text::width(&span.content)).sum();
+    let mut line = vec![scene.span(text::fit(words, width.saturating_sub(wide + 1)), Role::Badge)];
+    line.extend(told);
+    Line::from(line)
+}
+
 /// How the goal stands that matters most: one line, or nothing. A key is named whole or not at all.
 pub fn status(scene: &Scene<'_>, width: usize) -> Option<Line<'static>> {
     let state = scene.state;
@@ -94,24 +109,12 @@ pub fn status(scene: &Scene<'_>, width: usize) -> Option<Line<'static>> {
             1 => String::new(),
             n => format!(" ({} more wait)", n - 1),
         };
-        let text = format!(" {} {} asks for {}{more}", glyph::NEEDS, open.attempt.task, open.ask.line);
-        return Some(Line::from(vec![
-            scene.span(text::fit(&text, width.saturating_sub(20)), Role::Badge),
-            scene.span("  n", Role::Accent),
-            scene.span(" look · ", Role::Text),
-            scene.span("I", Role::Accent),
-            scene.span(" inbox", Role::Text),
-        ]));
+        let text = format!(" {} {} {}{more}", glyph::NEEDS, open.attempt.task, open.ask.words());
+        return Some(asking(scene, &text, &[(Action::NextNeed, "look"), (Action::Inbox, "inbox")], width));
     }
     if let Some(goal) = state.goals.iter().find(|g| g.asks()) {
         let text = format!(" {} {} asks: {} ", glyph::NEEDS, goal.id, goal.questions().join(" "));
-        return Some(Line::from(vec![
-            scene.span(text::fit(&text, 56), Role::Badge),
-            scene.span("  a", Role::Accent),
-            scene.span(" answer · ", Role::Text),
-            scene.span("d", Role::Accent),
-            scene.span(" leave it", Role::Text),
-        ]));
+        return Some(asking(scene, &text, &[(Action::Approve, "answer"), (Action::Deny, "leave it")], width));
     }
     let waiting = state.goals.iter().filter(|g| g.needs_approval()).count();
     if let Some(goal) = state.goals.iter().find(|g| g.needs_approval()) {

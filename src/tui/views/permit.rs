@@ -3,24 +3,27 @@
 use ratatui::text::Line;
 
 use super::{
-    Page, Scene, paragraph,
+    Page, Scene, paragraph, question,
     task::{fact, heading},
 };
 use crate::{
     model::AskId,
     room::{asks::By, why::span},
-    tui::{glyph, text, theme::Role},
+    tui::{glyph, popup::Replying, text, theme::Role},
 };
 
 /// The page.
-pub fn page(scene: &Scene<'_>, ask: AskId, columns: usize) -> Page {
+pub fn page(scene: &Scene<'_>, ask: AskId, reply: Option<&Replying>, columns: usize) -> Page {
     let keys = "a allow · d deny · A always for this task · 4 log · ↑↓ scroll · esc back";
     let title = format!("Request {ask}");
     let Some(open) = scene.state.asks.get(ask) else {
-        let text = "It does not wait any more: it was answered, or its attempt is over.";
+        let text = "It does not wait any more: it was answered, its engine has taken it back, or its attempt is over.";
         let lines = paragraph(text, columns, 1, scene.style(Role::Dim));
         return Page { title, lines, focus: None, keys: "esc back" };
     };
+    if let Some(reply) = reply {
+        return question::page(scene, open, reply, columns);
+    }
     let task = &open.attempt.task;
     let left = open.until.duration_since(scene.now);
     let mut lines = vec![Line::from(vec![
@@ -28,6 +31,9 @@ pub fn page(scene: &Scene<'_>, ask: AskId, columns: usize) -> Page {
         scene.span(format!("  denied in {}", span(left)), Role::Dim),
     ])];
     lines.extend(fact(scene, "wants", &open.ask.line, columns));
+    if !open.ask.helper.is_empty() {
+        lines.extend(fact(scene, "sub-agent", &open.ask.helper, columns));
+    }
     if !open.ask.about.is_empty() {
         lines.extend(fact(scene, "it says", &open.ask.about, columns));
     }
