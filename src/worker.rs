@@ -26,6 +26,7 @@ mod commit;
 mod cut;
 mod deadline;
 mod end;
+mod growth;
 mod heed;
 mod limits;
 mod policy;

@@ -6,12 +6,14 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashSet},
-    fs, io,
+    fs::{self, File},
+    io::{self, Read as _},
     time::Duration,
 };
 
 use rustix::{
     io::Errno,
+    param::page_size,
     process::{Pid, PidfdFlags, Signal, WaitOptions, pidfd_open, pidfd_send_signal, wait, waitpid},
 };
 use tokio::{
@@ -24,6 +26,9 @@ pub const COOKIE: &str = "PODIUM_COOKIE";
 
 /// Clock ticks per second in `/proc`; the kernel's promise to programs, whatever its own clock does.
 const TICKS_PER_SECOND: f64 = 100.0;
+
+/// No environment is longer; the kernel's own limit is a quarter of the stack's.
+const LONGEST: u64 = 8 * 1024 * 1024;
 
 /// One row of the process table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,11 +45,17 @@ pub struct Process {
     pub zombie: bool,
     /// CPU time used, in clock ticks.
     pub ticks: u64,
+    /// Resident memory, in bytes; the kernel counts it in steps.
+    pub resident: u64,
 }
 
 /// Reads one row; `None` when there is no such process any more.
 pub fn process(pid: i32) -> Option<Process> {
-    parse(pid, &fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
+    // Longer than any row: it comes in one piece, or not at all.
+    let mut row = [0; 1024];
+    let read = File::open(format!("/proc/{pid}/stat")).ok()?.read(&mut row).ok()?;
+    // The program's name may hold any bytes.
+    parse(pid, &String::from_utf8_lossy(row.get(..read)?))
 }
 
 /// Field 22 of `/proc/{pid}/stat`.
@@ -57,25 +68,41 @@ pub fn boot_id() -> String {
     fs::read_to_string("/proc/sys/kernel/random/boot_id").map(|t| t.trim().to_owned()).unwrap_or_default()
 }
 
-fn parse(pid: i32, stat: &str) -> Option<Process> {
+fn parse(pid: i32, row: &str) -> Option<Process> {
     // The name stands in brackets and may hold anything, brackets too.
-    let (_, rest) = stat.rsplit_once(") ")?;
-    let fields: Vec<&str> = rest.split_ascii_whitespace().collect();
-    let number = |at: usize| fields.get(at)?.parse::<u64>().ok();
-    let id = |at: usize| fields.get(at)?.parse::<i32>().ok();
-    Some(Process {
-        pid,
-        zombie: matches!(*fields.first()?, "Z" | "X"),
-        parent: id(1)?,
-        session: id(3)?,
-        ticks: number(11)? + number(12)?,
-        start: number(19)?,
-    })
+    let (_, rest) = row.rsplit_once(") ")?;
+    let mut fields = rest.split_ascii_whitespace();
+    let zombie = matches!(fields.next()?, "Z" | "X");
+    let parent = fields.next()?.parse().ok()?;
+    let session = fields.nth(1)?.parse().ok()?;
+    let mut number = |skipped: usize| fields.nth(skipped)?.parse::<u64>().ok();
+    let ticks = number(7)? + number(0)?;
+    let start = number(6)?;
+    // After the size of its memory, what of that is resident, in pages.
+    let resident = number(1)?.saturating_mul(page_size() as u64);
+    Some(Process { pid, parent, session, start, zombie, ticks, resident })
 }
 
 fn pids() -> Vec<i32> {
     let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
     entries.filter_map(|e| e.ok()?.file_name().to_str()?.parse().ok()).collect()
+}
+
+/// The children of every thread of a process; `None` where the kernel does not say.
+fn children(pid: i32) -> Option<Vec<i32>> {
+    let mut children = Vec::new();
+    for thread in fs::read_dir(format!("/proc/{pid}/task")).ok()? {
+        let list = fs::read_to_string(thread.ok()?.path().join("children")).ok()?;
+        children.extend(list.split_ascii_whitespace().filter_map(|pid| pid.parse::<i32>().ok()));
+    }
+    Some(children)
+}
+
+fn environment(pid: i32) -> Option<Vec<u8>> {
+    let mut environment = Vec::with_capacity(8 * 1024);
+    // Not the file itself: it would be asked for its size, and says that it has none.
+    File::open(format!("/proc/{pid}/environ")).ok()?.take(LONGEST).read_to_end(&mut environment).ok()?;
+    Some(environment)
 }
 
 /// Every process there is.
@@ -168,16 +195,37 @@ impl Tree {
         table.into_iter().filter(|p| inside.contains(&p.pid)).collect()
     }
 
+    /// Descendants by parent links, without a look at anybody else's process; `None` where the kernel keeps no lists of
+    /// children. Whoever comes or goes meanwhile may be missed: enough to measure by, not to end by.
+    fn below(&self) -> Option<Vec<Process>> {
+        let own = own_pid();
+        let mut open = match self.owner {
+            Some(owner) => children(owner)?,
+            None => vec![self.leader],
+        };
+        let mut found = Vec::new();
+        while let Some(pid) = open.pop() {
+            let Some(process) = process(pid).filter(|p| p.pid != self.leader || p.start == self.leader_start) else {
+                continue;
+            };
+            found.push(process);
+            if pid != own {
+                open.extend(children(pid).unwrap_or_default());
+            }
+        }
+        Some(found)
+    }
+
     fn carries_cookie(&self, pid: i32) -> bool {
         // Somebody else's environment cannot be read, and is none of ours.
-        let Ok(environment) = fs::read(format!("/proc/{pid}/environ")) else { return false };
+        let Some(environment) = environment(pid) else { return false };
         environment.split(|b| *b == 0).any(|variable| variable == self.cookie)
     }
 
     /// What it uses now; CPU is counted from the look before.
     #[expect(clippy::cast_possible_truncation, reason = "a percentage")]
     pub fn load(&mut self) -> Load {
-        let members = self.members(false);
+        let members = self.below().unwrap_or_else(|| self.members(false));
         let now = Instant::now();
         let seconds = self.looked.map(|before| now.duration_since(before).as_secs_f64());
         self.looked = Some(now);
@@ -188,7 +236,7 @@ impl Tree {
             let key = (process.pid, process.start);
             used += process.ticks.saturating_sub(self.ticks.get(&key).copied().unwrap_or(0));
             ticks.insert(key, process.ticks);
-            rss_bytes += resident(process.pid);
+            rss_bytes += process.resident;
         }
         let stirred = !ticks.keys().eq(self.ticks.keys());
         self.ticks = ticks;
@@ -292,14 +340,14 @@ pub async fn sweep_cookie(cookie: &str, patience: Duration) -> Result<(), Vec<i3
 
 /// The attempts of a stage that a process claims to belong to, by its cookie: every process with one, and what follows
 /// the stage's id in it.
-pub fn marked(stage_id: &str) -> Vec<(Process, String)> {
+pub fn marked(table: &[Process], stage_id: &str) -> Vec<(Process, String)> {
     let mark = format!("{COOKIE}={stage_id}:").into_bytes();
     let attempt_of = |process: &Process| {
-        let environment = fs::read(format!("/proc/{}/environ", process.pid)).ok()?;
+        let environment = environment(process.pid)?;
         let rest = environment.split(|b| *b == 0).find_map(|variable| variable.strip_prefix(&*mark))?;
         String::from_utf8(rest.to_vec()).ok()
     };
-    table().into_iter().filter(|p| !p.zombie).filter_map(|p| attempt_of(&p).map(|attempt| (p, attempt))).collect()
+    table.iter().filter(|p| !p.zombie).filter_map(|p| Some((*p, attempt_of(p)?))).collect()
 }
 
 /// These processes and everything below them, by parent links; the spared ones and what is below those only are left out.
@@ -320,13 +368,6 @@ pub fn with_descendants(
 
 fn own_pid() -> i32 {
     rustix::process::getpid().as_raw_nonzero().get()
-}
-
-fn resident(pid: i32) -> u64 {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    let line = status.lines().find_map(|l| l.strip_prefix("VmRSS:"));
-    let kilobytes = line.and_then(|l| l.split_ascii_whitespace().next()?.parse::<u64>().ok());
-    kilobytes.unwrap_or(0) * 1024
 }
 
 /// Signals a process, if it is still the one that was seen.
@@ -350,7 +391,8 @@ mod tests {
     fn a_row_is_read_whatever_the_program_is_called() {
         let stat =
             "77 (a) R) (b) S 5 77 70 0 -1 4194560 1 0 0 0 12 30 0 0 20 0 1 0 998877 1000 25 18446744073709551615";
-        let expected = Process { pid: 77, parent: 5, session: 70, start: 998_877, zombie: false, ticks: 42 };
+        let resident = 25 * page_size() as u64;
+        let expected = Process { pid: 77, parent: 5, session: 70, start: 998_877, zombie: false, ticks: 42, resident };
         assert_eq!(parse(77, stat), Some(expected));
         assert_eq!(parse(77, "77 (x"), None);
     }
@@ -360,7 +402,7 @@ mod tests {
         let own = own_pid();
         let found = table().into_iter().find(|p| p.pid == own).unwrap();
         assert_eq!(process(own).unwrap().start, found.start);
-        assert!(resident(own) > 100_000 && !boot_id().is_empty());
+        assert!(found.resident > 100_000 && !boot_id().is_empty());
     }
 
     #[test]

@@ -58,7 +58,8 @@ pub async fn end_strays<Q: Queue>(queue: &Q, kin: &Kin) -> Result<(), Vec<i32>> 
 async fn strays<Q: Queue>(queue: &Q, kin: &Kin) -> Vec<Process> {
     let mut held = HashMap::new();
     let mut unheld = Vec::new();
-    for (process, name) in tree::marked(&kin.stage_id) {
+    let table = tree::table();
+    for (process, name) in tree::marked(&table, &kin.stage_id) {
         let is_held = if let Some(known) = held.get(&name) {
             *known
         } else {
@@ -72,7 +73,6 @@ async fn strays<Q: Queue>(queue: &Q, kin: &Kin) -> Vec<Process> {
     }
     let own = i32::try_from(std::process::id()).unwrap_or_default();
     let guardian = i32::try_from(kin.guardian).unwrap_or_default();
-    let table = tree::table();
     let is_root = |p: &&Process| p.parent == guardian || unheld.contains(&(p.pid, p.start));
     let mut spared = kin.workers.clone();
     spared.extend([own, guardian]);

@@ -9,13 +9,14 @@ use tokio::{
     process::Child,
     sync::mpsc,
     task::JoinSet,
-    time::{Instant, sleep, sleep_until},
+    time::{Instant, sleep_until},
 };
 
 use super::{
     Order, Settings, Word, Worker,
     artifacts::Moment,
     cut::Capped,
+    growth::Growth,
     limits,
     stall::Silence,
     tail::{AT_ONCE, Tail},
@@ -28,9 +29,6 @@ use crate::{
     model::{Activity, AttemptRef, Ending, Report, TaskSpec, limit::Windows},
     queue::Queue,
 };
-
-/// How often the log is looked at: at first, and at most after it has been quiet.
-const POLL: (Duration, Duration) = (Duration::from_millis(30), Duration::from_millis(100));
 
 /// The shortest time between two reports of activity.
 pub(super) const REPORT_PACE: Duration = Duration::from_millis(250);
@@ -70,6 +68,8 @@ pub(super) struct Running {
     pub(super) child: Child,
     pub(super) tree: Tree,
     pub(super) tail: Tail,
+    /// Hears when the tail's log grows, or the other one.
+    pub(super) growth: Growth,
     /// Standard output and standard error.
     pub(super) logs: [Capped; 2],
     pub(super) reader: Box<dyn Reader>,
@@ -95,16 +95,18 @@ impl Running {
     pub(super) async fn watch<Q: Queue>(&mut self, worker: &mut Worker<Q>, spec: &TaskSpec) -> Cause {
         let mut deadline = Instant::now() + allowed(&worker.settings, spec);
         let mut looked = Instant::now();
-        let mut poll = POLL.0;
+        let mut more = false;
         let mut told = Instant::now();
         let mut settled_since: Option<Instant> = None;
         loop {
+            let rest = self.rest(told, settled_since.map(|since| since + worker.settings.settle));
             let word = tokio::select! {
                 biased;
                 status = self.child.wait() => return status.map_or_else(Cause::Unknown, Cause::Exited),
                 word = worker.link.next() => Some(word),
                 () = sleep_until(deadline) => return Cause::Deadline,
-                () = sleep(poll) => None,
+                () = self.growth.wait(rest), if !more => None,
+                () = std::future::ready(()), if more => None,
             };
             match word {
                 Some(Word::Alone) => return Cause::Orphaned,
@@ -136,16 +138,14 @@ impl Running {
                 self.silence.heard(now, Duration::ZERO);
             }
             looked = now;
+            more = read >= AT_ONCE;
             if read > 0 {
-                poll = if read >= AT_ONCE { Duration::ZERO } else { POLL.0 };
                 self.silence.heard(now, self.reader.announced());
                 let (windows, clock) = (self.reader.take_windows(), worker.settings.clock.now());
                 limits::heard(&mut worker.post, &self.attempt, &mut self.windows, windows, clock);
                 if let Some(ending) = self.reader.hopeless() {
                     return Cause::Hopeless(ending);
                 }
-            } else {
-                poll = (poll + Duration::from_millis(10)).min(POLL.1);
             }
             if self.reader.settled() {
                 self.answers = None;
@@ -170,6 +170,15 @@ impl Running {
                 told = now;
             }
         }
+    }
+
+    /// How long nothing needs to be looked at while the log is silent.
+    fn rest(&self, told: Instant, settled: Option<Instant>) -> Duration {
+        let now = Instant::now();
+        // What was read too soon after the last report is told of when it may be.
+        let report = Some(told + REPORT_PACE).filter(|at| *at > now);
+        let next = [report, settled].into_iter().flatten().fold(self.look, Instant::min);
+        next.saturating_duration_since(now)
     }
 
     /// Looks at the processes and the other log.

@@ -18,6 +18,9 @@ use crate::{
 /// How much longer one key lets a silent attempt live.
 const LONGER: Duration = Duration::from_mins(10);
 
+/// Said where a verb is about an agent.
+const NO_AGENT: &str = "no agent is selected: go to one of the agents, or to a task";
+
 impl App {
     /// The goal the verbs are about, if the operator looks at one.
     pub(super) fn goal_here(&self, state: &State) -> Option<GoalId> {
@@ -321,7 +324,11 @@ impl App {
             self.say("this is a replay: its agents are not at home", true);
             return Vec::new();
         }
-        self.agent_meant(state).map(Wish::Attach).into_iter().collect()
+        let Some(agent) = self.agent_meant(state) else {
+            self.say(NO_AGENT, true);
+            return Vec::new();
+        };
+        vec![Wish::Attach(agent)]
     }
 
     pub(super) fn pause(&mut self, state: &State) -> Vec<Wish> {
@@ -337,7 +344,7 @@ impl App {
             }
             Some(agent) => vec![Wish::Order(Order::Pause { agent: agent.name().clone() })],
             None => {
-                self.say("no agent is selected", true);
+                self.say(NO_AGENT, true);
                 Vec::new()
             }
         }
