@@ -190,6 +190,8 @@ pub enum Guest {
 /// Whether the room is heard.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Connection {
+    /// It has not answered yet; what is on screen is what the configuration says.
+    Opening,
     /// Events arrive as they happen.
     Connected,
     /// The connection holds and the room says nothing, as when its process is stopped.

@@ -488,6 +488,22 @@ const REHEARSAL: &str = "[upstream]\nurl = \"rehearsal:\"\n";
 // Room and screens.
 
 #[tokio::test]
+async fn the_first_picture_does_not_wait_for_the_room_and_what_is_ordered_meanwhile_is_kept() {
+    let stage = Stage::new(REHEARSAL);
+    let mut screen = stage.open(WIDE, &[]);
+    screen.see("● marie").await;
+    screen.press("g@marie Plan a class.\r").await;
+    stage.until("the task", |status| status["counts"]["done"] == 1).await;
+    screen.see("1 done").await;
+    let raw = String::from_utf8_lossy(&screen.raw()).into_owned();
+    assert!(raw.contains("OPENING") && raw.contains("has not answered yet"), "{raw}");
+    screen.see_no("OPENING").await;
+    screen.press("qs").await;
+    assert!(screen.ended().await.0.success());
+    stage.nothing_left().await;
+}
+
+#[tokio::test]
 async fn two_screens_share_one_room_and_both_may_leave_it() {
     let stage = Stage::scripted(&["--print", "well"], &["--sleep", "60"], &["--print", "well"]);
     let mut first = stage.open(WIDE, &[]);

@@ -33,7 +33,10 @@ use crate::{
 pub use crate::{
     attach::client::Link,
     rehearsal::SAMPLE_GOAL,
-    runtime::{screen::Setup, terminal::Home},
+    runtime::{
+        screen::{Opening, Setup},
+        terminal::Home,
+    },
 };
 
 /// The wall clock.
@@ -200,17 +203,35 @@ pub fn is_taken(error: &anyhow::Error) -> bool {
     error.is::<StageTaken>() || error.is::<SlotTaken>()
 }
 
-/// What a screen is drawn from; where that is the files of a stage, also who reads them.
-pub type Shown = (Feed, Option<JoinSet<()>>);
+/// What a screen is drawn from.
+pub struct Shown {
+    /// The first picture.
+    pub feed: Feed,
+    /// Who reads the files of a stage, where the picture is made of those.
+    pub reading: Option<JoinSet<()>>,
+    /// What waits for the room, where it is being opened.
+    pub opening: Option<Opening>,
+}
+
+impl From<Feed> for Shown {
+    fn from(feed: Feed) -> Self {
+        Self { feed, reading: None, opening: None }
+    }
+}
+
+/// A stage as its screen shows it until its room has answered.
+pub fn before(config: &Config, env: &Env) -> State {
+    runtime::open::before(config, env)
+}
 
 /// The room of a stage that cannot be written to, or its files where none is open.
 pub async fn shown(config: &Config, env: &Env) -> anyhow::Result<Shown> {
     match Link::connect(&config.stage).await {
-        Ok(link) => Ok((Feed::room(link), None)),
+        Ok(link) => Ok(Feed::room(link).into()),
         Err(AttachError::NoRoom) => {
             let viewer = Viewer::open(config, env, no_room(config), clock()).await?;
             let (link, reading) = viewer.link().await?;
-            Ok((Feed::room(link), Some(reading)))
+            Ok(Shown { reading: Some(reading), ..Feed::room(link).into() })
         }
         Err(error) => Err(error.into()),
     }
@@ -221,11 +242,12 @@ pub async fn shown(config: &Config, env: &Env) -> anyhow::Result<Shown> {
 pub fn screen(setup: Setup, connect: impl Future<Output = anyhow::Result<Shown>>) -> anyhow::Result<Option<Leave>> {
     let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let left = runtime.block_on(async {
-        let (feed, _reading) = tokio::select! {
+        let shown = tokio::select! {
             connected = connect => connected?,
             _pressed = tokio::signal::ctrl_c() => return Ok(None),
         };
-        Box::pin(runtime::screen::run(feed, setup, clock())).await.map(Some)
+        let _reading = shown.reading;
+        Box::pin(runtime::screen::run(shown.feed, shown.opening, setup, clock())).await.map(Some)
     });
     // The key reader blocks on the terminal and would hold a waiting shutdown.
     runtime.shutdown_background();

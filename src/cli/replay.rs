@@ -187,7 +187,7 @@ pub(super) fn replay(call: &Call, args: &ReplayArgs) -> anyhow::Result<Exit> {
         settings: tui::Settings { zone: TimeZone::UTC, ..taste::settings(&call.env, args.ascii)? },
         ..link::Setup::default()
     };
-    let left = link::screen(setup, async { Ok((Feed::Tape(Box::new(player), reel), None)) })?;
+    let left = link::screen(setup, async { Ok(Feed::Tape(Box::new(player), reel).into()) })?;
     Ok(if left.is_some() { Exit::Done } else { Exit::Interrupted })
 }
 

@@ -108,14 +108,18 @@ fn homes(call: &Call, config: &Config) -> BTreeMap<AgentName, link::Home> {
 fn open_room(call: &Call, config: &Config, setup: link::Setup) -> anyhow::Result<Option<Leave>> {
     prepare(config)?;
     let connect = async {
-        let (link, is_new) = ensure(config, &call.flags).await?;
-        if !is_new && call.flags.rehearse {
-            return Err(Trouble::Wrong(
-                "a room is running on this stage; --rehearse is for a new one (`podium stop` first)".into(),
-            )
-            .into());
+        if let Some(link) = there(config).await? {
+            if call.flags.rehearse {
+                return Err(Trouble::Wrong(
+                    "a room is running on this stage; --rehearse is for a new one (`podium stop` first)".into(),
+                )
+                .into());
+            }
+            return Ok(Feed::room(link).into());
         }
-        Ok((Feed::room(link), None))
+        let begun = Begun::start(config, &call.flags)?;
+        let feed = Feed::Opening(Box::new(link::before(config, &call.env)));
+        Ok(link::Shown { opening: Some(Box::pin(begun.answers())), ..feed.into() })
     };
     link::screen(setup, connect)
 }
@@ -237,31 +241,58 @@ fn prepare(config: &Config) -> anyhow::Result<()> {
 
 /// Connects to the room of a stage, and starts one in the background when there is none; true when it was started.
 pub(super) async fn ensure(config: &Config, flags: &Flags) -> anyhow::Result<(Link, bool)> {
-    match Link::connect(&config.stage).await {
-        Ok(link) => return Ok((link, false)),
-        Err(AttachError::NoRoom) => {}
-        Err(error) => return Err(error.into()),
+    match there(config).await? {
+        Some(link) => Ok((link, false)),
+        None => Ok((Begun::start(config, flags)?.answers().await?, true)),
     }
-    let logs = config.layout().logs();
-    fs::create_dir_all(&logs).with_context(|| format!("could not make {}", logs.display()))?;
-    let log = logs.join("room.log");
-    let (mut child, begin) = start(&config.stage, flags, &log)?;
-    let deadline = Instant::now() + OPENING;
-    let mut wait = Duration::from_millis(10);
-    loop {
-        match Link::connect(&config.stage).await {
-            Ok(link) => return Ok((link, true)),
-            Err(AttachError::NoRoom) => {}
-            Err(error) => return Err(error.into()),
+}
+
+/// The room of a stage, where one is open.
+async fn there(config: &Config) -> anyhow::Result<Option<Link>> {
+    match Link::connect(&config.stage).await {
+        Ok(link) => Ok(Some(link)),
+        Err(AttachError::NoRoom) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// A room in the background that has been started and has not answered yet.
+struct Begun {
+    stage: PathBuf,
+    child: std::process::Child,
+    log: PathBuf,
+    /// How long its log was before.
+    begin: u64,
+}
+
+impl Begun {
+    fn start(config: &Config, flags: &Flags) -> anyhow::Result<Self> {
+        let logs = config.layout().logs();
+        fs::create_dir_all(&logs).with_context(|| format!("could not make {}", logs.display()))?;
+        let log = logs.join("room.log");
+        let (child, begin) = start(&config.stage, flags, &log)?;
+        Ok(Self { stage: config.stage.clone(), child, log, begin })
+    }
+
+    /// Waits for its first answer.
+    async fn answers(mut self) -> anyhow::Result<Link> {
+        let begun = Instant::now();
+        loop {
+            match Link::connect(&self.stage).await {
+                Ok(link) => return Ok(link),
+                Err(AttachError::NoRoom) => {}
+                Err(error) => return Err(error.into()),
+            }
+            if let Some(status) = self.child.try_wait()? {
+                anyhow::bail!("the room did not open ({status}):\n{}", tail(&self.log, self.begin));
+            }
+            let waited = begun.elapsed();
+            if waited >= OPENING {
+                anyhow::bail!("the room did not open in {} s; see {}", OPENING.as_secs(), self.log.display());
+            }
+            // Soon again at first: most rooms are open in a moment.
+            sleep((waited / 16).clamp(Duration::from_millis(1), Duration::from_millis(200))).await;
         }
-        if let Some(status) = child.try_wait()? {
-            anyhow::bail!("the room did not open ({status}):\n{}", tail(&log, begin));
-        }
-        if Instant::now() >= deadline {
-            anyhow::bail!("the room did not open in {} s; see {}", OPENING.as_secs(), log.display());
-        }
-        sleep(wait).await;
-        wait = (wait * 2).min(Duration::from_millis(200));
     }
 }
 

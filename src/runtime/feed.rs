@@ -1,4 +1,4 @@
-//! Where a screen's picture comes from: a room, or a tape.
+//! Where a screen's picture comes from: a room, one that is being opened, or a tape.
 //!
 //! Its one surprise: a tape is never lost, never silent, and refuses every order by itself.
 
@@ -20,6 +20,8 @@ use crate::{
 /// What a screen is drawn from.
 #[derive(Debug)]
 pub enum Feed {
+    /// A room that is being opened, as the configuration says it: nothing is heard of it here.
+    Opening(Box<State>),
     /// A room that runs, or the files of a stage that looks like one.
     Room(Box<Link>),
     /// A run that is over, and its logs as they were.
@@ -29,6 +31,7 @@ pub enum Feed {
 impl Feed {
     pub(super) fn state(&self) -> &State {
         match self {
+            Self::Opening(state) => state,
             Self::Room(link) => link.state(),
             Self::Tape(player, _) => player.state(),
         }
@@ -37,7 +40,7 @@ impl Feed {
     /// The time of the picture.
     pub(super) fn now(&self, clock: &Clock) -> Timestamp {
         match self {
-            Self::Room(_) => clock.now(),
+            Self::Opening(_) | Self::Room(_) => clock.now(),
             Self::Tape(player, _) => player.now(),
         }
     }
@@ -45,13 +48,14 @@ impl Feed {
     /// The folder that files are read from.
     pub(super) fn folder<'a>(&'a self, stage: &'a Path) -> &'a Path {
         match self {
-            Self::Room(_) => stage,
+            Self::Opening(_) | Self::Room(_) => stage,
             Self::Tape(_, reel) => reel.path(),
         }
     }
 
     pub(super) async fn next(&mut self) -> Result<News, AttachError> {
         match self {
+            Self::Opening(_) => std::future::pending().await,
             Self::Room(link) => link.next().await,
             Self::Tape(player, reel) => {
                 player.plays().await;
@@ -65,15 +69,15 @@ impl Feed {
     pub(super) fn silent_for(&self) -> Duration {
         match self {
             Self::Room(link) => link.silent_for(),
-            Self::Tape(..) => Duration::ZERO,
+            Self::Opening(_) | Self::Tape(..) => Duration::ZERO,
         }
     }
 
     pub(super) async fn send(&mut self, order: Order) -> Result<u64, AttachError> {
         match self {
             Self::Room(link) => link.send(order).await,
-            // The screen refuses orders while it shows a tape.
-            Self::Tape(..) => Err(AttachError::Closed),
+            // The screen keeps orders until there is a room, and refuses them while it shows a tape.
+            Self::Opening(_) | Self::Tape(..) => Err(AttachError::Closed),
         }
     }
 
@@ -96,7 +100,7 @@ impl Feed {
 
     pub(super) fn moment(&self) -> Option<Moment> {
         match self {
-            Self::Room(_) => None,
+            Self::Opening(_) | Self::Room(_) => None,
             Self::Tape(player, _) => Some(player.moment()),
         }
     }

@@ -19,6 +19,7 @@ use crate::{
     model::{AccountSetup, Clock, EngineKind, MicroUsd, Modifiers, SlotId, Usage, id::stage_id, plan::ModelPrice},
     queue::{self, QueueError, file::FileQueue},
     room::{
+        Event, Opened, Stamped, State,
         event::{AgentSetup, Orchestrator, Planning},
         failure::Failure,
     },
@@ -63,6 +64,37 @@ pub fn room(config: &Config, env: &Env) -> anyhow::Result<serve::Settings> {
         rehearsal: config.is_rehearsal().then(|| Rehearsal { seed: *config.seed, pace: *config.pace }),
         program: program()?,
     })
+}
+
+/// What the configuration alone says of a room; `offline` is why none can be open.
+pub(super) fn picture(config: &Config, env: &Env, offline: Option<String>) -> Opened {
+    Opened {
+        name: config.stage.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default(),
+        stage: config.stage.clone(),
+        rehearsal: config.is_rehearsal(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        pid: 0,
+        core: 0,
+        agents: agents(config, env),
+        orchestrator: orchestrator(config, env),
+        max_running: *config.max_running,
+        attempts: *config.attempts,
+        caps: config.budget.caps(),
+        planning: planning(config),
+        found: Vec::new(),
+        offline,
+        accounts: accounts(config, env),
+        asking: config.asking(),
+    }
+}
+
+/// A stage as its screen shows it until its room has answered.
+pub fn before(config: &Config, env: &Env) -> State {
+    let mut state = State::default();
+    let at = super::clock::system().now();
+    // Nobody is there to carry anything out.
+    drop(state.update(Stamped { at, event: Event::Opened(Box::new(picture(config, env, None))) }));
+    state
 }
 
 /// Every agent, its engine resolved.

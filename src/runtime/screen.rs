@@ -9,6 +9,7 @@ mod reads;
 use std::{
     collections::{BTreeMap, HashMap},
     path::PathBuf,
+    pin::Pin,
     sync::{Arc, atomic::AtomicBool},
     time::Duration,
 };
@@ -16,6 +17,7 @@ use std::{
 use anyhow::Context as _;
 use crossterm::event::{Event as TerminalEvent, EventStream, KeyEventKind};
 use futures_util::StreamExt as _;
+use jiff::Timestamp;
 use reads::{Heard, eyes_on};
 use tempfile::NamedTempFile;
 use tokio::{
@@ -38,7 +40,7 @@ use crate::{
     attach::client::Link,
     model::{AgentName, Clock},
     room::Order,
-    tui::{self, App, Leave, Wish, terminal},
+    tui::{self, App, Connection, Leave, Wish, terminal},
 };
 
 /// The shortest time between two frames that no key asked for.
@@ -63,8 +65,12 @@ pub struct Setup {
     pub homes: BTreeMap<AgentName, Home>,
 }
 
-/// Runs the screen on a connected room until the operator leaves or the terminal goes away.
-pub async fn run(feed: Feed, setup: Setup, clock: Clock) -> anyhow::Result<Leave> {
+/// What waits for a room that is being opened.
+pub type Opening = Pin<Box<dyn Future<Output = anyhow::Result<Link>> + Send>>;
+
+/// Runs the screen until the operator leaves or the terminal goes away: on what is there, or on a room that is being
+/// opened.
+pub async fn run(feed: Feed, opening: Option<Opening>, setup: Setup, clock: Clock) -> anyhow::Result<Leave> {
     let stage = setup.stage;
     let signals = Signals::listen().context("could not listen for signals")?;
     let screen = terminal::enter().context("could not take the terminal")?;
@@ -90,7 +96,9 @@ pub async fn run(feed: Feed, setup: Setup, clock: Clock) -> anyhow::Result<Leave
         homes: setup.homes,
         link: feed,
         keeper,
-        room: Room::Up,
+        room: if opening.is_some() { Room::Opening } else { Room::Up },
+        before: None,
+        kept: Vec::new(),
         app,
         clock,
         orders: HashMap::new(),
@@ -105,11 +113,15 @@ pub async fn run(feed: Feed, setup: Setup, clock: Clock) -> anyhow::Result<Leave
         dirty: true,
         clear: false,
     };
-    eyes.observe().await;
     // Whoever looks at a run that is over has not been in the room.
     let is_room = eyes.link.moment().is_none();
-    if let Some(then) = visits::last(&eyes.stage).filter(|_| is_room) {
-        eyes.app.welcome(eyes.link.state(), then);
+    eyes.before = visits::last(&eyes.stage).filter(|_| is_room);
+    match opening {
+        Some(opening) => {
+            eyes.app.connection(Connection::Opening);
+            eyes.calling.spawn(opening);
+        }
+        None => eyes.arrive().await,
     }
     let _visit = is_room.then(|| visits::Visit::begin(&eyes.stage, eyes.clock.clone()));
     let left = eyes.live(screen, heard, signals).await;
@@ -152,6 +164,8 @@ async fn printed(attached: &mut Option<Terminal>) -> Word {
 /// Whether the room is heard through `link`.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Room {
+    /// It has not answered yet.
+    Opening,
     Up,
     /// It is connected and says nothing.
     Silent,
@@ -183,7 +197,11 @@ struct Screen {
     /// The text that a guest changes.
     draft: Option<NamedTempFile>,
     /// The call for a lost room.
-    calling: JoinSet<Option<Link>>,
+    calling: JoinSet<anyhow::Result<Link>>,
+    /// When this screen was left last, until that has been said.
+    before: Option<Timestamp>,
+    /// Orders for a room that is still opening.
+    kept: Vec<Order>,
     dirty: bool,
     clear: bool,
 }
@@ -244,7 +262,7 @@ impl Screen {
                     }
                     self.hear(word).await;
                 }
-                Some(called) = self.calling.join_next(), if self.room == Room::Lost => self.called(called.ok().flatten()).await,
+                Some(called) = self.calling.join_next(), if !self.calling.is_empty() => self.called(called?).await?,
                 said = ended(&mut visit), if visit.is_some() => {
                     if let Some(former) = visit.take() {
                         screen = former.end().context("could not take the terminal again")?;
@@ -339,6 +357,14 @@ impl Screen {
 
     /// Leaves as asked; stopping everything waits until the room says that it has.
     async fn leave(&mut self, leave: Leave, screen: &mut terminal::Screen) -> anyhow::Result<Leave> {
+        if leave == Leave::StopEverything && self.room == Room::Opening {
+            // There must be somebody to tell.
+            self.app.say("the room is opening, to be closed at once…", false);
+            self.draw(screen).context("could not draw")?;
+            if let Some(called) = self.calling.join_next().await {
+                self.called(called?).await?;
+            }
+        }
         if leave == Leave::StopEverything && self.room != Room::Lost {
             self.order(Order::Stop { drain: false }).await;
             self.app.say("ending what runs…", false);

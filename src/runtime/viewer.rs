@@ -25,7 +25,7 @@ use crate::{
     ledger::Rows,
     model::Clock,
     queue::{Change, file::FileQueue},
-    room::{Effect, Event, GatewayEvent, Opened, OrderId, Stamped, State},
+    room::{Effect, Event, GatewayEvent, OrderId, Stamped, State},
 };
 
 /// How often the files are read again for a screen, at the most; very many are read less often.
@@ -52,27 +52,9 @@ impl Viewer {
         for fact in Journal::<Stamped>::read(&control.join("journal.jsonl"))? {
             drop(state.update(fact));
         }
-        let opened = Opened {
-            name: config.stage.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default(),
-            stage: config.stage.clone(),
-            rehearsal: config.is_rehearsal(),
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            pid: 0,
-            core: 0,
-            agents: open::agents(config, env),
-            orchestrator: open::orchestrator(config, env),
-            max_running: *config.max_running,
-            attempts: *config.attempts,
-            caps: config.budget.caps(),
-            planning: super::open::planning(config),
-            found: Vec::new(),
-            offline: Some(why),
-            accounts: open::accounts(config, env),
-            asking: config.asking(),
-        };
         let queue = open::reader(config, clock.clone());
         let mut viewer = Self { state, queue, seen: HashMap::new(), stage: config.stage.clone(), clock };
-        drop(viewer.apply(Event::Opened(Box::new(opened))));
+        drop(viewer.apply(Event::Opened(Box::new(open::picture(config, env, Some(why))))));
         let rows = Rows::new(control.join("ledger"));
         let money = money::fold(&rows, &config.prices, api::full_id(&config.tiers.top), false, viewer.clock.now())?;
         drop(viewer.apply(Event::Gateway(GatewayEvent::Folded { money: Box::new(money) })));

@@ -454,7 +454,8 @@ impl App {
         self.note_sent(&wishes, state);
         let reason = match (&self.link, self.moment) {
             (_, Some(_)) => "this is a replay: nothing can be ordered",
-            (Connection::Connected, None) => return wishes,
+            // What is ordered while it opens is kept for it.
+            (Connection::Opening | Connection::Connected, None) => return wishes,
             (Connection::Silent { .. } | Connection::Lost { .. }, None) => "not sent: there is no word from the room",
         };
         let (orders, rest) = wishes.into_iter().partition::<Vec<_>, _>(|w| matches!(w, Wish::Order(_)));

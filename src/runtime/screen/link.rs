@@ -22,9 +22,10 @@ const CALL: Duration = Duration::from_millis(300);
 
 impl Screen {
     pub(super) async fn order(&mut self, order: Order) {
-        if self.room == Room::Lost {
-            self.app.say("not sent: the room is not reachable", true);
-            return;
+        match self.room {
+            Room::Up | Room::Silent => {}
+            Room::Opening => return self.kept.push(order),
+            Room::Lost => return self.app.say("not sent: the room is not reachable", true),
         }
         match self.link.send(refs::resolve(&self.stage, order.clone())).await {
             Ok(ticket) => drop(self.orders.insert(ticket, order)),
@@ -91,20 +92,34 @@ impl Screen {
         let stage = self.stage.clone();
         self.calling.spawn(async move {
             tokio::time::sleep(CALL).await;
-            Link::connect(&stage).await.ok()
+            Ok(Link::connect(&stage).await?)
         });
     }
 
-    pub(super) async fn called(&mut self, answered: Option<Link>) {
+    /// Somebody has answered, or nobody: a room that was lost is called again, one that could not be opened is the end.
+    pub(super) async fn called(&mut self, answered: anyhow::Result<Link>) -> anyhow::Result<()> {
         match answered {
-            Some(link) => {
+            Ok(link) => {
                 self.link = Feed::room(link);
                 self.room = Room::Up;
                 self.dirty = true;
                 self.app.connection(Connection::Connected);
-                self.observe().await;
+                self.arrive().await;
             }
-            None => self.call(),
+            Err(error) if self.room == Room::Opening => return Err(error),
+            Err(_) => self.call(),
+        }
+        Ok(())
+    }
+
+    /// There is a picture: what has changed since the last visit is said, and what was ordered meanwhile is sent.
+    pub(super) async fn arrive(&mut self) {
+        self.observe().await;
+        if let Some(then) = self.before.take() {
+            self.app.welcome(self.link.state(), then);
+        }
+        for order in std::mem::take(&mut self.kept) {
+            self.order(order).await;
         }
     }
 }

@@ -124,6 +124,10 @@ fn header(scene: &Scene<'_>, buffer: &mut Buffer, area: Rect, glyphs: bool) {
         left.push(scene.span(" READ-ONLY ", Role::Badge));
         left.push(Span::raw(" "));
     }
+    if *scene.app.link() == Connection::Opening {
+        left.push(scene.span(" OPENING ", Role::Badge));
+        left.push(Span::raw(" "));
+    }
     match state.leaving {
         Leaving::No => {}
         Leaving::Draining => left.push(scene.span(" CLOSING when idle ", Role::Badge)),

@@ -15,7 +15,7 @@ use super::{Scene, paragraph, plan, rows as draw_rows, window};
 use crate::{
     model::{GoalPhase, Item, Removed},
     room::{Goal, State, Task, tasks::Phase},
-    tui::{glyph, layout::Pane, text, theme::Role},
+    tui::{Connection, glyph, layout::Pane, text, theme::Role},
 };
 
 /// How long it has run, or ran.
@@ -273,7 +273,7 @@ fn empty(scene: &Scene<'_>, width: usize, height: usize) -> Vec<Line<'static>> {
         let text = format!("{} is being planned. The plan appears here; nothing runs before you approve it.", goal.id);
         return paragraph(&text, width, 1, scene.style(Role::Dim));
     }
-    if state.opened_at.is_none() {
+    if state.opened_at.is_none() || *scene.app.link() == Connection::Opening {
         return paragraph("The room has not answered yet.", width, 1, scene.style(Role::Dim));
     }
     let agent = state.agents.iter().next().map_or("marie", |a| a.name().as_str()).to_owned();
