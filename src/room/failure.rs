@@ -256,7 +256,11 @@ impl State {
         goal.mending.concluded = true;
         goal.mending.rest = None;
         goal.phase = GoalPhase::Running;
-        self.say(Voice::Plan, Some(id.clone()), format!("{why}; the report says what is missing"));
+        self.say(
+            Voice::Plan,
+            Some(id.clone()),
+            format!("{}; the report says what is missing", why.trim_end_matches('.')),
+        );
         self.goals.touch(id.clone());
     }
 

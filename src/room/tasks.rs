@@ -872,6 +872,8 @@ impl State {
             let mut text = format!("{task} {}: {}", outcome.state.word(), outcome.ending.sentence());
             let goal = outcome.goal.clone();
             if let Some(then) = self.consequence(task) {
+                // It ends in the middle of this one.
+                text.truncate(text.trim_end_matches('.').len());
                 text.extend(["; ", &then]);
             }
             self.say(Voice::Room, goal, text);

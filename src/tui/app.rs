@@ -530,20 +530,7 @@ impl App {
             }
             Action::SearchNext => self.next_hit(true, state),
             Action::SearchPrevious => self.next_hit(false, state),
-            Action::Follow => {
-                let (columns, height) = self.log_size(state);
-                self.pin(state);
-                self.log.toggle_follow(columns, height);
-            }
-            Action::Kinds => {
-                self.pin(state);
-                self.log.read_as(|reading| reading.show = reading.show.next());
-            }
-            Action::Raw => {
-                self.pin(state);
-                self.log.read_as(|reading| reading.raw = !reading.raw);
-            }
-            Action::Wrap => self.log.toggle_wrap(),
+            Action::Follow | Action::Kinds | Action::Raw | Action::Wrap => self.read_otherwise(action, state),
             Action::Leftwards => self.sideways(false),
             Action::Rightwards => self.sideways(true),
             Action::Broaden => self.broaden(state),

@@ -155,13 +155,17 @@ pub fn of((width, height): (u16, u16), wanted: Wanted) -> Option<Layout> {
     Some(layout)
 }
 
-/// Where an agent's own CLI is: all but the first line and the last.
-pub fn attached((width, height): (u16, u16)) -> Rect {
+/// All but the first line and the last: where an agent's own CLI is.
+pub fn between((width, height): (u16, u16)) -> Rect {
     Rect::new(0, 1, width, height.saturating_sub(2)).intersection(Rect::new(0, 0, width, height))
 }
 
 /// The largest window over the stage that holds a page of text.
 pub fn page((width, height): (u16, u16)) -> Rect {
+    if width < WIDE.0 {
+        // What would be left of the stage beside it is not worth its columns.
+        return between((width, height));
+    }
     let w = width.saturating_sub(4).min(110);
     let h = height.saturating_sub(2);
     Rect::new((width - w) / 2, (height - h) / 2, w, h)

@@ -604,6 +604,11 @@ fn the_log_is_read_in_other_ways_where_it_stands() {
     assert!(matches!(wishes.as_slice(), [Wish::ReadLog(Some(ask))] if ask.reading.raw), "{wishes:?}");
     press(&mut app, &stage.state, "w");
     assert!(screen(&stage.state, &app, at(120), WIDE).contains("not wrapped"));
+
+    // Where the log is not on screen it is said, or somebody would wonder later where its lines are.
+    let mut app = looking(&stage, SMALL);
+    press(&mut app, &stage.state, "2 t");
+    assert!(screen(&stage.state, &app, at(120), SMALL).contains("the log (4) shows only what is said"));
 }
 
 #[test]

@@ -107,7 +107,7 @@ fn a_planner_that_knows_no_other_way_or_gives_no_answer_brings_the_report() {
     story.planned_anew(&effects);
     let effects = story.tell(answered(1, NOTHING));
     assert!(matches!(&effects[..], [Effect::Synthesise { .. }]), "{effects:?}");
-    assert!(story.said("nothing can take its place: The image is gone."));
+    assert!(story.said("nothing can take its place: The image is gone; the report"));
 
     let (mut story, effects) = Story::half_failed(OnFailure::Continue, 2);
     story.planned_anew(&effects);

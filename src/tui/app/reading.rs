@@ -10,7 +10,7 @@ use crate::{
         log::{LogFrom, LogHit, LogPart, LogRange, LogReading, Show},
     },
     room::State,
-    tui::{Guest, Wish, layout::Pane},
+    tui::{Action, Guest, Wish, layout::Pane},
 };
 
 /// How many logs are read together.
@@ -28,6 +28,41 @@ pub(super) enum Breadth {
 }
 
 impl App {
+    /// Shows the log otherwise. Where it is not on screen now it is said how, or it would be a riddle later.
+    pub(super) fn read_otherwise(&mut self, action: Action, state: &State) {
+        let (columns, height) = self.log_size(state);
+        match action {
+            Action::Follow => {
+                self.pin(state);
+                self.log.toggle_follow(columns, height);
+            }
+            Action::Kinds => {
+                self.pin(state);
+                self.log.read_as(|reading| reading.show = reading.show.next());
+            }
+            Action::Raw => {
+                self.pin(state);
+                self.log.read_as(|reading| reading.raw = !reading.raw);
+            }
+            Action::Wrap => self.log.toggle_wrap(),
+            _ => return,
+        }
+        if self.layout(state).is_some_and(|layout| layout.log.is_none()) {
+            let reading = self.log.reading();
+            let now = match action {
+                Action::Follow if self.log.follows() => "its end as it grows",
+                Action::Follow => "where it stands",
+                Action::Kinds => reading.and_then(|reading| reading.show.word()).unwrap_or("everything"),
+                Action::Raw if reading.is_some_and(|reading| reading.raw) => "every line as it was written",
+                Action::Raw => "lines as they are meant",
+                _ if self.log.wraps() => "long lines wrapped",
+                _ => "long lines cut",
+            };
+            let text = format!("the log ({}) shows {now}", self.key_of(Action::LogView));
+            self.say(&text, false);
+        }
+    }
+
     /// The logs of what is selected: of its running attempt, else its last; or as many as were asked for.
     pub fn wanted_logs(&self, state: &State) -> Option<LogScope> {
         if let Some(log) = &self.pinned {

@@ -27,7 +27,7 @@ impl App {
 
     /// The columns and rows of the pane in which an agent's CLI is.
     pub fn attached_size(&self) -> (u16, u16) {
-        let area = layout::attached(self.size);
+        let area = layout::between(self.size);
         (area.width, area.height)
     }
 

@@ -75,7 +75,7 @@ pub fn attached(scene: &Scene<'_>, buffer: &mut Buffer, attached: &Attached) -> 
     let Rect { width, height, .. } = buffer.area;
     header(scene, buffer, Rect::new(0, 0, width, 1), width >= WIDE.0);
     hint(scene, buffer, Rect::new(0, height.saturating_sub(1), width, 1), false);
-    let area = layout::attached((width, height));
+    let area = layout::between((width, height));
     views::attached::draw(scene, buffer, area, attached)
 }
 
