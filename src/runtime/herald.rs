@@ -113,3 +113,28 @@ async fn tell(command: Vec<String>, said: Vec<u8>) {
         Err(_late) => tracing::warn!(program, "the attention hook took too long and was ended"),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_program_that_does_not_end_is_ended_when_its_time_is_over() {
+        // Nobody else sleeps for so long.
+        let command = ["sleep", "98765.4321"].map(str::to_owned).to_vec();
+        let runs = || {
+            let table = crate::engines::tree::table();
+            let words = |pid: i32| std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            table.iter().any(|process| !process.zombie && words(process.pid) == b"sleep\098765.4321\0")
+        };
+        let before = tokio::time::Instant::now();
+        tell(command, b"{}\n".to_vec()).await;
+        assert!(before.elapsed() >= PATIENCE);
+        let mut looks = 0;
+        while runs() {
+            looks += 1;
+            assert!(looks < 10_000, "it still runs");
+            tokio::task::yield_now().await;
+        }
+    }
+}

@@ -171,3 +171,27 @@ async fn a_terminal_that_goes_away_without_a_hang_up_is_left() {
     let _reaped = child.wait().await;
     assert_eq!(stage.json(&["status", "--json"]).await["counts"]["failed"], 0, "the room stays");
 }
+
+#[tokio::test]
+async fn a_goal_is_written_on_in_the_operators_own_editor_and_one_that_fails_changes_nothing() {
+    let stage = Stage::new(REHEARSAL);
+    let editor = stage.dir.path().join("bin/editor");
+    let script =
+        "#!/bin/sh\n[ -e \"$0.once\" ] && exit 3\n: > \"$0.once\"\nprintf ' and\\nprint the poster' >> \"$1\"\n";
+    fs::write(&editor, script).unwrap();
+    fs::set_permissions(&editor, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let mut screen = stage.open_with(SMALL, &[], &[("EDITOR", editor.to_str().unwrap())]);
+    screen.see("Nothing to do yet").await;
+    screen.press("gAnnounce the week").await;
+    screen.see("› Announce the week").await;
+    screen.press("\u{f}").await;
+    screen.see("print the poster").await;
+    screen.see("› Announce the week and").await;
+    screen.press("\u{f}").await;
+    screen.see("ended with exit status: 3").await;
+    screen.see("print the poster").await;
+    screen.press(CTRL_C).await;
+    screen.press("s").await;
+    assert!(screen.ended().await.0.success());
+    stage.nothing_left().await;
+}
