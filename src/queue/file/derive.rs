@@ -47,7 +47,7 @@ impl Store {
         if exists(&self.layout.claimed(task))? {
             return Ok(Place::Claimed);
         }
-        if let Some(path) = self.over(task)? {
+        if let Some(path) = self.layout.over(task)? {
             return Ok(Place::Over(path));
         }
         if let Some(name) = inbox {
@@ -56,24 +56,6 @@ impl Store {
         // Only a file that a listing has not shown yet is left: searching costs a look at every name.
         let found = if search { self.search(task)? } else { None };
         Ok(found.map_or(Place::Nowhere, Place::Inbox))
-    }
-
-    /// The file of a task that is over.
-    pub(super) fn over(&self, task: &TaskRef) -> Result<Option<PathBuf>, QueueError> {
-        let dead = self.layout.dead(task);
-        if exists(&dead)? {
-            return Ok(Some(dead));
-        }
-        let done = self.layout.all_done(&task.agent);
-        let mut days = disk::text_names(&done)?;
-        days.sort_unstable_by(|a, b| b.cmp(a));
-        for day in days {
-            let path = done.join(day).join(json(&task.id));
-            if exists(&path)? {
-                return Ok(Some(path));
-            }
-        }
-        Ok(None)
     }
 
     /// A task in full, wherever its file lies now; else as its last attempt was given it. Writes nothing where there is

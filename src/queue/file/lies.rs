@@ -1,19 +1,39 @@
-//! Where a task's own file lies now, for whoever wants to read it. Nothing here changes anything.
+//! Where a task's own file lies now. Nothing here changes anything.
 
 use std::path::{Path, PathBuf};
 
-use super::layout::{Layout, json};
-use crate::model::TaskRef;
+use super::{
+    derive::exists,
+    disk,
+    layout::{Layout, json},
+};
+use crate::{model::TaskRef, queue::QueueError};
 
 /// A task's own file, wherever it lies: in the inbox (under `file`, where that is not the task's id), taken, or over.
 pub fn lies(stage: &Path, task: &TaskRef, file: Option<&str>) -> Option<PathBuf> {
     let layout = Layout { stage: stage.to_owned() };
     let inbox = file.map_or_else(|| layout.waiting(task), |name| layout.inbox(&task.agent).join(name));
-    let days = std::fs::read_dir(layout.all_done(&task.agent)).into_iter().flatten().flatten();
-    let mut over: Vec<PathBuf> =
-        days.map(|day| day.path().join(json(&task.id))).filter(|path| path.is_file()).collect();
-    // A day's name sorts by its date.
-    over.sort();
-    let newest = over.pop();
-    [inbox, layout.claimed(task), layout.dead(task)].into_iter().find(|path| path.is_file()).or(newest)
+    let open = [inbox, layout.claimed(task)].into_iter().find(|path| path.is_file());
+    open.or_else(|| layout.over(task).ok().flatten())
+}
+
+impl Layout {
+    /// The file of a task that is over, from the newest day that has one.
+    pub(super) fn over(&self, task: &TaskRef) -> Result<Option<PathBuf>, QueueError> {
+        let dead = self.dead(task);
+        if exists(&dead)? {
+            return Ok(Some(dead));
+        }
+        let done = self.all_done(&task.agent);
+        let mut days = disk::text_names(&done)?;
+        // A day's name sorts by its date.
+        days.sort_unstable_by(|a, b| b.cmp(a));
+        for day in days {
+            let path = done.join(day).join(json(&task.id));
+            if exists(&path)? {
+                return Ok(Some(path));
+            }
+        }
+        Ok(None)
+    }
 }
