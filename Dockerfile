@@ -4,6 +4,10 @@
 #   docker build -t podium --build-arg CLAUDE_VERSION=2.1.330 .     with the Claude Code CLI inside
 #   docker run -it -v "$PWD:/stage" -e ANTHROPIC_API_KEY podium
 #
+# With everything round it, a container for each agent: docker-compose.yml. A volume that is empty takes owner and mode of
+# the folder it is mounted on: /stage is what a stage is, /home/podium/.local/share/podium keeps the agents' own homes and logins.
+# Neither needs anything else that can be written to but /tmp.
+#
 # Both base images are arguments, so that local ones can stand in; docker/prove does that without a registry.
 ARG RUST_IMAGE=rust:1.95-bookworm
 ARG BASE_IMAGE=debian:bookworm-slim
@@ -29,7 +33,9 @@ RUN apt-get update \
     fi \
  && rm -rf /var/lib/apt/lists/* \
  && useradd --create-home --uid 1000 podium \
- && install -d -o podium -g podium -m 0750 /stage
+ && install -d -o podium -g podium -m 0750 /stage \
+ && install -d -o podium -g podium -m 0700 /home/podium/.local /home/podium/.local/share /home/podium/.local/share/podium \
+      /home/podium/.config /home/podium/.config/podium
 COPY LICENSE-MIT LICENSE-APACHE /usr/share/doc/podium/
 COPY --from=build /out/podium /usr/local/bin/podium
 USER podium

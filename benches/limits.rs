@@ -22,7 +22,7 @@ fn main() {
     );
     for (limit, burst) in [(60_000, 1.0), (60_000, 0.5), (120_000, 0.5), (400_000, 1.0)] {
         for (policy, name) in [(Policy::None, "none"), (Policy::Fixed, "fixed"), (Policy::Learning, "learning")] {
-            let (all, worst) = mean(Case { limit, slots: 6, burst }, policy, SEEDS);
+            let (all, worst) = mean(Case::new(limit, 6, burst), policy, SEEDS);
             let percent = |n: u32| 100.0 * f64::from(n) / f64::from(all.answers);
             println!(
                 "{limit:>7} {burst:>5.1} {name:<9} {:>9.2} {:>8.1} {:>6.1} {:>8.1} {:>8.2} {:>13.1} {:>13.2}",

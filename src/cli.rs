@@ -152,6 +152,9 @@ enum Verb {
         /// Start nothing: let a worker on another machine call this room's gateway, and print what it needs for that
         #[arg(long, requires = "agent", conflicts_with_all = ["invitation", "engine"])]
         invite: bool,
+        /// Start nothing: tell by the exit code, 0 or 1, whether a worker serves this slot here
+        #[arg(long, requires = "agent", conflicts_with_all = ["invite", "engine"])]
+        alive: bool,
         /// Start nothing: list who is invited
         #[arg(long, conflicts_with = "agent")]
         invited: bool,
@@ -449,6 +452,7 @@ fn dispatch(call: &mut Call, verb: Verb) -> anyhow::Result<Exit> {
         Verb::Serve(args) => room::serve(call, &args),
         Verb::Stop { drain } => client(room::stop(call, drain)),
         Verb::Worker { agent: Some(agent), invite: true, .. } => invite::invite(call, &agent),
+        Verb::Worker { agent: Some(agent), slot, alive: true, .. } => room::alive(call, &agent, slot),
         Verb::Worker { revoke: Some(id), .. } => invite::revoke(call, &id),
         Verb::Worker { agent: None, .. } => invite::list(call),
         Verb::Worker { agent: Some(agent), slot, invitation, queue, engine, rehearse, .. } => {

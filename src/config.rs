@@ -277,6 +277,8 @@ pub struct Config {
     pub elsewhere: Elsewhere,
     /// Attempts at once, over all agents.
     pub max_running: Setting<u32>,
+    /// The room starts its workers; otherwise somebody else does.
+    pub start_workers: Setting<bool>,
     /// How long a worker keeps its attempt without a room.
     pub orphan_grace: Setting<Duration>,
     /// How long a person has to answer what an agent asks for.
@@ -426,6 +428,7 @@ impl Config {
                 address: layers.get(|f| f.gateway.address.as_ref(), elsewhere::Address(None)).map(|a| a.0),
             },
             max_running: layers.get(|f| f.room.max_running.as_ref(), 6),
+            start_workers: layers.get(|f| f.room.start_workers.as_ref(), true),
             orphan_grace: layers.get(|f| f.room.orphan_grace.as_ref(), wait(60)).map(|w| w.0),
             ask_timeout: layers.get(|f| f.room.ask_timeout.as_ref(), wait(300)).map(|w| w.0),
             attended: layers.get(|f| f.room.attended.as_ref(), true),
@@ -631,6 +634,7 @@ impl Config {
         row("gateway.listen", word(listen.value.map(|l| l.to_string()), "off"), &listen.source);
         row("gateway.address", word(address.value.clone(), "auto"), &address.source);
         row("room.max_running", self.max_running.to_string(), &self.max_running.source);
+        row("room.start_workers", self.start_workers.to_string(), &self.start_workers.source);
         row("room.orphan_grace", shown_wait(*self.orphan_grace), &self.orphan_grace.source);
         row("room.ask_timeout", shown_wait(*self.ask_timeout), &self.ask_timeout.source);
         row("room.attended", self.attended.to_string(), &self.attended.source);

@@ -12,6 +12,7 @@ use std::{
     path::{Path, PathBuf},
     process::Stdio,
     sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use rustix::{
@@ -34,6 +35,14 @@ pub struct Record {
     pub pid: u32,
     /// SHA-256 of its gateway token in lower-case hex, once it has one.
     pub token_hash: Option<String>,
+    /// The process ids that its own is one of: those of its container.
+    #[serde(default)]
+    pub pids: Option<String>,
+}
+
+/// What tells the process ids of one container from those of another.
+fn own_pids() -> Option<String> {
+    Some(fs::read_link("/proc/self/ns/pid").ok()?.to_string_lossy().into_owned())
 }
 
 /// The right to serve a slot, for as long as this value lives.
@@ -91,7 +100,7 @@ impl SlotLock {
 
     /// Notes this process and its token's hash for the next room.
     pub fn note(&self, token_hash: Option<String>) -> io::Result<()> {
-        let record = Record { pid: std::process::id(), token_hash };
+        let record = Record { pid: std::process::id(), token_hash, pids: own_pids() };
         let fresh = self.record.with_extension("tmp");
         fs::write(&fresh, serde_json::to_vec(&record)?)?;
         fs::rename(fresh, &self.record)
@@ -103,11 +112,18 @@ pub fn find(stage: &Path, slot: &SlotId) -> io::Result<Option<Record>> {
     holder(&lock_file(stage, slot)?, &folder(stage).join(format!("{slot}.json")))
 }
 
-/// Who holds this lock, as the record beside it says.
+/// Who holds this lock, as the record beside it says. The process is 0 where it is in another container: its number may be
+/// somebody else's here.
 fn holder(lock: &File, record: &Path) -> io::Result<Option<Record>> {
     match rustix::fs::flock(lock, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => Ok(None),
-        Err(rustix::io::Errno::WOULDBLOCK) => Ok(serde_json::from_slice(&fs::read(record)?).ok()),
+        Err(rustix::io::Errno::WOULDBLOCK) => {
+            let record = serde_json::from_slice(&fs::read(record)?).ok();
+            Ok(record.map(|record: Record| {
+                let is_here = record.pids.is_none() || record.pids == own_pids();
+                Record { pid: if is_here { record.pid } else { 0 }, ..record }
+            }))
+        }
         Err(error) => Err(error.into()),
     }
 }
@@ -122,7 +138,7 @@ pub fn holders(stage: &Path) -> io::Result<BTreeSet<i32>> {
     let mut pids = BTreeSet::new();
     for path in entries.filter_map(|e| Some(e.ok()?.path())).filter(|p| p.extension().is_some_and(|e| e == "lock")) {
         if let Some(record) = holder(&OpenOptions::new().write(true).open(&path)?, &path.with_extension("json"))? {
-            pids.extend(i32::try_from(record.pid));
+            pids.extend(i32::try_from(record.pid).ok().filter(|pid| *pid > 0));
         }
     }
     Ok(pids)
@@ -205,6 +221,17 @@ fn start(program: &Path, stage: &Path, slot: &SlotId, part: Part) -> io::Result<
     command.spawn()
 }
 
+/// How often the lock of a worker in another container is looked at.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// Waits until nobody serves a slot: the end of a worker whose process cannot be seen from here.
+pub async fn free(stage: &Path, slot: &SlotId) -> io::Result<()> {
+    while find(stage, slot)?.is_some() {
+        tokio::time::sleep(LOOK).await;
+    }
+    Ok(())
+}
+
 /// Waits until a process that is not our child has ended.
 pub async fn gone(pid: u32) -> io::Result<()> {
     watch(pid)?.await
@@ -274,7 +301,14 @@ mod tests {
         assert!(SlotLock::take(stage.path(), &slot).unwrap().is_none());
         lock.note(Some("ab".into())).unwrap();
         let found = find(stage.path(), &slot).unwrap().expect("the lock is held");
-        assert_eq!(found, Record { pid: std::process::id(), token_hash: Some("ab".into()) });
+        assert_eq!(found, Record { pid: std::process::id(), token_hash: Some("ab".into()), pids: own_pids() });
+        // Its number counts where it was given, and older records do not say where that was.
+        let path = folder(stage.path()).join("marie-0.json");
+        fs::write(&path, r#"{"pid":1,"token_hash":null,"pids":"pid:[1]"}"#).unwrap();
+        assert_eq!(find(stage.path(), &slot).unwrap().map(|record| record.pid), Some(0));
+        assert_eq!(holders(stage.path()).unwrap(), BTreeSet::new());
+        fs::write(&path, r#"{"pid":1,"token_hash":null}"#).unwrap();
+        assert_eq!(find(stage.path(), &slot).unwrap().map(|record| record.pid), Some(1));
         drop(lock);
         assert_eq!(find(stage.path(), &slot).unwrap(), None);
     }

@@ -11,7 +11,7 @@ use std::{
     net::TcpListener,
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
-    process::Child,
+    process::{Child, Stdio},
 };
 
 use podium::{
@@ -65,7 +65,9 @@ fn rows(stage: &Stage) -> Vec<Call> {
 async fn works(engine: &str, mut stage: Stage) {
     let line = stage.run(&["worker", "anga", "--invite"]).exits(0).out;
     let invitation = lay_down(&stage, "anga.podium", &line, 0o600);
+    stage.run(&["worker", "anga", "--alive"]).exits(1);
     let mut worker = start(&mut stage, &invitation, engine).await;
+    stage.run(&["worker", "anga", "--alive"]).exits(0);
     let submitted = stage.run(&["submit", "--agent", "anga", "--id", "code", "Say what a mutex is."]);
     assert_eq!(submitted.exits(0).out.trim(), "anga/code");
     assert_ended(&stage.result("anga/code").await, "done", 1);
@@ -170,4 +172,21 @@ fn a_plain_address_that_others_can_reach_is_refused_and_so_is_an_invitation_to_n
     let found = checks["checks"].as_array().unwrap().iter().find(|check| check["name"] == "workers elsewhere").unwrap();
     assert!(found["found"].as_str().unwrap().contains("invited: 1"), "{found:#}");
     named.run(&["worker", "nobody", "--invite"]).exits(2);
+}
+
+#[tokio::test]
+async fn a_room_that_starts_no_workers_waits_for_them_and_leaves_without_them() {
+    let mut stage =
+        Stage::bare("[room]\nstart_workers = false\n[upstream]\nurl = \"rehearsal:\"\n[rehearsal]\npace = 0\n");
+    let room = stage.run(&["serve", "--detach"]).exits(0);
+    assert!(room.out.contains("is open"), "{room:?}");
+    stage.run(&["worker", "anga", "--alive"]).exits(1);
+    stage.run(&["submit", "--agent", "anga", "--id", "code", "Say what a mutex is."]).exits(0);
+    let worker = stage.command(&["worker", "anga", "--rehearse", "--engine", "messages"]).stderr(Stdio::null()).spawn();
+    let mut worker = worker.unwrap();
+    assert_ended(&stage.result("anga/code").await, "done", 1);
+    // One of three has come; all are let go.
+    stage.run(&["stop"]).exits(0);
+    assert!(worker.wait().unwrap().success());
+    stage.left().await;
 }

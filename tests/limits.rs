@@ -5,7 +5,7 @@ mod simulation;
 
 use simulation::{Case, Policy, mean, run};
 
-const HALF_BURST: Case = Case { limit: 60_000, slots: 6, burst: 0.5 };
+const HALF_BURST: Case = Case::new(60_000, 6, 0.5);
 const SEEDS: u32 = 12;
 
 #[test]
@@ -28,7 +28,7 @@ fn without_learning_or_without_a_limiter_tasks_are_lost() {
 
 #[test]
 fn a_limit_that_binds_nobody_costs_no_time() {
-    let case = Case { limit: 400_000, slots: 6, burst: 1.0 };
+    let case = Case::new(400_000, 6, 1.0);
     let (alone, limited) = (mean(case, Policy::None, 4).0, mean(case, Policy::Learning, 4).0);
     assert_eq!((limited.lost, limited.refused, limited.held), (0, 0, 0));
     assert!(limited.makespan <= alone.makespan * 1.01, "{} and {}", limited.makespan, alone.makespan);

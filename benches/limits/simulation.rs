@@ -18,24 +18,30 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-/// Tasks of one run.
-const TASKS: usize = 12;
 /// Tries of one call before an engine gives its task up.
 const TRIES: u32 = 11;
 /// Engines do not wait longer than this for a limit.
 const PATIENCE: Duration = Duration::from_mins(1);
-/// Who works.
-const AGENTS: [&str; 3] = ["marie", "anga", "fabien"];
-
 /// What the server allows, and how many engines work at once.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Case {
+    /// Tasks.
+    pub(crate) tasks: usize,
+    /// Agents; slots are theirs in turn.
+    pub(crate) agents: usize,
     /// Uncached input tokens a minute.
     pub(crate) limit: u32,
     /// Engines at once.
     pub(crate) slots: usize,
     /// What the server's bucket holds, in minutes; nobody tells the limiter.
     pub(crate) burst: f64,
+}
+
+impl Case {
+    /// The usual one: twelve tasks of three agents.
+    pub(crate) const fn new(limit: u32, slots: usize, burst: f64) -> Self {
+        Self { tasks: 12, agents: 3, limit, slots, burst }
+    }
 }
 
 /// Who stands between the engines and the server.
@@ -64,6 +70,10 @@ pub(crate) struct Outcome {
     pub(crate) makespan: f64,
     /// What all tokens take at the limit, in minutes.
     pub(crate) bound: f64,
+    /// Calls that all tasks need.
+    pub(crate) calls: usize,
+    /// Uncached input tokens of all tasks.
+    pub(crate) tokens: u64,
 }
 
 impl Outcome {
@@ -282,9 +292,13 @@ pub(crate) fn run(case: Case, policy: Policy, seed: u64) -> Outcome {
 
 async fn simulate(case: Case, policy: Policy, seed: u64) -> Outcome {
     let mut random = Random(seed);
-    let tasks: VecDeque<_> = (0..TASKS).map(|_| task(&mut random)).collect();
+    let tasks: VecDeque<_> = (0..case.tasks).map(|_| task(&mut random)).collect();
     let tokens: u64 = tasks.iter().flatten().map(|turn| turn.tokens).sum();
-    let limit = Limit { requests: 1_000, input: case.limit, output: 400_000 };
+    let calls = tasks.iter().map(Vec::len).sum();
+    // Only the input binds: the others are as far above what twelve tasks need, whatever their number.
+    let more = u32::try_from(case.tasks.div_ceil(12)).unwrap_or(u32::MAX);
+    let limit =
+        Limit { requests: 1_000_u32.saturating_mul(more), input: case.limit, output: 400_000_u32.saturating_mul(more) };
     let clock = Clock::fixed(jiff::Timestamp::UNIX_EPOCH);
     let world = Arc::new(World {
         policy,
@@ -299,7 +313,7 @@ async fn simulate(case: Case, policy: Policy, seed: u64) -> Outcome {
     let mut slots = JoinSet::new();
     for slot in 0..case.slots {
         let (world, waiting) = (world.clone(), waiting.clone());
-        let agent = AGENTS[slot % AGENTS.len()].parse().expect("a name of ours");
+        let agent = format!("agent-{}", slot % case.agents).parse().expect("a name of ours");
         slots.spawn(async move {
             let who = Who::Agent(agent);
             loop {
@@ -315,7 +329,7 @@ async fn simulate(case: Case, policy: Policy, seed: u64) -> Outcome {
     assert!(levels.in_flight + levels.queued == 0, "the limiter holds something: {levels:?}");
     let makespan = began.elapsed().as_secs_f64() / 60.0;
     let outcome = *lock(&world.outcome);
-    Outcome { makespan, bound: tokens as f64 / f64::from(case.limit), ..outcome }
+    Outcome { makespan, bound: tokens as f64 / f64::from(case.limit), calls, tokens, ..outcome }
 }
 
 /// Sums of tasks and answers over `seeds` runs, means of times, and the worst of each.
@@ -330,6 +344,8 @@ pub(crate) fn mean(case: Case, policy: Policy, seeds: u32) -> (Outcome, Worst) {
         all.held += one.held;
         all.makespan += one.makespan / f64::from(seeds);
         all.bound += one.bound / f64::from(seeds);
+        all.calls += one.calls;
+        all.tokens += one.tokens;
         worst.refused = worst.refused.max(one.share_refused());
         worst.stretch = worst.stretch.max(one.stretch());
     }

@@ -13,7 +13,7 @@ use serde::Serialize;
 
 use accounts::{AccountJson, AgentParkedJson};
 use asks::{AnsweredJson, AskJson};
-pub use invite::{InvitationJson, InvitedJson};
+pub use invite::{Alive, InvitationJson, InvitedJson};
 use limits::{CallsJson, LimitJson};
 use money::{MoneyJson, PartsJson};
 

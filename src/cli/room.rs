@@ -24,7 +24,7 @@ use crate::{
     attach::AttachError,
     config::{Config, Flags},
     gateway::{Closed, Invitation},
-    model::{AgentName, EngineKind},
+    model::{AgentName, EngineKind, SlotId},
     queue::file::{FileQueue, Unfit},
     room::{Answer, Order},
     runtime::{feed::Feed, serve::Guardian},
@@ -231,6 +231,18 @@ pub(super) fn worker(
     };
     prepare(&config)?;
     role(link::worker(&config, &call.env, agent, slot, engine, invitation))
+}
+
+/// `podium worker --alive`: for whoever watches a container from outside.
+pub(super) fn alive(call: &Call, agent: &str, slot: u32) -> anyhow::Result<Exit> {
+    let config = call.config()?;
+    let known: Vec<_> = config.agents.iter().map(|a| a.name.clone()).collect();
+    let slot = SlotId { agent: known_agent(&known, agent)?, index: slot };
+    let record = supervisor::find(&config.stage, &slot).context("could not look for the worker")?;
+    if call.out.is_json() {
+        call.out.json(&json::Alive { slot: slot.to_string(), pid: record.as_ref().map(|record| record.pid) });
+    }
+    Ok(if record.is_some() { Exit::Done } else { Exit::Failed })
 }
 
 /// Makes the stage's folders, on a disk that can keep them.

@@ -49,6 +49,7 @@ pub(super) struct Attention {
 pub(super) struct Room {
     pub(super) gateway: Key<Loopback>,
     pub(super) max_running: Key<u32>,
+    pub(super) start_workers: Key<bool>,
     pub(super) orphan_grace: Key<Wait>,
     pub(super) ask_timeout: Key<Wait>,
     pub(super) attended: Key<bool>,

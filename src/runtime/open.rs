@@ -63,6 +63,7 @@ pub fn room(config: &Config, env: &Env) -> anyhow::Result<serve::Settings> {
         },
         rehearsal: config.is_rehearsal().then(|| Rehearsal { seed: *config.seed, pace: *config.pace }),
         program: program()?,
+        start_workers: *config.start_workers,
     })
 }
 

@@ -5,7 +5,7 @@
 //! `select!`. Its one surprise: the stage's lock is standard input, which the guardian holds too.
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     fs,
     net::SocketAddr,
     os::unix::fs::MetadataExt as _,
@@ -96,6 +96,8 @@ pub struct Settings {
     pub rehearsal: Option<Rehearsal>,
     /// The program that workers are started from: podium itself.
     pub program: PathBuf,
+    /// The room starts its workers; otherwise somebody else does, and it waits for them.
+    pub start_workers: bool,
 }
 
 /// How the stand-in behaves.
@@ -251,6 +253,8 @@ pub async fn serve(settings: Settings, guardian: Guardian, clock: Clock) -> anyh
         screens: HashMap::new(),
         workers: HashMap::new(),
         watched: BTreeSet::new(),
+        unseen: BTreeSet::new(),
+        awaited: BTreeMap::new(),
         slots: HashMap::new(),
         askers: HashMap::new(),
         orders: 0,
@@ -495,6 +499,10 @@ struct Room {
     workers: HashMap<ConnectionId, (SlotId, u32)>,
     /// Worker processes whose end will be told.
     watched: BTreeSet<u32>,
+    /// The same of workers in other containers, by what they serve.
+    unseen: BTreeSet<SlotId>,
+    /// Slots whose worker somebody else is to start, with the count of the room's wishes.
+    awaited: BTreeMap<SlotId, u64>,
     slots: HashMap<SlotId, Outlet>,
     /// Who asked for what.
     askers: HashMap<OrderId, (ConnectionId, u64)>,
@@ -574,6 +582,7 @@ impl Room {
                 self.workers.insert(id, (slot.clone(), hello.pid));
                 self.slots.insert(slot.clone(), outlet);
                 self.watch_worker(slot.clone(), hello.pid);
+                self.awaited.remove(&slot);
                 if let Some(attempt) = &hello.running {
                     let (duty, accounts) = money::duty(&self.state, &attempt.task, Some(attempt.n));
                     self.world.gateway.assign(slot.clone(), duty, accounts);
@@ -659,6 +668,16 @@ impl Room {
         }
         for effect in effects {
             self.carry_out(effect);
+        }
+        // Who has not come until now is waited for no longer.
+        while self.state.leaving != Leaving::No
+            && let Some((slot, epoch)) = self.awaited.pop_first()
+        {
+            self.apply(Event::Worker(WorkerEvent::SpawnFailed {
+                slot,
+                epoch,
+                message: "nobody started it".to_owned(),
+            }));
         }
     }
 
@@ -795,6 +814,9 @@ impl Room {
         if let Some(event) = event {
             if let Event::Worker(WorkerEvent::Exited { slot, pid, .. }) = &event {
                 self.watched.remove(pid);
+                if *pid == 0 {
+                    self.unseen.remove(slot);
+                }
                 // One that found its slot taken must not shut the gateway for the one that has it.
                 if self.pid_in(slot).is_none_or(|serves| serves == *pid) {
                     self.world.gateway.revoke(&Identity::Worker(slot.clone()));
@@ -813,6 +835,10 @@ impl Room {
     }
 
     fn spawn_worker(&mut self, slot: SlotId, epoch: u64) {
+        if !self.world.settings.start_workers {
+            self.awaited.insert(slot, epoch);
+            return;
+        }
         let engine = self.state.agents.get(&slot.agent).map_or(EngineKind::Auto, |a| a.settings.engine);
         let settings = &self.world.settings;
         let part = Part { engine, rehearse: settings.rehearsal.is_some() };
@@ -842,15 +868,18 @@ impl Room {
 
     /// Sees the end of a worker that this core has not started: a former core did, or a person.
     fn watch_worker(&mut self, slot: SlotId, pid: u32) {
-        // 0: it lives where this process cannot see it.
-        if pid == 0 || !self.watched.insert(pid) {
+        // 0: it lives where this process cannot see it, and holds its slot's lock for as long.
+        let is_new = if pid == 0 { self.unseen.insert(slot.clone()) } else { self.watched.insert(pid) };
+        if !is_new {
             return;
         }
         let event = Event::Worker(WorkerEvent::Exited { slot: slot.clone(), pid, how: "ended".to_owned() });
         let world = Arc::clone(&self.world);
         self.start(Some(event), async move {
-            if let Err(error) = supervisor::gone(pid).await {
-                tracing::error!(%error, pid, "a worker cannot be watched");
+            let stage = &world.settings.stage;
+            let gone = if pid == 0 { supervisor::free(stage, &slot).await } else { supervisor::gone(pid).await };
+            if let Err(error) = gone {
+                tracing::error!(%error, %slot, pid, "a worker cannot be watched");
             }
             Some(world.worker_ended(slot, pid, "ended".to_owned()).await)
         });

@@ -1,4 +1,4 @@
-//! `worker AGENT --invite` and `worker --invited`.
+//! `worker AGENT --invite`, `worker --invited`, `worker AGENT --alive`.
 
 use jiff::Timestamp;
 use secrecy::ExposeSecret as _;
@@ -52,4 +52,13 @@ impl From<gateway::Invited> for InvitedJson {
     fn from(invited: gateway::Invited) -> Self {
         Self { id: invited.id, agent: invited.agent.to_string(), made_at: invited.made_at }
     }
+}
+
+/// Whether a worker serves a slot here.
+#[derive(Debug, Serialize)]
+pub struct Alive {
+    /// Which.
+    pub slot: String,
+    /// Its process; `null` = none does.
+    pub pid: Option<u32>,
 }
