@@ -14,8 +14,10 @@ use crate::model::{
     TaskSpec,
 };
 
+mod entry;
 pub mod file;
 pub mod memory;
+pub mod nats;
 
 /// How long ended tasks and the trash are kept. Results and dead letters are kept until a person decides.
 pub const KEPT: Duration = Duration::from_hours(14 * 24);
@@ -74,6 +76,11 @@ pub trait Lease: Send + Sync + fmt::Debug {
     fn folder(&self) -> PathBuf;
     /// The log as outsiders find it, relative to the stage.
     fn log(&self) -> String;
+    /// Waits until the lease is gone although it was not given up, and says why: what runs must be ended then, since
+    /// somebody else may begin. A lease that the kernel keeps is never gone.
+    fn gone(&self) -> impl Future<Output = String> + Send {
+        std::future::pending()
+    }
 }
 
 /// What is known of an attempt once its child runs. A backend keeps the session for the next attempt; who runs is told by
@@ -97,6 +104,12 @@ pub enum Finished {
     Committed,
     /// A result was there already; ours is kept beside the attempt.
     AlreadyCommitted,
+}
+
+impl Finished {
+    fn committed(by_us: bool) -> Self {
+        if by_us { Self::Committed } else { Self::AlreadyCommitted }
+    }
 }
 
 /// One change of the picture. Every task's changes arrive in order; a gap is followed by a full list.
@@ -175,6 +188,9 @@ pub enum QueueError {
     /// The storage cannot keep its promises here.
     #[error("{0}")]
     Unsafe(String),
+    /// The engine cannot be reached, or does not answer in time; whether it took what it was asked is then unknown.
+    #[error("{0}")]
+    Unreachable(String),
 }
 
 /// Where tasks wait, are leased and end. Clones share one queue.

@@ -17,6 +17,7 @@ use podium::{
         Change, Claim, Claimed, Finished, Lease, Queue, QueueError, Spawned, Submitted,
         file::{FileLease, FileQueue, Settings},
         memory::MemoryQueue,
+        nats::{self, NatsQueue},
     },
 };
 use tokio::{sync::mpsc, task::JoinSet, time::timeout};
@@ -27,6 +28,8 @@ mod crashes;
 mod guarantees;
 #[path = "queue_contract/lives.rs"]
 mod lives;
+#[path = "common/nats.rs"]
+mod servers;
 #[path = "common/outcome.rs"]
 mod plain;
 #[path = "queue_contract/reopening.rs"]
@@ -862,26 +865,43 @@ fn memory(limit: usize) -> ((), MemoryQueue) {
     ((), MemoryQueue::with_limit(agents(), 3, clock(), limit).unwrap())
 }
 
+/// A server of its own for each test, and the folder of what attempts write.
+async fn on_nats(limit: usize) -> Option<((servers::Nats, tempfile::TempDir), NatsQueue)> {
+    let server = servers::Nats::start(&servers::server()?);
+    let stage = tempfile::tempdir().unwrap();
+    let queue = over_nats(&server, stage.path(), limit, clock()).await;
+    Some(((server, stage), queue))
+}
+
+async fn over_nats(server: &servers::Nats, stage: &std::path::Path, limit: usize, clock: Clock) -> NatsQueue {
+    let settings = nats::Settings::new(server.address(), "room", stage.to_owned(), agents(), clock);
+    let settings = nats::Settings { makes: true, waiting_limit: limit, ..settings };
+    NatsQueue::open(settings).await.unwrap()
+}
+
 macro_rules! for_every_backend {
     ($($name:ident)*) => {
-        for_backend! { files: $($name)* }
-        for_backend! { polled_files: $($name)* }
-        for_backend! { reopened_files: $($name)* }
-        for_backend! { memory: $($name)* }
+        for_backend! { files, |limit| Some(super::files(limit)); $($name)* }
+        for_backend! { polled_files, |limit| Some(super::polled_files(limit)); $($name)* }
+        for_backend! { reopened_files, |limit| Some(super::reopened_files(limit)); $($name)* }
+        for_backend! { memory, |limit| Some(super::memory(limit)); $($name)* }
+        for_backend! { on_nats, |limit| super::on_nats(limit).await; $($name)* }
     };
 }
 
 macro_rules! for_backend {
-    ($backend:ident: $($name:ident)*) => {
+    ($backend:ident, |$limit:ident| $open:expr; $($name:ident)*) => {
         mod $backend {
             $(#[tokio::test(flavor = "multi_thread")]
             async fn $name() {
-                let (_stage, queue) = super::$backend(100_000);
+                let $limit = 100_000;
+                let Some((_stage, queue)) = $open else { return };
                 super::$name(queue).await;
             })*
             #[tokio::test(flavor = "multi_thread")]
             async fn c17_g12_full_is_refused_and_later_accepted() {
-                let (_stage, queue) = super::$backend(3);
+                let $limit = 3;
+                let Some((_stage, queue)) = $open else { return };
                 super::full(queue).await;
             }
         }

@@ -48,8 +48,14 @@ pub use attempts::FileLease;
 pub use lies::lies;
 pub use probe::{FileSystem, Unfit};
 pub use space::Measure;
+pub(super) use attempts::show_log;
 pub(super) use spec::write as task_file;
 use store::Store;
+
+/// What a task file says that would lie in `agent`'s folder under `stem`, or what is wrong with it.
+pub(super) fn task_of_file(bytes: &[u8], agent: &AgentName, stem: &str) -> Result<TaskSpec, String> {
+    spec::read(bytes, agent, stem).map_err(|fault| fault.sentence)
+}
 
 /// How often a broken disk is asked to take the end of an attempt.
 const TRIES: u32 = 5;

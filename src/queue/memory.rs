@@ -13,18 +13,20 @@ use std::{
 use jiff::Timestamp;
 use tokio::sync::mpsc;
 
-use super::{Change, Claim, Claimed, Finished, Lease, Queue, QueueError, Spawned, Submitted};
-use crate::model::{
-    AgentName, AttemptRecord, AttemptRef, Changes, Clock, Ending, Item, OnLost, Outcome, Removed, Request, Spend,
-    Standing, TaskId, TaskRecord, TaskRef, TaskSpec, Verdict,
+use super::{
+    Change, Claim, Claimed, Finished, Lease, Queue, QueueError, Spawned, Submitted,
+    entry::{Entry, Rules, Taken},
 };
-
-mod entry;
-
-use entry::{Attempt, Entry};
+use crate::model::{
+    AgentName, AttemptRef, Changes, Clock, Ending, Item, Outcome, Removed, Request, Spend, Standing, TaskId, TaskRecord,
+    TaskRef, TaskSpec,
+};
 
 /// Changes held for a receiver that is busy; one that is slower misses some.
 const CHANNEL: usize = 65_536;
+
+/// Waits before the second, third, … attempt, as the file queue's settings have them.
+const BACKOFF: [Duration; 3] = [Duration::from_secs(1), Duration::from_secs(2), Duration::from_secs(4)];
 
 /// A queue that ends with the process. Clones share it.
 #[derive(Debug, Clone)]
@@ -34,7 +36,7 @@ pub struct MemoryQueue(Arc<Shared>);
 struct Shared {
     agents: Vec<AgentName>,
     clock: Clock,
-    attempts: u32,
+    rules: Rules,
     waiting_limit: usize,
     folder: tempfile::TempDir,
     state: Mutex<State>,
@@ -101,7 +103,8 @@ impl MemoryQueue {
             path: std::env::temp_dir(),
             source,
         })?;
-        Ok(Self(Arc::new(Shared { agents, clock, attempts, waiting_limit, folder, state: Mutex::default() })))
+        let rules = Rules { attempts, backoff: BACKOFF.to_vec() };
+        Ok(Self(Arc::new(Shared { agents, clock, rules, waiting_limit, folder, state: Mutex::default() })))
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -228,8 +231,7 @@ impl State {
         if waiting >= limit {
             return Submitted::Full { waiting, limit };
         }
-        let entry =
-            Entry { spec: task.clone(), seen_at: now, claimed: false, attempts: Vec::new(), settled: 0, outcome: None };
+        let entry = Entry::new(task.clone(), now);
         let change = Change::Task(Box::new(entry.record()));
         self.tasks.insert(task.task, entry);
         self.tell(&change);
@@ -237,16 +239,8 @@ impl State {
     }
 
     /// Tasks that were taken, have nobody who works on them, and will not start again by themselves.
-    fn orphans(&self, limit: u32) -> Vec<TaskRef> {
-        let is_orphan = |entry: &Entry| match entry.standing() {
-            Standing::Claimed => true,
-            Standing::Retrying { .. } => entry.current().and_then(|a| a.record.ending.as_ref()).is_some_and(|ending| {
-                let allowed = entry.spec.max_attempts.unwrap_or(limit);
-                matches!(ending.verdict(entry.counted(), allowed), Verdict::End(_))
-            }),
-            Standing::Waiting | Standing::Running { .. } | Standing::Asking { .. } | Standing::Ended => false,
-        };
-        self.tasks.iter().filter(|(_, entry)| is_orphan(entry)).map(|(task, _)| task.clone()).collect()
+    fn orphans(&self, rules: &Rules) -> Vec<TaskRef> {
+        self.tasks.iter().filter(|(_, entry)| entry.is_orphan(rules)).map(|(task, _)| task.clone()).collect()
     }
 }
 
@@ -264,56 +258,8 @@ impl Queue for MemoryQueue {
     async fn claim(&self, task: &TaskRef) -> Result<Claimed<MemoryLease>, QueueError> {
         let missed = |why: &str| Ok(Claimed::Missed(format!("{task} {why}")));
         let now = self.0.clock.now();
-        let limit = self.0.attempts;
-        let won = self.change(task, |entry| {
-            match entry.standing() {
-                Standing::Ended => return Ok(Err("has ended")),
-                Standing::Running { .. } => return Ok(Err("is running")),
-                Standing::Claimed if entry.current().is_some() => entry.mend(now, limit),
-                Standing::Asking { .. } => return Ok(Err("wants a person to decide")),
-                Standing::Waiting | Standing::Claimed | Standing::Retrying { .. } => {}
-            }
-            if entry.outcome.is_some() {
-                return Ok(Err("has ended"));
-            }
-            if matches!(entry.standing(), Standing::Asking { .. }) {
-                return Ok(Err("wants a person to decide"));
-            }
-            if !entry.claimed && entry.spec.not_before.is_some_and(|at| at > now) {
-                return Ok(Err("is not to start yet"));
-            }
-            let expiry = entry.spec.expires_at(entry.seen_at, !entry.attempts.is_empty());
-            if let Some((_, message)) = expiry.filter(|(at, _)| *at <= now) {
-                entry.end(Ending::Expired { message }, now);
-                return Ok(Err("has expired"));
-            }
-            let counted = entry.counted();
-            if counted >= entry.spec.max_attempts.unwrap_or(limit) {
-                return Ok(Err("has used up its attempts"));
-            }
-            let resume = entry.spec.resume.clone().filter(|session| !entry.has_resumed(session));
-            let last = entry.attempts.last();
-            let previous = last.and_then(|a| Some((a.record.ending.clone()?, a.record.session_id.clone())));
-            let n = last.map_or(1, |a| a.record.n + 1);
-            entry.claimed = true;
-            entry.attempts.push(Attempt {
-                record: AttemptRecord {
-                    n,
-                    started_at: now,
-                    ended_at: None,
-                    ending: None,
-                    session_id: None,
-                    spend: Spend::default(),
-                    log: task.attempt(n).log(),
-                },
-                held: true,
-                not_before: None,
-                asks: false,
-                resumed: resume.clone(),
-            });
-            Ok(Ok((entry.spec.clone(), n, counted, previous, resume)))
-        });
-        let (spec, n, counted, previous, resume) = match won {
+        let won = self.change(task, |entry| Ok(entry.claim(now, &self.0.rules).map(|taken| (entry.spec.clone(), taken))));
+        let (spec, Taken { n, counted, previous, resume }) = match won {
             Ok(Ok(won)) => won,
             Ok(Err(why)) => return missed(why),
             Err(QueueError::Unknown(_)) => return missed("is not there"),
@@ -333,32 +279,14 @@ impl Queue for MemoryQueue {
 
     async fn spawned(&self, lease: &MemoryLease, spawned: &Spawned) -> Result<(), QueueError> {
         self.change(&lease.attempt.task, |entry| {
-            if let Some(attempt) = entry.attempt(lease.attempt.n) {
-                attempt.record.session_id.clone_from(&spawned.session_id);
-            }
+            entry.spawned(lease.attempt.n, spawned.session_id.as_ref());
             Ok(())
         })
     }
 
-    async fn finish(&self, lease: MemoryLease, mut outcome: Outcome) -> Result<Finished, QueueError> {
+    async fn finish(&self, lease: MemoryLease, outcome: Outcome) -> Result<Finished, QueueError> {
         let n = lease.attempt.n;
-        self.change(&lease.attempt.task, |entry| {
-            outcome.attempt = n;
-            if let Some(attempt) = entry.attempt(n) {
-                attempt.held = false;
-                attempt.record.ended_at = Some(outcome.completed_at);
-                attempt.record.ending = Some(outcome.ending.clone());
-                attempt.record.spend = Spend::of(outcome.usage, outcome.cost, outcome.cost_source);
-                if outcome.session_id.is_some() {
-                    attempt.record.session_id.clone_from(&outcome.session_id);
-                }
-            }
-            if entry.outcome.is_some() || entry.attempts.last().is_some_and(|a| a.record.n != n) {
-                return Ok(Finished::AlreadyCommitted);
-            }
-            entry.close(outcome, n);
-            Ok(Finished::Committed)
-        })
+        self.change(&lease.attempt.task, |entry| Ok(Finished::committed(entry.finish(n, outcome))))
     }
 
     async fn fail(
@@ -370,15 +298,7 @@ impl Queue for MemoryQueue {
     ) -> Result<(), QueueError> {
         let now = self.0.clock.now();
         self.change(&lease.attempt.task, |entry| {
-            let asks = matches!(ending, Ending::Lost { .. }) && entry.spec.on_lost == OnLost::Ask;
-            if let Some(attempt) = entry.attempt(lease.attempt.n) {
-                attempt.held = false;
-                attempt.asks = asks;
-                attempt.not_before = Some(not_before);
-                attempt.record.ended_at = Some(now);
-                attempt.record.ending = Some(ending);
-                attempt.record.spend = spend;
-            }
+            entry.fail(lease.attempt.n, ending, spend, not_before, now);
             Ok(())
         })
     }
@@ -386,35 +306,18 @@ impl Queue for MemoryQueue {
     async fn end(&self, task: &TaskRef, ending: Ending) -> Result<Finished, QueueError> {
         let now = self.0.clock.now();
         self.change(task, |entry| {
-            match entry.standing() {
-                Standing::Ended => return Ok(Finished::AlreadyCommitted),
-                Standing::Running { attempt } => {
-                    let state = format!("running (attempt {attempt})");
-                    return Err(QueueError::State { task: task.clone(), state });
-                }
-                Standing::Waiting | Standing::Claimed | Standing::Retrying { .. } | Standing::Asking { .. } => {}
-            }
-            entry.note_loss(now);
-            entry.end(ending, now);
-            Ok(Finished::Committed)
+            let ended = entry.end_now(ending, now, &self.0.rules);
+            ended.map(Finished::committed).map_err(|state| QueueError::State { task: task.clone(), state })
         })
     }
 
     async fn retry(&self, task: &TaskRef, changes: Changes) -> Result<(), QueueError> {
         let now = self.0.clock.now();
         self.change(task, |entry| {
-            let refuse = |state: String| Err(QueueError::State { task: task.clone(), state });
-            match entry.standing() {
-                Standing::Waiting => return refuse("waiting already".into()),
-                Standing::Running { attempt } => return refuse(format!("running (attempt {attempt})")),
-                Standing::Ended | Standing::Claimed | Standing::Retrying { .. } | Standing::Asking { .. } => {}
-            }
-            entry.note_loss(now);
-            entry.settled = entry.attempts.last().map_or(0, |a| a.record.n);
-            entry.claimed = false;
-            entry.outcome = None;
-            let session = entry.attempts.iter().rev().find_map(|a| a.record.session_id.clone());
-            changes.apply(&mut entry.spec, session);
+            entry.retry(now, &self.0.rules).map_err(|state| QueueError::State { task: task.clone(), state })?;
+            let mut spec = entry.spec.clone();
+            entry.change(&changes, &mut spec);
+            entry.spec = spec;
             Ok(())
         })?;
         let mut state = self.state();
@@ -503,11 +406,10 @@ impl Queue for MemoryQueue {
 
     async fn recover(&self) -> Result<Vec<TaskRef>, QueueError> {
         let now = self.0.clock.now();
-        let limit = self.0.attempts;
-        let open = self.state().orphans(limit);
+        let open = self.state().orphans(&self.0.rules);
         for task in &open {
             self.change(task, |entry| {
-                entry.mend(now, limit);
+                entry.mend(now, &self.0.rules);
                 Ok(())
             })?;
         }

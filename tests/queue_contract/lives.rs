@@ -1,4 +1,4 @@
-//! C25: random lives, the same in files and in memory.
+//! C25: random lives, the same in files, over NATS, and in memory.
 
 use std::sync::atomic::{AtomicI64, Ordering};
 
@@ -109,22 +109,30 @@ fn jumping_clock() -> Clock {
     })
 }
 
-/// Both backends, and how many cases they have served: a stage grows, and each case has its own ids.
-struct Pair {
-    _stage: tempfile::TempDir,
-    files: FileQueue,
+/// A backend beside the one in memory, and how many cases they have served: a stage grows, and each case has its own ids.
+struct Pair<G, Q> {
+    _stage: G,
+    queue: Q,
     memory: MemoryQueue,
     cases: usize,
 }
 
-impl Pair {
-    /// In memory where the machine has such a place: this is about answers, not about disks.
-    fn new() -> Self {
-        let fast = std::path::Path::new("/dev/shm");
-        let stage = if fast.is_dir() { tempfile::tempdir_in(fast) } else { tempfile::tempdir() }.unwrap();
-        let files = FileQueue::open(Settings::new(stage.path(), agents(), jumping_clock())).unwrap();
+/// In memory where the machine has such a place: this is about answers, not about disks.
+fn stage() -> tempfile::TempDir {
+    let fast = std::path::Path::new("/dev/shm");
+    if fast.is_dir() { tempfile::tempdir_in(fast) } else { tempfile::tempdir() }.unwrap()
+}
+
+fn jumping_files() -> (tempfile::TempDir, FileQueue) {
+    let stage = stage();
+    let files = FileQueue::open(Settings::new(stage.path(), agents(), jumping_clock())).unwrap();
+    (stage, files)
+}
+
+impl<G, Q: Queue> Pair<G, Q> {
+    fn new((stage, queue): (G, Q)) -> Self {
         let memory = MemoryQueue::new(agents(), 3, jumping_clock()).unwrap();
-        Self { _stage: stage, files, memory, cases: 0 }
+        Self { _stage: stage, queue, memory, cases: 0 }
     }
 
     async fn live(&mut self, life: &[Step]) {
@@ -132,29 +140,27 @@ impl Pair {
         let case = self.cases;
         let (mut held, mut held_in_memory) = (BTreeMap::new(), BTreeMap::new());
         for next in life {
-            let left = step(&self.files, case, &mut held, *next).await;
+            let left = step(&self.queue, case, &mut held, *next).await;
             let right = step(&self.memory, case, &mut held_in_memory, *next).await;
             assert_eq!(left, right, "{next:?}");
         }
-        assert_eq!(picture(&self.files, case).await, picture(&self.memory, case).await);
+        assert_eq!(picture(&self.queue, case).await, picture(&self.memory, case).await);
         // What is left open would be recovered in a later case.
         for id in 0..TASKS {
             held.remove(&id);
             held_in_memory.remove(&id);
             let t = task(&format!("marie/{case}-{id}"));
-            assert_eq!(self.files.remove(&t).await.is_ok(), self.memory.remove(&t).await.is_ok());
+            assert_eq!(self.queue.remove(&t).await.is_ok(), self.memory.remove(&t).await.is_ok());
         }
     }
 }
 
-fn lives_wanted() -> u32 {
-    std::env::var("PODIUM_TEST_LIVES").map_or(LIVES, |lives| lives.parse().expect("PODIUM_TEST_LIVES is a number"))
+fn lives_wanted(usual: u32) -> u32 {
+    std::env::var("PODIUM_TEST_LIVES").map_or(usual, |lives| lives.parse().expect("PODIUM_TEST_LIVES is a number"))
 }
 
-/// C25: any sequence of calls has the same answers and leaves the same picture in files as in memory, whatever the
-/// clock does. A failure prints the shortest life that shows it.
-#[test]
-fn c25_g13_files_and_memory_agree_on_random_lives() {
+/// Random lives of a backend beside the same lives in memory; `open` makes a new stage when one has grown.
+fn lives<G, Q: Queue>(runtime: &tokio::runtime::Runtime, wanted: u32, open: impl Fn() -> (G, Q)) {
     use proptest::prelude::*;
     let id = 0..TASKS;
     let steps = prop_oneof![
@@ -172,16 +178,40 @@ fn c25_g13_files_and_memory_agree_on_random_lives() {
         Just(Step::Recover),
     ];
     let lives = prop::collection::vec(steps, 1..LONGEST);
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
-    let config = ProptestConfig { cases: lives_wanted(), failure_persistence: None, ..ProptestConfig::default() };
-    let pair = std::cell::RefCell::new(Pair::new());
+    let config = ProptestConfig { cases: wanted, failure_persistence: None, ..ProptestConfig::default() };
+    let pair = std::cell::RefCell::new(Pair::new(open()));
     proptest!(config, |(life in lives)| {
         let mut pair = pair.borrow_mut();
         if pair.cases >= PER_STAGE {
-            *pair = Pair::new();
+            *pair = Pair::new(open());
         }
         // Both tasks are there from the start; what comes first is then never refused.
         let life: Vec<Step> = (0..TASKS).map(Step::Submit).chain(life).collect();
         runtime.block_on(pair.live(&life));
     });
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap()
+}
+
+/// C25: any sequence of calls has the same answers and leaves the same picture in files as in memory, whatever the
+/// clock does. A failure prints the shortest life that shows it.
+#[test]
+fn c25_g13_files_and_memory_agree_on_random_lives() {
+    lives(&runtime(), lives_wanted(LIVES), jumping_files);
+}
+
+/// The same over NATS. A life there costs some dozens of synced writes, so fewer are tried.
+#[test]
+fn c25_g13_nats_and_memory_agree_on_random_lives() {
+    let Some(program) = servers::server() else { return };
+    let runtime = runtime();
+    let open = || {
+        let server = servers::Nats::start(&program);
+        let stage = stage();
+        let queue = runtime.block_on(over_nats(&server, stage.path(), 100_000, jumping_clock()));
+        ((server, stage), queue)
+    };
+    lives(&runtime, lives_wanted(LIVES / 8), open);
 }

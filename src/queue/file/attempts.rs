@@ -190,7 +190,8 @@ pub(super) fn damage(error: &QueueError) -> Option<(&Path, String)> {
         | QueueError::State { .. }
         | QueueError::TooLarge { .. }
         | QueueError::NoSpace(_)
-        | QueueError::Unsafe(_) => None,
+        | QueueError::Unsafe(_)
+        | QueueError::Unreachable(_) => None,
     }
 }
 
@@ -332,7 +333,7 @@ fn put_in_place(layout: &Layout, attempt: &AttemptRef, new: &Path) -> Result<(),
 }
 
 /// Makes the attempt's output visible under `logs/`. An attempt is not refused for the lack of it.
-pub(super) fn show_log(out: &Path, shown: &Path) {
+pub(in crate::queue) fn show_log(out: &Path, shown: &Path) {
     disk::remove_quietly(shown);
     let answer = fs::hard_link(out, shown).or_else(|_| std::os::unix::fs::symlink(out, shown));
     if let Err(error) = answer {

@@ -1,0 +1,394 @@
+//! A task's steps: taken, ended, tried again, mended.
+//!
+//! Owns in which order things are written. Its one surprise: an attempt's result is written under the attempt's own name
+//! before the task says that it has ended. Whoever comes too late keeps what they found there, and what was found by
+//! somebody who died right then is published instead of being run again.
+
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+use jiff::Timestamp;
+use tokio::fs;
+
+use super::{
+    NatsQueue,
+    bucket::Put,
+    files,
+    keys::{Patience, nonce},
+    lease::{self, Keeper, NatsLease},
+    names, server,
+    slot::{Holder, Live},
+};
+use crate::{
+    model::{Artifact, Changes, Ending, Outcome, Spend, TaskRef, TaskSpec},
+    queue::{
+        Claim, Claimed, Finished, QueueError,
+        entry::Taken,
+        file::{show_log, task_file},
+    },
+};
+
+/// Logs of an attempt.
+const LOGS: [&str; 2] = ["out.log", "err.log"];
+/// The largest result, well below what a server takes in one message.
+const LARGEST: usize = 896 * 1024;
+
+impl NatsQueue {
+    /// Takes a task: its lease first, then the task counts the attempt, and only then may it run.
+    pub(super) async fn take(&self, task: &TaskRef) -> Result<Claimed<NatsLease>, QueueError> {
+        let missed = |why: &str| Ok(Claimed::Missed(format!("{task} {why}")));
+        let mut patience = self.patience();
+        loop {
+            let mut loaded = self.load(task).await?;
+            self.alarm()?;
+            let now = self.0.settings.clock.now();
+            let Some(live) = loaded.slot.of_mut(task) else { return missed("is not there") };
+            let before = live.clone();
+            if is_free(live) && self.unpublished(live).await?.is_some() {
+                // It was done, and whoever did it could not say so any more.
+                self.mend(task).await?;
+                continue;
+            }
+            let Taken { n, counted, previous, resume } = match live.entry.claim(now, &self.0.rules) {
+                Ok(taken) => taken,
+                Err(why) if *live == before => return missed(why),
+                Err(why) => {
+                    // It was put right by the way.
+                    self.publish_new(live, &mut patience).await?;
+                    match self.store(loaded, &mut patience).await? {
+                        Put::Stored(_) => return missed(why),
+                        Put::Moved => continue,
+                    }
+                }
+            };
+            // What may fail comes before anything is counted.
+            let spec = self.whole_spec(live).await?;
+            let prerequisites = self.prerequisites(&spec).await?;
+            let keeper = self.lease(task, n).await?;
+            live.holders.push(self.holder(n, keeper.nonce()));
+            match self.store(loaded, &mut patience).await {
+                Ok(Put::Stored(_)) => {}
+                Ok(Put::Moved) => {
+                    keeper.drop_unused().await;
+                    continue;
+                }
+                Err(error) => {
+                    keeper.drop_unused().await;
+                    return Err(error);
+                }
+            }
+            let folder = self.0.settings.scratch.join(task.agent.as_str()).join(task.id.as_str());
+            let folder = folder.join(format!("{n}-{}", keeper.nonce()));
+            let lease = keeper.lease(folder.clone());
+            self.0.tracker.spawn(keeper.keep());
+            self.make_folder(&lease, &folder).await?;
+            return Ok(Claimed::Won(Box::new(Claim { spec, n, counted, prerequisites, previous, resume, lease })));
+        }
+    }
+
+    fn holder(&self, n: u32, nonce: &str) -> Holder {
+        let host = self.0.settings.host.clone();
+        Holder { n, nonce: nonce.to_owned(), host, pid: std::process::id() }
+    }
+
+    /// Takes the lease of an attempt that is about to be counted.
+    async fn lease(&self, task: &TaskRef, n: u32) -> Result<Keeper, QueueError> {
+        let (nonce, buckets) = (nonce()?, &self.0.buckets);
+        let value = serde_json::to_vec(&self.holder(n, &nonce)).map_err(|error| QueueError::Unsafe(error.to_string()))?;
+        let (value, both) = (Bytes::from(value), (&buckets.leases, &buckets.tasks));
+        lease::take(task.attempt(n), nonce, value, both, buckets.lease, &self.0.given_up).await
+    }
+
+    async fn make_folder(&self, lease: &NatsLease, folder: &Path) -> Result<(), QueueError> {
+        let failed = |source| QueueError::Io { action: "create", path: folder.to_owned(), source };
+        fs::create_dir_all(folder).await.map_err(failed)?;
+        for log in LOGS {
+            fs::write(folder.join(log), "").await.map_err(failed)?;
+        }
+        let shown = self.0.settings.stage.join(lease.attempt.log());
+        if let Some(parent) = shown.parent() {
+            fs::create_dir_all(parent).await.map_err(failed)?;
+        }
+        show_log(&folder.join("out.log"), &shown);
+        Ok(())
+    }
+
+    /// Notes the session of a held attempt.
+    pub(super) async fn note_session(&self, lease: &NatsLease, session: Option<&String>) -> Result<(), QueueError> {
+        let task = &lease.attempt.task;
+        loop {
+            let mut loaded = self.load_plain(task).await?;
+            let live = loaded.slot.of_mut(task).filter(|live| live.is_newest(lease.attempt.n, &lease.nonce));
+            let Some(live) = live else { return Ok(()) };
+            live.entry.spawned(lease.attempt.n, session);
+            if let Put::Stored(_) = self.store(loaded, &mut self.patience()).await? {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Ends a held attempt and its task: logs, files, the result, then the task says so.
+    pub(super) async fn finish_attempt(&self, lease: &NatsLease, outcome: Outcome) -> Result<Finished, QueueError> {
+        let (task, n) = (&lease.attempt.task, lease.attempt.n);
+        let mut patience = Patience::endless();
+        self.send_up(lease, &outcome.artifacts).await;
+        let key = names::attempt(task, n, &lease.nonce);
+        let mut kept = false;
+        loop {
+            let mut loaded = match self.load_plain(task).await {
+                Err(error) if patience.again(&error).await => continue,
+                other => other?,
+            };
+            let newest = loaded.slot.of_mut(task).filter(|live| live.is_newest(n, &lease.nonce));
+            let Some(live) = newest else {
+                if !kept {
+                    self.keep(&key, outcome, &mut patience).await?;
+                }
+                self.clear(lease).await;
+                return Ok(Finished::AlreadyCommitted);
+            };
+            if live.result.as_ref() == Some(&key) && live.entry.outcome.is_some() {
+                // An answer was lost, and the write was not.
+                return Ok(Finished::Committed);
+            }
+            let first = live.entry.finish(n, outcome.clone());
+            if !first {
+                self.keep(&key, outcome, &mut patience).await?;
+                self.clear(lease).await;
+                return Ok(Finished::AlreadyCommitted);
+            }
+            self.publish(live, &key, &mut patience).await?;
+            kept = true;
+            if let Put::Stored(_) = self.store(loaded, &mut patience).await? {
+                self.clear(lease).await;
+                return Ok(Finished::Committed);
+            }
+        }
+    }
+
+    /// Ends a held attempt but not its task.
+    pub(super) async fn fail_attempt(
+        &self,
+        lease: &NatsLease,
+        ending: &Ending,
+        spend: Spend,
+        not_before: Timestamp,
+    ) -> Result<(), QueueError> {
+        let (task, n) = (&lease.attempt.task, lease.attempt.n);
+        let mut patience = Patience::endless();
+        self.send_up(lease, &[]).await;
+        loop {
+            let mut loaded = match self.load_plain(task).await {
+                Err(error) if patience.again(&error).await => continue,
+                other => other?,
+            };
+            let newest = loaded.slot.of_mut(task).filter(|live| live.is_newest(n, &lease.nonce));
+            let Some(live) = newest.filter(|live| live.entry.outcome.is_none()) else {
+                // It was taken for lost, and that counts.
+                self.clear(lease).await;
+                return Ok(());
+            };
+            live.entry.fail(n, ending.clone(), spend, not_before, self.0.settings.clock.now());
+            if let Put::Stored(_) = self.store(loaded, &mut patience).await? {
+                self.clear(lease).await;
+                return Ok(());
+            }
+        }
+    }
+
+    /// Ends a task that nobody runs.
+    pub(super) async fn end_task(&self, task: &TaskRef, ending: &Ending) -> Result<Finished, QueueError> {
+        let mut patience = self.patience();
+        loop {
+            let mut loaded = self.load(task).await?;
+            let live = loaded.slot.of_mut(task).ok_or_else(|| QueueError::Unknown(task.clone()))?;
+            let ended = live.entry.end_now(ending.clone(), self.0.settings.clock.now(), &self.0.rules);
+            match ended {
+                Ok(true) => {}
+                Ok(false) => return Ok(Finished::AlreadyCommitted),
+                Err(state) => return Err(QueueError::State { task: task.clone(), state }),
+            }
+            self.publish_new(live, &mut patience).await?;
+            if let Put::Stored(_) = self.store(loaded, &mut patience).await? {
+                return Ok(Finished::Committed);
+            }
+        }
+    }
+
+    /// Brings a task back to the inbox.
+    pub(super) async fn bring_back(&self, task: &TaskRef, changes: &Changes) -> Result<(), QueueError> {
+        let mut patience = self.patience();
+        loop {
+            let mut loaded = self.load(task).await?;
+            let live = loaded.slot.of_mut(task).ok_or_else(|| QueueError::Unknown(task.clone()))?;
+            live.entry
+                .retry(self.0.settings.clock.now(), &self.0.rules)
+                .map_err(|state| QueueError::State { task: task.clone(), state })?;
+            let mut spec = self.whole_spec(live).await?;
+            live.entry.change(changes, &mut spec);
+            let sha256 = self.put_spec(&spec, &mut patience).await?;
+            live.respecify(spec, sha256);
+            live.result = None;
+            loaded.slot.requests.clear();
+            if let Put::Stored(_) = self.store(loaded, &mut patience).await? {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Sends a task file up; gives its hash.
+    pub(super) async fn put_spec(&self, spec: &TaskSpec, patience: &mut Patience) -> Result<String, QueueError> {
+        use sha2::{Digest as _, Sha256};
+        let bytes = task_file(spec)?;
+        let sha256 = files::hex(&Sha256::digest(&bytes));
+        self.create(&self.0.buckets.specs, &names::spec(&spec.task, &sha256), bytes, patience).await?;
+        Ok(sha256)
+    }
+
+    /// Puts right what was left by those who vanished; says which tasks that were.
+    pub(super) async fn mend_all(&self) -> Result<Vec<TaskRef>, QueueError> {
+        self.settle().await;
+        let mirror = self.mirror();
+        mirror.catch_up().await?;
+        // Of a bucket that somebody emptied nothing is mended: what is missing is not invented.
+        mirror.alarm()?;
+        let open = mirror.slots().into_iter().filter_map(|slot| slot.live);
+        let open = open.filter(|live| live.runner().is_some() || live.entry.is_orphan(&self.0.rules));
+        let mut mended = Vec::new();
+        for live in open {
+            if self.mend(live.task()).await? {
+                mended.push(live.task().clone());
+            }
+        }
+        mended.sort();
+        Ok(mended)
+    }
+
+    async fn mend(&self, task: &TaskRef) -> Result<bool, QueueError> {
+        let mut patience = self.patience();
+        loop {
+            let mut loaded = self.load(task).await?;
+            let Some(live) = loaded.slot.of_mut(task) else { return Ok(false) };
+            if !live.entry.is_orphan(&self.0.rules) {
+                return Ok(false);
+            }
+            match self.unpublished(live).await? {
+                Some(outcome) => {
+                    // The whole is there already, under the attempt's own name.
+                    let key = live.runner().map(|holder| names::attempt(task, holder.n, &holder.nonce));
+                    live.entry.put_back(outcome);
+                    if let Some(key) = key {
+                        let _there = live.take_outcome(&key);
+                    }
+                }
+                None => {
+                    live.entry.mend(self.0.settings.clock.now(), &self.0.rules);
+                    self.publish_new(live, &mut patience).await?;
+                }
+            }
+            if let Put::Stored(_) = self.store(loaded, &mut patience).await? {
+                return Ok(true);
+            }
+        }
+    }
+
+    /// Puts the result of a task in place that no attempt brought to its end, if it has one now.
+    async fn publish_new(&self, live: &mut Live, patience: &mut Patience) -> Result<(), QueueError> {
+        if live.entry.outcome.is_none() || live.result.is_some() {
+            return Ok(());
+        }
+        let n = live.entry.attempts.last().map_or(0, |attempt| attempt.record.n);
+        let key = names::attempt(live.task(), n, &nonce()?);
+        self.publish(live, &key, patience).await
+    }
+
+    /// Writes the whole result to its own key and leaves the short one with the task.
+    async fn publish(&self, live: &mut Live, key: &str, patience: &mut Patience) -> Result<(), QueueError> {
+        match live.take_outcome(key) {
+            Some(whole) => self.keep(key, whole, patience).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn keep(&self, key: &str, outcome: Outcome, patience: &mut Patience) -> Result<(), QueueError> {
+        let bytes = fitted(outcome).map_err(|error| QueueError::Unsafe(error.to_string()))?;
+        self.create(&self.0.buckets.results, key, bytes, patience).await
+    }
+
+    /// Sends an attempt's logs and files up. A result is not held up for the lack of one: it is said.
+    async fn send_up(&self, lease: &NatsLease, artifacts: &[Artifact]) {
+        let mut all: Vec<(String, PathBuf)> = Vec::new();
+        for log in LOGS {
+            let path = lease.folder.join(log);
+            if fs::metadata(&path).await.is_ok_and(|about| about.len() > 0) {
+                all.push((log.to_owned(), path));
+            }
+        }
+        for artifact in artifacts {
+            let path = artifact.kept.as_ref().unwrap_or(&artifact.path);
+            all.push((format!("files/{}", artifact.path), self.0.settings.stage.join(path)));
+        }
+        if all.is_empty() {
+            return;
+        }
+        let attempt = &lease.attempt;
+        let store = match server::files(&self.0.context, &attempt.task.agent, None).await {
+            Ok(store) => store,
+            Err(error) => {
+                tracing::error!(%attempt, %error, "logs and files stay on this machine");
+                return;
+            }
+        };
+        for (name, path) in all {
+            let name = names::file(&attempt.task, attempt.n, &lease.nonce, &name);
+            let mut patience = self.patience();
+            while let Err(error) = files::put(&store, &name, &path).await {
+                if !patience.again(&error).await {
+                    tracing::error!(%attempt, name, %error, "a file stays on this machine");
+                    break;
+                }
+            }
+        }
+    }
+
+    /// Brings a file of an attempt down to `to`, as the attempt's holder sent it up; its SHA-256, `None` where there is none.
+    pub async fn fetch(&self, task: &TaskRef, n: u32, name: &str, to: &Path) -> Result<Option<String>, QueueError> {
+        let loaded = self.load_plain(task).await?;
+        let live = loaded.slot.of(task).ok_or_else(|| QueueError::Unknown(task.clone()))?;
+        let Some(nonce) = live.nonce_of(n) else { return Ok(None) };
+        let store = server::files(&self.0.context, &task.agent, None)
+            .await
+            .map_err(|unfit| QueueError::Unreachable(unfit.to_string()))?;
+        files::get(&store, &names::file(task, n, nonce, name), to).await
+    }
+
+    /// Takes an attempt's folder away; its log stays where outsiders find it.
+    async fn clear(&self, lease: &NatsLease) {
+        if let Err(error) = fs::remove_dir_all(&lease.folder).await {
+            tracing::warn!(attempt = %lease.attempt, %error, "the attempt's folder stays");
+        }
+    }
+}
+
+/// Whether the newest attempt's end is not written and nobody holds it.
+fn is_free(live: &Live) -> bool {
+    live.runner().is_some() && live.entry.attempts.last().is_some_and(|attempt| !attempt.held)
+}
+
+/// A result as it fits into one message: of very many files the last are left out, and that is said.
+fn fitted(mut outcome: Outcome) -> Result<Vec<u8>, serde_json::Error> {
+    let all = outcome.artifacts.len();
+    loop {
+        let bytes = serde_json::to_vec(&outcome)?;
+        if bytes.len() <= LARGEST || outcome.artifacts.is_empty() {
+            return Ok(bytes);
+        }
+        if outcome.artifacts.len() == all {
+            outcome.findings.push(String::new());
+        }
+        outcome.artifacts.truncate(outcome.artifacts.len() / 2);
+        if let Some(said) = outcome.findings.last_mut() {
+            *said = format!("{} more files are not listed", all - outcome.artifacts.len());
+        }
+    }
+}

@@ -1,0 +1,232 @@
+//! Leases: a key that goes away by itself unless its holder beats.
+//!
+//! Owns the beats and how a lease is given up. Must not know what runs under it. Its one surprise: a beat is a
+//! compare-and-set on the lease's own key, where an acknowledgement that comes late could touch a newer delivery; and each
+//! beat also looks whether the task still says that the attempt is ours, so that nobody runs on whose place was taken.
+
+use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use tokio::{sync::watch, time::Instant};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    bucket::{Bucket, Put},
+    names,
+    slot::Slot,
+};
+use crate::{
+    model::AttemptRef,
+    queue::{Lease, QueueError},
+};
+
+/// Beats per lease: as many may be missed but one.
+const BEATS: u32 = 6;
+
+/// How long giving a lease up may take; after that it runs out by itself.
+const GIVING_UP: Duration = Duration::from_secs(5);
+
+/// A held lease.
+pub struct NatsLease {
+    pub(super) attempt: AttemptRef,
+    pub(super) nonce: String,
+    pub(super) folder: PathBuf,
+    gone: watch::Receiver<Option<String>>,
+    /// Ends the beats, which gives the lease up.
+    end: CancellationToken,
+    given_up: Arc<watch::Sender<usize>>,
+}
+
+impl fmt::Debug for NatsLease {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "NatsLease({} {})", self.attempt, self.nonce)
+    }
+}
+
+impl Drop for NatsLease {
+    fn drop(&mut self) {
+        // Counted before anybody can ask: whoever calls the queue next in this process finds the lease free.
+        self.given_up.send_modify(|open| *open += 1);
+        self.end.cancel();
+    }
+}
+
+impl Lease for NatsLease {
+    fn attempt(&self) -> &AttemptRef {
+        &self.attempt
+    }
+    fn folder(&self) -> PathBuf {
+        self.folder.clone()
+    }
+    fn log(&self) -> String {
+        self.attempt.log()
+    }
+    async fn gone(&self) -> String {
+        let mut gone = self.gone.clone();
+        let why = gone.wait_for(Option::is_some).await.ok().and_then(|why| why.clone());
+        match why {
+            Some(why) => why,
+            // Nobody beats any more; the queue is being closed, and this process with it.
+            None => std::future::pending().await,
+        }
+    }
+}
+
+/// Who beats for one lease.
+pub(super) struct Keeper {
+    attempt: AttemptRef,
+    nonce: String,
+    key: String,
+    value: Bytes,
+    revision: u64,
+    leases: Bucket,
+    tasks: Bucket,
+    length: Duration,
+    confirmed: Instant,
+    gone: watch::Sender<Option<String>>,
+    given_up: Arc<watch::Sender<usize>>,
+    end: CancellationToken,
+}
+
+/// What a beat found.
+enum Beat {
+    Ours,
+    Taken(String),
+}
+
+/// Takes a lease before the attempt is counted, so that nobody ever sees a counted attempt without one.
+pub(super) async fn take(
+    attempt: AttemptRef,
+    nonce: String,
+    value: Bytes,
+    (leases, tasks): (&Bucket, &Bucket),
+    length: Duration,
+    given_up: &Arc<watch::Sender<usize>>,
+) -> Result<Keeper, QueueError> {
+    let key = names::attempt(&attempt.task, attempt.n, &nonce);
+    let confirmed = Instant::now();
+    let revision = match leases.put(&key, value.clone(), 0).await? {
+        Put::Stored(revision) => revision,
+        // An answer that was lost: the nonce is nobody else's.
+        Put::Moved => leases.get(&key).await?.map_or(0, |found| found.revision),
+    };
+    Ok(Keeper {
+        attempt,
+        nonce,
+        key,
+        value,
+        revision,
+        leases: leases.clone(),
+        tasks: tasks.clone(),
+        length,
+        confirmed,
+        gone: watch::channel(None).0,
+        given_up: Arc::clone(given_up),
+        end: CancellationToken::new(),
+    })
+}
+
+impl Keeper {
+    /// The lease that this keeps, whose files lie in `folder`.
+    pub(super) fn lease(&self, folder: PathBuf) -> NatsLease {
+        NatsLease {
+            attempt: self.attempt.clone(),
+            nonce: self.nonce.clone(),
+            folder,
+            gone: self.gone.subscribe(),
+            end: self.end.clone(),
+            given_up: Arc::clone(&self.given_up),
+        }
+    }
+
+    pub(super) fn nonce(&self) -> &str {
+        &self.nonce
+    }
+
+    /// Gives up a lease under which nothing was counted.
+    pub(super) async fn drop_unused(self) {
+        self.give_up().await;
+    }
+
+    /// Beats until the lease is given up or gone.
+    pub(super) async fn keep(mut self) {
+        loop {
+            tokio::select! {
+                () = self.end.cancelled() => break,
+                () = tokio::time::sleep(self.length / BEATS) => {}
+            }
+            let (sent, last) = (Instant::now(), self.confirmed + self.length);
+            // One beat may take no longer than the lease has left, nor than till the next but one.
+            let until = last.min(sent + self.length / BEATS * 2);
+            let end = self.end.clone();
+            let beat = tokio::select! {
+                () = end.cancelled() => break,
+                beat = tokio::time::timeout_at(until, self.beat()) => beat,
+            };
+            match beat {
+                Ok(Ok(Beat::Ours)) => self.confirmed = sent,
+                Ok(Ok(Beat::Taken(why))) => {
+                    self.tell(why);
+                    self.end.cancelled().await;
+                    break;
+                }
+                Ok(Err(error)) => tracing::warn!(attempt = %self.attempt, %error, "a beat was not confirmed"),
+                Err(_late) => tracing::warn!(attempt = %self.attempt, "a beat was not confirmed in time"),
+            }
+            if Instant::now() >= last {
+                let seconds = self.length.as_secs();
+                self.tell(format!("the NATS server has confirmed no beat for {seconds} s, so the lease is gone"));
+                self.end.cancelled().await;
+                break;
+            }
+        }
+        self.give_up().await;
+        self.given_up.send_modify(|open| *open = open.saturating_sub(1));
+    }
+
+    fn tell(&self, why: String) {
+        tracing::error!(attempt = %self.attempt, why, "the lease is gone");
+        // Nobody may be listening.
+        let _unheard = self.gone.send_replace(Some(why));
+    }
+
+    async fn beat(&mut self) -> Result<Beat, QueueError> {
+        match self.leases.put(&self.key, self.value.clone(), self.revision).await? {
+            Put::Stored(revision) => self.revision = revision,
+            Put::Moved => {
+                // It ran out while the server could not hear us, or an answer was lost. Whether it is still ours, the task
+                // says.
+                let newest = self.leases.get(&self.key).await?.map_or(0, |found| found.revision);
+                if let Put::Stored(revision) = self.leases.put(&self.key, self.value.clone(), newest).await? {
+                    self.revision = revision;
+                }
+            }
+        }
+        let key = names::task(&self.attempt.task);
+        let value = self.tasks.get(&key).await?.and_then(|found| found.value);
+        let slot = value.and_then(|value| Slot::read(&key, &value).ok());
+        let live = slot.as_ref().and_then(|slot| slot.of(&self.attempt.task));
+        Ok(match live {
+            Some(live) if live.is_newest(self.attempt.n, &self.nonce) && !live.is_lost() => Beat::Ours,
+            Some(live) => {
+                let standing = live.entry.attempts.last().map_or(0, |attempt| attempt.record.n);
+                Beat::Taken(format!("{} was taken for lost; attempt {standing} is the newest", self.attempt))
+            }
+            None => Beat::Taken(format!("{} is not on the NATS server any more", self.attempt.task)),
+        })
+    }
+
+    async fn give_up(&self) {
+        let gone = async {
+            if let Ok(Put::Moved) = self.leases.delete(&self.key, self.revision).await
+                && let Ok(Some(found)) = self.leases.get(&self.key).await
+            {
+                // A beat was on its way when we were told to stop.
+                drop(self.leases.delete(&self.key, found.revision).await);
+            }
+        };
+        if tokio::time::timeout(GIVING_UP, gone).await.is_err() {
+            tracing::warn!(attempt = %self.attempt, "the lease could not be given up and runs out by itself");
+        }
+    }
+}
