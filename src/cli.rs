@@ -311,6 +311,9 @@ enum Verb {
         /// Also list every setting and where it came from
         #[arg(long)]
         settings: bool,
+        /// Look at this server instead of the configured one: nats://host:4222
+        #[arg(long, value_name = "URL")]
+        queue: Option<String>,
     },
 }
 
@@ -488,7 +491,10 @@ fn dispatch(call: &mut Call, verb: Verb) -> anyhow::Result<Exit> {
         Verb::Record(args) => block_on(replay::record(call, &args)),
         Verb::Replay(args) => replay::replay(call, &args),
         Verb::Snapshot(args) => replay::snapshot(call, &args),
-        Verb::Doctor { settings } => client(doctor::doctor(call, settings)),
+        Verb::Doctor { settings, queue } => {
+            call.flags.queue = queue;
+            client(doctor::doctor(call, settings))
+        }
     }
 }
 

@@ -12,6 +12,7 @@ mod file;
 pub mod login;
 mod prices;
 pub mod prompts;
+mod queue;
 pub mod resolve;
 pub mod stage;
 
@@ -31,6 +32,7 @@ pub use elsewhere::Elsewhere;
 pub use env::Env;
 pub use fault::{ConfigError, Fault, Place, nearest};
 pub use file::parse_wait;
+pub use queue::QueueSettings;
 pub use resolve::Facts;
 pub use stage::{Laid, Layout};
 
@@ -315,8 +317,8 @@ pub struct Config {
     pub budget: Budget,
     /// How a person is called.
     pub attention: Attention,
-    /// Where tasks wait: `file:`.
-    pub queue: Setting<String>,
+    /// Where tasks wait.
+    pub queue: QueueSettings,
     /// The filter of podium's own log.
     pub log: Setting<String>,
     /// `NO_COLOR` is set.
@@ -466,7 +468,7 @@ impl Config {
                     .get(|f| f.attention.quiet.as_ref(), "off".to_owned())
                     .map(|text| Quiet::parse(&text).ok()),
             },
-            queue: layers.get(|f| f.queue.url.as_ref(), "file:".to_owned()).or(over.queue),
+            queue: QueueSettings::read(&layers, env, over.queue),
             log: over.log,
             no_color: env.os("NO_COLOR").is_some(),
             claude: over.claude,
@@ -707,7 +709,9 @@ impl Config {
         row("attention.hook", attention.hook.join(" "), &attention.hook.source);
         let quiet = attention.quiet.map_or_else(|| "off".to_owned(), |quiet| quiet.to_string());
         row("attention.quiet", quiet, &attention.quiet.source);
-        row("queue.url", self.queue.value.clone(), &self.queue.source);
+        for (key, value, source) in self.queue.rows() {
+            row(key, value, &source);
+        }
         row("log", self.log.value.clone(), &self.log.source);
         row("claude", self.claude.display().to_string(), &self.claude.source);
         rows
@@ -922,7 +926,7 @@ impl Overrides {
             wrong(Place::Flag("--pace"), message);
         }
         if let Some(queue) = &flags.queue
-            && let Err(message) = file::check_queue(queue)
+            && let Err(message) = queue::check(queue)
         {
             wrong(Place::Flag("--queue"), message);
         }

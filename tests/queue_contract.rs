@@ -28,12 +28,12 @@ mod crashes;
 mod guarantees;
 #[path = "queue_contract/lives.rs"]
 mod lives;
-#[path = "common/nats.rs"]
-mod servers;
 #[path = "common/outcome.rs"]
 mod plain;
 #[path = "queue_contract/reopening.rs"]
 mod reopening;
+#[path = "common/nats.rs"]
+mod servers;
 
 use reopening::Reopening;
 

@@ -2,6 +2,7 @@
 
 use std::{path::Path, process::Stdio, time::Duration};
 
+mod engine;
 mod logins;
 
 use super::{
@@ -119,6 +120,7 @@ async fn look(config: &Config, env: &Env) -> Vec<Check> {
         checks.push(check);
     }
     checks.extend(resolved.iter().filter_map(|r| home(&r.settings)));
+    checks.extend(engine::checks(config).await);
     checks.push(room(config).await);
     checks.extend(screen(env));
     checks

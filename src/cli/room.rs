@@ -247,6 +247,11 @@ pub(super) fn alive(call: &Call, agent: &str, slot: u32) -> anyhow::Result<Exit>
 
 /// Makes the stage's folders, on a disk that can keep them.
 fn prepare(config: &Config) -> anyhow::Result<()> {
+    if config.queue.server(&config.stage).is_some() {
+        let sentence =
+            "the room of this version keeps its tasks in files; `podium doctor --queue URL` looks at a server";
+        return Err(Trouble::Wrong(sentence.to_owned()).into());
+    }
     FileQueue::fits(&config.stage).map_err(|unfit| Trouble::Wrong(unfit.to_string()))?;
     config.prepare().context("could not prepare the stage").map(drop)
 }

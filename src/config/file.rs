@@ -200,6 +200,10 @@ impl<'de> Deserialize<'de> for Dollars {
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Queue {
     pub(super) url: Key<String>,
+    pub(super) credentials: Key<PathBuf>,
+    pub(super) ca: Key<PathBuf>,
+    pub(super) monitor: Key<Vec<String>>,
+    pub(super) replicas: Key<u32>,
 }
 
 /// A length of time with its unit: `"10m"`, `"1h 30m"`, `"PT5M"`.
@@ -385,7 +389,9 @@ impl Layer {
             check.within(&format!("limits.{name}.input_tokens_per_minute"), input_tokens.as_ref(), 1, most);
             check.within(&format!("limits.{name}.output_tokens_per_minute"), output_tokens.as_ref(), 1, most);
         }
-        check.with("queue.url", queue.url.as_ref(), |url| check_queue(url));
+        check.with("queue.url", queue.url.as_ref(), |url| super::queue::check(url));
+        check.with("queue.monitor", queue.monitor.as_ref(), |urls| super::queue::check_monitor(urls));
+        check.within("queue.replicas", queue.replicas.as_ref(), 1, 5);
         check.faults
     }
 }
@@ -522,15 +528,4 @@ fn check_model(model: &str) -> Result<(), String> {
         return Err("a model's alias or id, such as \"sonnet\"".to_owned());
     }
     Ok(())
-}
-
-/// Checks where tasks wait.
-pub(super) fn check_queue(url: &str) -> Result<(), String> {
-    match url {
-        "file:" => Ok(()),
-        url if url.starts_with("nats://") => {
-            Err("a queue on a NATS server is not in this version; use \"file:\"".to_owned())
-        }
-        _ => Err("\"file:\" is the queue of this version".to_owned()),
-    }
 }

@@ -288,7 +288,8 @@ impl Entry {
             attempt.record.ending = Some(Ending::Lost { message });
             attempt.record.ended_at = Some(now);
             attempt.asks = asks;
-            let wait = timing::backoff(self.spec.backoff, &rules.backoff, &self.spec.task.attempt(attempt.record.n), counted);
+            let wait =
+                timing::backoff(self.spec.backoff, &rules.backoff, &self.spec.task.attempt(attempt.record.n), counted);
             attempt.not_before = now.checked_add(wait).ok();
         }
     }

@@ -45,10 +45,10 @@ mod view;
 mod watch;
 
 pub use attempts::FileLease;
+pub(super) use attempts::show_log;
 pub use lies::lies;
 pub use probe::{FileSystem, Unfit};
 pub use space::Measure;
-pub(super) use attempts::show_log;
 pub(super) use spec::write as task_file;
 use store::Store;
 

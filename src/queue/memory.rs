@@ -18,8 +18,8 @@ use super::{
     entry::{Entry, Rules, Taken},
 };
 use crate::model::{
-    AgentName, AttemptRef, Changes, Clock, Ending, Item, Outcome, Removed, Request, Spend, Standing, TaskId, TaskRecord,
-    TaskRef, TaskSpec,
+    AgentName, AttemptRef, Changes, Clock, Ending, Item, Outcome, Removed, Request, Spend, Standing, TaskId,
+    TaskRecord, TaskRef, TaskSpec,
 };
 
 /// Changes held for a receiver that is busy; one that is slower misses some.
@@ -258,7 +258,8 @@ impl Queue for MemoryQueue {
     async fn claim(&self, task: &TaskRef) -> Result<Claimed<MemoryLease>, QueueError> {
         let missed = |why: &str| Ok(Claimed::Missed(format!("{task} {why}")));
         let now = self.0.clock.now();
-        let won = self.change(task, |entry| Ok(entry.claim(now, &self.0.rules).map(|taken| (entry.spec.clone(), taken))));
+        let won =
+            self.change(task, |entry| Ok(entry.claim(now, &self.0.rules).map(|taken| (entry.spec.clone(), taken))));
         let (spec, Taken { n, counted, previous, resume }) = match won {
             Ok(Ok(won)) => won,
             Ok(Err(why)) => return missed(why),

@@ -167,7 +167,7 @@ impl NatsQueue {
     /// What the server promises, and what of it could be seen.
     pub async fn check(&self) -> check::Report {
         let buckets = &self.0.buckets;
-        check::report(&self.0.settings.address, &self.0.client, self.0.replicas, &buckets.tasks).await
+        check::report(&self.0.settings.address, &self.0.client, self.0.replicas, Some(&buckets.tasks)).await
     }
 
     /// How long a lease lasts without a beat.

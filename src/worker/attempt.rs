@@ -56,7 +56,7 @@ pub(super) async fn run<Q: Queue>(
     let started_at = worker.settings.clock.now();
     let mut result = match start(worker, &claim, &attempt, may_spend).await {
         Ok(mut running) => {
-            let cause = running.watch(worker, &claim.spec).await;
+            let cause = running.watch(worker, &claim.spec, &claim.lease).await;
             running.end(&worker.settings, &claim.spec, cause).await
         }
         Err(ending) => Judged::only(ending),

@@ -66,7 +66,7 @@ impl Running {
     /// Ends what still runs, sees it gone, reads the rest, and judges.
     pub(super) async fn end(mut self, settings: &Settings, spec: &TaskSpec, cause: Cause) -> Judged {
         let grace = match cause {
-            Cause::Stopped | Cause::Quit(_) | Cause::Orphaned => Grace::short(),
+            Cause::Stopped | Cause::Quit(_) | Cause::Orphaned | Cause::Gone(_) => Grace::short(),
             _ => settings.grace,
         };
         // Of an engine that ended by itself mostly nothing is left, and then there is nobody to look for.
@@ -100,6 +100,7 @@ impl Running {
                 | Cause::Stopped
                 | Cause::Quit(_)
                 | Cause::Orphaned
+                | Cause::Gone(_)
         );
         // Its result was in: that counts, whatever ended the process.
         let exit = if self.reader.settled() && stays { Exit::Settled } else { exit };
@@ -179,7 +180,7 @@ fn judge(
         Cause::Expired(message) => Ending::Expired { message },
         Cause::Stalled(silence) => Ending::Stalled { seconds: silence.as_secs() },
         Cause::Stopped => Ending::Stopped,
-        Cause::Quit(message) => Ending::Lost { message },
+        Cause::Quit(message) | Cause::Gone(message) => Ending::Lost { message },
         Cause::Orphaned => Ending::RoomLost { seconds: settings.orphan_grace.as_secs() },
         Cause::Exited(_) | Cause::Settled => match (exit, &finding.ending) {
             (_, Ending::EmptyAnswer | Ending::NoResult { .. }) if held > 0 => Ending::Held { left: held },

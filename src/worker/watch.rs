@@ -3,7 +3,7 @@
 //! Owns the loop from the first byte to the reason why watching ends. Must not know how an ending is judged. Its one
 //! surprise: the child is never slowed down; whoever writes faster than anybody reads has the middle of its log cut.
 
-use std::{fs, io, path::PathBuf, process::ExitStatus, time::Duration};
+use std::{fs, io, path::PathBuf, pin::pin, process::ExitStatus, time::Duration};
 
 use tokio::{
     process::Child,
@@ -27,7 +27,7 @@ use crate::{
         tree::{Load, Tree},
     },
     model::{Activity, AttemptRef, Ending, Report, TaskSpec, limit::Windows},
-    queue::Queue,
+    queue::{Lease as _, Queue},
 };
 
 /// The shortest time between two reports of activity.
@@ -56,6 +56,8 @@ pub(super) enum Cause {
     /// The worker itself must go; why.
     Quit(String),
     Orphaned,
+    /// Its lease is gone; why.
+    Gone(String),
     /// It printed so many bytes that nobody is meant to read them.
     Flood(u64),
     /// The operating system would not tell how it is.
@@ -92,7 +94,8 @@ pub(super) struct Running {
 
 impl Running {
     /// Follows the child until something ends the attempt.
-    pub(super) async fn watch<Q: Queue>(&mut self, worker: &mut Worker<Q>, spec: &TaskSpec) -> Cause {
+    pub(super) async fn watch<Q: Queue>(&mut self, worker: &mut Worker<Q>, spec: &TaskSpec, lease: &Q::Lease) -> Cause {
+        let mut gone = pin!(lease.gone());
         let mut deadline = Instant::now() + allowed(&worker.settings, spec);
         let mut looked = Instant::now();
         let mut more = false;
@@ -105,6 +108,7 @@ impl Running {
                 status = self.child.wait() => return status.map_or_else(Cause::Unknown, Cause::Exited),
                 word = worker.link.next() => Some(word),
                 () = sleep_until(deadline) => return Cause::Deadline,
+                why = &mut gone => return Cause::Gone(why),
                 () = self.growth.wait(rest), if !more => None,
                 () = std::future::ready(()), if more => None,
             };

@@ -101,8 +101,7 @@ impl Nats {
         );
         fs::create_dir_all(&folder).unwrap();
         fs::write(folder.join("server.conf"), config).unwrap();
-        let mut nats =
-            Self { program: program.to_owned(), folder, _temporary: temporary, port, monitor, child: None };
+        let mut nats = Self { program: program.to_owned(), folder, _temporary: temporary, port, monitor, child: None };
         nats.up();
         nats
     }

@@ -98,13 +98,7 @@ impl Bucket {
         self.write(key, Bytes::new(), expected, headers).await
     }
 
-    async fn write(
-        &self,
-        key: &str,
-        value: Bytes,
-        expected: u64,
-        mut headers: HeaderMap,
-    ) -> Result<Put, QueueError> {
+    async fn write(&self, key: &str, value: Bytes, expected: u64, mut headers: HeaderMap) -> Result<Put, QueueError> {
         headers.insert(NATS_EXPECTED_LAST_SUBJECT_SEQUENCE, HeaderValue::from(expected));
         let bytes = value.len();
         let published = async { self.context.publish_with_headers(self.subject(key), headers, value).await?.await };

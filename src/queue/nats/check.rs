@@ -8,7 +8,11 @@ use std::{collections::BTreeSet, time::Duration};
 use async_nats::Client;
 use serde::Deserialize;
 
-use super::{Address, bucket::Bucket, server::shown};
+use super::{
+    Address, Unfit,
+    bucket::Bucket,
+    server::{self, shown},
+};
 
 /// How long a monitoring address may take to answer.
 const ANSWER: Duration = Duration::from_secs(3);
@@ -87,10 +91,23 @@ struct Storage {
     sync_always: bool,
 }
 
+/// Looks at a server without opening a queue on it, and at what the room made there: what is not as it must be.
+pub async fn look(address: &Address) -> Result<(Report, Option<Unfit>), Unfit> {
+    let client = server::connect(address, "doctor").await?;
+    let replicas = server::replicas(address, &client);
+    let (tasks, trouble) = match server::buckets(&server::context(client.clone()), None).await {
+        Ok(buckets) => (Some(buckets.tasks), None),
+        Err(unfit) => (None, Some(unfit)),
+    };
+    Ok((report(address, &client, replicas, tasks.as_ref()).await, trouble))
+}
+
 /// Looks at everything that can be seen from here.
-pub(super) async fn report(address: &Address, client: &Client, replicas: usize, tasks: &Bucket) -> Report {
+pub(super) async fn report(address: &Address, client: &Client, replicas: usize, tasks: Option<&Bucket>) -> Report {
     let (mut copies, mut current) = (replicas, 1);
-    if let Ok(info) = tasks.info().await {
+    if let Some(tasks) = tasks
+        && let Ok(info) = tasks.info().await
+    {
         copies = info.config.num_replicas;
         current = 1 + info.cluster.map_or(0, |cluster| cluster.replicas.iter().filter(|peer| peer.current).count());
     }
@@ -138,6 +155,10 @@ async fn durable(address: &Address, own: &str, copies: usize) -> Durable {
 
 async fn varz(url: &str) -> Result<Varz, String> {
     let wrong = |error: reqwest::Error| format!("does not answer: {}", super::bucket::cause(&error));
+    if rustls::crypto::CryptoProvider::get_default().is_none() {
+        // An error means that somebody else was faster, which is as good.
+        drop(rustls::crypto::ring::default_provider().install_default());
+    }
     let client = reqwest::Client::builder().no_proxy().timeout(ANSWER).build().map_err(wrong)?;
     let answer = client.get(format!("{}/varz", url.trim_end_matches('/'))).send().await.map_err(wrong)?;
     answer.error_for_status().map_err(wrong)?.json().await.map_err(wrong)

@@ -94,7 +94,8 @@ impl NatsQueue {
     /// Takes the lease of an attempt that is about to be counted.
     async fn lease(&self, task: &TaskRef, n: u32) -> Result<Keeper, QueueError> {
         let (nonce, buckets) = (nonce()?, &self.0.buckets);
-        let value = serde_json::to_vec(&self.holder(n, &nonce)).map_err(|error| QueueError::Unsafe(error.to_string()))?;
+        let value =
+            serde_json::to_vec(&self.holder(n, &nonce)).map_err(|error| QueueError::Unsafe(error.to_string()))?;
         let (value, both) = (Bytes::from(value), (&buckets.leases, &buckets.tasks));
         lease::take(task.attempt(n), nonce, value, both, buckets.lease, &self.0.given_up).await
     }
@@ -136,8 +137,13 @@ impl NatsQueue {
         let mut kept = false;
         loop {
             let mut loaded = match self.load_plain(task).await {
+                Ok(loaded) => loaded,
                 Err(error) if patience.again(&error).await => continue,
-                other => other?,
+                Err(error) => {
+                    // The task cannot be read any more; what was found is kept all the same.
+                    self.keep(&key, outcome, &mut self.patience()).await?;
+                    return Err(error);
+                }
             };
             let newest = loaded.slot.of_mut(task).filter(|live| live.is_newest(n, &lease.nonce));
             let Some(live) = newest else {

@@ -36,7 +36,7 @@ pub(super) struct Patience {
 }
 
 impl Patience {
-    /// For as long as it takes: nobody else knows what is to be written.
+    /// For as long as it takes, also where there is no room: nobody else knows what is to be written.
     pub(super) fn endless() -> Self {
         Self { until: None, wait: FIRST_WAIT }
     }
@@ -47,7 +47,11 @@ impl Patience {
 
     /// Whether to ask again after this error; waits a little first.
     pub(super) async fn again(&mut self, error: &QueueError) -> bool {
-        if !matches!(error, QueueError::Unreachable(_)) || self.until.is_some_and(|until| Instant::now() >= until) {
+        let passes = match self.until {
+            None => matches!(error, QueueError::Unreachable(_) | QueueError::NoSpace(_)),
+            Some(until) => matches!(error, QueueError::Unreachable(_)) && Instant::now() < until,
+        };
+        if !passes {
             return false;
         }
         tracing::warn!(%error, "the NATS server is asked again");
@@ -227,7 +231,8 @@ impl NatsQueue {
         loop {
             match bucket.get(key).await {
                 Ok(found) => {
-                    let gone = || format!("{key} is gone from {} on the NATS server; somebody took it away", bucket.name());
+                    let gone =
+                        || format!("{key} is gone from {} on the NATS server; somebody took it away", bucket.name());
                     return found.and_then(|found| found.value).ok_or_else(|| QueueError::Unsafe(gone()));
                 }
                 Err(error) => {

@@ -232,7 +232,10 @@ impl Mirror {
             Some(format!("somebody deleted {name} on the NATS server and made it again"))
         } else if info.state.last_sequence < newest.max(heard) {
             let last = info.state.last_sequence;
-            Some(format!("{name} on the NATS server ends at {last} where {} was heard of: writes are lost", newest.max(heard)))
+            Some(format!(
+                "{name} on the NATS server ends at {last} where {} was heard of: writes are lost",
+                newest.max(heard)
+            ))
         } else if info.state.messages < keys {
             let gone = keys - info.state.messages;
             Some(format!("somebody took {gone} of {keys} tasks out of {name} on the NATS server"))
@@ -325,11 +328,7 @@ impl Mirror {
 }
 
 /// Hands changes on until nobody listens.
-pub(super) async fn forward(
-    all: Vec<Change>,
-    mut news: mpsc::UnboundedReceiver<Change>,
-    sink: mpsc::Sender<Change>,
-) {
+pub(super) async fn forward(all: Vec<Change>, mut news: mpsc::UnboundedReceiver<Change>, sink: mpsc::Sender<Change>) {
     for change in all {
         if sink.send(change).await.is_err() {
             return;

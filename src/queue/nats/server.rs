@@ -25,6 +25,10 @@ pub const OLDEST: (u64, u64, u64) = (2, 10, 27);
 const DIAL: Duration = Duration::from_secs(5);
 /// How long one request may take; whoever asked asks again.
 const ANSWER: Duration = Duration::from_secs(3);
+/// The first wait before a lost connection is made again; doubles up to [`LONGEST_WAIT`].
+const FIRST_WAIT: Duration = Duration::from_millis(50);
+/// The longest wait between two tries.
+const LONGEST_WAIT: Duration = Duration::from_secs(1);
 /// How often a silent connection is tried.
 const PING: Duration = Duration::from_secs(10);
 
@@ -65,7 +69,9 @@ pub enum Unfit {
     )]
     Old(String, String),
     /// It keeps nothing.
-    #[error("the NATS server at {0} keeps nothing: JetStream is not enabled (jetstream {{ store_dir: …, sync_interval: always }})")]
+    #[error(
+        "the NATS server at {0} keeps nothing: JetStream is not enabled (jetstream {{ store_dir: …, sync_interval: always }})"
+    )]
     Forgetful(String),
     /// The room has not made it yet.
     #[error("{0} is not on the NATS server; open the room once, which makes it")]
@@ -90,7 +96,8 @@ pub fn shown(url: &str) -> String {
 /// Connects, and refuses a server that forgets. `who` names the connection and its inboxes: `room`, or an agent.
 pub(super) async fn connect(address: &Address, who: &str) -> Result<Client, Unfit> {
     let at = shown(&address.url);
-    let parsed: Result<Vec<ServerAddr>, _> = address.url.split(',').map(|url| url.trim().parse::<ServerAddr>()).collect();
+    let parsed: Result<Vec<ServerAddr>, _> =
+        address.url.split(',').map(|url| url.trim().parse::<ServerAddr>()).collect();
     let servers = parsed.map_err(|_wrong| Unfit::Url(at.clone()))?;
     let mut options = ConnectOptions::new()
         .name(format!("podium {} {who}", env!("CARGO_PKG_VERSION")))
@@ -98,7 +105,16 @@ pub(super) async fn connect(address: &Address, who: &str) -> Result<Client, Unfi
         .connection_timeout(DIAL)
         .request_timeout(Some(ANSWER))
         .ping_interval(PING)
+        .reconnect_delay_callback(|tries| FIRST_WAIT.saturating_mul(1 << tries.min(5)).min(LONGEST_WAIT))
         .event_callback(|event| async move { tracing::info!(%event, "the connection to the NATS server") });
+    // The client does not look there by itself.
+    if let Some(named) = servers.iter().find(|server| server.has_user_pass()) {
+        let name = named.username().unwrap_or_default().to_owned();
+        options = match named.password() {
+            Some(password) => options.user_and_password(name, password.to_owned()),
+            None => options.token(name),
+        };
+    }
     if let Some(path) = &address.credentials {
         options = options
             .credentials_file(path)
@@ -205,7 +221,8 @@ pub(super) async fn files(context: &Context, agent: &AgentName, replicas: Option
         ..Config::default()
     });
     stream(context, &format!("OBJ_{bucket}"), wanted).await?;
-    let missing = |error: &(dyn std::error::Error + 'static)| Unfit::Unmade(bucket.clone(), super::bucket::cause(error));
+    let missing =
+        |error: &(dyn std::error::Error + 'static)| Unfit::Unmade(bucket.clone(), super::bucket::cause(error));
     context.get_object_store(&bucket).await.map_err(|error| missing(&error))
 }
 

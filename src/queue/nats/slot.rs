@@ -213,7 +213,8 @@ mod tests {
         assert_eq!(Slot::read("marie.a=2Eb", &bytes), Ok(slot.clone()));
         let misplaced = Slot::read("anga.a=2Eb", &bytes);
         assert!(matches!(misplaced, Err(Damage::Misplaced(..))), "{misplaced:?}");
-        for bytes in [&b"\xff\x00"[..], b"", b"[]", b"{}", br#"{"schema":1}"#, br#"{"schema":1,"write":"x","live":7}"#] {
+        for bytes in [&b"\xff\x00"[..], b"", b"[]", b"{}", br#"{"schema":1}"#, br#"{"schema":1,"write":"x","live":7}"#]
+        {
             let read = Slot::read("marie.a=2Eb", bytes);
             assert!(matches!(read, Err(Damage::Unreadable(..))), "{read:?}");
         }

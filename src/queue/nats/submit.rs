@@ -72,8 +72,7 @@ impl NatsQueue {
             });
             if seen.insert(names::task(&task.task)) && fits { first.push((at, task)) } else { later.push((at, task)) }
         }
-        let one =
-            |(at, task)| async move { Ok::<_, QueueError>((at, self.accept_within(&task, Some(())).await?)) };
+        let one = |(at, task)| async move { Ok::<_, QueueError>((at, self.accept_within(&task, Some(())).await?)) };
         let mut answers: Vec<(usize, Submitted)> =
             stream::iter(first).map(one).buffer_unordered(AT_ONCE).try_collect().await?;
         for (at, task) in later {

@@ -24,7 +24,10 @@ impl NatsQueue {
             match standing {
                 None => return Err(QueueError::Unknown(task.clone())),
                 Some(Standing::Running { attempt }) => {
-                    return Err(QueueError::State { task: task.clone(), state: format!("running (attempt {attempt})") });
+                    return Err(QueueError::State {
+                        task: task.clone(),
+                        state: format!("running (attempt {attempt})"),
+                    });
                 }
                 Some(_) => {}
             }
