@@ -233,7 +233,8 @@ fn key_value(bucket: &str, num_replicas: usize, max_age: Duration) -> Config {
         subjects: vec![format!("$KV.{bucket}.>")],
         max_messages_per_subject: 1,
         discard: DiscardPolicy::New,
-        allow_rollup: true,
+        // One message with a roll-up of all would empty the bucket, from whoever may write a key.
+        allow_rollup: false,
         deny_delete: true,
         num_replicas,
         max_age,
@@ -296,6 +297,9 @@ pub(super) fn difference(name: &str, found: &Config, wanted: Option<&Config>) ->
     if found.sealed {
         return different("been sealed".into(), "room for more");
     }
+    if is_bucket && found.allow_rollup {
+        return different("roll-ups, with which whoever may write one key can take all away".into(), "none");
+    }
     if is_bucket && found.max_messages_per_subject != 1 {
         return different(format!("{} values per key", found.max_messages_per_subject), "1");
     }
@@ -353,6 +357,7 @@ mod tests {
             Config { max_age: Duration::from_hours(1), ..good.clone() },
             Config { no_ack: true, ..good.clone() },
             Config { deny_delete: false, ..good.clone() },
+            Config { allow_rollup: true, ..good.clone() },
             Config { subjects: vec!["$KV.other.>".into()], ..good.clone() },
         ];
         for bad in bad {
