@@ -311,7 +311,7 @@ enum Verb {
         /// Also list every setting and where it came from
         #[arg(long)]
         settings: bool,
-        /// Look at this server instead of the configured one: nats://host:4222
+        /// Look at this NATS server instead of the configured one
         #[arg(long, value_name = "URL")]
         queue: Option<String>,
     },

@@ -32,6 +32,7 @@ mod lives;
 mod plain;
 #[path = "queue_contract/reopening.rs"]
 mod reopening;
+#[expect(dead_code, reason = "what is done to servers is for the tests of faults")]
 #[path = "common/nats.rs"]
 mod servers;
 

@@ -82,7 +82,7 @@ async fn f13_g1_g3_g7_a_server_killed_again_and_again_loses_nothing_and_ends_eve
     }
     timeout(PATIENCE * 4, async {
         while let Some(ended) = lives.join_next().await {
-            ended.unwrap()
+            ended.unwrap();
         }
     })
     .await

@@ -278,19 +278,16 @@ impl NatsQueue {
             if !live.entry.is_orphan(&self.0.rules) {
                 return Ok(false);
             }
-            match self.unpublished(live).await? {
-                Some(outcome) => {
-                    // The whole is there already, under the attempt's own name.
-                    let key = live.runner().map(|holder| names::attempt(task, holder.n, &holder.nonce));
-                    live.entry.put_back(outcome);
-                    if let Some(key) = key {
-                        let _there = live.take_outcome(&key);
-                    }
+            if let Some(outcome) = self.unpublished(live).await? {
+                // The whole is there already, under the attempt's own name.
+                let key = live.runner().map(|holder| names::attempt(task, holder.n, &holder.nonce));
+                live.entry.put_back(outcome);
+                if let Some(key) = key {
+                    let _there = live.take_outcome(&key);
                 }
-                None => {
-                    live.entry.mend(self.0.settings.clock.now(), &self.0.rules);
-                    self.publish_new(live, &mut patience).await?;
-                }
+            } else {
+                live.entry.mend(self.0.settings.clock.now(), &self.0.rules);
+                self.publish_new(live, &mut patience).await?;
             }
             if let Put::Stored(_) = self.store(loaded, &mut patience).await? {
                 return Ok(true);

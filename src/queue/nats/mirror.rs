@@ -72,7 +72,7 @@ impl Known {
         let mut removed: Vec<Removed> = self.slots.values().flat_map(Slot::removed).collect();
         // Newest first; of one moment the one that was thrown away last comes last in its slot.
         removed.reverse();
-        removed.sort_by(|a, b| b.at.cmp(&a.at));
+        removed.sort_by_key(|removed| std::cmp::Reverse(removed.at));
         removed
     }
 
@@ -288,13 +288,11 @@ impl Mirror {
     pub(super) async fn wait(&self, revision: u64) -> Result<(), QueueError> {
         let mut heard = self.0.heard.subscribe();
         let reached = heard.wait_for(|(last, whole)| *whole && *last >= revision);
-        match tokio::time::timeout(PATIENCE, reached).await {
-            Ok(Ok(_)) => Ok(()),
-            Ok(Err(_)) | Err(_) => {
-                let name = self.0.tasks.name();
-                Err(QueueError::Unreachable(format!("the NATS server has not told all of {name} in time")))
-            }
+        if let Ok(Ok(_)) = tokio::time::timeout(PATIENCE, reached).await {
+            return Ok(());
         }
+        let name = self.0.tasks.name();
+        Err(QueueError::Unreachable(format!("the NATS server has not told all of {name} in time")))
     }
 
     /// How many of an agent's tasks wait.
