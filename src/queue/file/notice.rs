@@ -3,6 +3,11 @@
 //! Everything runs on the watch's own thread. Its one surprise: a hint never carries news. It makes us look at a name
 //! or derive a task again, and only a picture that differs from the last one sent goes out.
 
+mod by_task;
+mod finished;
+mod inbox;
+mod markers;
+
 use std::{
     collections::{BTreeSet, HashMap, HashSet, VecDeque},
     ffi::{OsStr, OsString},
@@ -12,38 +17,26 @@ use std::{
     time::Duration,
 };
 
+use by_task::ByTask;
 use tokio::{sync::mpsc, time::Instant};
 
 use super::{
     attempts,
-    disk::{self, Stamp},
-    intake::{Unfit, Why},
+    disk::Stamp,
+    intake::Why,
     layout::json,
     needs::Needs,
-    objection::Objection,
     past::{self, Found, Names},
-    requests,
-    results::{self, Reading},
-    store::{Judged, Look, Store, is_ignored, modified},
+    store::Store,
     watch::{Folder, Hints, Signal},
 };
 use crate::{
-    model::{AgentName, Rejected, Removed, Standing, TaskId, TaskRecord, TaskRef, TaskSpec, text::scrub},
+    model::{AgentName, Rejected, Removed, Standing, TaskId, TaskRecord, TaskRef},
     queue::{Change, QueueError},
 };
 
 /// A file that may still grow is set aside after this long without a change, and a result of somebody else is believed.
 pub(super) const REST: Duration = Duration::from_secs(5);
-/// A file that is wrong, and whose writer was not seen to close it, after this long.
-const SHORT_REST: Duration = Duration::from_secs(1);
-/// A file that reads well, and whose writer was not seen to close it, is taken after this long.
-const READY: Duration = Duration::from_millis(100);
-/// A marker of a task that nobody knows is removed after this long.
-const FORLORN: Duration = Duration::from_mins(1);
-
-/// So many files are set aside before anything else is looked at again.
-const BATCH: usize = 256;
-
 /// How often it is said again how full the disk is.
 const SHORT_AGAIN: Duration = Duration::from_secs(10);
 
@@ -295,21 +288,6 @@ impl Notice {
         }
     }
 
-    /// Looks at everything that has ended, as far as it is new; `deep` at all.
-    fn results(&mut self, deep: bool) {
-        let store = Arc::clone(&self.store);
-        for agent in &store.settings.agents {
-            self.list_results(agent, deep);
-            for id in Self::noted(store.taken_ids(agent)).unwrap_or_default() {
-                let task = TaskRef::new(agent.clone(), id);
-                // The others' results were just looked at.
-                if self.settled.get(&task).is_none() {
-                    self.task(&task);
-                }
-            }
-        }
-    }
-
     /// Looks where somebody hinted.
     pub(super) fn hints(&mut self, hints: Hints) {
         for found in hints.found {
@@ -368,36 +346,6 @@ impl Notice {
         self.list_requests();
     }
 
-    /// Sets aside a part of what is unfit: what is fit never waits for all of it.
-    fn set_some_aside(&mut self) {
-        let mut batches: HashMap<AgentName, Vec<Unfit>> = HashMap::new();
-        let mut tasks = Vec::new();
-        for _ in 0..BATCH {
-            let Some(Doomed { agent, name, judged, why, task }) = self.unfit.pop_front() else { break };
-            let path = self.store.layout.inbox(&agent).join(&name);
-            if judged.is_some() && Stamp::at(&path).ok().flatten() != judged {
-                self.inbox_name(&agent, &name, None);
-                continue;
-            }
-            tasks.extend(task);
-            batches.entry(agent).or_default().push(Unfit { path, name, why });
-        }
-        for (agent, files) in batches {
-            match self.store.reject_all(&agent, &files) {
-                Ok(answers) => answers.into_iter().flatten().for_each(|rejected| self.list(rejected)),
-                Err(error) => {
-                    Self::noted::<()>(Err(error));
-                    for file in files {
-                        self.leave(&file.path, file.why.sentence);
-                    }
-                }
-            }
-        }
-        for task in tasks {
-            self.task(&task);
-        }
-    }
-
     /// Checks everything that may have changed unheard; `deep` also looks at files that keep their names.
     pub(super) fn safety(&mut self, deep: bool) {
         let store = Arc::clone(&self.store);
@@ -439,55 +387,6 @@ impl Notice {
         }
     }
 
-    /// Tells what markers ask for, each once. What nobody can be asked for is listed, and removed after a while.
-    fn list_requests(&mut self) {
-        let store = Arc::clone(&self.store);
-        for agent in &store.settings.agents {
-            let folder = store.layout.requests(agent);
-            let open = self.asked.iter().any(|((of, _), asked)| of == agent && !asked.told);
-            if !self.has_changed(folder.clone()) && !open {
-                continue;
-            }
-            let Some(names) = Self::noted(disk::text_names(&folder)) else { continue };
-            let prefix = format!("{}/", store.layout.shown(&folder));
-            self.asked.retain(|(of, name), _| of != agent || names.contains(name));
-            self.unlist(|path| path.strip_prefix(&prefix).is_some_and(|name| !names.iter().any(|known| known == name)));
-            for name in names {
-                self.request(agent, name);
-            }
-        }
-    }
-
-    /// Looks at one marker.
-    fn request(&mut self, agent: &AgentName, name: String) {
-        let path = self.store.layout.requests(agent).join(&name);
-        let Ok(Some(stamp)) = Stamp::at(&path) else { return };
-        let Some((id, request)) = requests::asked(&name) else {
-            return self.leave(&path, "A request is named ID.cancel or ID.retry.".to_owned());
-        };
-        let task = TaskRef::new(agent.clone(), id);
-        let now = Instant::now();
-        let asked = self.asked.entry((agent.clone(), name)).or_insert(Asked { stamp, since: now, told: false });
-        if asked.stamp != stamp {
-            *asked = Asked { stamp, since: now, told: false };
-        }
-        if asked.told {
-            return;
-        }
-        if self.said.get(&task).is_some() {
-            asked.told = true;
-            let shown = self.store.layout.shown(&path);
-            self.unlist(|listed| listed == shown);
-            self.say(Change::Requested { task, request });
-        } else if now.duration_since(asked.since) < SHORT_REST {
-            // Its task may just be arriving.
-        } else if now.duration_since(asked.since) < FORLORN {
-            self.leave(&path, format!("Nobody knows a task {task}; the request is removed after a minute."));
-        } else {
-            Self::noted(self.store.answered(&task, request));
-        }
-    }
-
     /// Whether a folder's names may have changed since it was last asked. Asked twice after a change: clocks of file
     /// systems tick slowly.
     fn has_changed(&mut self, path: PathBuf) -> bool {
@@ -498,296 +397,6 @@ impl Notice {
                 self.listings.insert(path, (stamp.mtime, false));
                 true
             }
-        }
-    }
-
-    /// Lists an inbox, oldest first, and looks at new names; `deep` at all.
-    fn list_inbox(&mut self, agent: &AgentName, deep: bool) {
-        let folder = Folder::Inbox(agent.clone());
-        let path = self.store.layout.inbox(agent);
-        let Some(names) = Self::noted(disk::names(&path)) else { return };
-        let names: HashSet<OsString> = names.into_iter().collect();
-        let known = |name: &OsString| self.seen.contains_key(&(folder.clone(), name.clone()));
-        let fresh = names.iter().filter(|name| deep || !known(name)).cloned().collect();
-        let fresh = self.store.look_ahead(agent, fresh);
-        let absent: Vec<OsString> = self
-            .seen
-            .keys()
-            .filter(|(place, name)| *place == folder && !names.contains(name))
-            .map(|(_, name)| name.clone())
-            .collect();
-        for name in absent.into_iter().chain(fresh) {
-            self.inbox_name(agent, &name, None);
-        }
-        let texts = names.iter().filter_map(|name| name.to_str().map(str::to_owned)).collect();
-        self.store.forget_absent(agent, &texts);
-        if deep {
-            let shown = self.store.layout.shown(&path);
-            match self.store.leftovers(agent, &names) {
-                Some(reason) => self.leave(&path, reason),
-                None => self.unlist_one(&shown),
-            }
-        }
-        // Folders and links that were listed and are gone again.
-        let prefix = format!("{}/", self.store.layout.shown(&path));
-        self.unlist(|path| {
-            path.strip_prefix(&prefix).is_some_and(|rest| !rest.contains('/') && !names.contains(OsStr::new(rest)))
-        });
-    }
-
-    /// Takes listed files that match off the list.
-    fn unlist(&mut self, is_gone: impl Fn(&str) -> bool) {
-        let paths: Vec<String> = self.listed.keys().filter(|path| is_gone(path)).cloned().collect();
-        for path in paths {
-            self.listed.remove(&path);
-            self.say(Change::RejectedGone(scrub(&path).into_owned()));
-        }
-    }
-
-    /// Takes one listed file off the list, if it is on it.
-    fn unlist_one(&mut self, path: &str) {
-        if self.listed.remove(path).is_some() {
-            self.say(Change::RejectedGone(scrub(path).into_owned()));
-        }
-    }
-
-    /// Puts a file on the list, once.
-    fn list(&mut self, rejected: Rejected) {
-        let same = self.listed.get(&rejected.path).is_some_and(|known| known.reason == rejected.reason);
-        if !same {
-            self.listed.insert(rejected.path.clone(), rejected.clone());
-            let path = scrub(&rejected.path).into_owned();
-            self.say(Change::Rejected(Rejected { path, ..rejected }));
-        }
-    }
-
-    /// Lists a file that stays where it is.
-    fn leave(&mut self, path: &std::path::Path, reason: String) {
-        let path = self.store.layout.shown(path);
-        let at = self.store.now();
-        self.list(Rejected { path, reason, at, moved: false, duplicate: false });
-    }
-
-    /// Has a file set aside soon.
-    fn reject(&mut self, agent: &AgentName, name: &OsStr, judged: Option<Stamp>, why: Why, task: Option<TaskRef>) {
-        self.seen.remove(&(Folder::Inbox(agent.clone()), name.to_owned()));
-        self.unfit.push_back(Doomed { agent: agent.clone(), name: name.to_owned(), judged, why, task });
-    }
-
-    /// Looks at one name in an inbox. `hint` is `Some(true)` where its writer has let go of it.
-    fn inbox_name(&mut self, agent: &AgentName, name: &OsStr, hint: Option<bool>) {
-        let key = (Folder::Inbox(agent.clone()), name.to_owned());
-        let path = self.store.layout.inbox(agent).join(name);
-        let shown = self.store.layout.shown(&path);
-        let look = self.store.look(agent, name);
-        if !matches!(look, Look::Left(_) | Look::Unread(..)) {
-            self.unlist_one(&shown);
-        }
-        let (stamp, judged) = match look {
-            Look::Nothing => {
-                if let Some(task) = self.seen.remove(&key).and_then(|seen| seen.task) {
-                    self.soon(&task);
-                }
-                return;
-            }
-            Look::Left(reason) | Look::Unread(reason, _) => return self.leave(&path, reason),
-            Look::Unfit(reason) => return self.reject(agent, name, None, Why::from(reason.as_str()), None),
-            Look::File(stamp, judged) => (stamp, judged),
-        };
-        let now = Instant::now();
-        let old = self.store.now().duration_since(modified(&stamp)).as_secs() >= 1;
-        let seen =
-            self.seen.entry(key.clone()).or_insert(Seen { stamp, since: now, whole: old, task: None, told: false });
-        if seen.stamp != stamp {
-            (seen.stamp, seen.since, seen.whole, seen.told) = (stamp, now, false, false);
-        }
-        if let Some(whole) = hint {
-            seen.whole = whole;
-        }
-        let (rest, since) = (now.duration_since(seen.since), seen.since);
-        let whole = seen.whole;
-        let due = &mut self.due;
-        let later = |wait: Duration| {
-            due.insert((since + wait, key.0, key.1));
-        };
-        match &*judged {
-            Judged::Task(_) if !whole && rest < READY => later(READY),
-            Judged::Task(spec) => self.accept(agent, name, spec, hint.is_some()),
-            Judged::MayGrow(_) if rest < REST => later(REST),
-            Judged::Bad(_) if !whole && rest < SHORT_REST => later(SHORT_REST),
-            Judged::MayGrow(reason) | Judged::Bad(reason) => {
-                self.reject(agent, name, Some(stamp), Why::from(reason.as_str()), None);
-            }
-        }
-    }
-
-    /// Takes a well-formed file as a task, unless the id is known already.
-    fn accept(&mut self, agent: &AgentName, name: &OsStr, spec: &TaskSpec, hinted: bool) {
-        let key = (Folder::Inbox(agent.clone()), name.to_owned());
-        let Some(seen) = self.seen.get_mut(&key) else { return };
-        let (before, stamp) = (seen.task.replace(spec.task.clone()), seen.stamp);
-        if std::mem::replace(&mut seen.told, true) {
-            // A rescan of many known files must stay cheap.
-            if hinted {
-                self.task(&spec.task);
-            }
-            return;
-        }
-        if before.is_none() && self.is_new(spec) {
-            let mut record = TaskRecord::new(spec.clone(), modified(&stamp));
-            record.file = name.to_str().filter(|name| *name != json(&spec.task.id)).map(str::to_owned);
-            self.needs.insert(spec);
-            return self.tell(record);
-        }
-        let unfit = match Self::noted(self.store.objection(name, spec, &stamp)).flatten() {
-            Some(Objection::Unfit(why)) => Some(why),
-            Some(Objection::Newer { older, stamp, why }) => {
-                // Somebody may claim the older one first; so this one is judged again when that is settled.
-                if let Some(seen) = self.seen.get_mut(&key) {
-                    seen.told = false;
-                }
-                self.due.insert((Instant::now() + READY, key.0, key.1));
-                return self.reject(agent, &older, Some(stamp), why, Some(spec.task.clone()));
-            }
-            None => self.needs.cycle(spec, &self.store.settings.agents).map(|cycle| Why::from(cycle.as_str())),
-        };
-        if let Some(before) = before.filter(|before| *before != spec.task) {
-            self.task(&before);
-        }
-        match unfit {
-            Some(why) => self.reject(agent, name, Some(stamp), why, Some(spec.task.clone())),
-            None => self.task(&spec.task),
-        }
-    }
-
-    /// At the first look: whether there is nothing to be said of a task but what its file says.
-    fn is_new(&self, spec: &TaskSpec) -> bool {
-        let task = &spec.task;
-        let Some(ended) = &self.ended else { return false };
-        self.said.get(task).is_none()
-            && self.store.hub.twin(task).is_none()
-            && self.needs.cycle(spec, &self.store.settings.agents).is_none()
-            && Self::noted(self.store.is_new(task, ended)) == Some(true)
-    }
-
-    /// Lists results and looks at new names; `deep` at all.
-    fn list_results(&mut self, agent: &AgentName, deep: bool) {
-        let folder = Folder::Results(agent.clone());
-        let Some(names) = Self::noted(disk::names(&self.store.layout.results(agent))) else { return };
-        let names: HashSet<OsString> = names.into_iter().collect();
-        let absent: Vec<OsString> = self
-            .seen
-            .keys()
-            .filter(|(place, name)| *place == folder && !names.contains(name))
-            .map(|(_, name)| name.clone())
-            .chain(self.settled.ids(agent).map(|id| json(id).into()).filter(|name| !names.contains(name)))
-            .collect();
-        for name in absent {
-            self.results_name(agent, &name, false);
-        }
-        let is_settled = |settled: &ByTask<u64>, name: &OsString| {
-            named(agent, name).is_some_and(|task| settled.get(&task).is_some())
-        };
-        for name in names {
-            if deep || !(is_settled(&self.settled, &name) || self.seen.contains_key(&(folder.clone(), name.clone()))) {
-                self.results_name(agent, &name, false);
-            }
-        }
-    }
-
-    /// Looks at one name in `results/{agent}/`.
-    fn results_name(&mut self, agent: &AgentName, name: &OsStr, hinted: bool) {
-        let Some(text) = name.to_str().filter(|_| !is_ignored(name)) else { return };
-        let key = (Folder::Results(agent.clone()), name.to_owned());
-        let path = self.store.layout.results(agent).join(name);
-        if let Some(task) = named(agent, name)
-            && let Some(known) = self.settled.get(&task).copied()
-        {
-            let stamp = Stamp::at(&path).ok().flatten();
-            if stamp.is_some_and(|stamp| stamp.print() == known) {
-                if hinted {
-                    self.soon(&task);
-                }
-                return;
-            }
-            self.settled.remove(&task);
-            self.soon(&task);
-        }
-        let shown = self.store.layout.shown(&path);
-        let Some(reading) = Self::noted(self.store.reading(agent, text)) else { return };
-        let Some((reading, stamp)) = reading else {
-            self.unlist_one(&shown);
-            if let Some(task) = self.seen.remove(&key).and_then(|seen| seen.task) {
-                self.soon(&task);
-            }
-            return;
-        };
-        let now = Instant::now();
-        let seen =
-            self.seen.entry(key.clone()).or_insert(Seen { stamp, since: now, whole: true, task: None, told: false });
-        let edited = seen.stamp != stamp;
-        if edited {
-            (seen.stamp, seen.since) = (stamp, now);
-        }
-        match &*reading {
-            Reading::Result(outcome) => {
-                let task = outcome.task.clone();
-                let known = seen.task.replace(task.clone()).is_some_and(|known| known == task);
-                let rested = !outcome.foreign || now.duration_since(seen.since) >= REST;
-                if !rested {
-                    self.due.insert((seen.since + REST, key.0.clone(), key.1.clone()));
-                }
-                if rested && named(agent, name).is_some_and(|named| named == task) {
-                    self.seen.remove(&key);
-                    self.settled.insert(&task, stamp.print());
-                }
-                if hinted || edited || !known || outcome.foreign {
-                    self.unlist_one(&shown);
-                    self.soon(&task);
-                }
-            }
-            Reading::NotAnEnd(_) => {}
-            Reading::Bad(_) if now.duration_since(seen.since) < REST => {
-                self.due.insert((seen.since + REST, key.0, key.1));
-            }
-            Reading::Bad(sentence) => {
-                let reason = if results::is_json(&path) {
-                    format!("{shown} was not written by the control room and is not a result: {sentence}")
-                } else {
-                    format!("{shown} was not written by the control room and is not valid JSON.")
-                };
-                self.leave(&path, reason);
-            }
-        }
-    }
-
-    /// Compares `rejected/` with the list.
-    fn list_rejected(&mut self, agent: &AgentName) {
-        let known = |path: &str| self.listed.contains_key(path);
-        let Some((there, fresh)) = Self::noted(self.store.set_aside(agent, known)) else { return };
-        let prefix = format!("{}/", self.store.layout.shown(&self.store.layout.rejected(agent)));
-        self.unlist(|path| path.starts_with(&prefix) && !there.contains(path));
-        for rejected in fresh {
-            self.list(rejected);
-        }
-    }
-
-    /// Lists what lies in `tasks/` and belongs to nobody.
-    fn list_root(&mut self) {
-        let root = self.store.layout.all_tasks();
-        let Some(strays) = Self::noted(self.store.strays()) else { return };
-        let prefix = format!("{}/", self.store.layout.shown(&root));
-        let shown: HashSet<String> = strays.keys().map(|path| self.store.layout.shown(path)).collect();
-        let inboxes: HashSet<String> =
-            self.store.settings.agents.iter().map(|a| self.store.layout.shown(&self.store.layout.inbox(a))).collect();
-        self.unlist(|path| {
-            let here = path == "tasks"
-                || path.starts_with("dlq/")
-                || path.strip_prefix(&prefix).is_some_and(|rest| !rest.contains('/'));
-            here && !shown.contains(path) && !inboxes.contains(path)
-        });
-        for (path, reason) in strays {
-            self.leave(&path, reason);
         }
     }
 
@@ -858,37 +467,6 @@ impl Notice {
 fn named(agent: &AgentName, name: &OsStr) -> Option<TaskRef> {
     let id = TaskId::new(name.to_str()?.strip_suffix(".json")?).ok()?;
     Some(TaskRef::new(agent.clone(), id))
-}
-
-/// Something about very many tasks: an agent's name is kept once.
-#[derive(Debug)]
-struct ByTask<T>(HashMap<AgentName, HashMap<TaskId, T>>);
-
-impl<T> Default for ByTask<T> {
-    fn default() -> Self {
-        Self(HashMap::new())
-    }
-}
-
-impl<T> ByTask<T> {
-    fn get(&self, task: &TaskRef) -> Option<&T> {
-        self.0.get(&task.agent)?.get(&task.id)
-    }
-
-    fn insert(&mut self, task: &TaskRef, value: T) -> Option<T> {
-        if let Some(of) = self.0.get_mut(&task.agent) {
-            return of.insert(task.id.clone(), value);
-        }
-        self.0.entry(task.agent.clone()).or_default().insert(task.id.clone(), value)
-    }
-
-    fn remove(&mut self, task: &TaskRef) -> Option<T> {
-        self.0.get_mut(&task.agent)?.remove(&task.id)
-    }
-
-    fn ids(&self, agent: &AgentName) -> impl Iterator<Item = &TaskId> {
-        self.0.get(agent).into_iter().flat_map(HashMap::keys)
-    }
 }
 
 /// A record's fingerprint, small enough to keep a hundred thousand.
