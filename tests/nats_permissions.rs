@@ -6,6 +6,9 @@
 #![expect(clippy::print_stderr, reason = "that is how a test speaks")]
 #![expect(clippy::unwrap_used, reason = "a test's own set-up may fail loudly")]
 
+#[path = "common/outcome.rs"]
+mod outcome;
+
 use std::{
     collections::VecDeque,
     fs,
@@ -16,6 +19,15 @@ use std::{
     time::Duration,
 };
 
+use jiff::Timestamp;
+use outcome::plain;
+use podium::{
+    model::{Clock, Ending, TaskRef, TaskSpec},
+    queue::{
+        Claimed, Finished, Queue as _, Submitted,
+        nats::{Address, NatsQueue, Settings},
+    },
+};
 use rustls::pki_types::{CertificateDer, ServerName, pem::PemObject as _};
 use serde_json::{Value, json};
 use tokio::{
@@ -399,4 +411,41 @@ async fn the_server_answers_wherever_it_is_told_so_a_subject_proves_no_sender() 
     assert_eq!(subject, "podium.worker.marie.w1.told");
     // By this header whoever listens can tell; and by a name in the subject that nobody else knows it does not come at all.
     assert!(forged.contains("\r\nNats-Stream: KV_podium-tasks\r\n") && forged.contains("forged"), "{forged}");
+}
+
+#[tokio::test]
+async fn the_queue_of_room_and_worker_needs_no_more_than_this() {
+    let Some(server) = Server::start().await else { return };
+    drop(rustls::crypto::ring::default_provider().install_default());
+    let place = tempfile::tempdir().unwrap();
+    let open = async |user: &str, makes| {
+        let address = Address {
+            url: format!("tls://{user}:{user}@{}", server.addr),
+            ca: Some(server.certificate()),
+            ..Address::default()
+        };
+        let agents = ["marie", "anga"].map(|name| name.parse().unwrap()).to_vec();
+        #[expect(clippy::disallowed_methods, reason = "the test is the runtime here")]
+        let clock = Clock::new(Timestamp::now);
+        let settings = Settings::new(address, user, place.path().join(user), agents, clock);
+        NatsQueue::open(Settings { makes, patience: Duration::from_secs(3), ..settings }).await
+    };
+    let room = open("room", true).await.unwrap();
+    let [own, other] = ["anga/code", "marie/roster"].map(|task| task.parse::<TaskRef>().unwrap());
+    for task in [&own, &other] {
+        assert_eq!(room.submit(TaskSpec::new(task.clone(), "Say what it is.")).await.unwrap(), Submitted::New);
+    }
+    let worker = open("anga", false).await.unwrap();
+    let Claimed::Won(claim) = worker.claim(&own).await.unwrap() else { panic!("anga's worker has not won its task") };
+    let outcome = plain(&own, 1, Timestamp::UNIX_EPOCH);
+    assert_eq!(worker.finish(claim.lease, outcome).await.unwrap(), Finished::Committed);
+    assert!(room.result(&own).await.unwrap().is_some());
+    // It reads what its tasks build on, and takes nothing that is another agent's.
+    assert_eq!(worker.get(&other).await.unwrap().last_attempt(), 0);
+    let taken = worker.claim(&other).await;
+    assert!(!matches!(taken, Ok(Claimed::Won(_))), "{taken:?}");
+    assert!(!matches!(worker.end(&other, Ending::Cancelled).await, Ok(Finished::Committed)));
+    assert_eq!(room.get(&other).await.unwrap().last_attempt(), 0);
+    assert!(room.result(&other).await.unwrap().is_none());
+    assert!(open("nobody", false).await.is_err());
 }
