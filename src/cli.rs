@@ -132,11 +132,18 @@ enum Verb {
     },
     /// Run the room without a screen
     Serve(room::ServeArgs),
-    /// Stop the room and its workers
+    /// Stop the room and its workers, or the workers of one agent
     Stop {
+        /// Only this agent's workers; nothing more starts on it until `podium start`
+        agent: Option<String>,
         /// Let running attempts end first
         #[arg(long)]
         drain: bool,
+    },
+    /// Start an agent's workers again that were stopped
+    Start {
+        /// The agent
+        agent: String,
     },
     /// Run one worker process (the room starts these)
     Worker {
@@ -453,7 +460,9 @@ fn dispatch(call: &mut Call, verb: Verb) -> anyhow::Result<Exit> {
         Verb::Rehearse(args) => rehearse::rehearse(call, &args),
         Verb::Init { dir } => init::init(call, dir),
         Verb::Serve(args) => room::serve(call, &args),
-        Verb::Stop { drain } => client(room::stop(call, drain)),
+        Verb::Stop { agent: None, drain } => client(room::stop(call, drain)),
+        Verb::Stop { agent: Some(agent), drain } => client(orders::stop_agent(call, &agent, drain)),
+        Verb::Start { agent } => client(orders::start_agent(call, &agent)),
         Verb::Worker { agent: Some(agent), invite: true, .. } => invite::invite(call, &agent),
         Verb::Worker { agent: Some(agent), slot, alive: true, .. } => room::alive(call, &agent, slot),
         Verb::Worker { revoke: Some(id), .. } => invite::revoke(call, &id),

@@ -17,6 +17,7 @@ pub mod event;
 pub mod failure;
 mod given;
 pub mod goals;
+pub mod halt;
 pub mod helpers;
 pub mod limits;
 pub mod money;
@@ -27,6 +28,7 @@ pub mod past;
 pub mod pauses;
 mod pays;
 pub mod plans;
+pub mod pulse;
 mod ready;
 mod rejected;
 mod restart;
@@ -52,6 +54,7 @@ pub use budget::Budgets;
 pub use effect::Effect;
 pub use event::{Answer, Event, GatewayEvent, GoalEvent, Opened, Order, OrderId, Stamped, TaskEvent, WorkerEvent};
 pub use goals::{Goal, Goals};
+use halt::Halt;
 pub use limits::{Accounts, LimitEvent, Parked, Plan};
 pub use money::Money;
 pub use needs::Need;
@@ -185,6 +188,9 @@ impl State {
             Event::Goal(event) => self.goal_event(event, &mut effects),
             Event::Gateway(event) => self.gateway_event(event, &mut effects),
             Event::Limit(event) => self.limit_event(event),
+            Event::Helpers { attempt, named } => {
+                self.money.helpers.named(&attempt, &named);
+            }
             Event::Permitted { settled } => self.settled(*settled, &mut effects),
         }
         if self.offline.is_some() {
@@ -329,6 +335,9 @@ impl State {
             Order::PauseTask { task } => self.pause_task(id, &task, effects),
             Order::ResumeTask { task } => self.resume_task(id, &task, effects),
             Order::Restart { agent } => self.restart(id, &agent, effects),
+            Order::StopAgent { agent, drain: true } => self.halt(id, &agent, Halt::Drain, effects),
+            Order::StopAgent { agent, drain: false } => self.halt(id, &agent, Halt::Stop, effects),
+            Order::StartAgent { agent } => self.start_agent(id, &agent, effects),
             Order::Pause { agent } => self.pause(id, &agent, true, effects),
             Order::Resume { agent } => self.pause(id, &agent, false, effects),
             Order::Park { account } => self.park_account(id, &account, effects),

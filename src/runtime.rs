@@ -15,6 +15,7 @@ mod keep;
 mod known;
 mod line;
 pub mod lock;
+pub mod logins;
 mod logs;
 mod money;
 pub mod open;

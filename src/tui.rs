@@ -47,7 +47,7 @@ pub use theme::Theme;
 
 use crate::{
     model::{
-        AgentName, Quiet,
+        AgentName, Quiet, TaskRef,
         log::{LogHit, LogRange},
     },
     room::Order,
@@ -164,6 +164,10 @@ pub enum Wish {
     List(String),
     /// Read the templates of goals; [`App::templates_read`] is told.
     ReadTemplates,
+    /// Read the whole text of this task; [`App::task_read`] is told.
+    ReadTask(TaskRef),
+    /// Look at the login in this agent's home; [`App::login_read`] is told.
+    ReadLogin(AgentName),
     /// Open this agent's own CLI in its home, in a pane; [`App::attached_to`] is told.
     Attach(AgentName),
     /// Type this into the CLI.

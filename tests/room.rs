@@ -530,6 +530,44 @@ async fn a_stop_ends_what_runs_and_the_next_room_takes_it_up() {
 }
 
 #[tokio::test]
+async fn one_agent_is_drained_and_started_and_stays_stopped_whatever_happens_to_the_room() {
+    let mut stage = Stage::scripted(COMMANDS);
+    stage.serve().await;
+    stage.steps("slow", &["--sleep", "3", "--echo-stdin"]);
+    stage.run(&["submit", "--agent", "marie", "--id", "slow", "Slowly."]).exits(0);
+    stage.until("it runs", |s| (s.agents.running() == 1).then_some(())).await;
+    stage.run(&["stop", "marie", "--drain"]).exits(0);
+    stage.run(&["submit", "--agent", "marie", "--id", "next", "Next."]).exits(0);
+    assert_ended(&stage.result("marie/slow").await, "done", 1);
+    let word = |s: &State| s.word(s.agents.get(&"marie".parse().unwrap()).unwrap());
+    stage.until("its worker has left", |s| (word(s) == "stopped").then_some(())).await;
+    assert_eq!(stage.status()["agents"][0]["state"], "stopped");
+    // A word that holds: the next room starts no worker for it either.
+    stage.run(&["stop"]).exits(0);
+    stage.serve().await;
+    stage.run(&["submit", "--agent", "anga", "--id", "other", "Other."]).exits(0);
+    assert_ended(&stage.result("anga/other").await, "done", 1);
+    assert_eq!(stage.status()["agents"][0]["state"], "stopped");
+    let why = stage.run(&["show", "marie/next"]).exits(0).out;
+    assert!(why.contains("marie is stopped: a person stopped it"), "{why}");
+    stage.run(&["start", "marie"]).exits(0);
+    assert_ended(&stage.result("marie/next").await, "done", 1);
+    let refused = stage.run(&["start", "marie"]).exits(3);
+    assert!(refused.err.contains("was not stopped"), "{refused:#?}");
+    // At once: what runs is taken up again, and the attempt that was cut off does not count.
+    stage.steps("cut", &["--sleep", "30", "--echo-stdin"]);
+    stage.run(&["submit", "--agent", "marie", "--id", "cut", "Slowly."]).exits(0);
+    stage.until("it runs", |s| (s.agents.running() == 1).then_some(())).await;
+    stage.run(&["stop", "marie"]).exits(0);
+    stage.until("its worker has left", |s| (word(s) == "stopped").then_some(())).await;
+    stage.steps("cut", &["--echo-stdin"]);
+    stage.run(&["start", "marie"]).exits(0);
+    let result = stage.result("marie/cut").await;
+    assert_eq!(result["status"], "done", "{result:#}");
+    stage.close().await;
+}
+
+#[tokio::test]
 async fn a_drained_room_ends_what_runs_in_peace_and_starts_nothing_more() {
     let mut stage = Stage::open().await;
     let gate = stage.gate();

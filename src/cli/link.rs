@@ -195,7 +195,12 @@ pub async fn record(config: &Config, task: &TaskRef) -> anyhow::Result<TaskRecor
 
 /// A task's whole text, as its file says.
 pub async fn description(config: &Config, task: &TaskRef) -> anyhow::Result<String> {
-    Ok(runtime::open::reader(config, clock()).spec(task).await?.description)
+    Ok(reader(config).spec(task).await?.description)
+}
+
+/// The stage's tasks, for whoever only reads them.
+pub fn reader(config: &Config) -> FileQueue {
+    runtime::open::reader(config, clock())
 }
 
 /// Whether this error says that another process does the same already.

@@ -275,6 +275,18 @@ pub(super) async fn restart(call: &Call, name: &str) -> anyhow::Result<Exit> {
     Ok(send(call, &mut link, Order::Restart { agent }).await?.0)
 }
 
+pub(super) async fn stop_agent(call: &Call, name: &str, drain: bool) -> anyhow::Result<Exit> {
+    let mut link = connect(call).await?;
+    let agent = ids::agent(link.state(), name)?;
+    Ok(send(call, &mut link, Order::StopAgent { agent, drain }).await?.0)
+}
+
+pub(super) async fn start_agent(call: &Call, name: &str) -> anyhow::Result<Exit> {
+    let mut link = connect(call).await?;
+    let agent = ids::agent(link.state(), name)?;
+    Ok(send(call, &mut link, Order::StartAgent { agent }).await?.0)
+}
+
 pub(super) async fn pause(call: &Call, name: &str) -> anyhow::Result<Exit> {
     let mut link = connect(call).await?;
     let order = match ids::paused(link.state(), name)? {

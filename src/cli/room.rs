@@ -83,6 +83,7 @@ pub(super) fn open(call: &Call, opening: Opening) -> anyhow::Result<Exit> {
         composed: opening.goal,
         keeps: true,
         homes: homes(call, &config),
+        queue: Some(link::reader(&config)),
         templates: call.env.config_dir.as_ref().map(|folder| folder.join("templates")),
     };
     let left = if link::read_only(&config).is_some() {

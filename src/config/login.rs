@@ -6,7 +6,7 @@
 
 use std::{fmt, fs, io, os::unix::fs::PermissionsExt as _, path::Path};
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
@@ -53,6 +53,21 @@ pub enum Common {
     Account,
 }
 
+/// How a login stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// Others than its owner may read it.
+    Exposed,
+    /// The CLI gets the next access token by itself.
+    Renews,
+    /// It works for so long, and not longer.
+    Lasts(SignedDuration),
+    /// It does not say until when it works.
+    Open,
+    /// It has not worked for so long.
+    Expired(SignedDuration),
+}
+
 impl Login {
     /// What lies in an agent's home; `None` without a login.
     pub fn read(home: &Path) -> io::Result<Option<Self>> {
@@ -88,6 +103,17 @@ impl Login {
     /// Whether the CLI can work with it at `now`.
     pub fn works(&self, now: Timestamp) -> bool {
         self.renews || self.expires_at.is_none_or(|at| at > now)
+    }
+
+    /// How it stands at `now`.
+    pub fn standing(&self, now: Timestamp) -> Standing {
+        match self.expires_at {
+            _ if self.exposed => Standing::Exposed,
+            _ if self.renews => Standing::Renews,
+            Some(at) if !self.works(now) => Standing::Expired(now.duration_since(at)),
+            Some(at) => Standing::Lasts(at.duration_since(now)),
+            None => Standing::Open,
+        }
     }
 
     /// What it shares with another one.

@@ -5,7 +5,10 @@ use std::collections::BTreeMap;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use super::{Effect, Leaving, OrderId, State, Voice, WorkerEvent, done, event::AgentSetup, time::later};
+use super::{
+    Effect, Event, Leaving, OrderId, State, Voice, WorkerEvent, done, event::AgentSetup, halt::Halt, pulse::Pulse,
+    time::later,
+};
 use crate::model::{
     Activity, AgentName, AgentSettings, Ending, Report, SlotId, TaskRef, budget::Payer, outcome::EndState,
     task::Standing,
@@ -19,6 +22,7 @@ pub struct Agents {
     /// Attempts at once, over all agents.
     pub max_running: u32,
     paused: BTreeMap<AgentName, bool>,
+    halted: BTreeMap<AgentName, Halt>,
 }
 
 /// One agent.
@@ -30,6 +34,9 @@ pub struct Agent {
     pub trouble: Option<String>,
     /// Nothing starts while a person has paused it.
     pub paused: bool,
+    /// A person has stopped it.
+    #[serde(default)]
+    pub halted: Option<Halt>,
     /// One per worker process.
     pub slots: Vec<Slot>,
 }
@@ -103,6 +110,9 @@ pub struct Held {
     pub cancelling: bool,
     /// What it does.
     pub activity: Activity,
+    /// How much it has written lately.
+    #[serde(default)]
+    pub pulse: Pulse,
 }
 
 impl Slot {
@@ -132,10 +142,13 @@ impl Agent {
         self.slots.iter().filter(|s| s.held.is_some()).count()
     }
 
-    /// The word on screen: `running`, `idle`, `paused`, `parked`, `starting`, `restarting`, `not ready`, `stopped`.
+    /// The word on screen: `running`, `idle`, `paused`, `parked`, `starting`, `restarting`, `not ready`, `draining`, `stopping`,
+    /// `stopped`.
     fn word(&self, parked: bool) -> &'static str {
         if self.trouble.is_some() {
             "not ready"
+        } else if let Some(halt) = self.halted {
+            self.halted_word(halt)
         } else if self.running() > 0 {
             "running"
         } else if self.paused {
@@ -212,9 +225,24 @@ impl Agents {
         Some(std::mem::replace(&mut agent.paused, paused))
     }
 
+    /// How a person has stopped one.
+    pub(super) fn halted(&self, name: &AgentName) -> Option<Halt> {
+        self.halted.get(name).copied()
+    }
+
+    pub(super) fn set_halted(&mut self, name: &AgentName, halt: Option<Halt>) {
+        match halt {
+            Some(halt) => self.halted.insert(name.clone(), halt),
+            None => self.halted.remove(name),
+        };
+        if let Some(agent) = self.get_mut(name) {
+            agent.halted = halt;
+        }
+    }
+
     pub(super) fn open(&mut self, agents: Vec<AgentSetup>, max_running: u32, found: &[(SlotId, u32)], now: Timestamp) {
         self.max_running = max_running;
-        let paused = &self.paused;
+        let (paused, halted) = (&self.paused, &self.halted);
         self.all = agents
             .into_iter()
             .map(|AgentSetup { settings, trouble }| {
@@ -228,7 +256,8 @@ impl Agents {
                     })
                     .collect();
                 let paused = paused.get(&settings.name).copied().unwrap_or(false);
-                Agent { settings, trouble, paused, slots }
+                let halted = halted.get(&settings.name).copied();
+                Agent { settings, trouble, paused, halted, slots }
             })
             .collect();
     }
@@ -252,7 +281,7 @@ impl State {
             return;
         }
         let now = self.now;
-        for agent in &mut self.agents.all {
+        for agent in self.agents.all.iter_mut().filter(|agent| agent.halted.is_none()) {
             for slot in &mut agent.slots {
                 let due = match &slot.process {
                     Process::Off => true,
@@ -302,6 +331,7 @@ impl State {
                         pid: None,
                         cancelling: false,
                         activity: Activity::default(),
+                        pulse: Pulse::default(),
                     });
                     self.tasks.adopt(&attempt.task, now);
                 }
@@ -317,7 +347,13 @@ impl State {
                     self.end_if_over_budget(&task, effects);
                 }
                 match self.leaving {
-                    Leaving::No => {}
+                    Leaving::No => {
+                        let halted = self.agents.halted(&id.agent);
+                        if let (Some(halt), Some(slot)) = (halted, self.agents.slot_mut(&id)) {
+                            slot.process = Process::Leaving { pid };
+                            effects.push(Effect::StopWorker { slot: id, drain: halt == Halt::Drain });
+                        }
+                    }
                     Leaving::Draining => effects.push(Effect::StopWorker { slot: id, drain: true }),
                     Leaving::Stopping => effects.push(Effect::StopWorker { slot: id, drain: false }),
                 }
@@ -350,10 +386,11 @@ impl State {
 
     fn worker_died(&mut self, id: &SlotId, how: &str, effects: &mut Vec<Effect>) {
         let (now, leaving) = (self.now, self.leaving);
+        let halted = self.agents.halted(&id.agent).is_some();
         let Some(slot) = self.agents.slot_mut(id) else { return };
         let held = slot.held.take();
         let lived = slot.up_since.take().map_or(SignedDuration::ZERO, |since| now.duration_since(since));
-        let told_to_leave = matches!(slot.process, Process::Leaving { .. }) || leaving != Leaving::No;
+        let told_to_leave = matches!(slot.process, Process::Leaving { .. }) || leaving != Leaving::No || halted;
         if told_to_leave {
             slot.process = Process::Off;
         } else {
@@ -388,13 +425,19 @@ impl State {
                     log: Some(log.clone()),
                     cancelling,
                     activity: Activity::default(),
+                    pulse: Pulse::default(),
                 });
                 self.asks.attempt_over(&attempt.task);
                 self.tasks.started(&attempt, at, session_id, log);
             }
             Report::Active { attempt, activity } => {
-                self.money.helpers.named(&attempt, &activity.subagents);
+                let named = self.money.helpers.named(&attempt, &activity.subagents);
+                if !named.is_empty() {
+                    let fact = Event::Helpers { attempt: attempt.clone(), named };
+                    effects.push(Effect::Keep { fact: Box::new(fact) });
+                }
                 let Some(held) = slot.held.as_mut().filter(|h| h.task == attempt.task) else { return };
+                held.pulse.beat(now, activity.log_bytes);
                 let before = std::mem::replace(&mut held.activity, activity);
                 let refused = held.activity.retrying.as_ref().filter(|now| before.retrying.as_ref() != Some(now));
                 if let Some(status) = refused.and_then(|retrying| retrying.status) {
@@ -469,7 +512,7 @@ impl State {
             let accounts = &self.accounts;
             let may_start = |a: &&Agent| {
                 let parked = accounts.parked(&accounts.of(a.name())).is_some();
-                !parked && !a.paused && a.trouble.is_none() && a.slots.iter().any(Slot::is_idle)
+                !parked && !a.paused && a.halted.is_none() && a.trouble.is_none() && a.slots.iter().any(Slot::is_idle)
             };
             let open = self.agents.all.iter().filter(may_start);
             let Some(task) = self.tasks.next_of(open.map(Agent::name)) else { return };
@@ -491,6 +534,7 @@ impl State {
                 log: None,
                 cancelling: false,
                 activity: Activity::default(),
+                pulse: Pulse::default(),
             });
             effects.push(Effect::Assign { slot: slot.id.clone(), task });
         }

@@ -14,6 +14,7 @@ use crate::{
         gateway::{Call, EngineTotal, Levels},
         limit::{LimitNews, OwnLimit},
         plan::ModelPrice,
+        report::Subagent,
         savings::Appraisal,
     },
     orchestrator::plan::Edit,
@@ -71,6 +72,13 @@ pub enum Event {
     Gateway(GatewayEvent),
     /// An account was parked, or goes on.
     Limit(LimitEvent),
+    /// The names of an attempt's sub-agents.
+    Helpers {
+        /// Which attempt.
+        attempt: AttemptRef,
+        /// What each is and does.
+        named: Vec<Subagent>,
+    },
     /// What an agent asked for was answered.
     Permitted {
         /// What, and how.
@@ -294,6 +302,19 @@ pub enum Order {
     ResumeTask {
         /// Which.
         task: TaskRef,
+    },
+    /// End this agent's workers; nothing more starts on it until it is started.
+    StopAgent {
+        /// Which.
+        agent: AgentName,
+        /// What runs ends first.
+        #[serde(default)]
+        drain: bool,
+    },
+    /// Start this agent's workers.
+    StartAgent {
+        /// Which.
+        agent: AgentName,
     },
     /// Start this agent's workers anew, each when what it runs has ended.
     Restart {
@@ -668,6 +689,8 @@ impl Event {
                 | Order::CancelGoal { .. }
                 | Order::Pause { .. }
                 | Order::Resume { .. }
+                | Order::StopAgent { .. }
+                | Order::StartAgent { .. }
                 | Order::Park { .. }
                 | Order::Unpark { .. }
                 | Order::Limit { .. } => true,
@@ -690,7 +713,7 @@ impl Event {
                 | Order::Stop { .. } => false,
             },
             // What a plan is checked against: without it a replay would judge otherwise.
-            Self::Opened(_) | Self::Goal(_) | Self::Limit(_) | Self::Permitted { .. } => true,
+            Self::Opened(_) | Self::Goal(_) | Self::Limit(_) | Self::Permitted { .. } | Self::Helpers { .. } => true,
             Self::Task(task) => match task {
                 TaskEvent::Withdrawn { .. } | TaskEvent::Prioritised { .. } | TaskEvent::Paused { .. } => true,
                 TaskEvent::Changed { .. }

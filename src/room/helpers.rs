@@ -1,7 +1,7 @@
 //! Sub-agents of tasks: who they are, who started them, what they used.
 //!
-//! Owns the tree under a task. Must not know how an engine starts them. Its one surprise: numbers come from the gateway and names
-//! from the engine's stream, joined by the id that both give; after a restart the names of those that have ended are not known again.
+//! Owns the tree under a task. Must not know how an engine starts them. Its one surprise: numbers come from the gateway and
+//! names from the engine's stream, joined by the id that both give; a name is a fact of the journal, because the stream tells it once.
 
 use std::collections::BTreeMap;
 
@@ -41,13 +41,18 @@ impl Helpers {
         }
     }
 
-    /// These are at work.
-    pub(super) fn named(&mut self, attempt: &AttemptRef, at_work: &[Subagent]) {
-        for Subagent { id, name } in at_work.iter().filter(|one| !one.id.is_empty()) {
-            if let Some(helper) = self.helper(attempt, id) {
-                helper.name.clone_from(name);
+    /// These are at work; tells those whose name was not known.
+    pub(super) fn named(&mut self, attempt: &AttemptRef, at_work: &[Subagent]) -> Vec<Subagent> {
+        let mut new = Vec::new();
+        for one in at_work.iter().filter(|one| !one.id.is_empty()) {
+            if let Some(helper) = self.helper(attempt, &one.id)
+                && helper.name != one.name
+            {
+                helper.name.clone_from(&one.name);
+                new.push(one.clone());
             }
         }
+        new
     }
 
     fn helper(&mut self, attempt: &AttemptRef, id: &str) -> Option<&mut Helper> {
@@ -97,7 +102,9 @@ mod tests {
             one.parent = parent.map(str::to_owned);
             helpers.called(&attempt, &one);
         }
-        helpers.named(&attempt, &[Subagent { id: "c".into(), name: "second-look: the page".into() }]);
+        let page = [Subagent { id: "c".into(), name: "second-look: the page".into() }];
+        assert_eq!(helpers.named(&attempt, &page), page);
+        assert_eq!(helpers.named(&attempt, &page), [], "told once");
         let tree: Vec<(usize, &str, &str, u64)> =
             helpers.tree(&task).into_iter().map(|(d, id, h)| (d, id, &*h.name, h.spend.calls)).collect();
         assert_eq!(tree, [(0, "a", "", 1), (0, "b", "", 2), (1, "c", "second-look: the page", 1), (0, "d", "", 1)]);

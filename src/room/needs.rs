@@ -1,12 +1,14 @@
 //! What waits for a person.
 
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 
 use super::State;
 use crate::model::{AccountName, AskId, GoalId, Standing, TaskRef};
 
 /// Something that waits for a person.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Need {
     /// An account that goes on only when a person has seen to it.
     Account(AccountName),

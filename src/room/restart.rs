@@ -10,6 +10,9 @@ impl State {
             let names = super::agents::join(&self.agents.names());
             return refuse(effects, id, format!("there is no agent {name}; there are {names}"));
         }
+        if self.agents.halted(name).is_some() {
+            return refuse(effects, id, format!("{name} is stopped by a person: start it instead"));
+        }
         let (mut leave, mut running) = (Vec::new(), 0);
         self.agents.each(|agent| {
             for slot in agent.slots.iter_mut().filter(|slot| slot.id.agent == *name) {

@@ -13,6 +13,7 @@ mod asks;
 mod budget;
 mod failure;
 mod given;
+mod halt;
 mod limits;
 mod order;
 mod orders;

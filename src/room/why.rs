@@ -40,6 +40,8 @@ pub enum Why {
     Trouble(AgentName, String),
     /// A person paused the agent.
     Paused(AgentName),
+    /// A person stopped the agent; how far that is.
+    Stopped(AgentName, &'static str),
     /// The engine waits before it asks its model again.
     Retrying(Retrying, SignedDuration),
     /// A limit of its account holds the agent.
@@ -125,6 +127,7 @@ impl fmt::Display for Why {
             Self::Again(wait, ending) => write!(f, "again in {}: {ending}", span(*wait)),
             Self::Trouble(agent, what) => write!(f, "{agent} is not ready: {what}"),
             Self::Paused(agent) => write!(f, "{agent} is paused"),
+            Self::Stopped(agent, word) => write!(f, "{agent} is {word}: a person stopped it"),
             Self::Retrying(Retrying { n, of, why, .. }, wait) => {
                 write!(f, "retrying {n} of {of}: {why}, next in {}", span(*wait))
             }
@@ -242,6 +245,9 @@ impl State {
         let name = agent.name().clone();
         if let Some(trouble) = &agent.trouble {
             return Some(Why::Trouble(name, trouble.clone()));
+        }
+        if agent.halted.is_some() {
+            return Some(Why::Stopped(name, self.word(agent)));
         }
         if agent.paused {
             return Some(Why::Paused(name));

@@ -68,7 +68,7 @@ impl Keeper {
             self.say(Some(Word::Draft(draft)));
         }
         if self.habits != habits {
-            self.habits = habits;
+            self.habits.clone_from(&habits);
             self.say(Some(Word::Habits(habits)));
         }
     }

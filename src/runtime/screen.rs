@@ -32,6 +32,7 @@ use super::{
     guest::{Visit, Visitor},
     keep::Keeper,
     line::Line,
+    logins,
     logs::Eyes,
     terminal::{Home, Terminal, Word},
     visits,
@@ -39,6 +40,7 @@ use super::{
 use crate::{
     attach::client::Link,
     model::{AgentName, Clock},
+    queue::file::FileQueue,
     room::Order,
     tui::{self, App, Connection, Leave, Wish, terminal},
 };
@@ -63,6 +65,8 @@ pub struct Setup {
     pub keeps: bool,
     /// Where each agent's own CLI is at home.
     pub homes: BTreeMap<AgentName, Home>,
+    /// Where the whole text of a task is found.
+    pub queue: Option<FileQueue>,
 }
 
 /// What waits for a room that is being opened.
@@ -94,6 +98,7 @@ pub async fn run(feed: Feed, opening: Option<Opening>, setup: Setup, clock: Cloc
         stage,
         templates: setup.templates,
         homes: setup.homes,
+        queue: setup.queue,
         link: feed,
         keeper,
         room: if opening.is_some() { Room::Opening } else { Room::Up },
@@ -190,6 +195,7 @@ struct Screen {
     /// Ends the search that runs.
     search: Arc<AtomicBool>,
     homes: BTreeMap<AgentName, Home>,
+    queue: Option<FileQueue>,
     /// An agent's own CLI in its pane.
     attached: Option<Terminal>,
     /// Who wants the terminal.
@@ -407,6 +413,13 @@ impl Screen {
                 }
                 Wish::List(folder) => self.list(folder),
                 Wish::ReadTemplates => self.read_templates(),
+                Wish::ReadTask(task) => self.read_task(task),
+                Wish::ReadLogin(agent) => {
+                    if let Some(home) = self.homes.get(&agent) {
+                        let read = logins::read(&agent, home, self.clock.now());
+                        self.app.login_read(&agent, &read);
+                    }
+                }
                 Wish::Attach(agent) => self.attach(agent),
                 Wish::Type(bytes) => {
                     if let Some(attached) = &self.attached {

@@ -120,6 +120,8 @@ pub enum Action {
     Unfold,
     /// A plan without what has ended, or whole.
     HideEnded,
+    /// The graph of a plan as wide as the page, or beside its words.
+    WideGraph,
     /// A plan over time, or as a graph.
     Timeline,
     /// What lies on the disk of a task.
@@ -170,6 +172,12 @@ pub enum Action {
     Pause,
     /// Pause the task, or let it go on.
     PauseTask,
+    /// Start the agent's workers.
+    StartAgent,
+    /// End the agent's workers.
+    StopAgent,
+    /// End the agent's workers after what they run.
+    DrainAgent,
     /// Start the agent's workers anew.
     Restart,
     /// Open the agent's own CLI in its home.

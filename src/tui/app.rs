@@ -41,7 +41,7 @@ use super::{
     Action, Connection, Document, Guest, Settings, Wish,
     action::Place,
     attached::Attached,
-    composer::Composer,
+    composer::{self, Composer},
     find::Finder,
     keymap::Chord,
     layout::{self, Layout, Pane, Shape, Wanted},
@@ -56,7 +56,7 @@ use super::{
     },
 };
 use crate::{
-    model::{AgentName, LogId, LogPlace, TaskRef, Terms, text::scrub},
+    model::{AgentName, Item, LogId, LogPlace, TaskRef, Terms, text::scrub},
     room::{Answer, Line, Need, Order, State, attention::Herald},
 };
 
@@ -118,8 +118,10 @@ pub struct App {
     undo: Option<Undo>,
     /// What was ordered, and what became of it.
     acts: Acts,
-    /// Tasks that the next verb is about.
-    marked: BTreeSet<TaskRef>,
+    /// What the next verb is about.
+    marked: BTreeSet<Item>,
+    /// The task whose whole text is being read, to be edited.
+    fetching: Option<TaskRef>,
     /// The task whose text is in the composer, and what stood there before.
     editing: Option<(Editing, String)>,
     /// What was last sent of a plan, in case the room says no.
@@ -175,6 +177,7 @@ impl App {
             undo: None,
             acts: Acts::default(),
             marked: BTreeSet::new(),
+            fetching: None,
             editing: None,
             sent: None,
             row: None,
@@ -230,6 +233,11 @@ impl App {
         self.message = Some(Message::new(text, bad));
     }
 
+    /// Says a text of ours that names keys ([`super::keymap::Keys::told`]).
+    fn say_told(&mut self, text: &str, bad: bool) {
+        self.say(&self.settings.keys.told(text), bad);
+    }
+
     /// The room has answered an order.
     pub fn answered(&mut self, order: &Order, answer: &Answer) {
         self.told(order, answer);
@@ -273,6 +281,8 @@ impl App {
                     | Order::PauseTask { .. }
                     | Order::ResumeTask { .. }
                     | Order::Restart { .. }
+                    | Order::StopAgent { .. }
+                    | Order::StartAgent { .. }
                     | Order::Pause { .. }
                     | Order::Resume { .. }
                     | Order::Park { .. }
@@ -343,7 +353,12 @@ impl App {
         match self.popups.last_mut() {
             None => {
                 self.composing = true;
-                self.composer.insert(text);
+                if !self.composer.insert(text) {
+                    self.say(
+                        &format!("a text has {} characters at most: the rest was left out", composer::LIMIT),
+                        true,
+                    );
+                }
             }
             Some(Popup::Search { query, tasks }) => {
                 query.push_str(&one_line(text));
@@ -554,6 +569,7 @@ impl App {
             Action::Fold => self.fold(true, state),
             Action::Unfold => self.fold(false, state),
             Action::HideEnded => self.hide_ended(),
+            Action::WideGraph => self.plan_view.wide = !self.plan_view.wide,
             Action::Timeline => self.plan_view.timeline = !self.plan_view.timeline,
             Action::Files => return self.open_files(state),
             Action::Report => return self.open_report(state),
@@ -583,6 +599,9 @@ impl App {
             Action::Cancel => return self.cancel(state),
             Action::Pause => return self.pause(state),
             Action::Restart => return self.restart(),
+            Action::StopAgent => return self.stop_agent(false, state),
+            Action::DrainAgent => return self.stop_agent(true, state),
+            Action::StartAgent => return self.start_agent(state),
             Action::PauseTask => return self.pause_one(state),
             Action::Attach => return self.attach(state),
             Action::CloseAttached | Action::AttachedUp | Action::AttachedDown => {
@@ -796,6 +815,7 @@ impl App {
             focus: self.focus,
             zoom: self.zoom,
             composer: self.composer.rows(columns),
+            writing: self.composing,
             ask: state.goals.current().is_some()
                 || !state.asks.open().is_empty()
                 || state.goals.orchestrator.trouble.is_some(),

@@ -19,8 +19,10 @@ use crate::{
 
 /// Texts kept that were sent.
 const HISTORY: usize = 100;
-/// Characters a goal may have; a paste beyond is cut.
-const LIMIT: usize = 20_000;
+/// Characters a text may have; a paste beyond is cut, and said to be.
+pub const LIMIT: usize = 200_000;
+/// Rows that are counted of a text: no screen gives it more.
+const ROWS: usize = 120;
 
 /// The composer.
 #[derive(Debug)]
@@ -97,8 +99,15 @@ impl Composer {
 
     /// Rows the text takes in so many columns.
     pub fn rows(&self, columns: usize) -> u16 {
-        let rows: usize = self.area.lines().iter().map(|l| text::wrap(l, columns).len()).sum();
-        u16::try_from(rows).unwrap_or(u16::MAX).max(1)
+        let mut rows = 0;
+        for line in self.area.lines() {
+            // What is that long is not wrapped to be counted. A character has four bytes at most.
+            rows += if line.len() > columns * ROWS * 4 { ROWS } else { text::wrap(line, columns).len() };
+            if rows >= ROWS {
+                break;
+            }
+        }
+        u16::try_from(rows.clamp(1, ROWS)).unwrap_or(u16::MAX)
     }
 
     /// Replaces the text.
@@ -107,13 +116,16 @@ impl Composer {
         self.area = area(&clean);
     }
 
-    /// Puts text in as text.
-    pub fn insert(&mut self, text: &str) {
+    /// Puts text in as text; whether all of it had room.
+    pub fn insert(&mut self, text: &str) -> bool {
         let room = LIMIT.saturating_sub(self.text().chars().count());
         // A bare carriage return is how some terminals paste a line end.
         let text = text.replace("\r\n", "\n").replace('\r', "\n");
-        let clean: String = scrub(&text).chars().take(room).collect();
+        let whole = scrub(&text);
+        let clean: String = whole.chars().take(room).collect();
+        let fits = clean.len() == whole.len();
         self.area.insert_str(clean);
+        fits
     }
 
     /// What was sent, oldest first.
@@ -288,7 +300,7 @@ impl Composer {
                 if self.is_empty() {
                     self.set(&chosen.text);
                 } else {
-                    self.insert(&chosen.text);
+                    let _fits = self.insert(&chosen.text);
                 }
                 // The first gap is where one begins to write.
                 if let Some((row, col)) = menu::gap(self.area.lines()) {
@@ -301,7 +313,7 @@ impl Composer {
                 for _ in 0..written {
                     self.area.delete_char();
                 }
-                self.insert(&chosen.text);
+                let _fits = self.insert(&chosen.text);
             }
         }
     }

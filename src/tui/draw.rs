@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use ratatui::{Frame, buffer::Buffer, layout::Position, text::Line};
 
 use super::{
-    App, glyph,
+    Action, App, glyph,
     layout::{self, FLOOR},
     popup::Popup,
     theme::Role,
@@ -85,7 +85,7 @@ pub fn page(scene: &Scene<'_>, popup: &Popup, size: (u16, u16)) -> Option<Page> 
     match popup {
         Popup::Help { .. } => Some(help::page(scene, columns)),
         Popup::Task { task: name, .. } => Some(task::page(scene, name, columns)),
-        Popup::Agent { agent: name, .. } => Some(agent::page(scene, name, columns)),
+        Popup::Agent { agent: name, login, .. } => Some(agent::page(scene, name, login.as_ref(), columns)),
         Popup::Plan { goal, selected } => Some(plan::page(scene, goal, Some(*selected), columns)),
         Popup::Document { title, text, .. } => Some(document::page(scene, title, text.as_ref(), columns)),
         Popup::Acts { .. } => Some(acts::page(scene, columns)),
@@ -104,8 +104,12 @@ pub fn page(scene: &Scene<'_>, popup: &Popup, size: (u16, u16)) -> Option<Page> 
 fn too_small(scene: &Scene<'_>, buffer: &mut Buffer) {
     let area = buffer.area;
     let text = format!(
-        "podium needs {} columns and {} rows; there are {} and {}. The agents go on. q leaves.",
-        FLOOR.0, FLOOR.1, area.width, area.height
+        "podium needs {} columns and {} rows; there are {} and {}. The agents go on. {} leaves.",
+        FLOOR.0,
+        FLOOR.1,
+        area.width,
+        area.height,
+        scene.key(Action::Leave)
     );
     let leaving = scene.app.popups().iter().any(|p| matches!(p, Popup::Leave { .. }));
     let text =

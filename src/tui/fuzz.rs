@@ -159,6 +159,8 @@ fn random_keys_and_sizes_make_nothing_panic() {
                     };
                     app.answered(order, &answer);
                 }
+                Wish::ReadTask(task) => app.task_read(task, Ok(&"What is to be done, at length. ".repeat(200))),
+                Wish::ReadLogin(agent) => app.login_read(agent, &Err("max, expired \u{1b}[2J".to_owned())),
                 Wish::Read(document) => app.document_read(document, Ok("# A report\n\n漢字 \u{1b}]0;x\u{7}")),
                 Wish::List(folder) => {
                     let entry = |name: &str, folder| composer::Entry { name: name.into(), folder };

@@ -67,6 +67,20 @@ pub fn gauge(share: f64, cells: usize) -> String {
     "█".repeat(full) + &"░".repeat(cells.saturating_sub(full))
 }
 
+/// The newest of these as bars, one cell each, the highest of all as high as a cell.
+pub fn spark(values: &[u64], cells: usize) -> String {
+    const BARS: [&str; 8] = ["▁", "▂", "▃", "▄", "▅", "▆", "▇", "█"];
+    let most = values.iter().copied().max().unwrap_or(0).max(1);
+    let bar = |value: u64| {
+        let share = (value as f64 / most as f64 * 7.0).ceil();
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "from 0 to 7")]
+        BARS.get(share as usize).copied().unwrap_or("▁")
+    };
+    let shown = values.get(values.len().saturating_sub(cells)..).unwrap_or_default();
+    let before = cells.saturating_sub(shown.len());
+    "▁".repeat(before) + &shown.iter().map(|value| bar(*value)).collect::<String>()
+}
+
 /// Makes every cell hold what any terminal draws in as many columns as are counted here: one character, maybe with marks
 /// that take no room. Terminals disagree about characters that are joined or varied (families, flags, keycaps); one that
 /// is drawn wider than it was counted moves everything after it, and one that is two there leaves a half behind.
@@ -127,13 +141,14 @@ fn twin(symbol: &str) -> &'static str {
     match symbol {
         "▶" | "▸" | "›" | "→" | "»" => ">",
         "◇" | "○" => "o",
-        "·" | "•" | "░" | "…" => ".",
-        "‖" | "▒" => "=",
+        "·" | "•" | "░" | "…" | "▂" | "▃" => ".",
+        "‖" | "▒" | "▆" | "▇" => "=",
         "✓" | "↓" | "▾" => "v",
         "×" => "x",
         "↻" => "r",
-        "◌" | "─" | "━" | "—" | "–" => "-",
+        "◌" | "─" | "━" | "—" | "–" | "▄" | "▅" => "-",
         "●" => "*",
+        "▁" => "_",
         "█" | "▌" => "#",
         "│" | "┃" => "|",
         "┌" | "┐" | "└" | "┘" | "├" | "┤" | "┬" | "┴" | "┼" | "┏" | "┓" | "┗" | "┛" => "+",

@@ -221,6 +221,23 @@ impl Keys {
         first.map_or(":", |(_, key)| key.as_str())
     }
 
+    /// A text of ours in which `<verb-id>` stands for the key of that verb: `<group> makes some`.
+    pub fn told(&self, text: &str) -> String {
+        let mut out = String::new();
+        let mut rest = text;
+        while let Some((before, tail)) = rest.split_once('<') {
+            out.push_str(before);
+            let named = tail.split_once('>').and_then(|(id, after)| {
+                let verb = VERBS.iter().find(|verb| verb.id() == id)?;
+                Some((self.first(verb.action), after))
+            });
+            let (key, after) = named.unwrap_or(("<", tail));
+            out.push_str(key);
+            rest = after;
+        }
+        out + rest
+    }
+
     /// A line of hints, `r retry · 4 log`, with the keys that are in force here.
     pub fn retold(&self, hints: &str, here: &[Place]) -> String {
         let usual = |place: Option<Place>, key: &str| {

@@ -102,6 +102,8 @@ pub struct Wanted {
     pub zoom: bool,
     /// Rows of the text in the composer.
     pub composer: u16,
+    /// The keys write there: it may take more of the screen.
+    pub writing: bool,
     /// A plan waits.
     pub ask: bool,
     /// Rows the agents' pane would like.
@@ -117,9 +119,15 @@ pub fn of((width, height): (u16, u16), wanted: Wanted) -> Option<Layout> {
     }
     let row = |y: u16, rows: u16| Rect::new(0, y, width, rows);
     let mut layout = Layout { header: row(0, 1), hint: row(height - 1, 1), ..Layout::default() };
-    let composer = wanted.composer.clamp(1, (height / 5).max(1));
+    let alone = wanted.zoom || width < WIDE.0 || height < WIDE.1;
+    let most = match (wanted.writing, alone) {
+        (false, _) => height / 5,
+        (true, false) => height / 3,
+        (true, true) => height / 2,
+    };
+    let composer = wanted.composer.clamp(1, most.max(1));
     let ask = u16::from(wanted.ask);
-    if wanted.zoom || width < WIDE.0 || height < WIDE.1 {
+    if alone {
         layout.agents_strip = Some(row(1, 1));
         layout.limits_strip = Some(row(2, 1));
         layout.composer = row(height - 1 - composer, composer);
@@ -186,11 +194,11 @@ mod tests {
     proptest! {
         #[test]
         fn nothing_overlaps_and_nothing_leaves_the_screen(
-            width in 1_u16..300, height in 1_u16..200, composer in 0_u16..60, agents in 0_u16..400,
+            width in 1_u16..300, height in 1_u16..200, composer in 0_u16..200, writing: bool, agents in 0_u16..400,
             ask: bool, zoom: bool, focus in 0_usize..5, left in -300_i16..300, tasks in -200_i16..200,
         ) {
             let shape = Shape { left, tasks };
-            let wanted = Wanted { focus: Pane::ALL[focus], zoom, composer, ask, agents, shape };
+            let wanted = Wanted { focus: Pane::ALL[focus], zoom, composer, writing, ask, agents, shape };
             let screen = Rect::new(0, 0, width, height);
             if let Some(layout) = of((width, height), wanted) {
                 let mut panes: Vec<Rect> = Pane::ALL.iter().filter_map(|p| layout.pane(*p)).collect();

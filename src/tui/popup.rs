@@ -54,6 +54,8 @@ pub enum Popup {
         agent: AgentName,
         /// First row shown.
         scroll: usize,
+        /// How the login in its home stands, once that was looked at; `Err` where it needs a person.
+        login: Option<Result<String, String>>,
     },
     /// A file: a report, a result, what an agent made.
     Document {

@@ -158,7 +158,13 @@ fn keys_of_the_operators_own_are_in_force_and_shown_wherever_keys_are_shown() {
     assert_eq!(slips, []);
     let mut show = Show::new(sample::planned(), Settings { keys: taste.keys, ..Settings::default() });
     show.see(" f5 help").see("ctrl-r retry").see("w writes a goal").see("a approve · f8 look · d deny");
-    show.keys("?").see_no("Everywhere").keys("<f5>").see("Everywhere").keys("<pgdn>").see("ctrl-r f6").keys("<esc>");
+    show.keys("?")
+        .see_no("Everywhere")
+        .keys("<f5>")
+        .see("Everywhere")
+        .keys("<pgdn><pgdn>")
+        .see("ctrl-r f6")
+        .keys("<esc>");
     show.keys("<f8>").see("Plan of g1").keys("<esc>").keys("3").see_no("Plan of g1");
     show.keys("whello").see("hello").keys("<ctrl-u><esc>");
     show.keys(":retry how").see("retry how").keys("<esc>");

@@ -8,6 +8,8 @@ use std::sync::Arc;
 
 mod acting;
 mod attention;
+mod long_text;
+mod named_keys;
 mod replying;
 mod sizes;
 mod views;
@@ -838,6 +840,7 @@ proptest! {
                         | Wish::CopyLog(_)
                         | Wish::OpenLog(..)
                         | Wish::Read(_)
+                        | Wish::ReadLogin(_)
                         | Wish::Copy(_)
                         | Wish::Redraw
                         | Wish::Mouse(_)

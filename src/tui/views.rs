@@ -76,6 +76,11 @@ impl Scene<'_> {
         self.app.settings().keys.first(action)
     }
 
+    /// A text of ours with the keys that do something now ([`super::keymap::Keys::told`]).
+    pub fn told(&self, text: &str) -> String {
+        self.app.settings().keys.told(text)
+    }
+
     /// A style by role.
     pub fn style(&self, role: Role) -> Style {
         self.theme.style(role)

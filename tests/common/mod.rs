@@ -178,7 +178,8 @@ impl Stage {
         .await;
         self.rooms.push(room);
         self.until("the workers to be up", |state| {
-            (state.pid == pid && state.agents.iter().all(|a| a.slots.iter().all(|s| s.pid().is_some()))).then_some(())
+            let mut wanted = state.agents.iter().filter(|agent| agent.halted.is_none());
+            (state.pid == pid && wanted.all(|a| a.slots.iter().all(|s| s.pid().is_some()))).then_some(())
         })
         .await;
         i32::try_from(pid).unwrap()

@@ -5,8 +5,12 @@ use jiff::Timestamp;
 use super::check;
 use crate::{
     cli::json::{Check, Level},
-    config::{Config, Resolved, accounts::shared, login::Login},
-    room::why::span,
+    config::{
+        Config, Resolved,
+        accounts::shared,
+        login::{Login, Standing},
+    },
+    runtime::logins,
 };
 
 /// One check for each login, and one for each pair of homes that have a login in common.
@@ -28,20 +32,16 @@ fn login(resolved: &Resolved, now: Timestamp) -> Check {
         Ok(None) => return check(Level::Fail, name, "there is none", Some(&again)),
         Err(error) => return check(Level::Fail, name, format!("it cannot be read: {error}"), Some(&again)),
     };
-    let plan = login.plan.as_deref().unwrap_or("subscription");
-    if login.exposed {
-        let remedy = format!("chmod 600 {}", resolved.settings.home.join("config/.credentials.json").display());
-        return check(Level::Warn, name, format!("{plan}; others may read it"), Some(&remedy));
-    }
-    match login.expires_at {
-        _ if login.renews => {
-            check(Level::Ok, name, format!("{plan}, renews itself; its limits are read from what the CLI prints"), None)
+    let words = logins::words(&login, now);
+    match login.standing(now) {
+        Standing::Exposed => {
+            let remedy = format!("chmod 600 {}", resolved.settings.home.join("config/.credentials.json").display());
+            check(Level::Warn, name, words, Some(&remedy))
         }
-        Some(at) if !login.works(now) => {
-            let ago = span(now.duration_since(at));
-            check(Level::Fail, name, format!("{plan}, expired {ago} ago and cannot renew itself"), Some(&again))
+        Standing::Renews => {
+            check(Level::Ok, name, format!("{words}; its limits are read from what the CLI prints"), None)
         }
-        Some(at) => check(Level::Ok, name, format!("{plan}, for {} more", span(at.duration_since(now))), None),
-        None => check(Level::Ok, name, plan.to_owned(), None),
+        Standing::Expired(_) => check(Level::Fail, name, words, Some(&again)),
+        Standing::Lasts(_) | Standing::Open => check(Level::Ok, name, words, None),
     }
 }

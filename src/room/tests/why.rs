@@ -110,6 +110,10 @@ causes! {
         story.order(Order::Pause { agent: agent("marie") });
         story.dropped("marie/a", &[]);
     };
+    Stopped: "marie/a", "marie is stopping: a person stopped it", |story| {
+        story.order(Order::StopAgent { agent: agent("marie"), drain: false });
+        story.dropped("marie/a", &[]);
+    };
     Retrying: "marie/a", "retrying 3 of 10: 529, next in 8 s", |story| {
         story.dropped("marie/a", &[]);
         story.started("marie/a", 1);

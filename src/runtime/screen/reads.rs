@@ -15,9 +15,10 @@ use super::Screen;
 use crate::{
     logs::{context, copy},
     model::{
-        LogPlace,
+        LogPlace, TaskRef,
         log::{LogHit, LogPart, LogRange, TimedLine},
     },
+    queue::Queue as _,
     runtime::{
         documents,
         guest::Visitor,
@@ -43,6 +44,7 @@ pub(super) enum Heard {
     Beside(LogPlace, Vec<TimedLine>, usize),
     Copied(Option<Guest>, std::io::Result<copy::Copied>),
     Document(Document, Result<String, String>),
+    Task(TaskRef, Result<String, String>),
     Listed(String, Vec<Entry>),
     Templates(Vec<Template>),
 }
@@ -85,6 +87,18 @@ impl Screen {
         self.reading.spawn_blocking(move || {
             let read = documents::read(&stage, &document);
             let _left = tell.blocking_send(Heard::Document(document, read));
+        });
+    }
+
+    /// Reads the whole text of a task, which its file alone has.
+    pub(super) fn read_task(&mut self, task: TaskRef) {
+        let Some(queue) = self.queue.clone() else {
+            return self.app.task_read(&task, Err("the stage's tasks are not here"));
+        };
+        let tell = self.tell.clone();
+        self.reading.spawn(async move {
+            let read = queue.spec(&task).await.map(|spec| spec.description).map_err(|error| error.to_string());
+            let _left = tell.send(Heard::Task(task, read)).await;
         });
     }
 
@@ -189,6 +203,7 @@ impl Screen {
             Heard::Found(id, logs::News::Ended(sum)) => self.app.search_ended(id, sum),
             Heard::Beside(place, lines, here) => self.app.beside_read(place, lines, here),
             Heard::Copied(guest, copied) => self.copied(guest, copied),
+            Heard::Task(task, read) => self.app.task_read(&task, read.as_deref().map_err(String::as_str)),
             Heard::Document(document, read) => {
                 self.app.document_read(&document, read.as_deref().map_err(String::as_str));
             }

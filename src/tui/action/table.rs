@@ -119,7 +119,7 @@ pub const VERBS: &[Verb] = &[
         &["space"],
         Place::Listing,
         false,
-        "Mark the task and go on, or take its mark away; on a heading all of its group. r R c x P + - act on what is marked.",
+        "Mark the task, or a file that was set aside, and go on, or take its mark away; on a heading all of its group. r R c x P + - act on marked tasks, x on files too.",
     ),
     verb(
         Action::MarkAll,
@@ -127,7 +127,7 @@ pub const VERBS: &[Verb] = &[
         &["*"],
         Place::Listing,
         false,
-        "Mark every task that is shown, or take all marks away.",
+        "Mark every task and file that is shown, or take all marks away.",
     ),
     verb(
         Action::Sort,
@@ -289,6 +289,14 @@ pub const VERBS: &[Verb] = &[
         "Leave out what has ended well, or show it again.",
     ),
     verb(
+        Action::WideGraph,
+        "wide graph",
+        &["z"],
+        Place::Planning,
+        false,
+        "The graph as wide as the page, with names alone; again: beside its words. What is wider still goes with the hand.",
+    ),
+    verb(
         Action::Timeline,
         "timeline",
         &["t"],
@@ -339,6 +347,23 @@ pub const VERBS: &[Verb] = &[
         false,
         "Start the agent's workers anew, each when what it runs has ended: after a login, or a new program.",
     ),
+    verb(
+        Action::StopAgent,
+        "stop agent",
+        &["x"],
+        Place::AgentPage,
+        false,
+        "End the agent's workers, and start none until you start it; what runs is taken up again then. Asks once.",
+    ),
+    verb(
+        Action::DrainAgent,
+        "drain agent",
+        &["d"],
+        Place::AgentPage,
+        false,
+        "The same after what runs has ended: it claims nothing more.",
+    ),
+    verb(Action::StartAgent, "start agent", &["s"], Place::AgentPage, false, "Start the agent's workers again."),
     verb(
         Action::PauseTask,
         "pause task",

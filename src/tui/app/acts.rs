@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use super::{App, Undo};
 use crate::{
     model::{AgentName, Changes, EndState, TaskRef},
-    room::{Answer, Order, State, tasks::Phase},
+    room::{Answer, Order, Process, State, tasks::Phase},
     tui::{Wish, text},
 };
 
@@ -249,6 +249,15 @@ fn stands(order: &Order, at: Timestamp, state: &State) -> Option<Stands> {
             let goal = state.goals.get(goal)?;
             goal.phase.is_over().then(|| Stands::Done(goal.phase.word().to_owned()))
         }
+        Order::StopAgent { agent, .. } => match state.word(state.agents.get(agent)?) {
+            "stopped" => done("stopped"),
+            _ => Some(Stands::Started),
+        },
+        Order::StartAgent { agent } => {
+            let mut slots = state.agents.get(agent)?.slots.iter();
+            let up = slots.any(|slot| matches!(slot.process, Process::Up { .. }));
+            if up { done("up") } else { Some(Stands::Started) }
+        }
         Order::Stop { .. } => None,
         // The answer says that it has been done.
         Order::Goal { .. }
@@ -286,6 +295,7 @@ pub(super) fn opposite(order: &Order, state: &State) -> Option<Order> {
             Some(Order::Prioritise { task: task.clone(), priority })
         }
         Order::PauseTask { task } => Some(Order::ResumeTask { task: task.clone() }),
+        Order::StopAgent { agent, .. } => Some(Order::StartAgent { agent: agent.clone() }),
         Order::Pause { agent } => Some(Order::Resume { agent: agent.clone() }),
         Order::Goal { .. }
         | Order::Workflow { .. }
@@ -303,6 +313,7 @@ pub(super) fn opposite(order: &Order, state: &State) -> Option<Order> {
         | Order::Forbid { .. }
         | Order::ResumeTask { .. }
         | Order::Restart { .. }
+        | Order::StartAgent { .. }
         | Order::CancelGoal { .. }
         | Order::Resume { .. }
         | Order::Park { .. }
@@ -338,6 +349,9 @@ fn words(order: &Order) -> String {
         Order::Remove { item } => format!("remove {}", named(item)),
         Order::Restore { item } => format!("restore {}", named(item)),
         Order::CancelGoal { goal } => format!("cancel {goal}"),
+        Order::StopAgent { agent, drain: true } => format!("drain {agent}"),
+        Order::StopAgent { agent, drain: false } => format!("stop {agent}"),
+        Order::StartAgent { agent } => format!("start {agent}"),
         Order::Restart { agent } => format!("restart {agent}"),
         Order::Pause { agent } => format!("pause {agent}"),
         Order::Resume { agent } => format!("resume {agent}"),

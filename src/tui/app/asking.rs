@@ -5,11 +5,12 @@
 
 use super::App;
 use crate::{
-    model::{AskId, TaskRef},
+    model::{AgentName, AskId, TaskRef},
     room::{Need, Order, State},
     tui::{
         Wish,
         popup::{Popup, Replying},
+        text,
     },
 };
 
@@ -70,11 +71,49 @@ impl App {
         vec![Wish::Order(Order::Restart { agent: agent.clone() })]
     }
 
+    /// Ends the workers of the agent that is meant: of that which runs is asked first, unless it may end.
+    pub(super) fn stop_agent(&mut self, drain: bool, state: &State) -> Vec<Wish> {
+        let Some(found) = self.agent_meant(state).and_then(|name| state.agents.get(&name)) else {
+            self.say("no agent is selected", true);
+            return Vec::new();
+        };
+        let agent = found.name().clone();
+        let held: Vec<_> = found.slots.iter().filter_map(|slot| Some(slot.held.as_ref()?.task.id.as_str())).collect();
+        let order = Order::StopAgent { agent: agent.clone(), drain };
+        if drain || held.is_empty() {
+            return vec![Wish::Order(order)];
+        }
+        let question = format!("Stop {agent}? {} is ended, and taken up again when it starts.", held.join(", "));
+        self.popups.push(Popup::Confirm { question, orders: vec![order] });
+        Vec::new()
+    }
+
+    /// The login in an agent's home was looked at.
+    pub fn login_read(&mut self, agent: &AgentName, read: &Result<String, String>) {
+        let clean = |words: &String| text::one_line(words).into_owned();
+        for popup in &mut self.popups {
+            if let Popup::Agent { agent: shown, login, .. } = popup
+                && shown == agent
+            {
+                *login = Some(read.as_ref().map(clean).map_err(clean));
+            }
+        }
+    }
+
+    /// Starts the workers of the agent that is meant.
+    pub(super) fn start_agent(&mut self, state: &State) -> Vec<Wish> {
+        let Some(agent) = self.agent_meant(state) else {
+            self.say("no agent is selected", true);
+            return Vec::new();
+        };
+        vec![Wish::Order(Order::StartAgent { agent })]
+    }
+
     /// Pauses the task, or lets it go on.
     pub(super) fn pause_one(&mut self, state: &State) -> Vec<Wish> {
         let tasks = self.about(state);
         if tasks.is_empty() {
-            self.say("no task is selected", true);
+            self.no_task();
         }
         tasks.into_iter().map(|task| Wish::Order(paused_or_on(state, task))).collect()
     }

@@ -5,7 +5,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::App;
 use crate::{
     room::{Need, State, attention::Notice},
-    tui::{popup::Popup, text},
+    tui::{Action, popup::Popup, text},
 };
 
 /// How long something that is put off stays away.
@@ -45,12 +45,14 @@ impl App {
         let waiting = self.waiting(state);
         let Some((need, _)) = waiting.get(*selected) else { return };
         let until = state.now.checked_add(SNOOZE).unwrap_or(Timestamp::MAX);
-        self.snoozed.retain(|(other, _)| other != need);
+        // What has come back by itself need not be kept.
+        self.snoozed.retain(|(other, until)| other != need && *until > state.now);
         self.snoozed.push((need.clone(), until));
         if let Some(Popup::Inbox { selected }) = self.popups.last_mut() {
             *selected = (*selected).min(waiting.len().saturating_sub(2));
         }
-        self.say("put off for 15 min; Z shows it again", false);
+        let key = self.key_of(Action::Unsnooze);
+        self.say(&format!("put off for {} min; {key} shows it again", SNOOZE.as_mins()), false);
     }
 
     /// Shows everything again that was put off.

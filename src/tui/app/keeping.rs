@@ -1,11 +1,12 @@
-//! What a screen keeps of its stage for the next one: shape and habits, the draft, what was sent; and what it is told
+//! What a screen keeps of its stage for the next one: shape and habits, what is put off, the draft, what was sent; and what it is told
 //! for the composer's lists.
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::App;
 use crate::{
-    room::State,
+    room::{Need, State},
     tui::{
         composer::{Entry, Template},
         layout::{self, Pane, Shape},
@@ -13,7 +14,7 @@ use crate::{
 };
 
 /// How the operator has this stage's screen.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Habits {
     /// The pane with the keys.
@@ -24,12 +25,21 @@ pub struct Habits {
     pub shape: Shape,
     /// Long lines of the log are wrapped.
     pub wrap: Option<bool>,
+    /// What is put off, and until when. Not what an agent asks for: its number is the room's, and it does not wait that long.
+    pub snoozed: Vec<(Need, Timestamp)>,
 }
 
 impl App {
     /// How the screen is now.
     pub fn habits(&self) -> Habits {
-        Habits { focus: Some(self.focus), zoom: self.zoom, shape: self.shape, wrap: Some(self.log.wraps()) }
+        let lasts = |(need, _): &&(Need, Timestamp)| !matches!(need, Need::Permit(_));
+        Habits {
+            focus: Some(self.focus),
+            zoom: self.zoom,
+            shape: self.shape,
+            wrap: Some(self.log.wraps()),
+            snoozed: self.snoozed.iter().filter(lasts).cloned().collect(),
+        }
     }
 
     /// What is being written, of a goal.
@@ -45,6 +55,7 @@ impl App {
         self.focus = habits.focus.unwrap_or(self.focus);
         self.zoom = habits.zoom;
         self.shape = habits.shape;
+        self.snoozed = habits.snoozed;
         if habits.wrap.is_some_and(|wrap| wrap != self.log.wraps()) {
             self.log.toggle_wrap();
         }

@@ -42,7 +42,7 @@ impl App {
             Row::Heading { name, .. } => Some((*name).to_owned()),
             Row::Task(..) | Row::Rejected(_) | Row::Removed(_) => None,
         });
-        let Some(name) = heading else { return self.say("there are no groups: B makes some", false) };
+        let Some(name) = heading else { return self.say_told("there are no groups: <group> makes some", false) };
         if fold {
             self.row = Some(RowKey::Heading(name.clone()));
             self.table.folded.insert(name);

@@ -68,7 +68,8 @@ impl App {
                     match all.get(self.selected_row(&all)) {
                         Some(Row::Rejected(file)) => self.say(&format!("{}: {}", file.path, file.reason), true),
                         Some(Row::Removed(removed)) => {
-                            let text = format!("{}: {}; r brings it back", tasks::thrown(removed), removed.title);
+                            let back = self.settings.keys.told("<retry> brings it back");
+                            let text = format!("{}: {}; {back}", tasks::thrown(removed), removed.title);
                             self.say(&text, false);
                         }
                         Some(Row::Heading { folded, .. }) => self.fold(!folded, state),
@@ -82,7 +83,9 @@ impl App {
             }
             Pane::Agents => {
                 if let Some(agent) = state.agents.iter().nth(self.selected_agent(state)) {
-                    self.popups.push(Popup::Agent { agent: agent.name().clone(), scroll: 0 });
+                    let agent = agent.name().clone();
+                    self.popups.push(Popup::Agent { agent: agent.clone(), scroll: 0, login: None });
+                    return vec![Wish::ReadLogin(agent)];
                 }
             }
             Pane::Limits => self.zoom = !self.zoom,

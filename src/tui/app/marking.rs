@@ -1,6 +1,6 @@
-//! Marked tasks, and what is ordered about many at once.
+//! Marked tasks and files, and what is ordered about many at once.
 //!
-//! Its one surprise: marks are of tasks, not of rows. They stay while the table is sorted, grouped or narrowed, and what is
+//! Its one surprise: marks are of things, not of rows. They stay while the table is sorted, grouped or narrowed, and what is
 //! not shown any more is acted on all the same; the question before it says how many they are.
 
 use super::App;
@@ -17,9 +17,9 @@ use crate::{
 };
 
 impl App {
-    /// Whether a task is marked.
-    pub fn is_marked(&self, task: &TaskRef) -> bool {
-        self.marked.contains(task)
+    /// Whether it is marked.
+    pub fn is_marked(&self, item: &Item) -> bool {
+        self.marked.contains(item)
     }
 
     /// How many are marked.
@@ -27,49 +27,75 @@ impl App {
         self.marked.len()
     }
 
-    /// Marks the task under the hand and goes on, or takes its mark away; on a heading all of its group.
+    /// Marks what is under the hand and goes on, or takes its mark away; on a heading all of its group.
     pub(super) fn toggle_mark(&mut self, state: &State) {
         let rows = self.rows(state);
         let at = self.selected_row(&rows);
-        let tasks: Vec<TaskRef> = match rows.get(at) {
-            Some(Row::Task(task, _)) => vec![task.record.task().clone()],
+        let items: Vec<Item> = match rows.get(at) {
+            Some(row @ (Row::Task(..) | Row::Rejected(_))) => item(row).into_iter().collect(),
             Some(Row::Heading { .. }) => {
                 let group = rows.iter().skip(at + 1).take_while(|row| !matches!(row, Row::Heading { .. }));
-                group.filter_map(tasked).collect()
+                group.filter_map(item).collect()
             }
-            Some(Row::Rejected(_) | Row::Removed(_)) | None => return self.say("only tasks are marked", true),
+            Some(Row::Removed(_)) | None => return self.say("what is in the trash is not marked", true),
         };
-        self.choose(&rows, (at + tasks.len().max(1)).min(rows.len().saturating_sub(1)));
-        self.toggle(tasks);
+        self.choose(&rows, (at + items.len().max(1)).min(rows.len().saturating_sub(1)));
+        self.toggle(items);
     }
 
-    /// Marks every task that is shown, or takes all marks away.
+    /// Marks everything that is shown, or takes all marks away.
     pub(super) fn mark_all(&mut self, state: &State) {
-        if !self.marked.is_empty() {
+        if self.has_marks(state) {
             return self.marked.clear();
         }
-        let tasks: Vec<_> = self.rows(state).iter().filter_map(tasked).collect();
-        self.toggle(tasks);
-        self.say(&format!("{} marked; r R c x P + - act on all of them, esc unmarks", self.marked.len()), false);
+        let items: Vec<_> = self.rows(state).iter().filter_map(item).collect();
+        self.toggle(items);
+        let tasks = "<retry> <retry-how> <cancel> <remove> <pause-task> <sooner> <later> act on all of them";
+        let files = "<remove> discards them";
+        let acts = if self.marked.iter().any(|item| matches!(item, Item::Task(_))) { tasks } else { files };
+        let acts = self.settings.keys.told(&format!("{acts}, <back> unmarks"));
+        self.say(&format!("{} marked; {acts}", self.marked.len()), false);
     }
 
-    fn toggle(&mut self, tasks: Vec<TaskRef>) {
-        if tasks.iter().all(|task| self.marked.contains(task)) {
-            for task in tasks {
-                self.marked.remove(&task);
+    fn toggle(&mut self, items: Vec<Item>) {
+        if items.iter().all(|item| self.marked.contains(item)) {
+            for item in items {
+                self.marked.remove(&item);
             }
         } else {
-            self.marked.extend(tasks);
+            self.marked.extend(items);
         }
     }
 
-    /// The tasks that a verb is about: the marked ones where the table has the keys, else the one that is selected.
+    /// Forgets marks of what is not there any more; whether the table has the keys and something is marked.
+    fn has_marks(&mut self, state: &State) -> bool {
+        self.marked.retain(|item| match item {
+            Item::Task(task) => state.tasks.knows(task),
+            Item::File(path) => state.tasks.rejected.contains_key(path),
+        });
+        self.popups.is_empty() && self.focus == Pane::Tasks && !self.marked.is_empty()
+    }
+
+    /// The tasks that a verb is about: the marked ones where the table has the keys, else the one that is selected. Where
+    /// only files are marked it is about none.
     pub(super) fn about(&mut self, state: &State) -> Vec<TaskRef> {
-        self.marked.retain(|task| state.tasks.knows(task));
-        if self.popups.is_empty() && self.focus == Pane::Tasks && !self.marked.is_empty() {
-            return self.marked.iter().cloned().collect();
+        if self.has_marks(state) {
+            let tasks = self.marked.iter().filter_map(|item| match item {
+                Item::Task(task) => Some(task.clone()),
+                Item::File(_) => None,
+            });
+            return tasks.collect();
         }
         self.subject(state).into_iter().collect()
+    }
+
+    /// Says that there is no task that a verb could be about.
+    pub(super) fn no_task(&mut self) {
+        if self.marked.is_empty() {
+            self.say("no task is selected", true);
+        } else {
+            self.say_told("only files are marked: <remove> discards them, <back> unmarks", true);
+        }
     }
 
     /// Orders for those of many tasks that they fit, after a question; a sentence where they fit none.
@@ -113,12 +139,35 @@ impl App {
         })
     }
 
-    /// Throws many away.
-    pub(super) fn remove_all(&mut self, tasks: &[TaskRef], state: &State) -> Vec<Wish> {
-        self.order_all("removed", tasks, |task| {
-            let runs = phase(state, task)? == Phase::Running;
-            (!runs).then(|| Order::Remove { item: Item::Task(task.clone()) })
-        })
+    /// Asks whether what is marked shall be thrown away; `None` where nothing is.
+    pub(super) fn remove_marked(&mut self, state: &State) -> Option<Vec<Wish>> {
+        if !self.has_marks(state) {
+            return None;
+        }
+        let (mut orders, mut tasks, mut files) = (Vec::new(), 0, 0);
+        for item in &self.marked {
+            match item {
+                Item::Task(task) if phase(state, task).is_none_or(|phase| phase == Phase::Running) => continue,
+                Item::Task(_) => tasks += 1,
+                Item::File(_) => files += 1,
+            }
+            orders.push(Order::Remove { item: item.clone() });
+        }
+        if orders.is_empty() {
+            self.say(&format!("none of {} can be removed", text::many(self.marked.len(), "marked task")), true);
+            return Some(Vec::new());
+        }
+        let what = match (tasks, files) {
+            (tasks, 0) => text::many(tasks, "marked task"),
+            (0, files) => text::many(files, "marked file"),
+            (tasks, files) => format!("{} and {}", text::many(tasks, "marked task"), text::many(files, "marked file")),
+        };
+        let others = match self.marked.len() - orders.len() {
+            0 => String::new(),
+            n => format!(" The other {n} stay as they are."),
+        };
+        self.popups.push(Popup::Confirm { question: format!("Remove {what}?{others}"), orders });
+        Some(Vec::new())
     }
 
     /// Starts one or many again in this way.
@@ -140,10 +189,12 @@ impl App {
     }
 }
 
-fn tasked(row: &Row<'_>) -> Option<TaskRef> {
+/// What can be marked of a row.
+fn item(row: &Row<'_>) -> Option<Item> {
     match row {
-        Row::Task(task, _) => Some(task.record.task().clone()),
-        Row::Rejected(_) | Row::Removed(_) | Row::Heading { .. } => None,
+        Row::Task(task, _) => Some(Item::Task(task.record.task().clone())),
+        Row::Rejected(file) => Some(Item::File(file.path.clone())),
+        Row::Removed(_) | Row::Heading { .. } => None,
     }
 }
 
@@ -156,7 +207,6 @@ fn asked(verb: &str) -> &str {
     match verb {
         "retried" => "retry",
         "cancelled" => "cancel",
-        "removed" => "remove",
         "resumed" => "take up the sessions of",
         other => other,
     }

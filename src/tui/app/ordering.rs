@@ -113,7 +113,7 @@ impl App {
     /// Says that nothing is selected, or does it for many.
     fn many(&mut self, tasks: &[TaskRef], act: impl FnOnce(&mut Self) -> Vec<Wish>) -> Vec<Wish> {
         if tasks.is_empty() {
-            self.say("no task is selected", true);
+            self.no_task();
             return Vec::new();
         }
         act(self)
@@ -162,13 +162,13 @@ impl App {
             Way::On(agent) => return self.reassign(vec![task], &agent, state),
             Way::Edit => {
                 let text = state.tasks.get(&task).map(|t| t.record.spec.description.clone()).unwrap_or_default();
-                if text.len() >= TaskRecord::TEXT_LIMIT - '…'.len_utf8() {
-                    let id = &task.id;
-                    self.say(&format!("its text is too long to edit here: podium retry {id} --edit"), true);
-                } else {
+                if text.len() < TaskRecord::TEXT_LIMIT - '…'.len_utf8() {
                     self.edit(task, &text);
+                    return Vec::new();
                 }
-                return Vec::new();
+                // The room knows only the beginning of a long one.
+                self.fetching = Some(task.clone());
+                return vec![Wish::ReadTask(task)];
             }
         };
         vec![Wish::Order(order)]
@@ -224,9 +224,8 @@ impl App {
 
     /// Asks whether what is selected shall be thrown away.
     pub(super) fn remove(&mut self, state: &State) -> Vec<Wish> {
-        let marked = self.about(state);
-        if marked.len() > 1 || marked.first().is_some_and(|task| self.is_marked(task)) {
-            return self.remove_all(&marked, state);
+        if let Some(asked) = self.remove_marked(state) {
+            return asked;
         }
         let all = self.rows(state);
         let file = match all.get(self.selected_row(&all)) {
@@ -243,10 +242,11 @@ impl App {
             }
         };
         if self.removed_here(state).is_some() {
-            self.say("it is in the trash already; r brings it back", true);
+            self.say_told("it is in the trash already; <retry> brings it back", true);
             return Vec::new();
         }
-        let question = format!("Remove {name}? It goes to the trash; u brings it back.");
+        let back = self.settings.keys.told("<undo> brings it back");
+        let question = format!("Remove {name}? It goes to the trash; {back}.");
         self.popups.push(Popup::Confirm { question, orders: vec![Order::Remove { item }] });
         Vec::new()
     }
@@ -308,7 +308,7 @@ impl App {
     }
 
     /// The agent that is looked at, or that of the task.
-    fn agent_meant(&self, state: &State) -> Option<AgentName> {
+    pub(super) fn agent_meant(&self, state: &State) -> Option<AgentName> {
         match self.popups.last() {
             Some(Popup::Agent { agent, .. }) => Some(agent.clone()),
             Some(_) | None if self.focus == Pane::Agents => {

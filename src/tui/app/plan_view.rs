@@ -14,6 +14,8 @@ use crate::{
 pub struct PlanView {
     /// Over time, not as a graph.
     pub timeline: bool,
+    /// The graph takes the width, and of each task only its name is there.
+    pub wide: bool,
     /// Without what has ended well.
     pub hide_ended: bool,
     /// Tasks behind which nothing is shown.
@@ -78,7 +80,7 @@ impl App {
         }
         // It must be seen, whatever was folded or left out.
         if !plan::rows(state, &goal, &self.plan_view).iter().any(|row| row.task == holds) {
-            self.plan_view = PlanView { timeline: self.plan_view.timeline, ..PlanView::default() };
+            self.plan_view = PlanView { folded: BTreeSet::new(), hide_ended: false, ..self.plan_view };
         }
     }
 }

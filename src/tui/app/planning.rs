@@ -76,7 +76,7 @@ impl App {
     /// Opens the task under the hand, or a new one, as a text.
     pub(super) fn edit_planned(&mut self, new: bool, state: &State) {
         let Some((goal, plan, Some(task))) = self.planned(state) else {
-            return self.say("open a plan first: 3 shows the newest", true);
+            return self.say_told("open a plan first: <plan> shows the newest", true);
         };
         let task = if new {
             PlanTask {

@@ -201,7 +201,7 @@ impl App {
 
     pub(super) fn sideways(&mut self, right: bool) {
         if !self.log.sideways(right) {
-            self.say("lines are wrapped; w cuts them at the edge", false);
+            self.say_told("lines are wrapped; <wrap> cuts them at the edge", false);
         }
     }
 
@@ -209,7 +209,7 @@ impl App {
         self.pin(state);
         let (columns, height) = self.log_size(state);
         match self.log.toggle_mark(columns, height) {
-            Some(true) => self.say("marked; ' goes to the next mark", false),
+            Some(true) => self.say_told("marked; <next-mark> goes to the next mark", false),
             Some(false) => self.say("the mark is gone", false),
             None => self.say("there is no line to mark", true),
         }
@@ -219,7 +219,7 @@ impl App {
         self.pin(state);
         let (columns, height) = self.log_size(state);
         match self.log.next_mark(columns, height) {
-            None => self.say("there are no marks; b sets one", true),
+            None => self.say_told("there are no marks; <mark> sets one", true),
             Some((log, place)) if !self.log.reads(&log) => {
                 self.pinned = Some((*log).clone());
                 let scope = LogScope::One((*log).clone());
@@ -235,7 +235,7 @@ impl App {
         let (columns, height) = self.log_size(state);
         self.log.toggle_range(columns, height);
         if self.log.has_range() {
-            self.say("a range begins here: move to its other end, y copies it, esc gives it up", false);
+            self.say_told("a range begins here: move to its other end, <copy> copies it, <back> gives it up", false);
         }
     }
 

@@ -65,6 +65,23 @@ impl App {
         self.say("the text is as the editor left it; enter sends it", false);
     }
 
+    /// The whole text of a task was read, or could not be: it is edited, unless the operator has gone on meanwhile.
+    pub fn task_read(&mut self, task: &TaskRef, read: Result<&str, &str>) {
+        if self.fetching.take_if(|wanted| wanted == task).is_none() {
+            return;
+        }
+        match read {
+            Ok(_) if self.composing => self.say(&format!("you write something else: {task} is not edited"), true),
+            // What is cut here would be cut from the task.
+            Ok(text) if text.chars().count() > composer::LIMIT => {
+                let id = &task.id;
+                self.say(&format!("its text is too long to edit here: podium retry {id} --edit"), true);
+            }
+            Ok(text) => self.edit(task.clone(), text),
+            Err(why) => self.say(&format!("its text could not be read: {why}"), true),
+        }
+    }
+
     /// Opens a task's text; what stood in the composer comes back afterwards.
     pub(super) fn edit(&mut self, task: TaskRef, text: &str) {
         self.write(Editing::Task(task), text);

@@ -7,6 +7,7 @@ use crate::{
     tui::{
         action::{COMPOSER, VERBS},
         app::Stands,
+        layout::Pane,
     },
 };
 
@@ -65,6 +66,7 @@ fn only_looks(action: Action) -> bool {
         | Action::Unfold
         | Action::HideEnded
         | Action::Timeline
+        | Action::WideGraph
         | Action::Files
         | Action::Report
         | Action::Dead
@@ -97,6 +99,9 @@ fn only_looks(action: Action) -> bool {
         | Action::EditPlanned
         | Action::AddPlanned
         | Action::MergePlanned
+        | Action::StartAgent
+        | Action::StopAgent
+        | Action::DrainAgent
         | Action::Retry
         | Action::RetryHow
         | Action::Extend
@@ -313,4 +318,108 @@ fn a_text_goes_through_the_operators_editor_and_back() {
     app.text_edited("Announce recital week\n\u{1b}[2Jand evaluate\n");
     assert_eq!(app.composer().text(), "Announce recital week\nand evaluate");
     assert!(app.is_composing());
+}
+
+#[test]
+fn one_agent_is_drained_stopped_and_started_on_its_page_and_followed_to_the_end() {
+    let mut stage = sample::running();
+    let mut app = looking(&stage, WIDE);
+    press(&mut app, &stage.state, "tab");
+    while app.focus() != Pane::Agents {
+        press(&mut app, &stage.state, "tab");
+    }
+    let marie = || "marie".parse().unwrap();
+    let wishes = press(&mut app, &stage.state, "enter");
+    assert!(wishes.contains(&Wish::ReadLogin(marie())), "{wishes:?}");
+    app.login_read(&marie(), &Err("max, expired 3 h ago and cannot renew itself".into()));
+    let shown = screen(&stage.state, &app, at(120), WIDE);
+    assert!(shown.contains("sandbox") && shown.contains("d drain · x stop · s start"), "{shown}");
+    assert_eq!(orders(press(&mut app, &stage.state, "x")), [], "what runs is asked for first");
+    let Some(Popup::Confirm { question, .. }) = app.popups().last() else { panic!() };
+    assert_eq!(question, "Stop marie? eval-junior is ended, and taken up again when it starts.");
+    press(&mut app, &stage.state, "esc");
+    let order = Order::StopAgent { agent: marie(), drain: true };
+    assert_eq!(orders(press(&mut app, &stage.state, "d")), std::slice::from_ref(&order));
+    let stands = |app: &App| app.acts().newest().next().unwrap().stands.clone();
+    assert_eq!(stands(&app), Stands::Sent);
+    app.answered(&order, &Answer::Done { text: "marie is stopped when eval-junior has ended".into(), ids: Vec::new() });
+    assert_eq!(stands(&app), Stands::Accepted);
+    stage.order(121, order);
+    app.observe(&stage.state);
+    assert_eq!(stands(&app), Stands::Started);
+    let page = screen(&stage.state, &app, at(122), WIDE);
+    assert!(page.contains("draining") && page.contains("claims nothing more; s on its page starts it"), "{page}");
+    stage.end(130, "marie/eval-junior", EndState::Done, Ending::Done, "Well.");
+    let slot = stage.state.agents.get(&marie()).unwrap().slots[0].clone();
+    let exited = WorkerEvent::Exited { slot: slot.id.clone(), pid: slot.pid().unwrap(), how: "exit 0".into() };
+    stage.tell(131, Event::Worker(exited));
+    app.observe(&stage.state);
+    assert_eq!(stands(&app), Stands::Done("stopped".into()));
+    // The palette leads there too, and undo takes it back.
+    assert_eq!(orders(press(&mut app, &stage.state, "u")), [Order::StartAgent { agent: marie() }]);
+    press(&mut app, &stage.state, ":");
+    write(&mut app, &stage.state, "start agent");
+    assert_eq!(orders(press(&mut app, &stage.state, "enter")), [Order::StartAgent { agent: marie() }]);
+    stage.order(132, Order::StartAgent { agent: marie() });
+    // It was ordered twice.
+    for _ in 0..2 {
+        let starts = Answer::Done { text: "marie starts".into(), ids: Vec::new() };
+        app.answered(&Order::StartAgent { agent: marie() }, &starts);
+    }
+    app.observe(&stage.state);
+    assert_eq!(stands(&app), Stands::Started);
+}
+
+#[test]
+fn files_that_were_set_aside_are_marked_discarded_together_and_brought_back_together() {
+    let mut stage = sample::running();
+    let file = |n: u8| crate::model::Rejected {
+        path: format!("tasks/marie/.rejected/broken-{n}.json"),
+        reason: "it is not JSON".into(),
+        at: at(50),
+        moved: true,
+        duplicate: false,
+    };
+    for n in 1..=3 {
+        stage.tell(50, Event::Task(TaskEvent::Rejected { rejected: file(n) }));
+    }
+    let mut app = looking(&stage, WIDE);
+    press(&mut app, &stage.state, "2 /");
+    write(&mut app, &stage.state, "is:rejected");
+    press(&mut app, &stage.state, "enter home down space space");
+    assert_eq!(app.marked(), 2);
+    let shown = screen(&stage.state, &app, at(120), WIDE);
+    assert_eq!(shown.matches("!*").count(), 2, "{shown}");
+    assert_eq!(orders(press(&mut app, &stage.state, "c")), []);
+    assert_eq!(app.message().unwrap().text, "only files are marked: x discards them, esc unmarks");
+    assert_eq!(orders(press(&mut app, &stage.state, "x")), []);
+    let Some(Popup::Confirm { question, .. }) = app.popups().last() else { panic!() };
+    assert_eq!(question, "Remove 2 marked files?");
+    let sent = orders(press(&mut app, &stage.state, "y"));
+    let items = |orders: &[Order]| -> Vec<Item> {
+        orders
+            .iter()
+            .filter_map(|o| match o {
+                Order::Remove { item } | Order::Restore { item } => Some(item.clone()),
+                _ => None,
+            })
+            .collect()
+    };
+    assert_eq!(items(&sent), [Item::File(file(1).path), Item::File(file(2).path)]);
+    for order in &sent {
+        app.answered(order, &Answer::Done { text: "is thrown away".into(), ids: Vec::new() });
+    }
+    for n in 1..=2 {
+        stage.tell(121, Event::Task(TaskEvent::RejectedGone { path: file(n).path }));
+    }
+    app.observe(&stage.state);
+    let back = orders(press(&mut app, &stage.state, "u"));
+    assert!(back.iter().all(|order| matches!(order, Order::Restore { .. })));
+    assert_eq!(items(&back), items(&sent), "both, by one key");
+    // Marks of what is gone are gone; with a task marked too, both go together.
+    press(&mut app, &stage.state, "/ ctrl-u enter *");
+    assert!(app.marked() > 1);
+    press(&mut app, &stage.state, "x");
+    let Some(Popup::Confirm { question, .. }) = app.popups().last() else { panic!("{:?}", app.message()) };
+    assert!(question.contains(" marked tasks and 2 marked files?"), "{question}");
 }

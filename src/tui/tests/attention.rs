@@ -59,3 +59,22 @@ fn a_visit_begins_with_what_happened_since_the_last_one_and_it_stays_until_a_key
     app.welcome(&stage.state, at(400));
     assert_eq!(app.message(), None, "nothing happened");
 }
+
+#[test]
+fn what_is_put_off_stays_so_for_the_next_screen_and_comes_back_by_itself() {
+    let stage = sample::running();
+    let mut app = looking(&stage, SMALL);
+    press(&mut app, &stage.state, "I");
+    let before = app.waiting(&stage.state).len();
+    press(&mut app, &stage.state, "z");
+    let kept = serde_json::to_string(&app.habits()).unwrap();
+    let mut next = looking(&stage, SMALL);
+    assert_eq!(next.waiting(&stage.state).len(), before);
+    next.take_up(serde_json::from_str(&kept).unwrap(), "", Vec::new());
+    assert_eq!((next.waiting(&stage.state).len(), next.snoozed(stage.state.now)), (before - 1, 1));
+    let later = stage.state.now + jiff::SignedDuration::from_mins(16);
+    assert_eq!(next.snoozed(later), 0);
+    // What a former version has kept is read as well.
+    let old: app::Habits = serde_json::from_str(r#"{"focus":"log","zoom":true}"#).unwrap();
+    assert!(old.snoozed.is_empty() && old.zoom);
+}

@@ -80,9 +80,14 @@ fn dollar_approves_up_to_a_sum_that_is_written() {
 
 /// A goal whose planner asks something.
 fn asking() -> Stage {
+    asking_for(&["Who will read it?", "By when?"])
+}
+
+fn asking_for(questions: &[&str]) -> Stage {
     let mut stage = Stage::open();
     stage.order(2, Order::Goal { text: "Write a letter.".into(), approval: Approval::Ask, terms: Terms::default() });
-    let talk = [Exchange { questions: vec!["Who will read it?".into(), "By when?".into()], answer: None }];
+    let questions = questions.iter().map(|question| (*question).to_owned()).collect();
+    let talk = [Exchange { questions, answer: None }];
     stage.patch(&serde_json::json!({ "phase": { "phase": "asking", "round": 1 }, "talk": talk }));
     stage
 }
@@ -122,4 +127,18 @@ fn f_follows_up_on_the_goal_with_a_report_and_a_question_mark_only_asks() {
     let mut app = looking(&stage, WIDE);
     press(&mut app, &stage.state, "F");
     assert!(!app.is_composing(), "nothing has a report");
+}
+
+#[test]
+fn a_planners_question_has_the_width_that_there_is() {
+    let long =
+        "Which of the two recital weeks is meant, the one in the spring with the juniors or the one before Christmas?";
+    let stage = asking_for(&[long]);
+    for (size, wide) in [(SMALL, 40), (WIDE, 78), ((200, 60), long.len())] {
+        let app = fresh(size);
+        let shown = screen(&stage.state, &app, at(20), size);
+        let line = shown.lines().find(|line| line.contains("asks: ")).unwrap();
+        let head: String = long.chars().take(wide).collect();
+        assert!(line.contains(&head) && line.contains("a answer · d leave it"), "{shown}");
+    }
 }

@@ -56,6 +56,40 @@ fn layered(n: usize, done: usize, failed: Option<usize>) -> Stage {
     stage
 }
 
+/// A hundred tasks that need nothing, and one that needs them all.
+fn fan() -> Stage {
+    let mut stage = Stage::open();
+    stage.order(2, Order::Goal { text: "A hundred things.".into(), approval: Approval::Ask, terms: Terms::default() });
+    let task = |i: usize| {
+        let needs: Vec<String> = if i == 99 { (0..99).map(|n| format!("t{n:03}")).collect() } else { Vec::new() };
+        serde_json::json!({ "id": format!("t{i:03}"), "worker": "anga", "title": format!("Thing {i}"),
+            "dependencies": needs, "description": "Do it.", "done_when": ["it is done"] })
+    };
+    let tasks: Vec<_> = (0..100).map(task).collect();
+    stage.patch(&serde_json::json!({ "phase": { "phase": "awaiting_approval" }, "plan": {
+        "revision": 1, "summary": "", "model": "sonnet", "spend": crate::model::Spend::default(), "tasks": tasks } }));
+    stage
+}
+
+#[test]
+fn a_graph_wider_than_the_screen_goes_with_the_hand_and_one_key_gives_it_the_page() {
+    let stage = fan();
+    let mut app = looking(&stage, SMALL);
+    press(&mut app, &stage.state, "3 home");
+    for wide in [false, true] {
+        for n in 0..100 {
+            let shown = screen(&stage.state, &app, at(12), SMALL);
+            let here = shown.lines().find(|line| line.contains("│▌")).unwrap_or_else(|| panic!("no hand\n{shown}"));
+            assert!(here.contains(&format!("t{n:03}")), "{n}: {here}");
+            assert_eq!(here.chars().filter(|c| matches!(c, '○' | '●')).count(), 1, "{n}: its place is seen: {here}");
+            press(&mut app, &stage.state, "down");
+        }
+        let picture = screen(&stage.state, &app, at(12), SMALL);
+        insta::assert_snapshot!(format!("plan_fan_{}", if wide { "wide" } else { "beside" }), picture);
+        press(&mut app, &stage.state, "home z");
+    }
+}
+
 #[test]
 fn every_task_of_a_hundred_is_reached_by_keys_on_a_small_screen() {
     let stage = layered(100, 0, None);

@@ -7,7 +7,7 @@ use super::{
     task::{fact, heading, usage},
 };
 use crate::{
-    model::{AgentName, Ending, EngineKind, Permissions},
+    model::{AgentName, Credential, Ending, EngineKind, Permissions},
     room::{Process, why::span},
     tui::{glyph, text, theme::Role},
 };
@@ -23,8 +23,9 @@ fn parked(scene: &Scene<'_>, name: &AgentName) -> String {
 }
 
 /// The page.
-pub fn page(scene: &Scene<'_>, name: &AgentName, columns: usize) -> Page {
-    let keys = "p pause or go on · R restart · o its prompt · 4 log · ↑↓ scroll · esc back";
+pub fn page(scene: &Scene<'_>, name: &AgentName, login: Option<&Result<String, String>>, columns: usize) -> Page {
+    let keys =
+        "p pause or go on · d drain · x stop · s start · R restart · o its prompt · L its CLI · 4 log · esc back";
     let Some(agent) = scene.state.agents.get(name) else {
         let lines = paragraph("There is no such agent.", columns, 1, scene.style(Role::Dim));
         return Page { title: name.to_string(), lines, focus: None, keys };
@@ -75,10 +76,14 @@ pub fn page(scene: &Scene<'_>, name: &AgentName, columns: usize) -> Page {
         Permissions::Ask => "ask: reads; you are asked for everything else",
         Permissions::Full => "full: everything, unasked",
     };
+    // There is no more between them, and that must not be taken for granted either way.
+    let apart = "none by podium: it reaches what the account of its worker reaches, within what it may do; home, session \
+                 and environment are its own";
     for (name, value) in [
         ("engine", engine),
         ("model", settings.model.clone()),
         ("may do", permissions.to_owned()),
+        ("sandbox", apart.to_owned()),
         ("time allowed", span(jiff::SignedDuration::try_from(settings.timeout).unwrap_or_default())),
         ("account", scene.state.accounts.of(name).to_string()),
         ("limit", parked(scene, name)),
@@ -88,6 +93,16 @@ pub fn page(scene: &Scene<'_>, name: &AgentName, columns: usize) -> Page {
         if !value.is_empty() {
             lines.extend(fact(scene, name, &value, columns));
         }
+    }
+    let account = scene.state.accounts.of(name);
+    let (words, role) = match (scene.state.accounts.credential(&account), login) {
+        (Credential::Key, _) => ("not needed: its calls go through podium, which puts a key on".to_owned(), Role::Text),
+        (Credential::Login | Credential::Own, Some(Ok(words))) => (words.clone(), Role::Text),
+        (Credential::Login | Credential::Own, Some(Err(words))) => (words.clone(), Role::Bad),
+        (Credential::Login | Credential::Own, None) => ("not looked at here".to_owned(), Role::Dim),
+    };
+    for line in fact(scene, "login", &words, columns) {
+        lines.push(line.patch_style(scene.style(role)));
     }
     if let Some(spend) = scene.state.money.agents.get(name) {
         let text = format!(

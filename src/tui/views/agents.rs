@@ -12,9 +12,10 @@ use super::{Scene, rows, window};
 use crate::{
     room::{
         Agent, Process, Why,
+        pulse::STEPS,
         why::{Shut, span},
     },
-    tui::{glyph, layout::Pane, text, theme::Role},
+    tui::{Action, glyph, layout::Pane, text, theme::Role},
 };
 
 /// Rows an agent takes.
@@ -26,7 +27,7 @@ pub fn role(scene: &Scene<'_>, agent: &Agent) -> Role {
         "running" => Role::Running,
         "idle" => Role::Good,
         "not ready" => Role::Bad,
-        "parked" | "paused" | "restarting" => Role::Warn,
+        "parked" | "paused" | "restarting" | "draining" | "stopping" => Role::Warn,
         _ => Role::Dim,
     }
 }
@@ -36,11 +37,19 @@ pub fn hindrance(scene: &Scene<'_>, agent: &Agent) -> Option<(String, Role)> {
     if let Some(trouble) = &agent.trouble {
         return Some((trouble.clone(), Role::Bad));
     }
+    if agent.halted.is_some() {
+        let words = match scene.state.word(agent) {
+            "draining" => "finishes what runs and claims nothing more",
+            "stopping" => "its workers are being ended",
+            _ => "you stopped it",
+        };
+        return Some((format!("{words}; {} on its page starts it", scene.key(Action::StartAgent)), Role::Warn));
+    }
     if let Some(shut) = scene.state.shut(agent.name(), scene.now) {
         return Some((shut_text(scene, agent, &shut), Role::Warn));
     }
     if agent.paused {
-        return Some(("starts nothing more; p lets it go on".to_owned(), Role::Warn));
+        return Some((format!("starts nothing more; {} lets it go on", scene.key(Action::Pause)), Role::Warn));
     }
     agent.slots.iter().find_map(|s| match &s.process {
         Process::Backoff { until, why } => {
@@ -102,12 +111,18 @@ fn card(scene: &Scene<'_>, agent: &Agent, selected: bool, width: usize) -> [Line
     if let Some(first) = tasks.first() {
         let lasted = text::elapsed(scene.now.duration_since(first.since));
         let more = if tasks.len() > 1 { format!(" +{}", tasks.len() - 1) } else { String::new() };
-        let name = room.saturating_sub(more.len() + lasted.len() + 1);
+        let lasted = match room {
+            0..22 => lasted,
+            22..34 => format!("{lasted} {}", glyph::spark(&first.pulse.at(scene.now), 4)),
+            _ => format!("{lasted} {}", glyph::spark(&first.pulse.at(scene.now), STEPS)),
+        };
+        let wide = text::width(&lasted) + 1;
+        let name = room.saturating_sub(more.len() + wide);
         let task = format!("{}{more}", text::fit(first.task.id.as_str(), name));
-        let doing = format!("{} {lasted}", text::pad(&task, room.saturating_sub(lasted.len() + 1)));
+        let doing = format!("{} {lasted}", text::pad(&task, room.saturating_sub(wide)));
         let stalling = tasks.iter().find_map(|held| scene.state.why(&held.task, scene.now).filter(Why::is_stalling));
         let third = match stalling {
-            Some(why) => below(&format!("{why} · e extends"), Role::Warn),
+            Some(why) => below(&format!("{why} · {} extends", scene.key(Action::Extend)), Role::Warn),
             None => below(&facts(scene, agent), Role::Dim),
         };
         return [head, below(&doing, Role::Text), third];
@@ -138,10 +153,14 @@ fn facts(scene: &Scene<'_>, agent: &Agent) -> String {
     let model = if agent.settings.model.is_empty() { agent.settings.engine.word() } else { &agent.settings.model };
     let mut out = format!("{model} · {spent}");
     let held: Vec<_> = agent.slots.iter().filter_map(|s| s.held.as_ref()).collect();
+    // Writing into a string cannot fail.
+    let helpers: usize = held.iter().map(|h| h.activity.subagents.len()).sum();
+    if helpers > 0 {
+        let _ok = write!(out, "  +{helpers} sub");
+    }
     let memory: u64 = held.iter().map(|h| h.activity.rss_bytes).sum();
     if memory > 0 {
         let cpu: f32 = held.iter().map(|h| h.activity.cpu_percent).sum();
-        // Writing into a string cannot fail.
         let _ok = write!(out, "  cpu {cpu:.0}%  {}", text::bytes(memory));
     }
     out

@@ -18,13 +18,13 @@ use crate::{
 /// What a state means, in words.
 fn meaning(phase: Phase) -> &'static str {
     match phase {
-        Phase::Failed => "did not end well and will not be tried again: look at it, then r",
+        Phase::Failed => "did not end well and will not be tried again: look at it, then <retry>",
         Phase::Running => "an agent works on it",
         Phase::Ready => "may start as soon as its agent is free",
         Phase::Asking => "wants your word: retry or cancel it",
         Phase::Retrying => "did not end well and is tried again after a wait",
         Phase::Waiting => "others must end first",
-        Phase::Paused => "paused by you, or because it was denied too often; P or r lets it go on",
+        Phase::Paused => "paused by you, or because it was denied too often; <pause-task> or <retry> lets it go on",
         Phase::Done => "ended well; its result is in results/",
         Phase::Dropped => "cancelled by you, or skipped because something before it failed",
     }
@@ -78,7 +78,7 @@ pub fn page(scene: &Scene<'_>, columns: usize) -> Page {
                 format!("  {} {}", glyph::phase(phase), text::pad(phase.word(), 10)),
                 scene.theme.phase(phase),
             ),
-            Span::raw(text::fit(meaning(phase), columns.saturating_sub(16))),
+            Span::raw(text::fit(&scene.told(meaning(phase)), columns.saturating_sub(16))),
         ]));
     }
     lines.extend(heading(scene, "Agents"));
@@ -86,8 +86,8 @@ pub fn page(scene: &Scene<'_>, columns: usize) -> Page {
         ("●", "up", "its worker runs"),
         ("○", "stopped", "its worker is starting or not running"),
         ("◌", "parked", "a limit of its account holds it; its row says until when, and what follows"),
-        (glyph::PAUSED, "paused", "you paused it; p lets it go on"),
-        (glyph::FAILED, "not ready", "something is missing: key, login or program; enter says what to do"),
+        (glyph::PAUSED, "paused", "you paused it; <pause> lets it go on"),
+        (glyph::FAILED, "not ready", "something is missing: key, login or program; <open> says what to do"),
     ] {
         lines.push(Line::from(vec![
             scene.span(format!("  {mark} {}", text::pad(word, 10)), Role::Text),

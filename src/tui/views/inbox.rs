@@ -11,7 +11,7 @@ use crate::{
 
 /// The page.
 pub fn page(scene: &Scene<'_>, selected: usize, columns: usize) -> Page {
-    let keys = "enter go there · a d A answer a request · z put off · Z show all · ↑↓ · esc back";
+    let keys = "enter go there · a allow · d deny · A always · z put off · Z show all · ↑↓ · esc back";
     let waiting = scene.app.waiting(scene.state);
     let later = match scene.app.snoozed(scene.now) {
         0 => String::new(),

@@ -58,12 +58,12 @@ pub fn draw(scene: &Scene<'_>, buffer: &mut Buffer, area: Rect) {
     if log.is_empty() {
         let text = match (reading, scene.state.tasks.is_empty()) {
             (Some(_), _) if log.waits() => "Reading…",
-            (Some(reading), _) if reading.show.word().is_some() => "Nothing of this kind; t shows other kinds.",
+            (Some(reading), _) if reading.show.word().is_some() => "Nothing of this kind; <kinds> shows other kinds.",
             (Some(_), _) => "Nothing printed yet.",
             (None, true) => "What an agent says and does appears here while it works.",
             (None, false) => "What is selected has not been started: there is no log yet.",
         };
-        return rows(buffer, inner, &super::paragraph(text, width, 1, scene.style(Role::Dim)));
+        return rows(buffer, inner, &super::paragraph(&scene.told(text), width, 1, scene.style(Role::Dim)));
     }
     let margin = margin(width, reading);
     let view = log.view(width.saturating_sub(margin), usize::from(inner.height));
@@ -105,9 +105,9 @@ fn state(scene: &Scene<'_>, area: Rect) -> String {
         words.push(format!("/{} {}", text::fit(finder.pattern(), 20), finder.count()));
     }
     if log.has_range() {
-        words.push("a range, y copies".to_owned());
+        words.push(scene.told("a range, <copy> copies"));
     }
-    words.push(if log.follows() { "following" } else { "standing still, f follows" }.to_owned());
+    words.push(scene.told(if log.follows() { "following" } else { "standing still, <follow> follows" }));
     words.extend(log.ahead());
     let room = usize::from(area.width).saturating_sub(text::width(&title(Some(reading), log.files())) + 8);
     while words.len() > 1 && text::width(&words.join(" · ")) > room {

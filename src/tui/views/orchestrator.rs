@@ -163,7 +163,8 @@ pub fn sentence(scene: &Scene<'_>, goal: &Goal) -> (String, Role) {
         GoalPhase::Asking { .. } => (format!("{} waits for your answer", goal.id), Role::Warn),
         GoalPhase::AwaitingApproval => (format!("{} waits for your yes", goal.id), Role::Warn),
         GoalPhase::Deciding => {
-            (format!("{} failed in part: a plans anew what is missing, d writes the report", goal.id), Role::Warn)
+            let then = scene.told("<approve> plans anew what is missing, <deny> writes the report");
+            (format!("{} failed in part: {then}", goal.id), Role::Warn)
         }
         GoalPhase::Running => {
             let ended = goal.tasks.iter().filter_map(|t| scene.state.tasks.end_state(t));

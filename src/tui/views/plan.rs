@@ -7,6 +7,7 @@ mod timeline;
 use ratatui::text::{Line, Span};
 
 pub use chart::{Row, place, root, rows};
+use lanes::Window;
 use timeline::Bars;
 
 use super::{Page, Scene, orchestrator, paragraph, task::fact, tasks};
@@ -26,7 +27,8 @@ pub fn short(scene: &Scene<'_>, id: &GoalId, columns: usize, rows: usize) -> Vec
     let mut lines = written(scene, id, None, columns, false).lines;
     if lines.len() > rows {
         let kept = rows.saturating_sub(1);
-        let text = format!(" … and {} more: 3 shows the whole plan", text::many(lines.len() - kept, "row"));
+        let more = text::many(lines.len() - kept, "row");
+        let text = format!(" … and {more} more: {}", scene.told("<plan> shows the whole plan"));
         lines.truncate(kept);
         lines.push(Line::from(scene.span(text, Role::Accent)));
     }
@@ -54,11 +56,11 @@ fn written(scene: &Scene<'_>, id: &GoalId, selected: Option<usize>, columns: usi
     let keys = if goal.asks() {
         "a answer · d leave it unanswered · esc back"
     } else if goal.needs_approval() {
-        "a approve · d deny · E edit · x leave out · $ up to a sum · A add · M merge · t timeline · ←→ fold · b what holds it · esc back"
+        "a approve · d deny · E edit · x leave out · $ up to a sum · A add · M merge · t timeline · z wide graph · ←→ fold · b what holds it · esc back"
     } else if goal.phase.is_over() {
-        "enter open the task · o report · F follow up · t timeline · ←→ fold · f hide done · esc back"
+        "enter open the task · o report · F follow up · t timeline · z wide graph · ←→ fold · f hide done · esc back"
     } else {
-        "enter open the task · b what holds it · t timeline · ←→ fold · f hide done · E edit · A add · x leave out · c end the goal · esc back"
+        "enter open the task · b what holds it · t timeline · z wide graph · ←→ fold · f hide done · E edit · A add · x leave out · c end the goal · esc back"
     };
     for question in goal.questions() {
         lines.extend(fact(scene, "asks", question, columns));
@@ -99,6 +101,8 @@ fn written(scene: &Scene<'_>, id: &GoalId, selected: Option<usize>, columns: usi
     ]));
     let name = plan.tasks.iter().map(|t| text::width(&t.id)).max().unwrap_or(0).clamp(4, 24);
     let at = selected.map(|selected| place(&shown, selected));
+    let wide = if view.wide { columns.saturating_sub(name + 8).max(lanes::WIDEST) } else { lanes::WIDEST };
+    let window = shown.get(at.unwrap_or(0)).map(|row| Window::around(&row.lanes, wide));
     let mut focus = None;
     for (n, shown) in shown.iter().enumerate() {
         let Some(task) = plan.tasks.get(shown.task) else { continue };
@@ -110,9 +114,10 @@ fn written(scene: &Scene<'_>, id: &GoalId, selected: Option<usize>, columns: usi
             lines.push(over_time(scene, goal, task, shown, bars, here, name, columns));
             continue;
         }
-        lines.push(row(scene, goal, task, shown, here, name, columns));
-        if here {
-            let below = format!("    {} ", shown.lanes.below);
+        let cut = |lanes: &str| window.map(|window| window.cut(lanes)).unwrap_or_default();
+        lines.push(row(scene, goal, task, shown, &cut(&shown.lanes.here), here, name, columns));
+        if here && !view.wide {
+            let below = format!("   {} ", cut(&shown.lanes.below));
             let room = columns.saturating_sub(text::width(&below) + 1);
             let mut said = paragraph(&how(task, &rules), room, 0, scene.style(Role::Text));
             said.extend(paragraph(&task.text(), room, 0, scene.style(Role::Dim)));
@@ -208,11 +213,13 @@ fn how(task: &PlanTask, rules: &Rules) -> String {
     facts.join(" · ")
 }
 
+#[expect(clippy::too_many_arguments, reason = "one row of a table and its place")]
 fn row(
     scene: &Scene<'_>,
     goal: &Goal,
     task: &PlanTask,
     shown: &Row,
+    lanes: &str,
     here: bool,
     name: usize,
     columns: usize,
@@ -225,7 +232,17 @@ fn row(
         after = format!("  {} {} behind it{after}", glyph::FOLDED, shown.behind);
     }
     let state = if state.is_empty() { String::new() } else { format!("  {state}") };
-    let lanes = format!("{} ", shown.lanes.here);
+    if scene.app.plan_view().wide {
+        let line = Line::from(vec![
+            scene.mark(here),
+            Span::styled(mark, style),
+            Span::raw(" "),
+            scene.span(format!("{lanes} "), Role::Dim),
+            scene.span(text::fit(&task.id, columns.saturating_sub(text::width(lanes) + 5)), Role::Text),
+        ]);
+        return if here { line.patch_style(scene.style(Role::Title)) } else { line };
+    }
+    let lanes = format!("{lanes} ");
     let head = format!("{} {} {:>7}  ", text::pad(&task.id, name), text::pad(&task.worker, 9), minutes);
     let used = 3 + text::width(&lanes) + text::width(&head) + text::width(&state);
     let room = columns.saturating_sub(used + 1);

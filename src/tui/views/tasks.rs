@@ -15,7 +15,7 @@ use super::{Scene, paragraph, plan, rows as draw_rows, window};
 use crate::{
     model::{GoalPhase, Item, Removed},
     room::{Goal, State, Task, tasks::Phase},
-    tui::{Connection, glyph, layout::Pane, text, theme::Role},
+    tui::{Action, Connection, glyph, layout::Pane, text, theme::Role},
 };
 
 /// How long it has run, or ran.
@@ -30,7 +30,7 @@ pub fn lasted(state: &State, task: &Task, now: Timestamp) -> Option<jiff::Signed
 /// One line on why it stands where it stands.
 pub fn why(scene: &Scene<'_>, task: &Task) -> String {
     let why = match scene.state.why(task.record.task(), scene.now) {
-        Some(why) if why.is_stalling() => format!("{why} · e extends"),
+        Some(why) if why.is_stalling() => format!("{why} · {}", scene.told("<extend> extends")),
         Some(why) => why.to_string(),
         None => String::new(),
     };
@@ -104,10 +104,19 @@ impl Columns {
 pub fn draw(scene: &Scene<'_>, buffer: &mut Buffer, area: Rect) {
     let table = scene.app.table();
     let all = scene.app.rows(scene.state);
-    let title =
-        if table.filter.is_empty() { "Tasks".to_owned() } else { format!("Tasks holding \"{}\"", table.filter) };
+    let right = counted(scene, &all, usize::from(area.width));
+    let title = match scene.state.goals.current().filter(|_| table.filter.is_empty()) {
+        _ if !table.filter.is_empty() => format!("Tasks holding \"{}\"", table.filter),
+        Some(goal) => {
+            // What is counted on the right must not be pushed out.
+            let room = usize::from(area.width).saturating_sub(text::width(&right) + 9);
+            let name = format!("Tasks ─ {} · {}", goal.id, text::one_line(&goal.text));
+            if room < 24 { "Tasks".to_owned() } else { text::fit(&name, room) }
+        }
+        None => "Tasks".to_owned(),
+    };
     let focused = scene.has_keys(Pane::Tasks);
-    let inner = scene.frame(buffer, area, focused, &title, &counted(scene, &all, usize::from(area.width)));
+    let inner = scene.frame(buffer, area, focused, &title, &right);
     if all.is_empty() {
         return draw_rows(buffer, inner, &empty(scene, usize::from(inner.width), usize::from(inner.height)));
     }
@@ -161,7 +170,7 @@ fn counted(scene: &Scene<'_>, all: &[Row<'_>], width: usize) -> String {
     }
     match tasks.trash.len() {
         0 => {}
-        n => parts.push(format!("{n} in the trash: T")),
+        n => parts.push(format!("{n} in the trash: {}", scene.key(Action::Trash))),
     }
     text::whole(&parts, " · ", width.saturating_sub(24), false)
 }
@@ -220,7 +229,11 @@ fn line(scene: &Scene<'_>, row: &Row<'_>, columns: &Columns, selected: bool, foc
         | Row::Rejected(_)
         | Row::Heading { .. } => Role::Text,
     };
-    let marked = matches!(row, Row::Task(task, _) if scene.app.is_marked(task.record.task()));
+    let marked = match row {
+        Row::Task(task, _) => scene.app.is_marked(&Item::Task(task.record.task().clone())),
+        Row::Rejected(file) => scene.app.is_marked(&Item::File(file.path.clone())),
+        Row::Removed(_) | Row::Heading { .. } => false,
+    };
     let line = Line::from(vec![
         scene.mark(selected),
         Span::styled(glyph, style),

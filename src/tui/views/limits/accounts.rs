@@ -38,9 +38,9 @@ fn role(used: f64, pace: Option<f64>) -> Role {
 pub(super) fn wide(scene: &Scene<'_>, width: usize) -> Vec<Row> {
     let state = scene.state;
     let switch = match state.accounts.resume {
-        crate::model::Resume::On => "on: work goes on by itself",
-        crate::model::Resume::Ask => "ask: p says yes",
-        crate::model::Resume::Off => "off: parked until p",
+        crate::model::Resume::On => "on: work goes on by itself".to_owned(),
+        crate::model::Resume::Ask => scene.told("ask: <pause> says yes"),
+        crate::model::Resume::Off => scene.told("off: parked until <pause>"),
     };
     let mut page = vec![Row::plain(Line::from(vec![
         scene.span("Accounts", Role::Title),
@@ -98,13 +98,16 @@ fn sentence(scene: &Scene<'_>, name: &AccountName, parked: &Parked) -> String {
             let (at, left) = (moment(scene, until), countdown(scene, until));
             parts.push(format!("until {about}{at}, in {left}{}", moved.unwrap_or_default()));
             let then = match parked.plan(scene.state.accounts.resume) {
-                Plan::GoesOn => "then work goes on by itself; p takes that back",
-                Plan::Asks => "then you are asked; p plans that it goes on",
-                Plan::Stays => "then it waits for you; p plans that it goes on",
+                Plan::GoesOn => "then work goes on by itself; <pause> takes that back",
+                Plan::Asks => "then you are asked; <pause> plans that it goes on",
+                Plan::Stays => "then it waits for you; <pause> plans that it goes on",
             };
-            parts.push(then.to_owned());
+            parts.push(scene.told(then));
         }
-        Some(until) => parts.push(format!("cleared at {}; p lets work go on", moment(scene, until))),
+        Some(until) => {
+            let then = scene.told("<pause> lets work go on");
+            parts.push(format!("cleared at {}; {then}", moment(scene, until)));
+        }
         None => parts.push(scene.state.mending(name, parked)),
     }
     if let Some(task) = parked.task.as_ref().filter(|_| parked.kind.is_some()) {
@@ -169,7 +172,7 @@ pub(super) fn parked(scene: &Scene<'_>, width: usize) -> Vec<Row> {
                 };
                 format!("{about}{}, in {}, then {then}", moment(scene, until), countdown(scene, until))
             }
-            (Some(_), _) => "cleared: p lets work go on".to_owned(),
+            (Some(_), _) => scene.told("cleared: <pause> lets work go on"),
             (None, _) => "waits for you".to_owned(),
         };
         let lines = [
