@@ -127,6 +127,7 @@ fn agent(n: usize) -> AgentSetup {
         slots: 1,
         timeout: Duration::from_mins(10),
         permissions: Permissions::Standard,
+        elsewhere: false,
     };
     AgentSetup { settings, trouble: None }
 }

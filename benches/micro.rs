@@ -54,6 +54,7 @@ fn agent(name: &str) -> AgentSetup {
         slots: 1,
         timeout: Duration::from_mins(10),
         permissions: Permissions::Standard,
+        elsewhere: false,
     };
     AgentSetup { settings, trouble: None }
 }

@@ -5,6 +5,7 @@
 //! every event, so a client that wants one number still gets the whole picture first.
 
 pub mod client;
+pub mod far;
 pub mod server;
 pub mod wire;
 

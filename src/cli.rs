@@ -177,6 +177,9 @@ enum Verb {
         /// The room is a rehearsal
         #[arg(long, hide = true)]
         rehearse: bool,
+        /// Stand for a worker on another machine
+        #[arg(long, hide = true)]
+        deputy: bool,
     },
     /// Ask who would do something, why, and what it would cost; starts nothing
     Ask {
@@ -467,10 +470,10 @@ fn dispatch(call: &mut Call, verb: Verb) -> anyhow::Result<Exit> {
         Verb::Worker { agent: Some(agent), slot, alive: true, .. } => room::alive(call, &agent, slot),
         Verb::Worker { revoke: Some(id), .. } => invite::revoke(call, &id),
         Verb::Worker { agent: None, .. } => invite::list(call),
-        Verb::Worker { agent: Some(agent), slot, invitation, queue, engine, rehearse, .. } => {
+        Verb::Worker { agent: Some(agent), slot, invitation, queue, engine, rehearse, deputy, .. } => {
             call.flags.queue = queue;
             call.flags.rehearse = rehearse;
-            room::worker(call, &agent, slot, engine, invitation.as_deref())
+            room::worker(call, &agent, slot, engine, invitation.as_deref(), deputy)
         }
         Verb::Ask { text, follows } => client(run::ask(call, &text, follows.as_deref())),
         Verb::Run(args) => client(run::run(call, &args)),

@@ -161,6 +161,8 @@ pub struct Agent {
     pub stall: Setting<Option<Duration>>,
     /// What it may do unasked.
     pub permissions: Setting<Permissions>,
+    /// Its attempts run on other machines, by workers that somebody starts there.
+    pub elsewhere: Setting<bool>,
     /// The account it works on, where that is not told by its key or login.
     pub account: Setting<Option<AccountName>>,
 }
@@ -680,6 +682,7 @@ impl Config {
                 Permissions::Full => "full",
             };
             row(&format!("agents.{name}.permissions"), permissions.to_owned(), &agent.permissions.source);
+            row(&format!("agents.{name}.elsewhere"), agent.elsewhere.to_string(), &agent.elsewhere.source);
             let account = agent.account.as_ref().map_or_else(|| "by its key or login".to_owned(), ToString::to_string);
             row(&format!("agents.{name}.account"), account, &agent.account.source);
         }
@@ -743,6 +746,7 @@ impl Config {
             slots: *agent.slots,
             timeout: *agent.timeout,
             permissions: *agent.permissions,
+            elsewhere: *agent.elsewhere,
         }
     }
 
@@ -858,6 +862,7 @@ fn agent(
             .get(|f| f.agents.get(name)?.stall.as_ref(), Patience(Some(Duration::from_mins(10))))
             .map(|patience| patience.0),
         permissions: layers.get(|f| f.agents.get(name)?.permissions.as_ref(), Permissions::Standard),
+        elsewhere: layers.get(|f| f.agents.get(name)?.elsewhere.as_ref(), false),
         account: layers
             .get(|f| f.agents.get(name)?.account.as_ref(), String::new())
             .map(|account| AccountName::new(account).ok()),

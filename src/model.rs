@@ -44,7 +44,7 @@ pub use permit::{Ask, AskId, Asking, Permit};
 pub use plan::{Checks, DoneWhen, Effort, Estimates, Fault, Plan, PlanTask, Severity};
 pub use question::{Choice, Question, Reply};
 pub use quiet::Quiet;
-pub use report::{Activity, Report};
+pub use report::{Activity, Far, Report};
 pub use task::{
     AttemptRecord, Changes, Dependency, IfFailed, OnLost, Priority, Rejected, Standing, TaskRecord, TaskSpec,
 };

@@ -5,6 +5,7 @@
 
 pub mod ask;
 pub mod clock;
+pub mod deputy;
 mod documents;
 pub mod effects;
 mod elsewhere;
@@ -21,6 +22,7 @@ mod money;
 pub mod open;
 pub mod picture;
 mod refs;
+pub mod remote;
 pub mod replay;
 pub mod screen;
 pub mod serve;

@@ -72,6 +72,9 @@ const INHERITED: [&str; 16] = [
     "MAX_RETRIES",
 ];
 
+/// What a deputy inherits besides.
+const DEPUTY: [&str; 2] = ["PODIUM_QUEUE", "PODIUM_QUEUE_CREDENTIALS"];
+
 fn folder(stage: &Path) -> PathBuf {
     stage.join(".podium").join("workers")
 }
@@ -189,6 +192,8 @@ pub struct Part {
     pub engine: EngineKind,
     /// The room is a rehearsal.
     pub rehearse: bool,
+    /// It stands for a worker on another machine.
+    pub deputy: bool,
 }
 
 /// Starts a worker process for a slot. Its own words go to `logs/worker-{slot}.log`.
@@ -202,18 +207,20 @@ fn start(program: &Path, stage: &Path, slot: &SlotId, part: Part) -> io::Result<
         .arg(slot.agent.as_str())
         .arg("--slot")
         .arg(slot.index.to_string())
-        .arg("--engine")
-        .arg(part.engine.word())
         .args(part.rehearse.then_some("--rehearse"))
         .arg("--stage")
         .arg(stage)
+        // What its engine is, the other machine knows.
+        .args(if part.deputy { vec!["--deputy"] } else { vec!["--engine", part.engine.word()] })
         .env_clear()
         .current_dir(stage)
         .process_group(0)
         .stdin(Stdio::null())
         .stdout(log.try_clone()?)
         .stderr(log);
-    for name in INHERITED {
+    // Only who speaks to the server needs to know how.
+    let named = if part.deputy { &DEPUTY[..] } else { &[] };
+    for name in INHERITED.iter().chain(named) {
         if let Some(value) = std::env::var_os(name) {
             command.env(name, value);
         }

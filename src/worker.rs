@@ -16,7 +16,9 @@ use crate::{
     engines::{Gateway, Programs, tree::Grace},
     gateway::Forward,
     ledger::Prices,
-    model::{AgentSettings, AttemptRef, Checks, Clock, Ending, MicroUsd, Permit, Report, SlotId, TaskRef, Tiers},
+    model::{
+        AgentSettings, AttemptRef, Checks, Clock, Ending, MicroUsd, Outcome, Permit, Report, SlotId, TaskRef, Tiers,
+    },
     queue::{Claimed, Queue},
 };
 
@@ -25,6 +27,7 @@ mod attempt;
 mod commit;
 mod cut;
 mod deadline;
+pub mod deputy;
 mod end;
 mod growth;
 mod heed;
@@ -52,6 +55,15 @@ pub enum Order {
         may_spend: Option<MicroUsd>,
         /// What is looked at before its result counts.
         checks: Box<Checks>,
+    },
+    /// What another queue knows of the task that is assigned next.
+    Know {
+        /// Which.
+        task: TaskRef,
+        /// What came of its prerequisites.
+        prerequisites: Vec<Outcome>,
+        /// The attempt before.
+        previous: Option<(Ending, Option<String>)>,
     },
     /// End this attempt in this way.
     End {
@@ -225,6 +237,7 @@ pub async fn run<Q: Queue>(
         settings,
         queue,
         draining: false,
+        known: None,
     };
     Ok(worker.serve().await)
 }
@@ -278,7 +291,12 @@ struct Worker<Q: Queue> {
     post: Post,
     doubt: Doubt,
     draining: bool,
+    /// What another queue knows of the next task.
+    known: Option<Known>,
 }
+
+/// What another queue knows of a task: prerequisites' results, and the attempt before.
+type Known = (TaskRef, Vec<Outcome>, Option<(Ending, Option<String>)>);
 
 impl<Q: Queue> Worker<Q> {
     async fn serve(&mut self) -> Farewell {
@@ -301,6 +319,7 @@ impl<Q: Queue> Worker<Q> {
                 Order::Drain => self.draining = true,
                 Order::Stop | Order::Quit { .. } => return Farewell::Stopped,
                 Order::Room(there) => self.room(there),
+                Order::Know { task, prerequisites, previous } => self.known = Some((task, prerequisites, previous)),
                 Order::Gateway { url, token } => self.settings.gateway = Some(Gateway { url, token }),
             }
         }
@@ -322,7 +341,12 @@ impl<Q: Queue> Worker<Q> {
             return None;
         }
         match self.queue.claim(&task).await {
-            Ok(Claimed::Won(claim)) => attempt::run(self, *claim, may_spend, checks).await,
+            Ok(Claimed::Won(mut claim)) => {
+                if let Some((_, prerequisites, previous)) = self.known.take().filter(|(of, ..)| *of == task) {
+                    (claim.prerequisites, claim.previous) = (prerequisites, previous);
+                }
+                attempt::run(self, *claim, may_spend, checks).await
+            }
             Ok(Claimed::Missed(reason)) => {
                 self.post.send(Report::NotStarted { task, reason });
                 None
@@ -364,7 +388,7 @@ impl Post {
                 self.running = [None, None];
                 self.asked.clear();
             }
-            Report::Limited { .. } | Report::NotStarted { .. } => {}
+            Report::Limited { .. } | Report::NotStarted { .. } | Report::Far { .. } => {}
         }
         if !self.connected {
             self.keep(report);

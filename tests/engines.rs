@@ -93,6 +93,7 @@ async fn scene_with(
         slots: 1,
         timeout: PATIENCE,
         permissions: Permissions::Standard,
+        elsewhere: false,
     };
     let queue = FileQueue::open(file::Settings::new(stage.path(), vec![agent.name.clone()], clock())).unwrap();
     queue.submit(spec).await.unwrap();
@@ -129,6 +130,7 @@ impl Scene {
                 | Report::Active { .. }
                 | Report::Asked { .. }
                 | Report::Withdrawn { .. }
+                | Report::Far { .. }
                 | Report::Limited { .. }
                 | Report::NotStarted { .. } => {}
             }

@@ -17,6 +17,8 @@ use tokio::{sync::mpsc, task::JoinSet, time::timeout};
 
 #[path = "nats/cut_off.rs"]
 mod cut_off;
+#[path = "nats/elsewhere.rs"]
+mod elsewhere;
 #[path = "nats/fit.rs"]
 mod fit;
 #[path = "nats/hostile.rs"]

@@ -223,6 +223,7 @@ async fn scene_with(command: Vec<String>, checks: Checks, change: impl FnOnce(&m
         slots: 1,
         timeout: PATIENCE,
         permissions: Permissions::Standard,
+        elsewhere: false,
     };
     let slot = SlotId { agent: agent.name.clone(), index: 0 };
     let clock = Clock::new(now);

@@ -20,8 +20,8 @@ use money::{MoneyJson, PartsJson};
 use crate::{
     ledger::usage::Parts,
     model::{
-        AttemptRecord, CostSource, EngineKind, Fault, GoalPhase, Item, MicroUsd, Permissions, Plan, Rejected, Removed,
-        Resume, Spend, Standing, TaskRef,
+        AttemptRecord, CostSource, EngineKind, Far, Fault, GoalPhase, Item, MicroUsd, Permissions, Plan, Rejected,
+        Removed, Resume, Spend, Standing, TaskRef,
         budget::Payer,
         limit::OwnLimit,
         plan::{Range, Revision},
@@ -227,6 +227,8 @@ struct SlotJson {
     stalls_at: Option<Timestamp>,
     subagents: Vec<String>,
     log: Option<String>,
+    /// The worker on another machine.
+    far: Option<Far>,
 }
 
 impl From<&Slot> for SlotJson {
@@ -256,6 +258,7 @@ impl From<&Slot> for SlotJson {
                 .map(|h| h.activity.subagents.iter().map(|one| one.name.clone()).collect())
                 .unwrap_or_default(),
             log: held.and_then(|h| h.log.clone()),
+            far: slot.far.clone(),
         }
     }
 }

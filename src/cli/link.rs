@@ -17,6 +17,7 @@ use crate::{
     queue::{
         Queue as _,
         file::{FileQueue, Unfit},
+        nats::NatsQueue,
     },
     room::State,
     runtime::{
@@ -267,19 +268,33 @@ pub fn worker(
     index: u32,
     engine: Option<EngineKind>,
     invitation: Option<Invitation>,
+    deputy: bool,
 ) -> anyhow::Result<Farewell> {
     log(config)?;
     let slot = SlotId { agent, index };
     let lock = SlotLock::take(&config.stage, &slot).context("could not lock the slot")?;
     let lock = lock.ok_or_else(|| SlotTaken { agent: slot.agent.clone(), index })?;
-    let (mut settings, queue) = runtime::open::worker(config, env, slot, engine, clock())?;
     // The kernel ties an attempt's life to the thread that started it: this one.
     let runtime = Builder::new_current_thread().enable_all().build()?;
+    if deputy {
+        let (settings, files, engine) = runtime::open::deputy(config, slot, clock())?;
+        return runtime.block_on(runtime::deputy::run(settings, files, engine, lock));
+    }
+    let mut settings = runtime::open::worker(config, env, slot.clone(), engine, clock())?;
+    let far = runtime::open::engine(config, slot.agent.as_str(), clock()).filter(|_| engine.is_none());
+    let files = if far.is_none() { Some(runtime::open::queue(config, clock())?) } else { None };
     runtime.block_on(async {
         if let Some(invitation) = invitation {
             runtime::worker::call_elsewhere(&mut settings, &invitation).await?;
         }
-        runtime::worker::run(settings, queue, lock).await
+        match (far, files) {
+            (Some(far), _) => {
+                let queue = NatsQueue::open(far).await?;
+                Box::pin(runtime::remote::run(settings, queue, lock)).await
+            }
+            (None, Some(files)) => Box::pin(runtime::worker::run(settings, files, lock)).await,
+            (None, None) => anyhow::bail!("there is no queue to work on"),
+        }
     })
 }
 

@@ -25,7 +25,10 @@ use crate::{
     config::{Config, Flags},
     gateway::{Closed, Invitation},
     model::{AgentName, EngineKind, SlotId},
-    queue::file::{FileQueue, Unfit},
+    queue::{
+        file::{FileQueue, Unfit},
+        nats,
+    },
     room::{Answer, Order},
     runtime::{feed::Feed, serve::Guardian},
     supervisor,
@@ -212,6 +215,7 @@ pub(super) fn worker(
     slot: u32,
     engine: Option<EngineKind>,
     invitation: Option<&Path>,
+    deputy: bool,
 ) -> anyhow::Result<Exit> {
     let config = call.config()?;
     let known: Vec<_> = config.enabled().map(|a| a.name.clone()).collect();
@@ -231,7 +235,7 @@ pub(super) fn worker(
         Err(error) => return Err(Trouble::Wrong(format!("could not {error}")).into()),
     };
     prepare(&config)?;
-    role(link::worker(&config, &call.env, agent, slot, engine, invitation))
+    role(link::worker(&config, &call.env, agent, slot, engine, invitation, deputy))
 }
 
 /// `podium worker --alive`: for whoever watches a container from outside.
@@ -248,11 +252,6 @@ pub(super) fn alive(call: &Call, agent: &str, slot: u32) -> anyhow::Result<Exit>
 
 /// Makes the stage's folders, on a disk that can keep them.
 fn prepare(config: &Config) -> anyhow::Result<()> {
-    if config.queue.server(&config.stage).is_some() {
-        let sentence =
-            "the room of this version keeps its tasks in files; `podium doctor --queue URL` looks at a server";
-        return Err(Trouble::Wrong(sentence.to_owned()).into());
-    }
     FileQueue::fits(&config.stage).map_err(|unfit| Trouble::Wrong(unfit.to_string()))?;
     config.prepare().context("could not prepare the stage").map(drop)
 }
@@ -349,6 +348,7 @@ fn role<T>(ended: anyhow::Result<T>) -> anyhow::Result<Exit> {
     match ended {
         Ok(_) => Ok(Exit::Done),
         Err(error) if link::is_taken(&error) => Err(Trouble::Refused(format!("{error:#}")).into()),
+        Err(error) if error.is::<nats::Unfit>() => Err(Trouble::Wrong(format!("{error:#}")).into()),
         Err(error) if error.is::<Unfit>() || error.is::<Closed>() => Err(Trouble::Wrong(format!("{error:#}")).into()),
         Err(error) => Err(error),
     }

@@ -2,6 +2,8 @@
 
 mod limits;
 
+use std::fmt::Write as _;
+
 use jiff::Timestamp;
 
 use super::{
@@ -9,7 +11,7 @@ use super::{
     out::{Out, Paint},
 };
 use crate::{
-    model::{Spend, text},
+    model::{Far, Spend, text},
     room::{Agent, Need, State, Task, budget::Standing, tasks::Phase, why::span},
 };
 
@@ -199,6 +201,8 @@ fn agent_row(state: &State, agent: &Agent, now: Timestamp) -> Vec<(Paint, String
     } else {
         doing.join(" · ")
     };
+    let hosts: Vec<String> = agent.slots.iter().filter_map(|slot| Some(far(slot.far.as_ref()?, now))).collect();
+    let detail = if hosts.is_empty() { detail } else { format!("on {} {detail}", hosts.join(", ")) };
     let spent = state.money.agents.get(agent.name()).copied().unwrap_or_default();
     vec![
         (Paint::Bold, agent.name().to_string()),
@@ -208,6 +212,20 @@ fn agent_row(state: &State, agent: &Agent, now: Timestamp) -> Vec<(Paint, String
         (Paint::Plain, money(&spent)),
         (Paint::Plain, text::first_line(&detail, 120)),
     ]
+}
+
+/// A worker on another machine, in short: where, and what is not as it should be.
+fn far(far: &Far, now: Timestamp) -> String {
+    let mut text = far.host.clone();
+    if far.offset_ms.abs() >= 1_000 {
+        // Writing into a string cannot fail.
+        let _ok = write!(text, " (clock {:+.1} s)", far.offset_ms as f64 / 1_000.0);
+    }
+    let silent = now.duration_since(far.heard_at);
+    if silent.as_secs() >= 10 {
+        let _ok = write!(text, " (last heard {} ago)", span(silent));
+    }
+    text
 }
 
 /// A task on one line: id, state, attempts, cost, why.

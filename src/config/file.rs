@@ -105,6 +105,7 @@ pub(super) struct Agent {
     pub(super) timeout: Key<Wait>,
     pub(super) stall: Key<Patience>,
     pub(super) permissions: Key<Permissions>,
+    pub(super) elsewhere: Key<bool>,
     pub(super) account: Key<String>,
 }
 
@@ -391,7 +392,7 @@ impl Layer {
         }
         check.with("queue.url", queue.url.as_ref(), |url| super::queue::check(url));
         check.with("queue.monitor", queue.monitor.as_ref(), |urls| super::queue::check_monitor(urls));
-        check.within("queue.replicas", queue.replicas.as_ref(), 1, 5);
+        check.within("queue.replicas", queue.replicas.as_ref(), 0, 5);
         check.faults
     }
 }

@@ -327,6 +327,7 @@ mod tests {
             slots: 1,
             timeout: Duration::from_mins(1),
             permissions: crate::model::Permissions::Standard,
+            elsewhere: false,
         };
         let attempt = "marie/a".parse::<crate::model::TaskRef>().unwrap().attempt(1);
         let session = crate::claude::args::Session::New("s".to_owned());

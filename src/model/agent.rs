@@ -161,4 +161,7 @@ pub struct AgentSettings {
     pub timeout: Duration,
     /// What it may do unasked.
     pub permissions: Permissions,
+    /// Its attempts run on other machines.
+    #[serde(default)]
+    pub elsewhere: bool,
 }

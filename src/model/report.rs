@@ -72,6 +72,23 @@ pub struct Activity {
     pub retrying: Option<Box<Retrying>>,
 }
 
+/// A worker on another machine, as it was last heard of.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Far {
+    /// Its machine.
+    pub host: String,
+    /// podium's version there.
+    pub version: String,
+    /// Its process id there.
+    pub pid: u32,
+    /// How much later its clock is, in milliseconds; the way of the message is in it.
+    pub offset_ms: i64,
+    /// Its machine's load of the last minute, in hundredths.
+    pub load: Option<u32>,
+    /// When it was last heard.
+    pub heard_at: Timestamp,
+}
+
 /// A worker's word to its room.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "report")]
@@ -141,6 +158,11 @@ pub enum Report {
         /// What its last attempt has used, by its engine's own word.
         #[serde(default)]
         spend: Spend,
+    },
+    /// The worker is on another machine; how that is.
+    Far {
+        /// As last heard.
+        far: Box<Far>,
     },
     /// An assigned task was not started: somebody else has it, it is gone, or the disk said no.
     NotStarted {

@@ -39,6 +39,9 @@ pub(super) struct Entry {
     pub(super) claimed: bool,
     #[serde(default)]
     pub(super) attempts: Vec<Attempt>,
+    /// Attempts that another queue had counted before the first one here.
+    #[serde(default)]
+    pub(super) before: u32,
     /// Attempts up to this number are history.
     #[serde(default)]
     pub(super) settled: u32,
@@ -65,7 +68,7 @@ pub(super) struct Attempt {
 impl Entry {
     /// A task that has just been accepted.
     pub(super) fn new(spec: TaskSpec, now: Timestamp) -> Self {
-        Self { spec, seen_at: now, claimed: false, attempts: Vec::new(), settled: 0, outcome: None }
+        Self { spec, seen_at: now, claimed: false, attempts: Vec::new(), before: 0, settled: 0, outcome: None }
     }
 
     /// Counts a new attempt, or says why not; a task that is found lost or expired is put right by the way.
@@ -98,7 +101,7 @@ impl Entry {
         let resume = self.spec.resume.clone().filter(|session| !self.has_resumed(session));
         let last = self.attempts.last();
         let previous = last.and_then(|a| Some((a.record.ending.clone()?, a.record.session_id.clone())));
-        let n = last.map_or(1, |a| a.record.n + 1);
+        let n = last.map_or(self.before + 1, |a| a.record.n + 1);
         self.claimed = true;
         self.attempts.push(Attempt {
             record: AttemptRecord {

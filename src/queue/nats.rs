@@ -29,6 +29,7 @@ mod bucket;
 pub mod check;
 mod ends;
 mod files;
+mod hand;
 mod keys;
 mod lease;
 mod mirror;

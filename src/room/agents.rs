@@ -10,7 +10,7 @@ use super::{
     time::later,
 };
 use crate::model::{
-    Activity, AgentName, AgentSettings, Ending, Report, SlotId, TaskRef, budget::Payer, outcome::EndState,
+    Activity, AgentName, AgentSettings, Ending, Far, Report, SlotId, TaskRef, budget::Payer, outcome::EndState,
     task::Standing,
 };
 
@@ -57,6 +57,9 @@ pub struct Slot {
     pub up_since: Option<Timestamp>,
     /// What it holds.
     pub held: Option<Held>,
+    /// The worker that it stands for, where that is on another machine.
+    #[serde(default)]
+    pub far: Option<Far>,
 }
 
 /// How a worker process is.
@@ -252,7 +255,7 @@ impl Agents {
                         let alive = found.iter().find(|(slot, _)| *slot == id);
                         let process =
                             alive.map_or(Process::Off, |(_, pid)| Process::Starting { pid: Some(*pid), since: now });
-                        Slot { id, process, epoch: 0, failures: 0, up_since: None, held: None }
+                        Slot { id, process, epoch: 0, failures: 0, up_since: None, held: None, far: None }
                     })
                     .collect();
                 let paused = paused.get(&settings.name).copied().unwrap_or(false);
@@ -363,6 +366,7 @@ impl State {
                     && matches!(slot.process, Process::Up { pid: up, .. } if up == pid)
                 {
                     slot.process = Process::Starting { pid: Some(pid), since: now };
+                    slot.far = None;
                 }
             }
             WorkerEvent::Exited { slot: id, pid, how } => {
@@ -475,6 +479,14 @@ impl State {
                 slot.held.take_if(|h| h.task == outcome.task);
                 self.asks.task_over(&outcome.task);
                 self.task_ended(*outcome);
+            }
+            Report::Far { far } => {
+                let is_new = slot.far.as_ref().is_none_or(|before| before.host != far.host || before.pid != far.pid);
+                let text = format!("{id} works on {} (podium {}, process {})", far.host, far.version, far.pid);
+                slot.far = Some(*far);
+                if is_new {
+                    self.say(Voice::Room, None, text);
+                }
             }
             Report::NotStarted { task, reason } => {
                 self.not_started(id, task, reason, Some(later(now, REST)), effects);

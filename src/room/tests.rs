@@ -58,6 +58,7 @@ fn settings(name: &str) -> AgentSetup {
         slots: 1,
         timeout: Duration::from_mins(10),
         permissions: Permissions::Standard,
+        elsewhere: false,
     };
     AgentSetup { settings, trouble: None }
 }

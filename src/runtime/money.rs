@@ -69,6 +69,7 @@ pub(super) fn total(report: &Report, now: Timestamp) -> Option<EngineTotal> {
         | Report::Active { .. }
         | Report::Asked { .. }
         | Report::Withdrawn { .. }
+        | Report::Far { .. }
         | Report::Limited { .. }
         | Report::NotStarted { .. } => None,
     }

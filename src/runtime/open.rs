@@ -13,17 +13,17 @@ use super::{
 };
 use crate::{
     api,
-    config::{Config, Env},
+    config::{Config, Env, Resolved},
     engines::Programs,
     gateway, limiter,
     model::{AccountSetup, Clock, EngineKind, MicroUsd, Modifiers, SlotId, Usage, id::stage_id, plan::ModelPrice},
-    queue::{self, QueueError, file::FileQueue},
+    queue::{self, QueueError, file::FileQueue, nats},
     room::{
         Event, Opened, Stamped, State,
         event::{AgentSetup, Orchestrator, Planning},
         failure::Failure,
     },
-    worker::{self, Retries},
+    worker::{self, Retries, deputy},
 };
 
 /// What the room is opened with.
@@ -64,7 +64,37 @@ pub fn room(config: &Config, env: &Env) -> anyhow::Result<serve::Settings> {
         rehearsal: config.is_rehearsal().then(|| Rehearsal { seed: *config.seed, pace: *config.pace }),
         program: program()?,
         start_workers: *config.start_workers,
+        engine: engine(config, "room", super::clock::system()).filter(|_| config.enabled().any(|a| *a.elsewhere)),
     })
+}
+
+/// How the NATS server is used, where there is one: by the room and its deputies, or by a worker of this agent.
+pub fn engine(config: &Config, who: &str, clock: Clock) -> Option<nats::Settings> {
+    let address = config.queue.server(&config.stage)?;
+    let agents = config.agents().into_iter().map(|a| a.name).collect();
+    let makes = who == "room";
+    let settings = nats::Settings::new(address, who, config.stage.clone(), agents, clock);
+    Some(nats::Settings { makes, attempts: *config.attempts, backoff: config.backoff.value.clone(), ..settings })
+}
+
+/// Sees whether the server is fit before a room opens on it. One that is away is waited for.
+pub(super) async fn engine_fits(engine: &nats::Settings) -> Result<(), nats::Unfit> {
+    match nats::NatsQueue::open(engine.clone()).await {
+        Ok(queue) => {
+            let report = queue.check().await;
+            if let Some(warning) = report.warning() {
+                tracing::warn!("{}: {warning}", report.sentence());
+            } else {
+                tracing::info!("{}", report.sentence());
+            }
+            Ok(())
+        }
+        Err(unfit @ nats::Unfit::Unreachable(..)) => {
+            tracing::warn!("{unfit}; work elsewhere waits for it");
+            Ok(())
+        }
+        Err(unfit) => Err(unfit),
+    }
 }
 
 /// What the configuration alone says of a room; `offline` is why none can be open.
@@ -100,8 +130,18 @@ pub fn before(config: &Config, env: &Env) -> State {
 
 /// Every agent, its engine resolved.
 pub(super) fn agents(config: &Config, env: &Env) -> Vec<AgentSetup> {
+    let has_server = config.queue.server(&config.stage).is_some();
     let resolved = config.resolved(env).into_iter();
-    resolved.map(|resolved| AgentSetup { settings: resolved.settings, trouble: resolved.trouble }).collect()
+    let setup = resolved.map(|Resolved { settings, trouble }| {
+        // What its engine needs is for its workers' machines to have.
+        let trouble = match settings.elsewhere {
+            false => trouble,
+            true if has_server => None,
+            true => Some("works elsewhere; name the NATS server: [queue] url = \"nats://host:4222\"".to_owned()),
+        };
+        AgentSetup { settings, trouble }
+    });
+    setup.collect()
 }
 
 /// Every account, and what happens when one's limit clears.
@@ -199,14 +239,29 @@ fn queue_settings(config: &Config, clock: Clock) -> queue::file::Settings {
     super::effects::queue_settings(&config.stage, agents, *config.attempts, config.copies(), clock)
 }
 
-/// What a worker of this slot is started with, and its queue. `engine` comes from the room, which knows the keys.
+/// What the deputy of a slot is started with: its settings, the room's queue, the server.
+pub fn deputy(
+    config: &Config,
+    slot: SlotId,
+    clock: Clock,
+) -> anyhow::Result<(deputy::Settings, FileQueue, nats::Settings)> {
+    let engine = engine(config, "room", clock.clone()).context("[queue] url names no NATS server")?;
+    let queue = queue(config, clock.clone())?;
+    Ok((deputy::Settings { slot, stage: config.stage.clone(), clock, retries: retries(config) }, queue, engine))
+}
+
+fn retries(config: &Config) -> Retries {
+    Retries { attempts: *config.attempts, backoff: config.backoff.value.clone(), limit: Duration::from_secs(30) }
+}
+
+/// What a worker of this slot is started with. `engine` comes from the room, which knows the keys.
 pub fn worker(
     config: &Config,
     env: &Env,
     slot: SlotId,
     engine: Option<EngineKind>,
     clock: Clock,
-) -> anyhow::Result<(worker::Settings, FileQueue)> {
+) -> anyhow::Result<worker::Settings> {
     let stall = config.enabled().find(|a| a.name == slot.agent).and_then(|a| *a.stall);
     let mut agent = config
         .agents()
@@ -222,7 +277,6 @@ pub fn worker(
         "the room says that {} runs a command, and podium.toml names none now",
         agent.name
     );
-    let queue = queue(config, clock.clone())?;
     let mut settings =
         worker::Settings::new(slot, agent, config.stage.clone(), stage_id(&config.stage), program()?, clock);
     settings.programs =
@@ -233,13 +287,12 @@ pub fn worker(
     if let Some(lang) = env.os("LANG") {
         settings.lang = OsString::from(lang);
     }
-    settings.retries =
-        Retries { attempts: *config.attempts, backoff: config.backoff.value.clone(), limit: Duration::from_secs(30) };
+    settings.retries = retries(config);
     settings.tiers = config.tiers.models();
     settings.prices = config.prices.value.clone();
     settings.orphan_grace = *config.orphan_grace;
     settings.stall = stall;
-    Ok((settings, queue))
+    Ok(settings)
 }
 
 /// podium's own binary.

@@ -30,7 +30,7 @@ use super::{
     herald::{Heralds, Hook},
     known::Kept,
     lock::{self, Held, StageLock},
-    money,
+    money, open,
 };
 use crate::{
     attach::{
@@ -96,6 +96,8 @@ pub struct Settings {
     pub rehearsal: Option<Rehearsal>,
     /// The program that workers are started from: podium itself.
     pub program: PathBuf,
+    /// The NATS server for agents that work elsewhere.
+    pub engine: Option<crate::queue::nats::Settings>,
     /// The room starts its workers; otherwise somebody else does, and it waits for them.
     pub start_workers: bool,
 }
@@ -204,6 +206,9 @@ pub async fn serve(settings: Settings, guardian: Guardian, clock: Clock) -> anyh
         clock.clone(),
     ))?;
     queue.probe()?;
+    if let Some(engine) = &settings.engine {
+        open::engine_fits(engine).await?;
+    }
     let opened = Opened {
         name: settings.stage.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default(),
         stage: settings.stage.clone(),
@@ -841,7 +846,8 @@ impl Room {
         }
         let engine = self.state.agents.get(&slot.agent).map_or(EngineKind::Auto, |a| a.settings.engine);
         let settings = &self.world.settings;
-        let part = Part { engine, rehearse: settings.rehearsal.is_some() };
+        let deputy = self.state.agents.get(&slot.agent).is_some_and(|agent| agent.settings.elsewhere);
+        let part = Part { engine, rehearse: settings.rehearsal.is_some(), deputy };
         match self.world.workers.start(&settings.program, &settings.stage, &slot, part) {
             Ok(mut child) => {
                 let pid = child.id().unwrap_or_default();

@@ -7,7 +7,7 @@ use futures_util::{SinkExt as _, StreamExt as _};
 use tokio::{
     net::UnixStream,
     signal::unix::{SignalKind, signal},
-    sync::mpsc,
+    sync::{mpsc, watch},
     task::JoinSet,
 };
 use tokio_util::codec::{Framed, LinesCodec};
@@ -35,16 +35,8 @@ const LONGEST_WAIT: Duration = Duration::from_secs(1);
 pub async fn run<Q: Queue>(settings: worker::Settings, queue: Q, lock: SlotLock) -> anyhow::Result<Farewell> {
     let (orders, inbox) = mpsc::channel(64);
     let (outbox, reports) = mpsc::unbounded_channel();
-    let link = Link {
-        stage: settings.stage.clone(),
-        slot: settings.slot.clone(),
-        lock,
-        orders,
-        reports,
-        running: None,
-        token: None,
-        has_relay: settings.relay.is_some(),
-    };
+    let mut link = Link::new(settings.stage.clone(), settings.slot.clone(), lock, orders, reports);
+    link.has_relay = settings.relay.is_some();
     let mut links = JoinSet::new();
     let mut signals = JoinSet::new();
     signals.spawn(leave_on_signals(link.orders.clone())?);
@@ -69,7 +61,9 @@ pub async fn call_elsewhere(settings: &mut worker::Settings, invitation: &Invita
 }
 
 /// TERM, INT and HUP end the attempt and the worker. It is the room that knows when a person stops it.
-fn leave_on_signals(orders: mpsc::Sender<Order>) -> anyhow::Result<impl Future<Output = ()> + Send + 'static> {
+pub(super) fn leave_on_signals(
+    orders: mpsc::Sender<Order>,
+) -> anyhow::Result<impl Future<Output = ()> + Send + 'static> {
     let listen = |kind| signal(kind).context("could not listen for signals");
     let (mut term, mut int) = (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
     let mut hup = listen(SignalKind::hangup())?;
@@ -88,17 +82,19 @@ fn leave_on_signals(orders: mpsc::Sender<Order>) -> anyhow::Result<impl Future<O
     })
 }
 
-struct Link {
+pub(super) struct Link {
     stage: PathBuf,
     slot: SlotId,
     lock: SlotLock,
-    orders: mpsc::Sender<Order>,
+    pub(super) orders: mpsc::Sender<Order>,
     reports: mpsc::UnboundedReceiver<Report>,
     /// What this worker holds; number 0 from the order until the attempt is counted.
     running: Option<AttemptRef>,
     token: Option<String>,
     /// Model calls go over a relay of its own, whatever the room says.
     has_relay: bool,
+    /// The room is called only while this says so.
+    there: Option<watch::Receiver<bool>>,
 }
 
 /// Why a conversation with the room ended.
@@ -110,9 +106,29 @@ enum Parted {
 }
 
 impl Link {
-    async fn keep(mut self) {
+    pub(super) fn new(
+        stage: PathBuf,
+        slot: SlotId,
+        lock: SlotLock,
+        orders: mpsc::Sender<Order>,
+        reports: mpsc::UnboundedReceiver<Report>,
+    ) -> Self {
+        Self { stage, slot, lock, orders, reports, running: None, token: None, has_relay: false, there: None }
+    }
+
+    /// Calls the room only while `there` says so.
+    pub(super) fn only_while(self, there: watch::Receiver<bool>) -> Self {
+        Self { there: Some(there), has_relay: true, ..self }
+    }
+
+    pub(super) async fn keep(mut self) {
         let mut wait = FIRST_WAIT;
         loop {
+            if let Some(there) = &mut self.there
+                && there.wait_for(|there| *there).await.is_err()
+            {
+                return;
+            }
             let hello = Hello::Worker {
                 version: env!("CARGO_PKG_VERSION").to_owned(),
                 slot: self.slot.clone(),
@@ -145,7 +161,16 @@ impl Link {
 
     async fn converse(&mut self, mut wire: Framed<UnixStream, LinesCodec>) -> Result<Parted, AttachError> {
         loop {
+            // What is held is seen to its end, whoever is there.
+            let watched = self.there.as_mut().filter(|_| self.running.is_none());
+            let gone = async {
+                match watched {
+                    Some(there) => drop(there.wait_for(|there| !*there).await),
+                    None => std::future::pending().await,
+                }
+            };
             tokio::select! {
+                () = gone => return Ok(Parted::Lost),
                 line = wire.next() => {
                     let line = match line {
                         None | Some(Err(_)) => return Ok(Parted::Lost),
@@ -170,44 +195,54 @@ impl Link {
 
     /// Hands the room's word to the worker; false when the worker is gone.
     async fn pass_on(&mut self, told: WorkerTell) -> bool {
-        let order = match told {
-            WorkerTell::Welcome(door) => {
-                if let Some(Door { url, token }) = door.filter(|_| !self.has_relay) {
-                    let hash = crate::gateway::TokenHash::of(token.as_bytes()).to_string();
-                    if let Err(error) = self.lock.note(Some(hash)) {
-                        tracing::warn!(%error, "the token's hash could not be noted; a new room will not know it");
-                    }
-                    self.token = Some(token.clone());
-                    let door = Order::Gateway { url, token: token.into() };
-                    if self.orders.send(door).await.is_err() {
-                        return false;
-                    }
+        if let WorkerTell::Welcome(door) = &told {
+            if let Some(Door { url, token }) = door.clone().filter(|_| !self.has_relay) {
+                let hash = crate::gateway::TokenHash::of(token.as_bytes()).to_string();
+                if let Err(error) = self.lock.note(Some(hash)) {
+                    tracing::warn!(%error, "the token's hash could not be noted; a new room will not know it");
                 }
-                Order::Room(true)
+                self.token = Some(token.clone());
+                let door = Order::Gateway { url, token: token.into() };
+                if self.orders.send(door).await.is_err() {
+                    return false;
+                }
             }
-            WorkerTell::Assign { task, may_spend, checks } => {
-                self.running = Some(task.attempt(0));
-                Order::Assign { task, may_spend, checks }
-            }
-            WorkerTell::End { attempt, ending } => Order::End { attempt, ending },
-            WorkerTell::Cancel(attempt) => Order::Cancel { attempt },
-            WorkerTell::Extend { attempt, by } => Order::Extend { attempt, by },
-            WorkerTell::Permit { attempt, request, permit } => Order::Permit { attempt, request, permit },
-            WorkerTell::Leave { drain: true } => Order::Drain,
-            WorkerTell::Leave { drain: false } => Order::Stop,
-            WorkerTell::Bye(why) => {
-                tracing::error!(why, "the room does not want this worker");
-                Order::Quit { why: format!("the room did not want the worker: {why}") }
-            }
-        };
+            return self.orders.send(Order::Room(true)).await.is_ok();
+        }
+        if let WorkerTell::Assign { task, .. } = &told {
+            self.running = Some(task.attempt(0));
+        }
+        let Some(order) = order(told) else { return true };
         self.orders.send(order).await.is_ok()
     }
 
     fn note(&mut self, report: &Report) {
         match report {
             Report::Started { attempt, .. } => self.running = Some(attempt.clone()),
-            Report::Active { .. } | Report::Limited { .. } | Report::Asked { .. } | Report::Withdrawn { .. } => {}
+            Report::Active { .. }
+            | Report::Limited { .. }
+            | Report::Asked { .. }
+            | Report::Withdrawn { .. }
+            | Report::Far { .. } => {}
             Report::Failed { .. } | Report::Ended { .. } | Report::NotStarted { .. } => self.running = None,
         }
     }
+}
+
+/// The room's word as the worker's order; `None` for a welcome.
+pub(super) fn order(told: WorkerTell) -> Option<Order> {
+    Some(match told {
+        WorkerTell::Welcome(_) => return None,
+        WorkerTell::Assign { task, may_spend, checks } => Order::Assign { task, may_spend, checks },
+        WorkerTell::End { attempt, ending } => Order::End { attempt, ending },
+        WorkerTell::Cancel(attempt) => Order::Cancel { attempt },
+        WorkerTell::Extend { attempt, by } => Order::Extend { attempt, by },
+        WorkerTell::Permit { attempt, request, permit } => Order::Permit { attempt, request, permit },
+        WorkerTell::Leave { drain: true } => Order::Drain,
+        WorkerTell::Leave { drain: false } => Order::Stop,
+        WorkerTell::Bye(why) => {
+            tracing::error!(why, "the room does not want this worker");
+            Order::Quit { why: format!("the room did not want the worker: {why}") }
+        }
+    })
 }

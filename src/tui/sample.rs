@@ -40,6 +40,7 @@ pub(crate) fn agent(name: &str, slots: u32) -> AgentSettings {
         slots,
         timeout: Duration::from_mins(20),
         permissions: Permissions::Standard,
+        elsewhere: false,
     }
 }
 

@@ -6,7 +6,7 @@
 use jiff::Timestamp;
 
 use super::{
-    Farewell, Worker,
+    Farewell, Retries, Worker,
     end::Judged,
     heed::{Heeded, heed},
     limits,
@@ -26,6 +26,35 @@ const SUMMARY_LIMIT: usize = 256 * 1024;
 /// Why an end was not written that would have had to wait.
 const GONE: &str = "there was no room on the disk, and the worker had to go";
 
+/// What follows from how an attempt ended.
+pub(super) enum After {
+    /// Its task ends.
+    End(EndState),
+    /// It is tried again, not before this.
+    Again(Timestamp),
+}
+
+/// What follows from `ending`; `counted` earlier attempts counted, and the last of them ended as `previous`.
+pub(super) fn after(
+    retries: &Retries,
+    spec: &TaskSpec,
+    attempt: &AttemptRef,
+    ending: &Ending,
+    (counted, previous): (u32, Option<&Ending>),
+    now: Timestamp,
+) -> After {
+    match retries.verdict(spec, ending, counted, previous) {
+        Verdict::End(state) => After::End(state),
+        // What cost no attempt has nothing to wait for.
+        Verdict::Retry if !ending.counts() => After::Again(now),
+        Verdict::Retry => After::Again(retries.next(spec, attempt, counted.saturating_add(1), now)),
+        Verdict::Park(until) => {
+            let parked = attempt.n.saturating_sub(1).saturating_sub(counted);
+            After::Again(retries.unpark(attempt, until, parked, now))
+        }
+    }
+}
+
 /// Tells the queue, then the room; says why the worker must go, where it must.
 pub(super) async fn commit<Q: Queue>(
     worker: &mut Worker<Q>,
@@ -41,8 +70,9 @@ pub(super) async fn commit<Q: Queue>(
     let Claim { spec, counted, lease, previous, .. } = claim;
     let retries = &worker.settings.retries;
     let spend = finding.spend;
-    let not_before = match retries.verdict(&spec, &ending, counted, previous.as_ref().map(|(ending, _)| ending)) {
-        Verdict::End(state) => {
+    let before = previous.as_ref().map(|(ending, _)| ending);
+    let not_before = match after(retries, &spec, attempt, &ending, (counted, before), now) {
+        After::End(state) => {
             let prices = &worker.settings.prices;
             let mut outcome = outcome(spec, attempt, state, ending, finding, prices, (started_at, now));
             outcome.artifacts = artifacts;
@@ -57,13 +87,7 @@ pub(super) async fn commit<Q: Queue>(
             worker.post.send(report);
             return farewell;
         }
-        // What cost no attempt has nothing to wait for.
-        Verdict::Retry if !ending.counts() => now,
-        Verdict::Retry => retries.next(&spec, attempt, counted.saturating_add(1), now),
-        Verdict::Park(until) => {
-            let parked = attempt.n.saturating_sub(1).saturating_sub(counted);
-            retries.unpark(attempt, until, parked, now)
-        }
+        After::Again(not_before) => not_before,
     };
     let writing = queue.fail(lease, ending.clone(), spend, not_before);
     let report = match heed(worker, attempt, spend, &mut farewell, writing).await {

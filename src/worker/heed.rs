@@ -64,7 +64,11 @@ pub(super) async fn heed<Q: Queue, T>(
                 worker.post.send(Report::NotStarted { task, reason });
             }
             // Nothing of it runs any more, and it can be silent no more.
-            Order::Cancel { .. } | Order::End { .. } | Order::Extend { .. } | Order::Permit { .. } => {}
+            Order::Cancel { .. }
+            | Order::End { .. }
+            | Order::Extend { .. }
+            | Order::Permit { .. }
+            | Order::Know { .. } => {}
             Order::Drain => worker.draining = true,
             Order::Stop | Order::Quit { .. } => *leaving = Some(Farewell::Stopped),
             Order::Room(there) => worker.room(there),

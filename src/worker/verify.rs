@@ -264,7 +264,8 @@ fn obey<Q: Queue>(worker: &mut Worker<Q>, attempt: &AttemptRef, order: Order) ->
         }
         Order::Cancel { attempt: of } if attempt.is_meant_by(&of) => return Some(Seen::Stop(Ending::Cancelled, None)),
         Order::End { attempt: of, ending } if attempt.is_meant_by(&of) => return Some(Seen::Stop(ending, None)),
-        Order::Cancel { .. } | Order::End { .. } | Order::Extend { .. } | Order::Permit { .. } => {}
+        Order::Cancel { .. } | Order::End { .. } | Order::Extend { .. } | Order::Permit { .. } | Order::Know { .. } => {
+        }
         Order::Drain => worker.draining = true,
         Order::Stop => return Some(Seen::Stop(Ending::Stopped, Some(Farewell::Stopped))),
         Order::Quit { why } => return Some(Seen::Stop(Ending::Lost { message: why }, Some(Farewell::Stopped))),

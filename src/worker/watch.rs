@@ -232,7 +232,11 @@ impl Running {
                 }
             }
             // Meant for an attempt that has ended.
-            Order::Cancel { .. } | Order::End { .. } | Order::Extend { .. } | Order::Permit { .. } => {}
+            Order::Cancel { .. }
+            | Order::End { .. }
+            | Order::Extend { .. }
+            | Order::Permit { .. }
+            | Order::Know { .. } => {}
             Order::Drain => worker.draining = true,
             Order::Stop => return Some(Cause::Stopped),
             Order::Quit { why } => return Some(Cause::Quit(why)),

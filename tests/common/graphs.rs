@@ -133,6 +133,7 @@ fn agent(name: &str, slots: u32) -> AgentSetup {
         slots,
         timeout: Duration::from_hours(1),
         permissions: Permissions::Standard,
+        elsewhere: false,
     };
     AgentSetup { settings, trouble: None }
 }

@@ -86,7 +86,7 @@ impl NatsQueue {
     }
 
     /// Takes what no task speaks of any more out of the other buckets. What is left lying costs room and nothing else.
-    async fn forget(&self, task: &TaskRef, left: &Slot) {
+    pub(super) async fn forget(&self, task: &TaskRef, left: &Slot) {
         if !left.is_empty() {
             return;
         }
