@@ -152,7 +152,7 @@ mod tests {
         for (name, meant) in [("dusc", "dusk"), ("lihgt", "light")] {
             let env = env(dir.path(), &format!("# mine\ntheme = \"{name}\"\n"), &RICH);
             let settings = settings(&env, false).unwrap();
-            assert_eq!(settings.theme, Theme::default());
+            assert_eq!(settings.theme, Theme::built_in("terminal", Depth::True).unwrap());
             let words = settings.words.concat();
             assert!(words.contains("screen.toml:2: theme: there is no theme"), "{words}");
             assert!(words.contains(&format!("did you mean `{meant}`?")), "{words}");
