@@ -563,7 +563,7 @@ async fn one_agent_is_drained_and_started_and_stays_stopped_whatever_happens_to_
     stage.steps("cut", &["--echo-stdin"]);
     stage.run(&["start", "marie"]).exits(0);
     let result = stage.result("marie/cut").await;
-    assert_eq!(result["status"], "done", "{result:#}");
+    assert_eq!(result["state"], "done", "{result:#}");
     stage.close().await;
 }
 

@@ -204,6 +204,8 @@ pub fn reader(config: &Config) -> FileQueue {
     runtime::open::reader(config, clock())
 }
 
+pub use runtime::lock::is_held;
+
 /// Whether this error says that another process does the same already.
 pub fn is_taken(error: &anyhow::Error) -> bool {
     error.is::<StageTaken>() || error.is::<SlotTaken>()

@@ -165,16 +165,12 @@ pub(super) fn serve(call: &mut Call, args: &ServeArgs) -> anyhow::Result<Exit> {
 /// `podium stop`.
 pub(super) async fn stop(call: &Call, drain: bool) -> anyhow::Result<Exit> {
     let config = call.config()?;
-    let mut link = match Link::connect(&config.stage).await {
-        Ok(link) => link,
-        Err(AttachError::NoRoom) => {
-            call.out.note("no room is running on this stage");
-            if call.out.is_json() {
-                call.out.json(&json::Done { text: "no room is running".to_owned(), ids: Vec::new() });
-            }
-            return Ok(Exit::Done);
+    let Some(mut link) = there(&config).await? else {
+        call.out.note("no room is running on this stage");
+        if call.out.is_json() {
+            call.out.json(&json::Done { text: "no room is running".to_owned(), ids: Vec::new() });
         }
-        Err(error) => return Err(error.into()),
+        return Ok(Exit::Done);
     };
     match link.order(Order::Stop { drain }).await {
         Ok(Answer::Done { text, .. }) => call.out.note(&text),
@@ -264,13 +260,23 @@ pub(super) async fn ensure(config: &Config, flags: &Flags) -> anyhow::Result<(Li
     }
 }
 
-/// The room of a stage, where one is open.
+/// The room of a stage, where one is open. One that is just opening, or closing, is waited for.
 async fn there(config: &Config) -> anyhow::Result<Option<Link>> {
-    match Link::connect(&config.stage).await {
-        Ok(link) => Ok(Some(link)),
-        Err(AttachError::NoRoom) => Ok(None),
-        Err(error) => Err(error.into()),
+    let begun = Instant::now();
+    loop {
+        match Link::connect(&config.stage).await {
+            Ok(link) => return Ok(Some(link)),
+            Err(AttachError::NoRoom) if link::is_held(&config.stage) && begun.elapsed() < OPENING => {}
+            Err(AttachError::NoRoom) => return Ok(None),
+            Err(error) => return Err(error.into()),
+        }
+        sleep(again(begun.elapsed())).await;
     }
+}
+
+/// When a room that does not answer yet is called again: soon at first, most are open in a moment.
+fn again(waited: Duration) -> Duration {
+    (waited / 16).clamp(Duration::from_millis(1), Duration::from_millis(200))
 }
 
 /// A room in the background that has been started and has not answered yet.
@@ -300,15 +306,17 @@ impl Begun {
                 Err(AttachError::NoRoom) => {}
                 Err(error) => return Err(error.into()),
             }
-            if let Some(status) = self.child.try_wait()? {
+            // Somebody may have been faster: then that room is as good.
+            if let Some(status) = self.child.try_wait()?
+                && !link::is_held(&self.stage)
+            {
                 anyhow::bail!("the room did not open ({status}):\n{}", tail(&self.log, self.begin));
             }
             let waited = begun.elapsed();
             if waited >= OPENING {
                 anyhow::bail!("the room did not open in {} s; see {}", OPENING.as_secs(), self.log.display());
             }
-            // Soon again at first: most rooms are open in a moment.
-            sleep((waited / 16).clamp(Duration::from_millis(1), Duration::from_millis(200))).await;
+            sleep(again(waited)).await;
         }
     }
 }
