@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::{
-    model::{GoalId, Rejected, Removed},
+    model::{Far, GoalId, Rejected, Removed},
     room::tasks::Phase,
     tui::views::{plan, tasks::Row},
 };
@@ -276,4 +276,25 @@ fn no_hint_is_cut_in_the_middle_on_a_small_screen() {
             }
         }
     }
+}
+
+#[test]
+fn an_agents_page_says_on_which_machine_its_work_is_done() {
+    let mut stage = sample::running();
+    let slot = stage.state.agents.get(&"marie".parse().unwrap()).unwrap().slots[0].id.clone();
+    let far = Far {
+        host: "builder".into(),
+        version: "0.1.0".into(),
+        pid: 4_711,
+        offset_ms: -2_000,
+        load: Some(53),
+        heard_at: at(115),
+    };
+    let report = Report::Far { far: Box::new(far) };
+    stage.tell(116, Event::Worker(WorkerEvent::Reported { slot, report }));
+    let mut app = looking(&stage, WIDE);
+    press(&mut app, &stage.state, "1 tab tab tab tab enter");
+    let shown = screen(&stage.state, &app, at(120), WIDE);
+    let line = "on builder: podium 0.1.0, pid 4711 · load 0.53 · its clock is 2 s behind · last heard 5 s ago";
+    assert!(shown.contains(line), "{shown}");
 }

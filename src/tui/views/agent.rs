@@ -7,7 +7,7 @@ use super::{
     task::{fact, heading, usage},
 };
 use crate::{
-    model::{AgentName, Credential, Ending, EngineKind, Permissions},
+    model::{AgentName, Credential, Ending, EngineKind, Far, Permissions},
     room::{Process, why::span},
     tui::{glyph, text, theme::Role},
 };
@@ -20,6 +20,19 @@ fn parked(scene: &Scene<'_>, name: &AgentName) -> String {
     let Some(parked) = scene.state.parked(name) else { return String::new() };
     let until = parked.until.map(|until| format!(", until {}", scene.clock(until))).unwrap_or_default();
     format!("{}{until}", parked.words())
+}
+
+/// Who does the work where it is done on another machine.
+fn elsewhere(scene: &Scene<'_>, far: &Far) -> String {
+    let load = far.load.map(|load| format!(" · load {}.{:02}", load / 100, load % 100)).unwrap_or_default();
+    let offset = jiff::SignedDuration::from_millis(far.offset_ms);
+    let clock = match far.offset_ms {
+        -999..1_000 => String::new(),
+        1_000.. => format!(" · its clock is {} ahead", span(offset)),
+        _ => format!(" · its clock is {} behind", span(offset.abs())),
+    };
+    let heard = span(scene.now.duration_since(far.heard_at));
+    format!("on {}: podium {}, pid {}{load}{clock} · last heard {heard} ago", far.host, far.version, far.pid)
 }
 
 /// The page.
@@ -58,6 +71,9 @@ pub fn page(scene: &Scene<'_>, name: &AgentName, login: Option<&Result<String, S
             Process::Leaving { pid } => format!("pid {pid}, leaving"),
         };
         lines.extend(fact(scene, &slot.id.to_string(), &process, columns));
+        if let Some(far) = &slot.far {
+            lines.extend(fact(scene, "", &elsewhere(scene, far), columns));
+        }
         if let Some(held) = &slot.held {
             let what = if held.cancelling { "being ended" } else { held.activity.doing.as_str() };
             let child = held.pid.map(|pid| format!(" · process {pid}")).unwrap_or_default();
