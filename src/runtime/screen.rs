@@ -326,6 +326,8 @@ impl Screen {
             TerminalEvent::Paste(text) => self.app.paste(&text),
             TerminalEvent::Resize(columns, rows) => {
                 self.app.resize(columns, rows);
+                // It may have been smaller in between, unseen: what it has lost is drawn anew even where the size is the same.
+                self.clear = true;
                 if let Some(attached) = &self.attached {
                     attached.resize(self.app.attached_size());
                 }

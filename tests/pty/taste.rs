@@ -129,6 +129,14 @@ async fn a_storm_of_sizes_ends_in_the_last_one() {
     screen.resize(WIDE.0, WIDE.1);
     screen.see("┌ Agents").await;
     screen.assert_drawn_whole().await;
+    // So fast that only the last size is seen, which is the one before, of a terminal that has lost its cells meanwhile.
+    let drawing = screen.screen();
+    kill_process(drawing, Signal::STOP).unwrap();
+    screen.resize(3, 2);
+    screen.resize(WIDE.0, WIDE.1);
+    kill_process(drawing, Signal::CONT).unwrap();
+    screen.see("┌ Agents").await;
+    screen.assert_drawn_whole().await;
     screen.press("qs").await;
     assert!(screen.ended().await.0.success());
     stage.nothing_left().await;
