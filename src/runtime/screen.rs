@@ -47,6 +47,10 @@ use crate::{
 
 /// The shortest time between two frames that no key asked for.
 const FRAME: Duration = Duration::from_millis(33);
+/// For so long after a key it is drawn at once what the key has asked for.
+const AWAITED: Duration = Duration::from_millis(100);
+/// And this soon, so that parts that come together make one frame.
+const SOON: Duration = Duration::from_millis(2);
 /// A room that has said nothing for so long, not even that it is there, is shown as not responding.
 const QUIET: Duration = Duration::from_secs(6);
 
@@ -226,8 +230,8 @@ impl Screen {
         // When the next frame may be drawn.
         let mut due = Instant::now();
         let mut second = Instant::now();
-        // A key was pressed, and what it asked of a log has not been read yet.
-        let mut awaited = false;
+        // What a key has asked of a log comes in one part or in several: it is drawn soon until then.
+        let mut awaited = Instant::now();
         loop {
             if let Some(visitor) = self.guest.take().filter(|_| visit.is_none()) {
                 // The key reader must not take what is meant for the guest.
@@ -258,13 +262,13 @@ impl Screen {
                     }
                     // What the hand did is seen at once, and the first that is read for it.
                     due = Instant::now();
-                    awaited = true;
+                    awaited = Instant::now() + AWAITED;
                 }
                 news = self.link.next(), if self.room != Room::Lost => self.news(news).await,
                 () = sleep_until(quiet), if self.room == Room::Up => self.falls_silent(),
                 Some(word) = heard.recv() => {
-                    if matches!(word, Heard::Log(..)) && std::mem::take(&mut awaited) {
-                        due = Instant::now();
+                    if matches!(word, Heard::Log(..)) && Instant::now() < awaited {
+                        due = due.min(Instant::now() + SOON);
                     }
                     self.hear(word).await;
                 }
@@ -285,8 +289,8 @@ impl Screen {
                 }
                 word = printed(&mut self.attached), if visit.is_none() => {
                     // What a key made the CLI print is seen at once.
-                    if std::mem::take(&mut awaited) {
-                        due = Instant::now();
+                    if Instant::now() < awaited {
+                        due = due.min(Instant::now() + SOON);
                     }
                     self.attached_said(word).await;
                 }
