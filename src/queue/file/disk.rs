@@ -341,7 +341,8 @@ pub(super) fn text_names(path: &Path) -> Result<Vec<String>, QueueError> {
     Ok(names(path)?.into_iter().filter_map(|name| name.into_string().ok()).collect())
 }
 
-/// Locks a new lease for as long as the returned file is open.
+/// Locks a new lease for as long as the returned file is open. Whoever asks just now whether it [is held](is_held) is
+/// waited for: nobody else can have it.
 pub(super) fn new_lease(path: &Path) -> Result<File, QueueError> {
     let file = OpenOptions::new()
         .read(true)
@@ -350,7 +351,7 @@ pub(super) fn new_lease(path: &Path) -> Result<File, QueueError> {
         .mode(0o600)
         .open(path)
         .map_err(failed("create", path))?;
-    file.try_lock().map_err(|error| failed("lock", path)(error.into()))?;
+    file.lock().map_err(failed("lock", path))?;
     Ok(file)
 }
 
@@ -416,6 +417,26 @@ mod tests {
         assert!(is_held(&path).unwrap() && is_held(&path).unwrap());
         drop(lease);
         assert!(!is_held(&path).unwrap());
+    }
+
+    #[test]
+    fn a_new_lease_is_had_also_while_others_ask_for_it() {
+        use std::sync::atomic::{AtomicBool, Ordering};
+        let dir = tempfile::tempdir().unwrap();
+        let (path, stop) = (dir.path().join("lease"), AtomicBool::new(false));
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !stop.load(Ordering::Relaxed) {
+                    is_held(&path).unwrap();
+                }
+            });
+            let all: Result<(), QueueError> = (0..5_000).try_for_each(|_| {
+                drop(new_lease(&path)?);
+                fs::remove_file(&path).map_err(failed("remove", &path))
+            });
+            stop.store(true, Ordering::Relaxed);
+            all.unwrap();
+        });
     }
 
     #[test]

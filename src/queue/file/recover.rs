@@ -156,7 +156,7 @@ impl Store {
             let Some(owner) = Owner::of_name(&name) else { continue };
             let attempt = name.starts_with(".new-");
             let ours = attempt || name.starts_with(".exit-") || !folder.ends_with(".attempts");
-            if !ours || (attempt && disk::is_held(&path.join("lease"))?) || owner.lives() {
+            if !ours || owner.lives() || (attempt && disk::is_held(&path.join("lease"))?) {
                 continue;
             }
             let gone = if attempt { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
