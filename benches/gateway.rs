@@ -72,21 +72,15 @@ impl Relay {
                     elsewhere: None,
                 };
                 let clock = Clock::fixed("2026-11-28T12:00:00Z".parse().expect("a time"));
-                let started = Gateway::start(settings, Prices::embedded(), clock).await;
-                let (gateway, mut notices) = started.expect("the gateway starts");
+                let started = Gateway::start(settings, Prices::embedded(), clock, drop).await;
+                let gateway = started.expect("the gateway starts");
                 let slot = SlotId { agent: "marie".parse().expect("a name"), index: 0 };
                 let token = gateway.issue_token(Identity::Worker(slot)).expect("a token");
                 let (ask_cpu, mut asked) = unbounded_channel::<oneshot::Sender<Duration>>();
                 let relay = Self { addr: gateway.addr(), token: token.expose_secret().to_owned(), ask_cpu };
                 ready.send(relay).expect("somebody waits");
-                loop {
-                    tokio::select! {
-                        notice = notices.recv() => if notice.is_none() { return },
-                        answer = asked.recv() => match answer {
-                            Some(answer) => drop(answer.send(thread_time())),
-                            None => return,
-                        },
-                    }
+                while let Some(answer) = asked.recv().await {
+                    answer.send(thread_time()).unwrap_or_default();
                 }
             });
         });

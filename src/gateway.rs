@@ -7,7 +7,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    io,
+    fmt, io,
     net::{IpAddr, SocketAddr},
     path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -18,11 +18,7 @@ use hyper::header::HeaderValue;
 use jiff::{civil::Date, tz::TimeZone};
 use reqwest::Url;
 use secrecy::{ExposeSecret, SecretString};
-use tokio::{
-    net::TcpListener,
-    sync::{Notify, mpsc},
-    time::sleep,
-};
+use tokio::{net::TcpListener, sync::Notify, time::sleep};
 use tokio_util::{
     sync::{CancellationToken, DropGuard},
     task::TaskTracker,
@@ -287,6 +283,15 @@ impl Credentials {
     }
 }
 
+/// Who hears what happens.
+struct Listener(Box<dyn Fn(Notice) + Send + Sync>);
+
+impl fmt::Debug for Listener {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Listener")
+    }
+}
+
 /// What all connections share.
 #[derive(Debug)]
 struct Shared {
@@ -308,7 +313,7 @@ struct Shared {
     patience: Duration,
     prices: Prices,
     clock: Clock,
-    notices: mpsc::UnboundedSender<Notice>,
+    notices: Listener,
 }
 
 /// A lock whose holder panicked still holds whole data: every change here is one step.
@@ -386,8 +391,7 @@ impl Shared {
     }
 
     fn tell(&self, notice: Notice) {
-        // Nobody listens any more: the room is on its way out.
-        self.notices.send(notice).unwrap_or_default();
+        (self.notices.0)(notice);
     }
 }
 
@@ -402,12 +406,14 @@ pub struct Gateway {
 }
 
 impl Gateway {
-    /// Starts listening. Notices arrive until the gateway has stopped and its last call has ended.
+    /// Starts listening. `notices` hears what happens until the gateway has stopped and its last call has ended: of a call
+    /// that is refused, before its caller does.
     pub async fn start(
         settings: Settings,
         prices: Prices,
         clock: Clock,
-    ) -> Result<(Self, mpsc::UnboundedReceiver<Notice>), GatewayError> {
+        notices: impl Fn(Notice) + Send + Sync + 'static,
+    ) -> Result<Self, GatewayError> {
         if !settings.listen.ip().is_loopback() {
             return Err(GatewayError::NotLoopback(settings.listen));
         }
@@ -428,7 +434,6 @@ impl Gateway {
             }
             None => None,
         };
-        let (notices, heard) = mpsc::unbounded_channel();
         let today = clock.now().to_zoned(TimeZone::UTC).date();
         let shared = Arc::new(Shared {
             upstream: settings.upstream.trim_end_matches('/').to_owned(),
@@ -446,7 +451,7 @@ impl Gateway {
             patience: settings.hold,
             prices,
             clock,
-            notices,
+            notices: Listener(Box::new(notices)),
         });
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
         tasks.spawn(listen::plain(listener, Here(shared.clone()), tasks.clone(), stop.clone()));
@@ -458,7 +463,7 @@ impl Gateway {
         }
         tasks.spawn(watch(shared.clone(), stop.clone()));
         tasks.close();
-        Ok((Self { shared, addr, elsewhere, tasks, stop: stop.drop_guard() }, heard))
+        Ok(Self { shared, addr, elsewhere, tasks, stop: stop.drop_guard() })
     }
 
     /// Where it listens.

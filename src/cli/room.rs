@@ -262,11 +262,16 @@ pub(super) async fn ensure(config: &Config, flags: &Flags) -> anyhow::Result<(Li
 
 /// The room of a stage, where one is open. One that is just opening, or closing, is waited for.
 async fn there(config: &Config) -> anyhow::Result<Option<Link>> {
+    answer_of(&config.stage, || Ok(link::is_held(&config.stage))).await
+}
+
+/// The room of a stage, called for as long as it `may_answer`, and no longer than a room takes to open.
+async fn answer_of(stage: &Path, mut may_answer: impl FnMut() -> anyhow::Result<bool>) -> anyhow::Result<Option<Link>> {
     let begun = Instant::now();
     loop {
-        match Link::connect(&config.stage).await {
+        match Link::connect(stage).await {
             Ok(link) => return Ok(Some(link)),
-            Err(AttachError::NoRoom) if link::is_held(&config.stage) && begun.elapsed() < OPENING => {}
+            Err(AttachError::NoRoom) if begun.elapsed() < OPENING && may_answer()? => {}
             Err(AttachError::NoRoom) => return Ok(None),
             Err(error) => return Err(error.into()),
         }
@@ -299,25 +304,15 @@ impl Begun {
 
     /// Waits for its first answer.
     async fn answers(mut self) -> anyhow::Result<Link> {
-        let begun = Instant::now();
-        loop {
-            match Link::connect(&self.stage).await {
-                Ok(link) => return Ok(link),
-                Err(AttachError::NoRoom) => {}
-                Err(error) => return Err(error.into()),
-            }
+        let may_answer = || match self.child.try_wait()? {
             // Somebody may have been faster: then that room is as good.
-            if let Some(status) = self.child.try_wait()?
-                && !link::is_held(&self.stage)
-            {
+            Some(status) if !link::is_held(&self.stage) => {
                 anyhow::bail!("the room did not open ({status}):\n{}", tail(&self.log, self.begin));
             }
-            let waited = begun.elapsed();
-            if waited >= OPENING {
-                anyhow::bail!("the room did not open in {} s; see {}", OPENING.as_secs(), self.log.display());
-            }
-            sleep(again(waited)).await;
-        }
+            Some(_) | None => Ok(true),
+        };
+        let answer = answer_of(&self.stage, may_answer).await?;
+        answer.with_context(|| format!("the room did not open in {} s; see {}", OPENING.as_secs(), self.log.display()))
     }
 }
 

@@ -7,7 +7,6 @@ use std::{
 };
 
 use clap::{Args, ValueEnum};
-use tokio::time::timeout;
 
 use super::{
     Approve, Call, Exit, Trouble, ids, json,
@@ -27,9 +26,6 @@ use crate::{
     },
     room::{Answer, Goal, Order, State},
 };
-
-/// How much later than a goal's end it may be heard that its budget was used up.
-const LATE: Duration = Duration::from_millis(500);
 
 /// `podium run`.
 #[derive(Debug, Args)]
@@ -229,13 +225,7 @@ pub(super) async fn follow(out: &Out, link: &mut Link, goal: &GoalId, ask: bool)
         let phase = link.state().goals.get(goal).map(|g| (g.phase.clone(), g.approval));
         match phase {
             None => anyhow::bail!("{goal} is gone"),
-            Some((GoalPhase::Ended { end, .. }, _)) => {
-                if end == GoalEnd::Failed && link.state().goals.get(goal).is_some_and(|g| g.plan.is_none()) {
-                    // Ended in time or not, it has ended.
-                    let _late = timeout(LATE, hear_of_budget(link, goal)).await;
-                }
-                return Ok(Followed::Ended(end));
-            }
+            Some((GoalPhase::Ended { end, .. }, _)) => return Ok(Followed::Ended(end)),
             Some((GoalPhase::AwaitingApproval, Approval::Ask)) if ask && !told.asked => {
                 told.asked = true;
                 if let Some((goal, plan)) = link.state().goals.get(goal).and_then(|g| Some((g, g.plan.as_ref()?))) {
@@ -384,12 +374,6 @@ pub(super) fn finish(out: &Out, state: &State, id: &GoalId, followed: &Followed)
         Followed::Ended(GoalEnd::Failed) if goal.plan.is_none() && is_used_up(state, id) => Exit::Refused,
         Followed::Ended(GoalEnd::Partial | GoalEnd::Failed | GoalEnd::Cancelled) => Exit::Failed,
     }
-}
-
-/// Waits until it is known that a budget is used up: the gateway's word of that comes by another way than the planner's, and
-/// may come after it.
-async fn hear_of_budget(link: &mut Link, id: &GoalId) {
-    while !is_used_up(link.state(), id) && link.next().await.is_ok() {}
 }
 
 /// Whether a budget that pays for the goal is used up.

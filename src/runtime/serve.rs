@@ -185,7 +185,8 @@ pub async fn serve(settings: Settings, guardian: Guardian, clock: Clock) -> anyh
         }
         None => None,
     };
-    let (gateway, notices) = open_gateway(&settings, stand_in.as_ref(), former.gateway, &money, &clock).await?;
+    let (inputs, mut pending) = mpsc::unbounded_channel();
+    let gateway = open_gateway(&settings, stand_in.as_ref(), former.gateway, &money, &clock, &inputs).await?;
     let found = find_workers(&settings, &gateway)?;
     let core = std::process::id();
     let trace = Trace { pid: guardian, core, gateway: Some(gateway.addr()) };
@@ -235,10 +236,8 @@ pub async fn serve(settings: Settings, guardian: Guardian, clock: Clock) -> anyh
     let _said = world.sweep().await;
     world.queue.recover().await?;
 
-    let (inputs, mut pending) = mpsc::unbounded_channel();
     let mut sources = JoinSet::new();
     sources.spawn(forward_changes(world.queue.watch().await?, inputs.clone()));
-    sources.spawn(forward_notices(notices, inputs.clone()));
     sources.spawn(forward_signals(inputs.clone()).context("could not listen for signals")?);
     sources.spawn(leave_without_guardian(watched, inputs.clone()));
     let server = Server::bind(&opened.stage, inputs.clone())?;
@@ -291,7 +290,14 @@ pub async fn serve(settings: Settings, guardian: Guardian, clock: Clock) -> anyh
                     }
                 }
             }
-            Some(ended) = room.tasks.join_next_with_id(), if !room.tasks.is_empty() => room.task_ended(ended),
+            Some(ended) = room.tasks.join_next_with_id(), if !room.tasks.is_empty() => {
+                // What was said before it ended comes first: it may have ended for that.
+                for _ in 0..pending.len() {
+                    let Ok(input) = pending.try_recv() else { break };
+                    room.take(input);
+                }
+                room.task_ended(ended);
+            }
             () = tokio::time::sleep(wake.unwrap_or(Duration::MAX)), if wake.is_some() => room.apply(Event::TimeCame),
             () = tokio::time::sleep(AGAIN), if room.is_behind() => room.catch_up(),
             _ = pulse.tick() => {
@@ -383,7 +389,13 @@ async fn open_gateway(
     former: Option<SocketAddr>,
     money: &Money,
     clock: &Clock,
-) -> anyhow::Result<(Gateway, mpsc::UnboundedReceiver<Notice>)> {
+    inputs: &mpsc::UnboundedSender<Input>,
+) -> anyhow::Result<Gateway> {
+    let tell = || {
+        let inputs = inputs.clone();
+        // Nobody listens any more: the room is on its way out.
+        move |notice| inputs.send(Input::Notice(notice)).unwrap_or_default()
+    };
     let mut wanted = settings.gateway.clone();
     if money.day == Some(clock.now().to_zoned(TimeZone::UTC).date()) {
         wanted.spent_today = money.today.cost;
@@ -397,12 +409,12 @@ async fn open_gateway(
         && let Some(former) = former
     {
         let again = crate::gateway::Settings { listen: former, ..wanted.clone() };
-        match Gateway::start(again, settings.prices.clone(), clock.clone()).await {
+        match Gateway::start(again, settings.prices.clone(), clock.clone(), tell()).await {
             Ok(started) => return Ok(started),
             Err(error) => tracing::warn!(%error, "the gateway's former address is taken, running attempts may fail"),
         }
     }
-    Ok(Gateway::start(wanted, settings.prices.clone(), clock.clone()).await?)
+    Ok(Gateway::start(wanted, settings.prices.clone(), clock.clone(), tell()).await?)
 }
 
 /// Finds the workers of a former room and lets their tokens in before they knock.
@@ -444,14 +456,6 @@ pub(super) fn task_event(change: Change) -> TaskEvent {
         Change::Requested { task, request } => TaskEvent::Requested { task, request },
         Change::Trash(removed) => TaskEvent::Trash { removed },
         Change::Space(why) => TaskEvent::Space { why },
-    }
-}
-
-async fn forward_notices(mut notices: mpsc::UnboundedReceiver<Notice>, inputs: mpsc::UnboundedSender<Input>) {
-    while let Some(notice) = notices.recv().await {
-        if inputs.send(Input::Notice(notice)).is_err() {
-            return;
-        }
     }
 }
 

@@ -432,7 +432,7 @@ async fn only_loopback_and_usable_settings_are_started() {
         let mut settings = good.clone();
         change(&mut settings);
         let clock = Clock::fixed("2026-11-22T12:00:00Z".parse().unwrap());
-        Gateway::start(settings, Prices::embedded(), clock).await.map(drop).map_err(|e| e.to_string())
+        Gateway::start(settings, Prices::embedded(), clock, drop).await.map(drop).map_err(|e| e.to_string())
     };
     assert!(start(|_| {}).await.is_ok());
     let refused = [

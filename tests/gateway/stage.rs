@@ -17,7 +17,7 @@ pub(crate) use secrecy::{ExposeSecret, SecretString};
 pub(crate) use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
-    sync::mpsc::UnboundedReceiver,
+    sync::mpsc::{UnboundedReceiver, unbounded_channel},
     task::JoinSet,
     time::timeout,
 };
@@ -133,7 +133,9 @@ impl Stage {
         let mut settings = settings(listener.local_addr().unwrap());
         change(&mut settings);
         let clock = Clock::fixed("2026-11-22T12:00:00Z".parse().unwrap());
-        let (gateway, notices) = Gateway::start(settings, Prices::embedded(), clock).await.unwrap();
+        let (tell, notices) = unbounded_channel();
+        let tell = move |notice| drop(tell.send(notice));
+        let gateway = Gateway::start(settings, Prices::embedded(), clock, tell).await.unwrap();
         let token = gateway.issue_token(marie()).unwrap();
         Self { gateway, notices, listener, token }
     }
