@@ -93,6 +93,28 @@ pub struct Outcome {
 }
 
 impl Outcome {
+    /// The end of a task in so many words: no attempt decided it, nothing was made and nothing was spent.
+    pub fn plain(task: TaskRef, state: EndState, ending: Ending, at: Timestamp) -> Self {
+        Self {
+            task,
+            state,
+            summary: ending.sentence(),
+            ending,
+            attempt: 0,
+            findings: Vec::new(),
+            artifacts: Vec::new(),
+            started_at: at,
+            completed_at: at,
+            usage: Usage::default(),
+            cost: MicroUsd::default(),
+            cost_source: CostSource::default(),
+            model: None,
+            session_id: None,
+            goal: None,
+            foreign: false,
+        }
+    }
+
     /// The same with its texts cut to `limit` bytes, for a picture that must stay small.
     #[must_use]
     pub fn clipped(mut self, limit: usize) -> Self {

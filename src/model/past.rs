@@ -162,22 +162,16 @@ impl Past {
         });
         let summary = if self.ending.is_some() { ending.sentence() } else { self.summary.to_string() };
         let outcome = Outcome {
-            task: task.clone(),
-            state: self.state,
-            ending,
             attempt: self.attempt,
             summary,
-            findings: Vec::new(),
-            artifacts: Vec::new(),
             started_at,
-            completed_at,
             usage: rest.usage,
             cost: self.cost,
             cost_source: self.cost_source,
             model: rest.model,
-            session_id: None,
             goal: rest.goal,
             foreign: rest.foreign,
+            ..Outcome::plain(task.clone(), self.state, ending, completed_at)
         };
         let mut record = TaskRecord::new(spec, seen_at);
         record.standing = Standing::Ended;

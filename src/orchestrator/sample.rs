@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 
-use crate::model::{Artifact, CostSource, EndState, Ending, MicroUsd, Outcome, Usage};
+use crate::model::{Artifact, CostSource, EndState, Ending, MicroUsd, Outcome};
 
 /// An outcome with this state and summary; the ending fits the state.
 pub(crate) fn outcome(task: &str, state: EndState, summary: &str) -> Outcome {
@@ -15,22 +15,11 @@ pub(crate) fn outcome(task: &str, state: EndState, summary: &str) -> Outcome {
         EndState::Dead => Ending::ExitCode { code: 1, message: "boom".to_owned() },
     };
     Outcome {
-        task: task.parse().unwrap(),
-        state,
-        ending,
         attempt: u32::from(state != EndState::Skipped),
         summary: summary.to_owned(),
-        findings: Vec::new(),
-        artifacts: Vec::new(),
-        started_at: Timestamp::UNIX_EPOCH,
-        completed_at: Timestamp::UNIX_EPOCH,
-        usage: Usage::default(),
         cost: MicroUsd(if state == EndState::Skipped { 0 } else { 120_000 }),
         cost_source: CostSource::Measured,
-        model: None,
-        session_id: None,
-        goal: None,
-        foreign: false,
+        ..Outcome::plain(task.parse().unwrap(), state, ending, Timestamp::UNIX_EPOCH)
     }
 }
 

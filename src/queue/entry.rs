@@ -9,8 +9,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::model::{
-    AttemptRecord, Changes, CostSource, EndState, Ending, MicroUsd, OnLost, Outcome, Spend, Standing, TaskRecord,
-    TaskSpec, Usage, Verdict, text, timing,
+    AttemptRecord, Changes, EndState, Ending, OnLost, Outcome, Spend, Standing, TaskRecord, TaskSpec, Verdict, text,
+    timing,
 };
 
 /// What holds for every task that says nothing else.
@@ -326,22 +326,10 @@ impl Entry {
     /// The outcome of a task that no attempt brought to its end.
     fn outcome_without_attempt(&self, ending: Ending, state: EndState, now: Timestamp) -> Outcome {
         Outcome {
-            task: self.spec.task.clone(),
-            state,
-            summary: ending.sentence(),
-            ending,
             attempt: self.attempts.last().map_or(0, |a| a.record.n),
-            findings: Vec::new(),
-            artifacts: Vec::new(),
-            started_at: now,
-            completed_at: now,
-            usage: Usage::default(),
-            cost: MicroUsd::default(),
-            cost_source: CostSource::default(),
-            model: None,
             session_id: self.attempts.last().and_then(|a| a.record.session_id.clone()),
             goal: self.spec.goal.clone(),
-            foreign: false,
+            ..Outcome::plain(self.spec.task.clone(), state, ending, now)
         }
     }
 }

@@ -150,22 +150,11 @@ impl Story {
             Ending::Reported { message: "the image is missing".into() }
         };
         Outcome {
-            task: task(name),
-            state,
-            ending,
             attempt: 1,
             summary: "Written.".into(),
-            findings: Vec::new(),
-            artifacts: Vec::new(),
-            started_at: self.now,
-            completed_at: self.now,
-            usage: Usage::default(),
-            cost: MicroUsd(0),
             cost_source: CostSource::Measured,
-            model: None,
-            session_id: None,
             goal: self.room.tasks.get(&task(name)).and_then(|t| t.record.spec.goal.clone()),
-            foreign: false,
+            ..Outcome::plain(task(name), state, ending, self.now)
         }
     }
 

@@ -195,26 +195,18 @@ fn spend(input: u64, output: u64, cached: u64) -> Spend {
 
 pub(crate) fn outcome(task: &TaskRef, n: u32, seconds: i64, state: EndState, ending: Ending, summary: &str) -> Outcome {
     Outcome {
-        task: task.clone(),
-        state,
-        ending,
         attempt: n,
         summary: summary.into(),
-        findings: Vec::new(),
         artifacts: if state == EndState::Done {
             vec![Artifact { path: "work/notes/evaluation.md".into(), bytes: 4_211, sha256: "0".repeat(64), kept: None }]
         } else {
             Vec::new()
         },
         started_at: at(seconds - 58),
-        completed_at: at(seconds),
-        usage: Usage::default(),
         cost: MicroUsd::from_dollars(0.05),
         cost_source: CostSource::Measured,
         model: Some("haiku".into()),
-        session_id: None,
-        goal: None,
-        foreign: false,
+        ..Outcome::plain(task.clone(), state, ending, at(seconds))
     }
 }
 

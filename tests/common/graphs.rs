@@ -12,8 +12,8 @@ use std::{
 use jiff::{SignedDuration, Timestamp};
 use podium::{
     model::{
-        AccountSetup, AgentSettings, Approval, CostSource, EndState, Ending, EngineKind, GoalPhase, MicroUsd, Outcome,
-        OutputKind, Permissions, Plan, PlanTask, Report, SlotId, Spend, Standing, TaskRecord, TaskRef, TaskSpec, Usage,
+        AccountSetup, AgentSettings, Approval, CostSource, EndState, Ending, EngineKind, GoalPhase, Outcome,
+        OutputKind, Permissions, Plan, PlanTask, Report, SlotId, Spend, Standing, TaskRecord, TaskRef, TaskSpec,
         budget::Caps,
     },
     orchestrator::{bound, learned::ENOUGH, schedule},
@@ -140,22 +140,10 @@ fn agent(name: &str, slots: u32) -> AgentSetup {
 
 fn outcome(task: &TaskRef, started_at: Timestamp, completed_at: Timestamp) -> Outcome {
     Outcome {
-        task: task.clone(),
-        state: EndState::Done,
-        ending: Ending::Done,
         attempt: 1,
-        summary: "Done.".into(),
-        findings: Vec::new(),
-        artifacts: Vec::new(),
         started_at,
-        completed_at,
-        usage: Usage::default(),
-        cost: MicroUsd::default(),
         cost_source: CostSource::Measured,
-        model: None,
-        session_id: None,
-        goal: None,
-        foreign: false,
+        ..Outcome::plain(task.clone(), EndState::Done, Ending::Done, completed_at)
     }
 }
 

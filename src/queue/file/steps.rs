@@ -20,8 +20,7 @@ use super::{
 };
 use crate::{
     model::{
-        AttemptRef, Changes, Dependency, EndState, Ending, MicroUsd, OnLost, Outcome, Request, Spend, TaskRef,
-        TaskSpec, Usage, Verdict,
+        AttemptRef, Changes, Dependency, EndState, Ending, OnLost, Outcome, Request, Spend, TaskRef, TaskSpec, Verdict,
     },
     queue::{Claim, Claimed, Finished, QueueError, Spawned},
 };
@@ -419,24 +418,11 @@ impl Store {
         state: EndState,
     ) -> Result<Outcome, QueueError> {
         let spec = self.full_spec_at(&self.layout.claimed(task), task)?.map(|(spec, _)| spec);
-        let now = self.now();
         let mut outcome = Outcome {
-            task: task.clone(),
-            state,
-            summary: ending.sentence(),
-            ending,
             attempt: known.last(),
-            findings: Vec::new(),
-            artifacts: Vec::new(),
-            started_at: now,
-            completed_at: now,
-            usage: Usage::default(),
-            cost: MicroUsd::default(),
-            cost_source: crate::model::CostSource::default(),
-            model: None,
             session_id: known.each.last().and_then(Attempt::session),
             goal: spec.and_then(|spec| spec.goal),
-            foreign: false,
+            ..Outcome::plain(task.clone(), state, ending, self.now())
         };
         add_up(&mut outcome, known, u32::MAX);
         Ok(outcome)
