@@ -163,9 +163,11 @@ impl Notice {
             Look::File(stamp, judged) => (stamp, judged),
         };
         let now = Instant::now();
-        let old = self.store.now().duration_since(modified(&stamp)).as_secs() >= 1;
-        let seen =
-            self.seen.entry(key.clone()).or_insert(Seen { stamp, since: now, whole: old, task: None, told: false });
+        // At the first look it may have rested for a while.
+        let age = Duration::try_from(self.store.now().duration_since(modified(&stamp))).unwrap_or_default();
+        let since = now.checked_sub(age.min(READY)).unwrap_or(now);
+        let whole = age >= SHORT_REST;
+        let seen = self.seen.entry(key.clone()).or_insert(Seen { stamp, since, whole, task: None, told: false });
         if seen.stamp != stamp {
             (seen.stamp, seen.since, seen.whole, seen.told) = (stamp, now, false, false);
         }
