@@ -125,7 +125,7 @@ pub fn tell_leaving(guardian: u32) -> io::Result<()> {
 /// What hangs from this process and lives.
 fn children() -> Vec<Process> {
     let own = rustix::process::getpid().as_raw_nonzero().get();
-    tree::table().into_iter().filter(|p| p.parent == own && !p.zombie).collect()
+    tree::children_of(own).into_iter().filter(|p| !p.zombie).collect()
 }
 
 /// Stays with a child that has the terminal until it ends; every signal is passed on to it.

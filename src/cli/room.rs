@@ -121,9 +121,11 @@ fn open_room(call: &Call, config: &Config, setup: link::Setup) -> anyhow::Result
             }
             return Ok(Feed::room(link).into());
         }
-        let begun = Begun::start(config, &call.flags)?;
         let feed = Feed::Opening(Box::new(link::before(config, &call.env)));
-        Ok(link::Shown { opening: Some(Box::pin(begun.answers())), ..feed.into() })
+        // The screen is drawn while the room's process starts.
+        let (config, flags) = (config.clone(), call.flags.clone());
+        let opening = async move { Begun::start(&config, &flags)?.answers().await };
+        Ok(link::Shown { opening: Some(Box::pin(opening)), ..feed.into() })
     };
     link::screen(setup, connect)
 }

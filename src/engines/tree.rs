@@ -105,6 +105,14 @@ fn environment(pid: i32) -> Option<Vec<u8>> {
     Some(environment)
 }
 
+/// The children of a process. The kernel says them where it can; otherwise everybody is asked for its parent.
+pub fn children_of(pid: i32) -> Vec<Process> {
+    match children(pid) {
+        Some(children) => children.into_iter().filter_map(process).filter(|p| p.parent == pid).collect(),
+        None => table().into_iter().filter(|p| p.parent == pid).collect(),
+    }
+}
+
 /// Every process there is.
 pub fn table() -> Vec<Process> {
     pids().into_iter().filter_map(process).collect()

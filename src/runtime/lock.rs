@@ -96,7 +96,8 @@ impl StageLock {
 /// Whether some room holds a stage, also one that does not answer yet or any more. Looking takes nothing: a lock tried for
 /// a moment would keep a room from opening in that moment.
 pub fn is_held(stage: &Path) -> bool {
-    let (Ok(lock), Ok(locks)) = (fs::metadata(path(stage)), fs::read_to_string("/proc/locks")) else { return false };
+    let Ok(lock) = fs::metadata(path(stage)) else { return false };
+    let Ok(locks) = fs::read_to_string("/proc/locks") else { return false };
     // 4: FLOCK  ADVISORY  WRITE 5082 fe:00:2541197 0 EOF
     let inode = lock.ino().to_string();
     let of = |line: &str| {

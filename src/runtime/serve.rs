@@ -206,7 +206,6 @@ pub async fn serve(settings: Settings, guardian: Guardian, clock: Clock) -> anyh
         settings.copies,
         clock.clone(),
     ))?;
-    queue.probe()?;
     if let Some(engine) = &settings.engine {
         open::engine_fits(engine).await?;
     }
@@ -232,8 +231,13 @@ pub async fn serve(settings: Settings, guardian: Guardian, clock: Clock) -> anyh
     let world = Arc::new(World::new(settings, guardian, queue, gateway, clock.clone())?);
     world.workers.known(strangers);
     world.workers.known(supervisor::holders(&opened.stage).context("could not look for workers")?);
+    let probing = tokio::task::spawn_blocking({
+        let world = Arc::clone(&world);
+        move || world.queue.probe()
+    });
     // Before anything can be started again.
     let _said = world.sweep().await;
+    probing.await.context("could not try the stage's folders")??;
     world.queue.recover().await?;
 
     let mut sources = JoinSet::new();
