@@ -1214,6 +1214,8 @@ async fn any_size_and_any_keys_are_survived() {
             screen.press(ESC).await;
             tokio::time::sleep(Duration::from_millis(60)).await;
         }
+        // Read together with the last Esc it would be another key.
+        tokio::time::sleep(Duration::from_millis(500)).await;
         screen.press(CTRL_C).await;
         screen.see("stop everything").await;
         screen.press("s").await;

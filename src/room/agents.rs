@@ -284,7 +284,8 @@ impl State {
             return;
         }
         let now = self.now;
-        for agent in self.agents.all.iter_mut().filter(|agent| agent.halted.is_none()) {
+        // An agent that cannot work has no use for a worker, and its worker could not begin.
+        for agent in self.agents.all.iter_mut().filter(|agent| agent.halted.is_none() && agent.trouble.is_none()) {
             for slot in &mut agent.slots {
                 let due = match &slot.process {
                     Process::Off => true,

@@ -277,6 +277,19 @@ fn a_dead_worker_is_started_again_with_growing_waits_and_its_task_is_looked_up()
 }
 
 #[test]
+fn an_agent_that_cannot_work_gets_no_worker() {
+    let mut story = Story { room: State::default(), now: Timestamp::UNIX_EPOCH, orders: 0 };
+    let mut opened = opened();
+    opened.agents[0].trouble = Some("no key and no login".into());
+    let effects = story.tell(Event::Opened(Box::new(opened)));
+    let wanted = ["anga", "fabien"].map(|name| Effect::SpawnWorker { slot: slot(name), epoch: 1 });
+    assert_eq!(effects, wanted);
+    story.dropped("marie/a", &[]);
+    assert_eq!(story.later(60), []);
+    assert!(story.why("marie/a").contains("no key and no login"), "{}", story.why("marie/a"));
+}
+
+#[test]
 fn a_worker_that_was_healthy_for_a_minute_starts_again_after_a_second() {
     let mut story = Story::staffed();
     for round in 1..4 {

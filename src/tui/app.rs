@@ -640,8 +640,8 @@ impl App {
 
     /// Takes the mouse: focus, selection, wheel. Positions outside the screen are nobody's.
     pub fn mouse(&mut self, event: MouseEvent, state: &State) -> Vec<Wish> {
-        if self.attached_mouse(event) {
-            return Vec::new();
+        if let Some(wishes) = self.attached_mouse(event) {
+            return wishes;
         }
         let Some(layout) = self.layout(state) else { return Vec::new() };
         let at = Position { x: event.column, y: event.row };

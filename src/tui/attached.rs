@@ -6,10 +6,10 @@
 use std::num::NonZeroU16;
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
-use crossterm::event::{Event, KeyEvent};
+use crossterm::event::{Event, KeyEvent, MouseEvent, MouseEventKind};
 use terminput::Encoding;
 use terminput_crossterm::to_terminput;
-use vt100::{Callbacks, Parser, Screen};
+use vt100::{Callbacks, MouseProtocolEncoding, MouseProtocolMode, Parser, Screen};
 
 use crate::model::AgentName;
 
@@ -17,7 +17,7 @@ use crate::model::AgentName;
 const KEPT: usize = 2_000;
 /// The most of a text for the clipboard.
 const CLIPPED: usize = 64 * 1024;
-/// No key makes more bytes.
+/// No key and no move of the mouse makes more bytes.
 const KEY: usize = 32;
 
 /// What the program wants besides being drawn.
@@ -71,16 +71,29 @@ impl Attached {
     /// The bytes of a key; none for one that no terminal reports.
     pub(super) fn key(&mut self, key: KeyEvent) -> Vec<u8> {
         self.parser.screen_mut().set_scrollback(0);
-        let mut bytes = [0; KEY];
-        let Ok(event) = to_terminput(Event::Key(key)) else { return Vec::new() };
-        let Ok(len) = event.encode(&mut bytes, Encoding::Xterm) else { return Vec::new() };
-        match bytes.get(..len).unwrap_or_default() {
+        match encoded(Event::Key(key)).as_slice() {
             // Cursor keys without modifiers have a second form, which programs ask for.
             [0x1b, b'[', last @ (b'A'..=b'D' | b'F' | b'H')] if self.screen().application_cursor() => {
                 vec![0x1b, b'O', *last]
             }
             bytes => bytes.to_vec(),
         }
+    }
+
+    /// The bytes of the mouse, its place counted from the first cell; `None` where the program does not want it. Only
+    /// the encoding that all programs of these years ask for is spoken.
+    pub(super) fn mouse(&self, mouse: MouseEvent) -> Option<Vec<u8>> {
+        let wants = match self.screen().mouse_protocol_mode() {
+            MouseProtocolMode::None => return None,
+            MouseProtocolMode::Press => {
+                !matches!(mouse.kind, MouseEventKind::Up(_) | MouseEventKind::Drag(_) | MouseEventKind::Moved)
+            }
+            MouseProtocolMode::PressRelease => !matches!(mouse.kind, MouseEventKind::Drag(_) | MouseEventKind::Moved),
+            MouseProtocolMode::ButtonMotion => !matches!(mouse.kind, MouseEventKind::Moved),
+            MouseProtocolMode::AnyMotion => true,
+        };
+        let speaks = self.screen().mouse_protocol_encoding() == MouseProtocolEncoding::Sgr;
+        speaks.then(|| if wants { encoded(Event::Mouse(mouse)) } else { Vec::new() })
     }
 
     /// The bytes of a paste: in brackets where the program wants them, and nothing in it closes them.
@@ -104,6 +117,13 @@ impl Attached {
     pub(super) fn rows(&self) -> isize {
         isize::try_from(self.screen().size().0.get()).unwrap_or(1)
     }
+}
+
+/// An event as a plain xterm sends it; empty for one that none sends.
+fn encoded(event: Event) -> Vec<u8> {
+    let mut bytes = [0; KEY];
+    let len = to_terminput(event).ok().and_then(|event| event.encode(&mut bytes, Encoding::Xterm).ok());
+    bytes.get(..len.unwrap_or_default()).unwrap_or_default().to_vec()
 }
 
 fn at_least_one((columns, rows): (u16, u16)) -> (NonZeroU16, NonZeroU16) {
@@ -150,7 +170,7 @@ impl Callbacks for Listener {
 
 #[cfg(test)]
 mod tests {
-    use crossterm::event::{KeyCode, KeyModifiers};
+    use crossterm::event::{KeyCode, KeyModifiers, MouseButton};
 
     use super::*;
 
@@ -198,6 +218,33 @@ mod tests {
             })
             .collect();
         assert_eq!(told, ["\u{1b}[2;3R", "\u{1b}[0n", "\u{1b}[?1;2c", "copy hi there"]);
+    }
+
+    #[test]
+    fn the_mouse_reaches_a_program_that_asks_for_it_and_as_much_of_it_as_it_asks_for() {
+        let mut cli = attached();
+        let at = |kind| MouseEvent { kind, column: 4, row: 2, modifiers: KeyModifiers::NONE };
+        let told = |cli: &Attached, kind| cli.mouse(at(kind)).map(|bytes| String::from_utf8(bytes).unwrap());
+        let (press, release) = (MouseEventKind::Down(MouseButton::Left), MouseEventKind::Up(MouseButton::Left));
+        let drag = MouseEventKind::Drag(MouseButton::Left);
+        assert_eq!(told(&cli, press), None);
+        assert!(cli.printed(b"\x1b[?1000h").is_empty());
+        assert_eq!(told(&cli, press), None, "an encoding that is not spoken");
+        assert!(cli.printed(b"\x1b[?1006h").is_empty());
+        for (kind, wanted) in [
+            (press, "\u{1b}[<0;5;3M"),
+            (release, "\u{1b}[<0;5;3m"),
+            (MouseEventKind::ScrollDown, "\u{1b}[<65;5;3M"),
+            (drag, ""),
+            (MouseEventKind::Moved, ""),
+        ] {
+            assert_eq!(told(&cli, kind).as_deref(), Some(wanted), "{kind:?}");
+        }
+        assert!(cli.printed(b"\x1b[?1002h").is_empty());
+        assert_eq!(told(&cli, drag).as_deref(), Some("\u{1b}[<32;5;3M"));
+        assert_eq!(told(&cli, MouseEventKind::Moved).as_deref(), Some(""));
+        assert!(cli.printed(b"\x1b[?1003h").is_empty());
+        assert_eq!(told(&cli, MouseEventKind::Moved).as_deref(), Some("\u{1b}[<35;5;3M"));
     }
 
     #[test]

@@ -178,7 +178,7 @@ impl Stage {
         .await;
         self.rooms.push(room);
         self.until("the workers to be up", |state| {
-            let mut wanted = state.agents.iter().filter(|agent| agent.halted.is_none());
+            let mut wanted = state.agents.iter().filter(|a| a.halted.is_none() && a.trouble.is_none());
             (state.pid == pid && wanted.all(|a| a.slots.iter().all(|s| s.pid().is_some()))).then_some(())
         })
         .await;

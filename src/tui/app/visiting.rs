@@ -92,14 +92,21 @@ impl App {
         Some(vec![Wish::Type(self.attached.as_mut()?.paste(text))])
     }
 
-    /// The mouse turns back what the CLI has printed; whether there is one.
-    pub(super) fn attached_mouse(&mut self, mouse: MouseEvent) -> bool {
-        let Some(cli) = &mut self.attached else { return false };
+    /// The mouse goes to a CLI that wants it, else it turns back what the CLI has printed; `None` where there is none.
+    pub(super) fn attached_mouse(&mut self, mouse: MouseEvent) -> Option<Vec<Wish>> {
+        let area = layout::between(self.size);
+        let cli = self.attached.as_mut()?;
+        let inside = area.contains((mouse.column, mouse.row).into());
+        let place = |at: u16, from: u16| at.saturating_sub(from);
+        let within = MouseEvent { column: place(mouse.column, area.x), row: place(mouse.row, area.y), ..mouse };
+        if let Some(bytes) = cli.mouse(within) {
+            return Some(if inside && !bytes.is_empty() { vec![Wish::Type(bytes)] } else { Vec::new() });
+        }
         match mouse.kind {
             MouseEventKind::ScrollUp => cli.scroll(WHEEL),
             MouseEventKind::ScrollDown => cli.scroll(-WHEEL),
             _ => {}
         }
-        true
+        Some(Vec::new())
     }
 }
