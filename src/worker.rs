@@ -388,7 +388,7 @@ impl Post {
                 self.running = [None, None];
                 self.asked.clear();
             }
-            Report::Limited { .. } | Report::NotStarted { .. } | Report::Far { .. } => {}
+            Report::Limited { .. } | Report::NotStarted { .. } | Report::Far { .. } | Report::Refused { .. } => {}
         }
         if !self.connected {
             self.keep(report);
@@ -405,8 +405,12 @@ impl Post {
     }
 
     fn keep(&mut self, report: Report) {
-        if let Report::Active { attempt, .. } = &report {
-            self.kept.retain(|k| !matches!(k, Report::Active { attempt: of, .. } if of == attempt));
+        match &report {
+            Report::Active { attempt, .. } => {
+                self.kept.retain(|k| !matches!(k, Report::Active { attempt: of, .. } if of == attempt));
+            }
+            Report::Far { .. } => self.kept.retain(|k| !matches!(k, Report::Far { .. })),
+            _ => {}
         }
         self.kept.push_back(report);
     }

@@ -132,7 +132,8 @@ impl Scene {
                 | Report::Withdrawn { .. }
                 | Report::Far { .. }
                 | Report::Limited { .. }
-                | Report::NotStarted { .. } => {}
+                | Report::NotStarted { .. }
+                | Report::Refused { .. } => {}
             }
         }
     }

@@ -28,6 +28,8 @@ use podium::{
 };
 use tokio::{sync::mpsc, time::timeout};
 
+#[path = "queue_files/afar.rs"]
+mod afar;
 #[path = "queue_files/bad_input.rs"]
 mod bad_input;
 #[path = "queue_files/blocked.rs"]

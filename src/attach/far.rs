@@ -9,17 +9,55 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use super::wire::WorkerTell;
-use crate::model::{AgentName, AttemptRef, Ending, Outcome, Report};
+use crate::model::{AgentName, AttemptRef, Ending, Outcome, Report, text};
 
 /// The longest message that is looked at, in bytes.
 const LONGEST: usize = 1024 * 1024;
 
+/// What both must speak alike. It grows with every change of these messages, or of the words inside them, that the other side
+/// would not understand; versions of podium that speak the same serve each other.
+pub const PROTOCOL: u32 = 1;
+
 /// How often both say that they are there.
 pub const BEAT: std::time::Duration = std::time::Duration::from_secs(2);
+
+/// What any version of podium can read of any other's hello. Like [`Welcome::Bye`] it stays as it is.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Caller {
+    /// podium's version.
+    #[serde(default)]
+    pub version: String,
+    /// What it speaks.
+    #[serde(default)]
+    pub protocol: u32,
+    /// Its machine.
+    #[serde(default)]
+    pub host: String,
+    /// Its process id there.
+    #[serde(default)]
+    pub pid: u32,
+}
+
+impl Caller {
+    /// Why it cannot be served, where that is so: one sentence for both sides.
+    pub fn refusal(&self) -> Option<String> {
+        let Self { version, protocol, host, pid } = self;
+        let (version, host) = (text::first_line(version, 40), text::first_line(host, 60));
+        let own = env!("CARGO_PKG_VERSION");
+        (*protocol != PROTOCOL).then(|| {
+            format!(
+                "the worker on {host} (podium {version}, process {pid}) speaks protocol {protocol}, and this room (podium {own}) \
+                 speaks {PROTOCOL}; install the same podium on both"
+            )
+        })
+    }
+}
 
 /// A request: who is there, and may it serve?
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Hello {
+    /// What it speaks.
+    pub protocol: u32,
     /// Its name for this connection, random.
     pub worker: String,
     /// podium's version.
@@ -85,6 +123,13 @@ pub enum Told {
         /// The attempt before this one.
         previous: Option<(Ending, Option<String>)>,
     },
+    /// Send this attempt's log again from here on: what came after it was lost on the way.
+    Log {
+        /// Which.
+        attempt: AttemptRef,
+        /// How many bytes are there.
+        from: u64,
+    },
     /// This deputy serves another worker, or goes.
     Bye(String),
 }
@@ -141,4 +186,81 @@ pub fn name() -> Result<String, getrandom::Error> {
     let mut bytes = [0; 16];
     getrandom::fill(&mut bytes)?;
     Ok(format!("{:032x}", u128::from_be_bytes(bytes)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Activity, Checks, Permit, Spend, report::Subagent};
+
+    #[test]
+    fn who_speaks_alike_is_served_whatever_its_version_and_who_does_not_is_named() {
+        let caller = |protocol| Caller { version: "9.9.9\nx".into(), protocol, host: "attic".into(), pid: 7 };
+        assert_eq!(caller(PROTOCOL).refusal(), None);
+        let why = caller(PROTOCOL + 1).refusal().unwrap();
+        assert!(why.starts_with("the worker on attic (podium 9.9.9, process 7) speaks protocol"), "{why}");
+        let oldest: Caller = serde_json::from_str(r#"{"worker":"w","version":"0.1.0"}"#).unwrap();
+        assert!(oldest.refusal().is_some());
+    }
+
+    /// What is said, word for word. Where this differs, somebody else's podium may not understand it: let `PROTOCOL` grow, and
+    /// keep the new words under the new number.
+    #[test]
+    fn the_words_of_this_protocol_are_these() {
+        let attempt = "anga/t".parse::<crate::model::TaskRef>().unwrap().attempt(2);
+        let at = Timestamp::UNIX_EPOCH;
+        let report = |report: Report| Says::Report(Box::new(report));
+        let hello = Hello {
+            protocol: PROTOCOL,
+            worker: "w".into(),
+            version: "v".into(),
+            host: "h".into(),
+            pid: 7,
+            at,
+            running: Some(attempt.clone()),
+        };
+        let activity = Activity {
+            doing: "thinks".into(),
+            subagents: vec![Subagent { id: "a".into(), name: "b".into() }],
+            stalls_at: Some(at),
+            ..Activity::default()
+        };
+        let outcome = Outcome::plain(attempt.task.clone(), crate::model::EndState::Done, Ending::Done, at);
+        let says = [
+            Says::Here { deputy: "d".into(), hello: hello.clone() },
+            Says::Beat { at, load: Some(12) },
+            Says::Leaves("why".into()),
+            report(Report::Started { attempt: attempt.clone(), pid: 7, session_id: None, log: "l".into(), at }),
+            report(Report::Active { attempt: attempt.clone(), activity }),
+            report(Report::Withdrawn { attempt: attempt.clone(), request: "r".into() }),
+            report(Report::Ended { outcome: Box::new(outcome.clone()), spend: Spend::default() }),
+            report(Report::NotStarted { task: attempt.task.clone(), reason: "why".into() }),
+        ];
+        let tell = |tell: WorkerTell| Told::Tell(Box::new(tell));
+        let assign =
+            WorkerTell::Assign { task: attempt.task.clone(), may_spend: None, checks: Box::<Checks>::default() };
+        let permit = Permit::Denied { why: "no".into() };
+        let told = [
+            Told::Beat,
+            Told::Assign {
+                tell: Box::new(assign),
+                prerequisites: vec![outcome],
+                previous: Some((Ending::Stopped, Some("s".into()))),
+            },
+            tell(WorkerTell::Cancel(attempt.clone())),
+            tell(WorkerTell::End { attempt: attempt.clone(), ending: Ending::Cancelled }),
+            tell(WorkerTell::Extend { attempt: attempt.clone(), by: std::time::Duration::from_secs(1) }),
+            tell(WorkerTell::Permit { attempt: attempt.clone(), request: "r".into(), permit }),
+            Told::Log { attempt, from: 3 },
+            Told::Bye("why".into()),
+        ];
+        let line = |value: serde_json::Result<String>| value.unwrap();
+        let mut words = vec![line(serde_json::to_string(&hello))];
+        words.extend(
+            [Welcome::Free("d".into()), Welcome::Bye("why".into())].iter().map(|w| line(serde_json::to_string(w))),
+        );
+        words.extend(says.iter().map(|says| line(serde_json::to_string(says))));
+        words.extend(told.iter().map(|told| line(serde_json::to_string(told))));
+        insta::assert_snapshot!(format!("protocol_{PROTOCOL}"), words.join("\n"));
+    }
 }

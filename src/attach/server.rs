@@ -61,6 +61,8 @@ pub struct WorkerHello {
     pub token: Option<String>,
     /// What it is running.
     pub running: Option<crate::model::AttemptRef>,
+    /// Nobody is there to work.
+    pub absent: bool,
 }
 
 /// Where lines for one connection go.
@@ -181,8 +183,8 @@ async fn serve<T: From<Said> + Send>(
             }
             false
         }
-        Ok(Hello::Worker { slot, pid, token, running, .. }) => {
-            let hello = WorkerHello { slot, pid: peer.unwrap_or(pid), token, running };
+        Ok(Hello::Worker { slot, pid, token, running, absent, .. }) => {
+            let hello = WorkerHello { slot, pid: peer.unwrap_or(pid), token, running, absent };
             if said.send(Said::Worker(id, Box::new(hello), Outlet(outlet)).into()).is_err() {
                 return;
             }

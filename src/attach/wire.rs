@@ -33,6 +33,9 @@ pub enum Hello {
         token: Option<String>,
         /// What it is running.
         running: Option<AttemptRef>,
+        /// Nobody is there to work: it stands for a worker on another machine, and that is away.
+        #[serde(default)]
+        absent: bool,
     },
 }
 

@@ -280,7 +280,7 @@ pub fn worker(
     let runtime = Builder::new_current_thread().enable_all().build()?;
     if deputy {
         let (settings, files, engine) = runtime::open::deputy(config, slot, clock())?;
-        return runtime.block_on(runtime::deputy::run(settings, files, engine, lock));
+        return runtime.block_on(runtime::deputy::run(settings, files, engine, lock, *config.orphan_grace));
     }
     let mut settings = runtime::open::worker(config, env, slot.clone(), engine, clock())?;
     let far = runtime::open::engine(config, slot.agent.as_str(), clock()).filter(|_| engine.is_none());

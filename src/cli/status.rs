@@ -201,7 +201,15 @@ fn agent_row(state: &State, agent: &Agent, now: Timestamp) -> Vec<(Paint, String
     } else {
         doing.join(" · ")
     };
-    let hosts: Vec<String> = agent.slots.iter().filter_map(|slot| Some(far(slot.far.as_ref()?, now))).collect();
+    let mut hosts: Vec<(String, usize)> = Vec::new();
+    for host in agent.slots.iter().filter_map(|slot| Some(far(slot.far.as_ref()?, now))) {
+        match hosts.iter_mut().find(|(known, _)| *known == host) {
+            Some((_, count)) => *count += 1,
+            None => hosts.push((host, 1)),
+        }
+    }
+    let times = |(host, count): (String, usize)| if count == 1 { host } else { format!("{host} ×{count}") };
+    let hosts: Vec<String> = hosts.into_iter().map(times).collect();
     let detail = if hosts.is_empty() { detail } else { format!("on {} {detail}", hosts.join(", ")) };
     let spent = state.money.agents.get(agent.name()).copied().unwrap_or_default();
     vec![

@@ -164,6 +164,11 @@ pub enum Report {
         /// As last heard.
         far: Box<Far>,
     },
+    /// A worker on another machine asked for work and cannot have it.
+    Refused {
+        /// Why, one sentence.
+        why: String,
+    },
     /// An assigned task was not started: somebody else has it, it is gone, or the disk said no.
     NotStarted {
         /// Which.

@@ -16,6 +16,7 @@ use tokio::sync::mpsc;
 use super::{Change, Changes, Claimed, Finished, Queue, QueueError, Spawned, Submitted};
 use crate::model::{AgentName, Clock, Ending, Item, Outcome, Removed, Request, Spend, TaskRecord, TaskRef, TaskSpec};
 
+mod afar;
 mod archive;
 mod attempts;
 mod derive;
@@ -89,6 +90,8 @@ pub struct Settings {
     pub waiting_limit: usize,
     /// Days for which copies of what attempts made are kept; `None` = for ever.
     pub copies: Option<u32>,
+    /// Agents whose attempts another machine carries, also while nobody holds their leases here.
+    pub elsewhere: Vec<AgentName>,
     /// Looks now and then instead of asking the kernel, for folders that tell of no changes.
     pub polling: bool,
 }
@@ -107,6 +110,7 @@ impl Settings {
             clock,
             waiting_limit: 100_000,
             copies: Some(Self::COPIES),
+            elsewhere: Vec::new(),
             polling: false,
         }
     }

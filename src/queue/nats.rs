@@ -39,6 +39,7 @@ mod slot;
 mod submit;
 mod trash;
 
+pub use files::TIMES;
 pub use lease::NatsLease;
 use mirror::Mirror;
 pub use server::{Address, OLDEST, Unfit, shown};

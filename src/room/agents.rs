@@ -161,7 +161,8 @@ impl Agent {
         } else if self.slots.iter().any(|s| matches!(s.process, Process::Up { .. })) {
             "idle"
         } else if self.slots.iter().any(|s| matches!(s.process, Process::Starting { .. })) {
-            "starting"
+            // Its deputies are up at once, and what they wait for is on another machine.
+            if self.settings.elsewhere { "away" } else { "starting" }
         } else if self.slots.iter().any(|s| matches!(s.process, Process::Backoff { .. })) {
             "restarting"
         } else {
@@ -489,6 +490,7 @@ impl State {
                     self.say(Voice::Room, None, text);
                 }
             }
+            Report::Refused { why } => self.say(Voice::Room, None, format!("{id}: {why}")),
             Report::NotStarted { task, reason } => {
                 self.not_started(id, task, reason, Some(later(now, REST)), effects);
             }

@@ -1,51 +1,81 @@
 //! A slot whose work is done on another machine: the room's queue in files, the NATS server, and the link to the room.
 //!
-//! Its one surprise: it calls the room only while a worker is there, so that the room hands nothing to nobody.
+//! Its one surprise: while no worker is there it calls the room all the same, as one that is absent, so that the room hands
+//! nothing to nobody and yet hears who was refused.
 
 use std::time::Duration;
 
 use tokio::{
     sync::{mpsc, watch},
     task::JoinSet,
+    time::Instant,
 };
 
-use super::worker::{Link, leave_on_signals};
+use super::{
+    lock,
+    worker::{Link, leave_on_signals},
+};
 use crate::{
     queue::{
         file::FileQueue,
         nats::{self, NatsQueue, Unfit},
     },
     supervisor::SlotLock,
-    worker::{Farewell, deputy},
+    worker::{Farewell, Order, deputy},
 };
 
 /// The wait before a server that is away is asked again.
 const AGAIN: Duration = Duration::from_secs(1);
+/// How often it is seen whether a room holds the stage.
+const LOOK: Duration = Duration::from_secs(1);
 
-/// Serves a slot until told to leave.
+/// Serves a slot until told to leave, or until there was no room for `orphan_grace`.
 pub async fn run(
     settings: deputy::Settings,
     files: FileQueue,
     engine: nats::Settings,
     lock: SlotLock,
+    orphan_grace: Duration,
 ) -> anyhow::Result<Farewell> {
+    let (orders, inbox) = mpsc::channel(64);
+    let mut signals = JoinSet::new();
+    signals.spawn(leave_on_signals(orders.clone())?);
+    signals.spawn(leave_without_room(settings.stage.clone(), orphan_grace, orders.clone()));
+    let mut inbox = inbox;
     let engine = loop {
         match NatsQueue::open(engine.clone()).await {
             Ok(engine) => break engine,
             Err(unfit @ Unfit::Unreachable(..)) => tracing::warn!("{unfit}"),
             Err(unfit) => return Err(unfit.into()),
         }
-        tokio::time::sleep(AGAIN).await;
+        // Nobody else orders anything yet.
+        if tokio::time::timeout(AGAIN, inbox.recv()).await.is_ok() {
+            return Ok(Farewell::Stopped);
+        }
     };
-    let (orders, inbox) = mpsc::channel(64);
     let (outbox, reports) = mpsc::unbounded_channel();
-    let (seen, there) = watch::channel(false);
-    let link = Link::new(settings.stage.clone(), settings.slot.clone(), lock, orders, reports).only_while(there);
-    let (mut links, mut signals) = (JoinSet::new(), JoinSet::new());
-    signals.spawn(leave_on_signals(link.orders.clone())?);
+    let (duty, told) = watch::channel(deputy::Duty::default());
+    let link = Link::new(settings.stage.clone(), settings.slot.clone(), lock, orders, reports).for_deputy(told);
+    let mut links = JoinSet::new();
     links.spawn(link.keep());
-    let farewell = deputy::run(settings, files, engine, inbox, outbox, seen).await?;
+    let farewell = Box::pin(deputy::run(settings, files, engine, inbox, outbox, duty)).await?;
     // The last reports are still on their way; the results behind them are on disk already.
     let _late = tokio::time::timeout(Duration::from_secs(2), links.join_next()).await;
     Ok(farewell)
+}
+
+/// Leaves when no room has held the stage for so long. What runs elsewhere is found by the next one.
+async fn leave_without_room(stage: std::path::PathBuf, grace: Duration, orders: mpsc::Sender<Order>) {
+    let mut last = Instant::now();
+    loop {
+        tokio::time::sleep(LOOK).await;
+        if lock::is_held(&stage) {
+            last = Instant::now();
+        } else if last.elapsed() >= grace {
+            let why = format!("there was no room for {} s", grace.as_secs());
+            // It may be on its way already.
+            let _gone = orders.send(Order::Quit { why }).await;
+            return;
+        }
+    }
 }

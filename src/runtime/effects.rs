@@ -24,8 +24,8 @@ use crate::{
     attach::wire::{Door, WorkerTell},
     gateway::{Gateway, Identity, TokenHash},
     model::{
-        AgentName, Changes, Clock, EndState, Ending, Fault, GoalId, Item, Plan, SlotId, Spend, TaskRef, TaskSpec,
-        id::stage_id, plan::VALIDATOR, text,
+        AgentName, Changes, Clock, EndState, Ending, Fault, GoalId, Item, Plan, Request, SlotId, Spend, TaskRef,
+        TaskSpec, id::stage_id, plan::VALIDATOR, text,
     },
     orchestrator::{
         Prompt,
@@ -328,7 +328,14 @@ impl World {
             tokio::time::sleep(CHANGE_OF_MIND).await;
         }
         if cancel && let Err(error) = self.queue.end(&task, Ending::Cancelled).await {
-            tracing::warn!(%error, %task, "a cancelled task could not be ended");
+            // An attempt elsewhere outlives its deputy, and the next one hears of it.
+            let kept = match &error {
+                QueueError::State { .. } => self.queue.request(&task, Request::Cancel).await,
+                _ => Err(error),
+            };
+            if let Err(error) = kept {
+                tracing::warn!(%error, %task, "a cancelled task could not be ended");
+            }
         }
         match self.queue.get(&task).await {
             Ok(record) => Some(Event::Task(TaskEvent::Changed { record: Box::new(record) })),

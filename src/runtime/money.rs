@@ -70,6 +70,7 @@ pub(super) fn total(report: &Report, now: Timestamp) -> Option<EngineTotal> {
         | Report::Asked { .. }
         | Report::Withdrawn { .. }
         | Report::Far { .. }
+        | Report::Refused { .. }
         | Report::Limited { .. }
         | Report::NotStarted { .. } => None,
     }

@@ -22,7 +22,7 @@ use tokio::{
 use super::worker::{leave_on_signals, order};
 use crate::{
     attach::{
-        far::{self, BEAT, Hello, LOG_AT, LOG_OF, Says, Told, Welcome},
+        far::{self, BEAT, Hello, LOG_AT, LOG_OF, PROTOCOL, Says, Told, Welcome},
         wire::WorkerTell,
     },
     model::{AgentName, AttemptRef, Clock, Report},
@@ -37,12 +37,16 @@ const ANSWER: Duration = Duration::from_secs(3);
 const FIRST_WAIT: Duration = Duration::from_millis(100);
 /// The longest wait between two hellos.
 const LONGEST_WAIT: Duration = Duration::from_secs(2);
+/// The wait after a room that does not want this worker: somebody has to install another podium.
+const UNWANTED: Duration = Duration::from_secs(15);
 /// After so long without a word the deputy is gone.
 const SILENCE: Duration = Duration::from_secs(10);
 /// How often the log is looked at.
 const LOG_PACE: Duration = Duration::from_millis(200);
 /// The most bytes of log in one message.
 const PIECE: usize = 64 * 1024;
+/// The most of them at once, so that a log cannot keep words waiting.
+const PIECES: usize = 8;
 
 /// Serves an agent from here until told to leave. Must run on the main thread of a current-thread runtime.
 pub async fn run(settings: worker::Settings, queue: NatsQueue, lock: SlotLock) -> anyhow::Result<Farewell> {
@@ -58,6 +62,7 @@ pub async fn run(settings: worker::Settings, queue: NatsQueue, lock: SlotLock) -
             reports,
             running: None,
             log: None,
+            refusal: None,
         };
         let (mut links, mut signals) = (JoinSet::new(), JoinSet::new());
         signals.spawn(leave_on_signals(link.orders.clone())?);
@@ -84,6 +89,8 @@ struct Link {
     reports: mpsc::UnboundedReceiver<Report>,
     running: Option<AttemptRef>,
     log: Option<Growing>,
+    /// Why the room does not want this worker; said once.
+    refusal: Option<String>,
 }
 
 /// The running attempt's log, and how far it was sent.
@@ -99,6 +106,15 @@ struct Place {
     told: Subscriber,
 }
 
+/// What came of looking for a deputy.
+enum Found {
+    Place(Place),
+    /// None is free, or there is no room.
+    Nobody,
+    /// The room does not want this worker; why.
+    Unwanted(String),
+}
+
 /// Why a conversation with a deputy ended.
 enum Parted {
     /// The worker has said everything and is leaving.
@@ -112,8 +128,8 @@ impl Link {
         let mut wait = FIRST_WAIT;
         loop {
             match self.find().await {
-                Ok(Some(place)) => {
-                    wait = FIRST_WAIT;
+                Ok(Found::Place(place)) => {
+                    (wait, self.refusal) = (FIRST_WAIT, None);
                     match self.converse(place).await {
                         Parted::Finished => return,
                         Parted::Lost(why) => tracing::warn!(why, "the room was lost"),
@@ -122,22 +138,29 @@ impl Link {
                         return;
                     }
                 }
-                Ok(None) => {}
+                Ok(Found::Nobody) => {}
+                Ok(Found::Unwanted(why)) => {
+                    if self.refusal.as_ref() != Some(&why) {
+                        tracing::error!("{why}");
+                    }
+                    self.refusal = Some(why);
+                }
                 Err(error) => tracing::warn!(error = format!("{error:#}"), "no room answers"),
             }
             if self.orders.is_closed() {
                 return;
             }
-            sleep(wait).await;
+            sleep(if self.refusal.is_some() { UNWANTED } else { wait }).await;
             wait = (wait * 2).min(LONGEST_WAIT);
         }
     }
 
     /// Looks for a deputy that is free.
-    async fn find(&mut self) -> anyhow::Result<Option<Place>> {
+    async fn find(&self) -> anyhow::Result<Found> {
         let worker = far::name().context("no random name")?;
         let told = self.client.subscribe(far::told_subject(&self.agent, &worker)).await?;
         let hello = Hello {
+            protocol: PROTOCOL,
             worker: worker.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             host: rustix::system::uname().nodename().to_string_lossy().into_owned(),
@@ -146,18 +169,15 @@ impl Link {
             running: self.running.clone(),
         };
         let asked = self.client.request(far::hello_subject(&self.agent), far::write(&hello));
-        let Ok(Ok(answer)) = timeout(ANSWER, asked).await else { return Ok(None) };
+        let Ok(Ok(answer)) = timeout(ANSWER, asked).await else { return Ok(Found::Nobody) };
         match far::read::<Welcome>(&answer) {
             Some(Welcome::Free(deputy)) => {
                 let here = Says::Here { deputy, hello };
                 self.client.publish(far::says_subject(&self.agent, &worker), far::write(&here)).await?;
-                Ok(Some(Place { worker, told }))
+                Ok(Found::Place(Place { worker, told }))
             }
-            Some(Welcome::Bye(why)) => {
-                tracing::error!(why, "the room does not want this worker");
-                Ok(None)
-            }
-            None => Ok(None),
+            Some(Welcome::Bye(why)) => Ok(Found::Unwanted(crate::model::text::first_line(&why, 400))),
+            None => Ok(Found::Nobody),
         }
     }
 
@@ -205,6 +225,12 @@ impl Link {
         let order = match told {
             Told::Beat => return Ok(true),
             Told::Bye(why) => return Err(why),
+            Told::Log { attempt, from } => {
+                if let Some(log) = self.log.as_mut().filter(|log| log.attempt == attempt && log.at > from) {
+                    log.at = from;
+                }
+                return Ok(true);
+            }
             Told::Assign { tell, prerequisites, previous } => {
                 let WorkerTell::Assign { ref task, .. } = *tell else { return Ok(true) };
                 self.running = Some(task.attempt(0));
@@ -235,21 +261,24 @@ impl Link {
             | Report::Asked { .. }
             | Report::Withdrawn { .. }
             | Report::Limited { .. }
-            | Report::Far { .. } => {}
+            | Report::Far { .. }
+            | Report::Refused { .. } => {}
         }
     }
 
     /// Sends what the log has grown by. It is for eyes: the whole follows when the attempt has ended.
     async fn send_log(&mut self, place: &Place) {
         let Some(log) = &mut self.log else { return };
-        let Some(piece) = piece(&log.path, log.at).filter(|piece| !piece.is_empty()) else { return };
-        let mut headers = HeaderMap::new();
-        headers.insert(LOG_OF, log.attempt.n.to_string());
-        headers.insert(LOG_AT, log.at.to_string());
-        log.at += piece.len() as u64;
-        let subject = far::log_subject(&self.agent, &place.worker);
-        if let Err(error) = self.client.publish_with_headers(subject, headers, piece.into()).await {
-            tracing::debug!(%error, "a piece of the log was not sent");
+        for _ in 0..PIECES {
+            let Some(piece) = piece(&log.path, log.at).filter(|piece| !piece.is_empty()) else { return };
+            let mut headers = HeaderMap::new();
+            headers.insert(LOG_OF, log.attempt.n.to_string());
+            headers.insert(LOG_AT, log.at.to_string());
+            log.at += piece.len() as u64;
+            let subject = far::log_subject(&self.agent, &place.worker);
+            if let Err(error) = self.client.publish_with_headers(subject, headers, piece.into()).await {
+                tracing::debug!(%error, "a piece of the log was not sent");
+            }
         }
     }
 

@@ -47,7 +47,7 @@ use crate::{
         budget::{Caps, Payer},
         text,
     },
-    queue::{Change, Queue, file::FileQueue},
+    queue::{self, Change, Queue, file::FileQueue},
     rehearsal::{self, StandIn},
     room::{
         Answer, Effect, Event, GatewayEvent, Leaving, Money, Opened, Order, OrderId, Stamped, State, TaskEvent,
@@ -199,13 +199,11 @@ pub async fn serve(settings: Settings, guardian: Guardian, clock: Clock) -> anyh
     }
 
     let agents = settings.agents.iter().map(|a| a.settings.name.clone()).collect();
-    let queue = FileQueue::open(super::effects::queue_settings(
-        &settings.stage,
-        agents,
-        settings.attempts,
-        settings.copies,
-        clock.clone(),
-    ))?;
+    let elsewhere = settings.agents.iter().map(|a| &a.settings).filter(|a| a.elsewhere && a.slots > 0);
+    let elsewhere = elsewhere.filter(|_| settings.engine.is_some()).map(|a| a.name.clone()).collect();
+    let of_stage =
+        super::effects::queue_settings(&settings.stage, agents, settings.attempts, settings.copies, clock.clone());
+    let queue = FileQueue::open(queue::file::Settings { elsewhere, ..of_stage })?;
     if let Some(engine) = &settings.engine {
         open::engine_fits(engine).await?;
     }
@@ -595,6 +593,9 @@ impl Room {
                 self.workers.insert(id, (slot.clone(), hello.pid));
                 self.slots.insert(slot.clone(), outlet);
                 self.watch_worker(slot.clone(), hello.pid);
+                if hello.absent {
+                    return;
+                }
                 self.awaited.remove(&slot);
                 if let Some(attempt) = &hello.running {
                     let (duty, accounts) = money::duty(&self.state, &attempt.task, Some(attempt.n));

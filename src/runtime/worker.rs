@@ -23,7 +23,7 @@ use crate::{
     model::{AttemptRef, Report, SlotId},
     queue::Queue,
     supervisor::SlotLock,
-    worker::{self, Farewell, Order},
+    worker::{self, Farewell, Order, deputy::Duty},
 };
 
 /// The first wait before the room is called again; doubles up to [`LONGEST_WAIT`].
@@ -93,8 +93,8 @@ pub(super) struct Link {
     token: Option<String>,
     /// Model calls go over a relay of its own, whatever the room says.
     has_relay: bool,
-    /// The room is called only while this says so.
-    there: Option<watch::Receiver<bool>>,
+    /// What a deputy has to do; a worker of this machine is there itself.
+    duty: Option<watch::Receiver<Duty>>,
 }
 
 /// Why a conversation with the room ended.
@@ -113,33 +113,34 @@ impl Link {
         orders: mpsc::Sender<Order>,
         reports: mpsc::UnboundedReceiver<Report>,
     ) -> Self {
-        Self { stage, slot, lock, orders, reports, running: None, token: None, has_relay: false, there: None }
+        Self { stage, slot, lock, orders, reports, running: None, token: None, has_relay: false, duty: None }
     }
 
-    /// Calls the room only while `there` says so.
-    pub(super) fn only_while(self, there: watch::Receiver<bool>) -> Self {
-        Self { there: Some(there), has_relay: true, ..self }
+    /// Speaks for a deputy: the room hands it something only while there is somebody to work.
+    pub(super) fn for_deputy(self, duty: watch::Receiver<Duty>) -> Self {
+        Self { duty: Some(duty), has_relay: true, ..self }
     }
 
     pub(super) async fn keep(mut self) {
         let mut wait = FIRST_WAIT;
         loop {
-            if let Some(there) = &mut self.there
-                && there.wait_for(|there| *there).await.is_err()
-            {
-                return;
+            let duty = self.duty.as_ref().map(|duty| duty.borrow().clone());
+            if self.running.is_none() {
+                self.running = duty.as_ref().and_then(|duty| duty.carries.clone());
             }
+            let absent = duty.is_some_and(|duty| !duty.is_there()) && self.running.is_none();
             let hello = Hello::Worker {
                 version: env!("CARGO_PKG_VERSION").to_owned(),
                 slot: self.slot.clone(),
                 pid: std::process::id(),
                 token: self.token.clone(),
                 running: self.running.clone(),
+                absent,
             };
             match dial(&self.stage, &hello).await {
                 Ok(wire) => {
                     wait = FIRST_WAIT;
-                    match self.converse(wire).await {
+                    match self.converse(wire, absent).await {
                         Ok(Parted::Finished) => return,
                         Ok(Parted::Lost) => {}
                         Err(error) => tracing::warn!(%error, "the room was lost"),
@@ -159,18 +160,23 @@ impl Link {
         }
     }
 
-    async fn converse(&mut self, mut wire: Framed<UnixStream, LinesCodec>) -> Result<Parted, AttachError> {
+    async fn converse(
+        &mut self,
+        mut wire: Framed<UnixStream, LinesCodec>,
+        absent: bool,
+    ) -> Result<Parted, AttachError> {
         loop {
             // What is held is seen to its end, whoever is there.
-            let watched = self.there.as_mut().filter(|_| self.running.is_none());
-            let gone = async {
+            let watched = self.duty.as_mut().filter(|_| self.running.is_none());
+            let other = async {
                 match watched {
-                    Some(there) => drop(there.wait_for(|there| !*there).await),
+                    Some(duty) => drop(duty.wait_for(|duty| duty.is_there() == absent).await),
                     None => std::future::pending().await,
                 }
             };
             tokio::select! {
-                () = gone => return Ok(Parted::Lost),
+                // Who is there, a connection says once, when it begins.
+                () = other => return Ok(Parted::Lost),
                 line = wire.next() => {
                     let line = match line {
                         None | Some(Err(_)) => return Ok(Parted::Lost),
@@ -223,7 +229,8 @@ impl Link {
             | Report::Limited { .. }
             | Report::Asked { .. }
             | Report::Withdrawn { .. }
-            | Report::Far { .. } => {}
+            | Report::Far { .. }
+            | Report::Refused { .. } => {}
             Report::Failed { .. } | Report::Ended { .. } | Report::NotStarted { .. } => self.running = None,
         }
     }

@@ -2,31 +2,34 @@
 //!
 //! Owns what stands between the two: the room's queue is in files and counts the attempt, the NATS server carries it, and what
 //! comes back is published in the files. Must not know the room's socket. Its one surprise: to the room it *is* the worker, so
-//! that retries, cancels, questions, stalls and logs need nothing of their own for other machines.
+//! that retries, cancels, questions, stalls and logs need nothing of their own for other machines. And it may be replaced while
+//! an attempt runs: the next deputy takes that up and carries it on.
 
-use std::{path::PathBuf, time::Duration};
+use std::{collections::BTreeSet, path::PathBuf};
 
-use async_nats::Subscriber;
+use async_nats::{Subscriber, connection::State};
 use futures_util::StreamExt as _;
+use serde::{Deserialize, Serialize};
 use tokio::{
     sync::{mpsc, watch},
-    time::{Instant, Interval, interval},
+    time::{Interval, interval},
 };
 
-use super::{Farewell, Order, Outbox, policy::Retries};
+use super::{Farewell, Order, Outbox, Post, policy::Retries};
 use crate::{
     attach::{
-        far::{self, Hello, Says, Told, Welcome},
+        far::{self, Caller, Says, Told},
         wire::WorkerTell,
     },
-    model::{AttemptRef, Checks, Clock, Far, MicroUsd, Report, SlotId, TaskRef},
-    queue::{Claimed, Queue, nats::NatsQueue},
+    model::{AttemptRef, Checks, Clock, MicroUsd, Report, SlotId, TaskRef},
+    queue::{Claimed, Lease as _, Queue as _, file::FileQueue, nats::NatsQueue},
 };
 
 mod bring;
+mod home;
+mod partner;
 
-/// After so long without a word a worker that holds nothing is gone.
-const SILENCE: Duration = Duration::from_secs(10);
+use partner::Partner;
 
 /// What a deputy is made for.
 #[derive(Debug)]
@@ -41,51 +44,75 @@ pub struct Settings {
     pub retries: Retries,
 }
 
-/// The worker that does the work.
-#[derive(Debug, Clone)]
-pub(super) struct Partner {
-    /// Its random name.
-    name: String,
-    pub(super) far: Far,
-    heard: Instant,
+/// What the room must know of a deputy before it hands it anything.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Duty {
+    /// A worker is there.
+    pub partner: bool,
+    /// The attempt that it has taken up from a deputy that is gone.
+    pub carries: Option<AttemptRef>,
+}
+
+impl Duty {
+    /// Whether there is anything that the room could hand something to, or take something from.
+    pub fn is_there(&self) -> bool {
+        self.partner || self.carries.is_some()
+    }
+}
+
+/// What is kept beside an attempt for a deputy that has to take it up.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Assigned {
+    may_spend: Option<MicroUsd>,
+    #[serde(default)]
+    checks: Box<Checks>,
 }
 
 /// What there is to do.
 #[derive(Debug)]
-pub(super) enum Word {
+enum Word {
     Order(Order),
     Says(Says),
+    /// A worker has taken the place; what it runs.
+    Joined(Option<AttemptRef>),
     Log(async_nats::Message),
     Tick,
 }
 
-pub(super) struct Deputy<Q: Queue> {
-    pub(super) settings: Settings,
+struct Deputy {
+    settings: Settings,
     /// The room's own queue.
-    pub(super) files: Q,
-    pub(super) engine: NatsQueue,
+    files: FileQueue,
+    engine: NatsQueue,
     inbox: mpsc::Receiver<Order>,
-    outbox: Outbox,
+    post: Post,
     /// Our name, random.
     name: String,
     hellos: Subscriber,
     says: Subscriber,
     logs: Subscriber,
     tick: Interval,
-    pub(super) partner: Option<Partner>,
-    /// Whether there is one, for the link to the room.
-    seen: watch::Sender<bool>,
-    pub(super) draining: bool,
+    partner: Option<Partner>,
+    /// How much later the clock of the worker is that was here last, in milliseconds.
+    offset_ms: i64,
+    /// The attempt in hand: nobody but its own worker gets this place.
+    in_hand: Option<AttemptRef>,
+    /// The server says that somebody runs it.
+    begun: bool,
+    /// Workers that were refused, so that each is told of once.
+    refused: BTreeSet<Caller>,
+    duty: watch::Sender<Duty>,
+    draining: bool,
 }
 
 /// Serves a slot until told to go.
-pub async fn run<Q: Queue>(
+pub async fn run(
     settings: Settings,
-    files: Q,
+    files: FileQueue,
     engine: NatsQueue,
     inbox: mpsc::Receiver<Order>,
     outbox: Outbox,
-    seen: watch::Sender<bool>,
+    duty: watch::Sender<Duty>,
 ) -> anyhow::Result<Farewell> {
     let (client, agent) = (engine.client().clone(), settings.slot.agent.clone());
     let mut deputy = Deputy {
@@ -98,32 +125,38 @@ pub async fn run<Q: Queue>(
         files,
         engine,
         inbox,
-        outbox,
+        post: Post::new(outbox),
         partner: None,
-        seen,
+        offset_ms: 0,
+        in_hand: None,
+        begun: false,
+        refused: BTreeSet::new(),
+        duty,
         draining: false,
     };
-    Ok(deputy.serve().await)
+    let farewell = deputy.serve().await;
+    deputy.part("the room closes, or its deputy does").await;
+    Ok(farewell)
 }
 
-impl<Q: Queue> Deputy<Q> {
+impl Deputy {
     async fn serve(&mut self) -> Farewell {
         loop {
             if self.draining {
-                self.part("the room closes").await;
                 return Farewell::Drained;
             }
-            match self.next().await {
+            let farewell = match self.next().await {
                 Word::Order(Order::Assign { task, may_spend, checks }) => {
-                    if let Some(farewell) = self.take(task, may_spend, checks).await {
-                        self.part("the room closes").await;
-                        return farewell;
-                    }
+                    self.take(task, Assigned { may_spend, checks }).await
                 }
-                Word::Order(Order::Drain) => self.draining = true,
-                Word::Order(Order::Stop | Order::Quit { .. }) => {
-                    self.part("the room closes").await;
-                    return Farewell::Stopped;
+                Word::Order(Order::Drain) => {
+                    self.draining = true;
+                    None
+                }
+                Word::Order(Order::Stop | Order::Quit { .. }) => Some(Farewell::Stopped),
+                Word::Order(Order::Room(there)) => {
+                    self.post.connect(there);
+                    None
                 }
                 // Of an attempt that has ended meanwhile, or of no concern here: calls go over the worker's own relay.
                 Word::Order(
@@ -131,19 +164,26 @@ impl<Q: Queue> Deputy<Q> {
                     | Order::End { .. }
                     | Order::Extend { .. }
                     | Order::Permit { .. }
-                    | Order::Room(_)
                     | Order::Know { .. }
                     | Order::Gateway { .. },
                 )
                 | Word::Says(_)
-                | Word::Log(_)
-                | Word::Tick => {}
+                | Word::Log(_) => None,
+                Word::Joined(running) => {
+                    self.end_stranger(running).await;
+                    None
+                }
+                // Also whoever was the deputy of more slots than there are now left something.
+                Word::Tick => self.take_up().await,
+            };
+            if let Some(farewell) = farewell {
+                return farewell;
             }
         }
     }
 
     /// The next thing to do. Who is there is seen to by the way.
-    pub(super) async fn next(&mut self) -> Word {
+    async fn next(&mut self) -> Word {
         loop {
             tokio::select! {
                 biased;
@@ -152,8 +192,8 @@ impl<Q: Queue> Deputy<Q> {
                 }
                 Some(message) = self.says.next() => {
                     let Some(says) = far::read::<Says>(&message) else { continue };
-                    if let Some(says) = self.hear(message.subject.as_str(), says).await {
-                        return Word::Says(says);
+                    if let Some(word) = self.hear(message.subject.as_str(), says).await {
+                        return word;
                     }
                 }
                 Some(message) = self.logs.next() => {
@@ -170,137 +210,62 @@ impl<Q: Queue> Deputy<Q> {
         }
     }
 
-    fn is_partner(&self, subject: &str) -> bool {
-        let agent = &self.settings.slot.agent;
-        self.partner.as_ref().is_some_and(|partner| {
-            subject == far::says_subject(agent, &partner.name) || subject == far::log_subject(agent, &partner.name)
-        })
-    }
-
-    /// Offers this slot to a worker that asks for one.
-    async fn answer(&self, message: &async_nats::Message) {
-        let (Some(hello), Some(reply)) = (far::read::<Hello>(message), message.reply.clone()) else { return };
-        let own = env!("CARGO_PKG_VERSION");
-        let answer = if hello.version != own {
-            Welcome::Bye(format!("the room is podium {own}, this worker is {}; use the same", hello.version))
-        } else if self.partner.is_none() && !self.draining {
-            Welcome::Free(self.name.clone())
-        } else {
-            return;
-        };
-        self.say(reply.to_string(), &answer).await;
-    }
-
-    /// What a worker says: `None` where that was about who is there.
-    async fn hear(&mut self, subject: &str, says: Says) -> Option<Says> {
-        let now = self.settings.clock.now();
-        match says {
-            Says::Here { deputy, hello } => {
-                if deputy != self.name || subject != far::says_subject(&self.settings.slot.agent, &hello.worker) {
-                    return None;
-                }
-                if self.partner.as_ref().is_some_and(|partner| partner.name != hello.worker) {
-                    let bye = Told::Bye("this place was given to another worker a moment ago".into());
-                    self.say(far::told_subject(&self.settings.slot.agent, &hello.worker), &bye).await;
-                    return None;
-                }
-                let far = Far {
-                    host: crate::model::text::first_line(&hello.host, 60),
-                    version: hello.version,
-                    pid: hello.pid,
-                    offset_ms: i64::try_from(hello.at.duration_since(now).as_millis()).unwrap_or_default(),
-                    load: None,
-                    heard_at: now,
-                };
-                tracing::info!(slot = %self.settings.slot, host = far.host, offset_ms = far.offset_ms, "a worker is there");
-                self.seen.send_replace(true);
-                self.partner = Some(Partner { name: hello.worker, far, heard: Instant::now() });
-                self.tell(&Told::Beat).await;
-                // What it runs is of a deputy that is gone; its task is handed out anew.
-                if let Some(attempt) = hello.running {
-                    let ending = crate::model::Ending::Stopped;
-                    self.tell(&Told::Tell(Box::new(WorkerTell::End { attempt, ending }))).await;
-                }
-                None
-            }
-            _ if !self.is_partner(subject) => None,
-            Says::Beat { at, load } => {
-                if let Some(partner) = &mut self.partner {
-                    partner.heard = Instant::now();
-                    partner.far.heard_at = now;
-                    partner.far.offset_ms = i64::try_from(at.duration_since(now).as_millis()).unwrap_or_default();
-                    partner.far.load = load;
-                    let far = partner.far.clone();
-                    self.post(Report::Far { far: Box::new(far) });
-                }
-                None
-            }
-            Says::Leaves(why) => {
-                self.lose(&why);
-                Some(Says::Leaves(why))
-            }
-            Says::Report(_) => {
-                if let Some(partner) = &mut self.partner {
-                    partner.heard = Instant::now();
-                }
-                Some(says)
-            }
-        }
-    }
-
-    /// Says that the room is there, and sees whether the worker is.
-    async fn beat(&mut self) {
-        self.tell(&Told::Beat).await;
-        if self.partner.as_ref().is_some_and(|partner| partner.heard.elapsed() > SILENCE) {
-            self.lose("it has said nothing for 10 s");
-        }
-    }
-
-    pub(super) fn lose(&mut self, why: &str) {
-        if let Some(partner) = self.partner.take() {
-            tracing::warn!(slot = %self.settings.slot, host = partner.far.host, why, "the worker is gone");
-        }
-        self.seen.send_replace(false);
-    }
-
-    /// Lets the worker go: it may ask for another place.
+    /// Lets the worker go: it may ask for another place. What it runs, it goes on with for a while.
     async fn part(&mut self, why: &str) {
         self.tell(&Told::Bye(why.to_owned())).await;
-        drop(self.engine.client().flush().await);
+        drop(tokio::time::timeout(far::BEAT, self.engine.client().flush()).await);
     }
 
-    pub(super) async fn tell(&self, told: &Told) {
-        if let Some(partner) = &self.partner {
-            self.say(far::told_subject(&self.settings.slot.agent, &partner.name), told).await;
+    /// What a worker runs that has just come, and that nobody waits for: its task is handed out anew.
+    async fn end_stranger(&self, running: Option<AttemptRef>) {
+        if let Some(attempt) = running {
+            let ending = crate::model::Ending::Stopped;
+            self.tell(&Told::Tell(Box::new(WorkerTell::End { attempt, ending }))).await;
         }
     }
 
-    async fn say(&self, subject: String, message: &impl serde::Serialize) {
-        if let Err(error) = self.engine.client().publish(subject, far::write(message)).await {
-            tracing::warn!(%error, "a word could not be sent");
-        }
+    fn is_away(&self) -> bool {
+        self.engine.client().connection_state() != State::Connected
     }
 
-    pub(super) fn post(&self, report: Report) {
-        // The link keeps nothing of a room that is gone: what was published is on the disk.
-        let _gone = self.outbox.send(report);
-    }
-
-    async fn take(&mut self, task: TaskRef, may_spend: Option<MicroUsd>, checks: Box<Checks>) -> Option<Farewell> {
+    async fn take(&mut self, task: TaskRef, assigned: Assigned) -> Option<Farewell> {
         // Nothing is counted that could not begin.
-        let is_away = self.engine.client().connection_state() != async_nats::connection::State::Connected;
-        let reason = match if is_away { None } else { Some(self.files.claim(&task).await) } {
-            None => "the NATS server is away".to_owned(),
-            Some(Ok(Claimed::Won(claim))) => return self.bring(*claim, may_spend, checks).await,
-            Some(Ok(Claimed::Missed(reason))) => reason,
-            Some(Err(error)) => error.to_string(),
+        let reason = if self.is_away() {
+            "the NATS server is away".to_owned()
+        } else if self.partner.is_none() {
+            "no worker elsewhere is there".to_owned()
+        } else {
+            match self.files.claim(&task).await {
+                Ok(Claimed::Won(claim)) => return self.bring(*claim, assigned, false).await,
+                Ok(Claimed::Missed(reason)) => reason,
+                Err(error) => error.to_string(),
+            }
         };
-        self.post(Report::NotStarted { task, reason });
+        self.post.send(Report::NotStarted { task, reason });
         None
     }
 
-    pub(super) async fn forward(&self, attempt: &AttemptRef, order: Order) {
-        let told = match order {
+    /// Carries on what a deputy before this one had in hand.
+    async fn take_up(&mut self) -> Option<Farewell> {
+        let (claim, note) = match self.files.take_up(&self.settings.slot.agent).await {
+            Ok(found) => found?,
+            Err(error) => {
+                tracing::error!(%error, "what runs elsewhere could not be looked for");
+                return None;
+            }
+        };
+        let assigned = serde_json::from_value(note).unwrap_or_else(|error| {
+            tracing::warn!(%error, "what was assigned cannot be read; it goes on without");
+            Assigned { may_spend: None, checks: Box::default() }
+        });
+        let attempt = claim.lease.attempt().clone();
+        tracing::info!(%attempt, "an attempt elsewhere whose deputy is gone is carried on");
+        self.duty.send_modify(|duty| duty.carries = Some(attempt));
+        self.bring(claim, assigned, true).await
+    }
+
+    async fn forward(&self, attempt: &AttemptRef, order: &Order) {
+        let told = match order.clone() {
             Order::Cancel { .. } => WorkerTell::Cancel(attempt.clone()),
             Order::End { ending, .. } => WorkerTell::End { attempt: attempt.clone(), ending },
             Order::Extend { by, .. } => WorkerTell::Extend { attempt: attempt.clone(), by },

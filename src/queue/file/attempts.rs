@@ -14,6 +14,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use super::{
+    afar,
     disk::{self, Draft, failed},
     layout::Layout,
     owner,
@@ -71,7 +72,7 @@ pub(super) struct Attempt {
     pub(super) start: Option<Start>,
     pub(super) spawned: Option<Spawned>,
     pub(super) exit: Option<Exit>,
-    /// Somebody holds its lease; only asked where there is no exit.
+    /// Somebody holds its lease, or carries it elsewhere; only asked where there is no exit.
     pub(super) held: bool,
 }
 
@@ -248,11 +249,12 @@ pub(super) fn load(layout: &Layout, task: &TaskRef) -> Result<Attempts, QueueErr
         // The lease first: it is freed after exit.json is there, so "free and no exit" is never seen of a living one.
         let held = disk::is_held(&folder.join("lease"))?;
         let exit = read::<Exit>(&folder.join("exit.json"))?;
+        let held = exit.is_none() && (held || disk::is_there(&folder.join(afar::NOTE)));
         each.push(Attempt {
             n,
             start: read(&folder.join("start.json"))?,
             spawned: read(&folder.join("spawn.json"))?,
-            held: held && exit.is_none(),
+            held,
             exit,
         });
     }

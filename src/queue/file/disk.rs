@@ -366,6 +366,22 @@ pub(super) fn is_held(path: &Path) -> Result<bool, QueueError> {
     }
 }
 
+/// Locks a lease again that its holder has let go; `None` while somebody holds it, or just asks whether it is held.
+pub(super) fn take_lease(path: &Path) -> Result<Option<File>, QueueError> {
+    let open = OpenOptions::new().read(true).write(true).open(path);
+    let Some(file) = absent_as_none(open).map_err(failed("open", path))? else { return Ok(None) };
+    match file.try_lock() {
+        Ok(()) => Ok(Some(file)),
+        Err(TryLockError::WouldBlock) => Ok(None),
+        Err(TryLockError::Error(error)) => Err(failed("lock", path)(error)),
+    }
+}
+
+/// Whether there is a file; one that cannot be looked at is not there.
+pub(super) fn is_there(path: &Path) -> bool {
+    rustix::fs::access(path, rustix::fs::Access::EXISTS).is_ok()
+}
+
 /// Waits for the lock on a folder; free again when the returned file is closed.
 pub(super) fn lock_folder(path: &Path) -> Result<File, QueueError> {
     let folder = File::open(path).map_err(failed("open", path))?;

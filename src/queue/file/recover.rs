@@ -27,6 +27,9 @@ impl Store {
             self.sweep(&self.layout.within(agent, ".tmp"))?;
             self.sweep(&self.layout.results_temporary(agent))?;
             self.sweep(&self.layout.all_attempts(agent))?;
+            if !self.settings.elsewhere.contains(agent) {
+                self.forget_notes(agent)?;
+            }
             for name in disk::text_names(&self.layout.within(agent, ".claimed"))? {
                 let Some(id) = name.strip_suffix(".json").and_then(|stem| TaskId::new(stem).ok()) else { continue };
                 let task = TaskRef::new(agent.clone(), id);

@@ -216,7 +216,7 @@ impl Store {
     }
 
     /// Results on disk of what a task depends on, in its order.
-    fn prerequisites(&self, spec: &TaskSpec) -> Result<Vec<Outcome>, QueueError> {
+    pub(super) fn prerequisites(&self, spec: &TaskSpec) -> Result<Vec<Outcome>, QueueError> {
         let mut found = Vec::with_capacity(spec.dependencies.len());
         for dependency in &spec.dependencies {
             for agent in self.candidates(spec, dependency) {
@@ -560,7 +560,7 @@ fn add_up(outcome: &mut Outcome, known: &Attempts, n: u32) {
 }
 
 /// How the attempt before ended, and its session.
-fn previous(attempt: &Attempt) -> Option<(Ending, Option<String>)> {
+pub(super) fn previous(attempt: &Attempt) -> Option<(Ending, Option<String>)> {
     let exit = attempt.exit.as_ref()?;
     Some((exit.ending.clone(), attempt.session()))
 }

@@ -327,6 +327,10 @@ impl NatsQueue {
                 all.push((log.to_owned(), path));
             }
         }
+        let times = self.0.settings.stage.join(lease.attempt.log()).with_extension("times");
+        if fs::metadata(&times).await.is_ok() {
+            all.push((files::TIMES.to_owned(), times));
+        }
         for artifact in artifacts {
             let path = artifact.kept.as_ref().unwrap_or(&artifact.path);
             all.push((format!("files/{}", artifact.path), self.0.settings.stage.join(path)));

@@ -12,6 +12,9 @@ use tokio::{fs::File, io::AsyncReadExt as _};
 use super::bucket::cause;
 use crate::queue::QueueError;
 
+/// The times at which an attempt's log grew, beside it.
+pub const TIMES: &str = "out.times";
+
 /// Bytes read at once.
 const CHUNK: usize = 128 * 1024;
 

@@ -5,7 +5,7 @@
 use super::{
     NatsQueue,
     bucket::Put,
-    names, server,
+    files, names, server,
     slot::{Live, Slot},
 };
 use crate::{
@@ -57,10 +57,11 @@ impl NatsQueue {
         let Some(live) = live.filter(|_| left.is_empty()) else { return };
         let task = live.task();
         let Ok(store) = server::files(&self.0.context, &task.agent, None).await else { return };
-        let files = live.entry.outcome.iter().flat_map(|outcome| &outcome.artifacts);
-        let files: Vec<String> = files.map(|artifact| format!("files/{}", artifact.path)).collect();
+        let made = live.entry.outcome.iter().flat_map(|outcome| &outcome.artifacts);
+        let made: Vec<String> = made.map(|artifact| format!("files/{}", artifact.path)).collect();
         for holder in &live.holders {
-            for name in ["out.log", "err.log"].iter().map(ToString::to_string).chain(files.iter().cloned()) {
+            for name in ["out.log", "err.log", files::TIMES].iter().map(ToString::to_string).chain(made.iter().cloned())
+            {
                 // What was never sent is not there; what stays costs room and nothing else.
                 drop(store.delete(names::file(task, holder.n, &holder.nonce, &name)).await);
             }

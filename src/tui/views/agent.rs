@@ -58,6 +58,10 @@ pub fn page(scene: &Scene<'_>, name: &AgentName, login: Option<&Result<String, S
     for slot in &agent.slots {
         let process = match &slot.process {
             Process::Off => "not running".to_owned(),
+            Process::Starting { pid: Some(pid), since } if settings.elsewhere => {
+                let lasted = text::elapsed(scene.now.duration_since(*since));
+                format!("pid {pid}, no worker elsewhere for {lasted}")
+            }
             Process::Starting { pid: Some(pid), since } => {
                 format!("pid {pid}, starting for {}", text::elapsed(scene.now.duration_since(*since)))
             }
@@ -95,18 +99,23 @@ pub fn page(scene: &Scene<'_>, name: &AgentName, login: Option<&Result<String, S
     // There is no more between them, and that must not be taken for granted either way.
     let apart = "none by podium: it reaches what the account of its worker reaches, within what it may do; home, session \
                  and environment are its own";
-    for (name, value) in [
-        ("engine", engine),
-        ("model", settings.model.clone()),
-        ("may do", permissions.to_owned()),
-        ("sandbox", apart.to_owned()),
-        ("time allowed", span(jiff::SignedDuration::try_from(settings.timeout).unwrap_or_default())),
-        ("account", scene.state.accounts.of(name).to_string()),
-        ("limit", parked(scene, name)),
-        ("prompt", settings.prompt.display().to_string()),
-        ("works in", settings.workspace.display().to_string()),
+    // What this machine's file says of them is not in force there.
+    let there =
+        "engine, model, rights, time, prompt and folder are those of podium.toml on the machine that it works on";
+    for (name, value, is_of_worker) in [
+        ("elsewhere", if settings.elsewhere { there.to_owned() } else { String::new() }, false),
+        ("engine", engine, true),
+        ("model", settings.model.clone(), true),
+        ("may do", permissions.to_owned(), true),
+        ("sandbox", apart.to_owned(), false),
+        ("time allowed", span(jiff::SignedDuration::try_from(settings.timeout).unwrap_or_default()), true),
+        ("account", scene.state.accounts.of(name).to_string(), false),
+        ("limit", parked(scene, name), false),
+        ("prompt", settings.prompt.display().to_string(), true),
+        ("works in", settings.workspace.display().to_string(), true),
     ] {
-        if !value.is_empty() {
+        let in_force = !is_of_worker || !settings.elsewhere;
+        if in_force && !value.is_empty() {
             lines.extend(fact(scene, name, &value, columns));
         }
     }

@@ -144,6 +144,7 @@ fn idle(scene: &Scene<'_>, agent: &Agent) -> String {
         "idle" if waits => "waits for other tasks".to_owned(),
         "idle" => "nothing to do".to_owned(),
         "starting" => "its worker is starting".to_owned(),
+        "away" => "its worker elsewhere is away".to_owned(),
         _ => "its worker is not running".to_owned(),
     }
 }

@@ -1,94 +1,133 @@
-//! One attempt through the deputy's hands: handed over, followed, brought home, published.
+//! One attempt through the deputy's hands: handed over, or taken up, and followed to its end.
 //!
 //! Owns what is believed while it runs elsewhere. Its one surprise: only the server says how it ended; a worker's reports say
 //! when to look.
 
-use std::{io, path::Path, time::Duration};
+use std::time::Duration;
 
-use tokio::{
-    fs::{self, OpenOptions},
-    io::{AsyncSeekExt as _, AsyncWriteExt as _},
-    time::Instant,
-};
+use tokio::time::Instant;
 
-use super::{Deputy, Farewell, Order, Word};
+use super::{Assigned, Deputy, Farewell, Order, Word};
 use crate::{
     attach::{
-        far::{LOG_AT, LOG_OF, Says, Told},
+        far::{Says, Told},
         wire::WorkerTell,
     },
-    model::{
-        Activity, AttemptRef, Checks, CostSource, EndState, Ending, GoalId, MicroUsd, Outcome, Report, Spend, Standing,
-        TaskRecord, Usage,
-    },
-    queue::{Claim, Lease as _, Queue, QueueError, Spawned},
-    worker::commit::{After, after},
+    model::{Activity, AttemptRef, Ending, Outcome, Report, Spend, Standing, TaskRecord},
+    queue::{Claim, Lease as _, Queue as _, QueueError, Spawned, file::FileLease},
 };
 
 /// How long a task may lie on the server before a worker takes it.
 const UNCLAIMED: Duration = Duration::from_secs(20);
 /// How long the worker may take to end an attempt when the room closes.
 const LEAVING: Duration = Duration::from_secs(15);
-/// The most bytes of files that are brought home of one attempt.
-const HOME: u64 = 256 * 1024 * 1024;
+/// The least time between two words about a gap in the log.
+const GAPS: Duration = Duration::from_secs(1);
 
 /// What came of an attempt elsewhere.
 #[derive(Debug)]
-struct Came {
-    ending: Ending,
-    spend: Spend,
+pub(super) struct Came {
+    pub(super) ending: Ending,
+    pub(super) spend: Spend,
     /// The whole result, where it wrote one.
-    outcome: Option<Box<Outcome>>,
+    pub(super) outcome: Option<Box<Outcome>>,
 }
 
 impl Came {
+    pub(super) fn plain(ending: Ending) -> Self {
+        Self { ending, spend: Spend::default(), outcome: None }
+    }
+
     fn lost(message: impl Into<String>) -> Self {
-        Self { ending: Ending::Lost { message: message.into() }, spend: Spend::default(), outcome: None }
+        Self::plain(Ending::Lost { message: message.into() })
     }
 }
 
 /// What an attempt is at, as far as the deputy knows.
 struct Course {
+    attempt: AttemptRef,
+    assign: Told,
+    /// Since when a worker could have taken it.
     since: Instant,
-    started: bool,
-    cancelled: bool,
+    /// Who was told to take it.
+    told: Option<String>,
+    /// It may never have come to the server: the deputy before this one saw to that, or did not.
+    unsure: bool,
+    /// How it is to end, until it has; a worker that was away is told again.
+    end: Option<Order>,
     leaving: Option<Instant>,
     farewell: Option<Farewell>,
+    /// What the worker said last that it does.
+    activity: Activity,
+    /// What was said instead, since nothing was heard.
+    silent: Option<String>,
+    gap: Option<Instant>,
 }
 
-impl<Q: Queue> Deputy<Q> {
+impl Deputy {
     /// Takes a claimed attempt to its end; says why the deputy must go, where it must.
     pub(super) async fn bring(
         &mut self,
-        claim: Claim<Q::Lease>,
-        may_spend: Option<MicroUsd>,
-        checks: Box<Checks>,
+        claim: Claim<FileLease>,
+        assigned: Assigned,
+        taken_up: bool,
     ) -> Option<Farewell> {
         let attempt = claim.lease.attempt().clone();
-        let mut course =
-            Course { since: Instant::now(), started: false, cancelled: false, leaving: None, farewell: None };
-        let mut came = match self.left_over(&claim, &attempt).await {
+        self.in_hand = Some(attempt.clone());
+        let farewell = self.bring_on(claim, &attempt, assigned, taken_up).await;
+        (self.in_hand, self.begun) = (None, false);
+        farewell
+    }
+
+    async fn bring_on(
+        &mut self,
+        claim: Claim<FileLease>,
+        attempt: &AttemptRef,
+        assigned: Assigned,
+        taken_up: bool,
+    ) -> Option<Farewell> {
+        let mut course = Course::new(&claim, attempt, &assigned, taken_up);
+        let begun = if taken_up { Ok(None) } else { self.begin(&claim, attempt, &assigned, &mut course).await };
+        let mut came = match begun {
             Ok(Some(came)) => came,
-            Ok(None) => match self.hand_over(&claim, &attempt, may_spend, checks).await {
-                Ok(()) => match self.follow(&claim, &attempt, &mut course).await {
-                    Ok(came) => came,
-                    Err(farewell) => return farewell,
-                },
-                Err(error) => Came::lost(error.to_string()),
+            Ok(None) => match self.follow(&claim, &mut course).await {
+                Ok(came) => came,
+                Err(farewell) => return farewell,
             },
             Err(error) => Came::lost(error.to_string()),
         };
-        self.fetch(&claim, &attempt, &mut came).await;
-        let published = self.publish(claim, &attempt, came).await;
+        self.fetch(&claim, attempt, &mut came).await;
+        // Before the room hears of the end: a connection that is made anew must not say that it still runs.
+        self.duty.send_modify(|duty| duty.carries = None);
+        let published = self.publish(claim, attempt, came).await;
         if published && let Err(error) = self.engine.take_back(&attempt.task).await {
             tracing::warn!(%attempt, %error, "what was brought home stays on the NATS server");
         }
         course.farewell
     }
 
-    /// What an attempt whose deputy vanished has left on the server: its result is as good as this one's. Anything else makes
-    /// room.
-    async fn left_over(&mut self, claim: &Claim<Q::Lease>, attempt: &AttemptRef) -> Result<Option<Came>, QueueError> {
+    /// Hands a fresh attempt over, unless one before it has left its result.
+    async fn begin(
+        &mut self,
+        claim: &Claim<FileLease>,
+        attempt: &AttemptRef,
+        assigned: &Assigned,
+        course: &mut Course,
+    ) -> Result<Option<Came>, QueueError> {
+        if let Some(came) = self.left_over(claim, attempt).await? {
+            return Ok(Some(came));
+        }
+        // Before anybody could take it: whoever comes after this deputy finds both or neither.
+        let note = serde_json::to_value(assigned).map_err(|error| QueueError::Unsafe(error.to_string()))?;
+        self.files.entrust(&claim.lease, note).await?;
+        self.hand_over(claim, attempt).await?;
+        self.assign(course).await;
+        Ok(None)
+    }
+
+    /// What an attempt has left on the server whose end could not be told here: its result is as good as this one's. Anything
+    /// else makes room.
+    async fn left_over(&mut self, claim: &Claim<FileLease>, attempt: &AttemptRef) -> Result<Option<Came>, QueueError> {
         let task = &attempt.task;
         let until = Instant::now() + self.engine.lease_length() * 2;
         loop {
@@ -101,7 +140,7 @@ impl<Q: Queue> Deputy<Q> {
                     let known = self.files.get(task).await?;
                     let whole = self.engine.result(task).await?.filter(|_| is_owed(&known, &record, claim.n));
                     if let Some(outcome) = whole {
-                        tracing::info!(%attempt, "an attempt whose deputy vanished had ended; its result is taken");
+                        tracing::info!(%attempt, "an attempt that was taken for lost had ended; its result is taken");
                         return Ok(Some(came(&record, Some(outcome))));
                     }
                 }
@@ -123,92 +162,153 @@ impl<Q: Queue> Deputy<Q> {
         }
     }
 
-    async fn hand_over(
-        &self,
-        claim: &Claim<Q::Lease>,
-        attempt: &AttemptRef,
-        may_spend: Option<MicroUsd>,
-        checks: Box<Checks>,
-    ) -> Result<(), QueueError> {
+    async fn hand_over(&self, claim: &Claim<FileLease>, attempt: &AttemptRef) -> Result<(), QueueError> {
         let mut spec = claim.spec.clone();
         // The room's queue has judged these; on the server it is this one attempt or none.
         (spec.max_attempts, spec.not_before, spec.start_by) = (Some(1), None, None);
         spec.dependencies.clear();
         spec.resume.clone_from(&claim.resume);
-        self.engine.hand_over(&spec, attempt.n).await?;
-        let tell = WorkerTell::Assign { task: attempt.task.clone(), may_spend, checks };
-        // They go into the prompt in short anyway.
-        let short = claim.prerequisites.iter().map(|outcome| outcome.clone().clipped(64 * 1024)).collect();
-        let told = Told::Assign { tell: Box::new(tell), prerequisites: short, previous: claim.previous.clone() };
-        self.tell(&told).await;
-        Ok(())
+        spec.deadline = spec.deadline.map(|at| self.there(at));
+        self.engine.hand_over(&spec, attempt.n).await
     }
 
-    /// Follows an attempt until the server says how it ended; `None` when the deputy must go before that.
-    async fn follow(
-        &mut self,
-        claim: &Claim<Q::Lease>,
-        attempt: &AttemptRef,
-        course: &mut Course,
-    ) -> Result<Came, Option<Farewell>> {
+    /// Tells the worker that is there to take it.
+    async fn assign(&self, course: &mut Course) {
+        let name = self.partner.as_ref().map(|partner| partner.name.clone());
+        if name.is_some() && name != course.told {
+            self.tell(&course.assign).await;
+            course.told = name;
+        }
+    }
+
+    /// Follows an attempt until the server says how it ended; why the deputy goes, where it does before that.
+    async fn follow(&mut self, claim: &Claim<FileLease>, course: &mut Course) -> Result<Came, Option<Farewell>> {
         loop {
             let look = match self.next().await {
-                Word::Says(Says::Report(report)) => self.reported(claim, attempt, course, *report).await,
-                Word::Says(_) | Word::Tick => true,
+                Word::Says(Says::Report(report)) => self.reported(claim, course, *report).await,
+                Word::Says(_) => true,
+                Word::Tick => {
+                    self.mind_the_silence(course);
+                    true
+                }
+                Word::Joined(running) => {
+                    self.joined(claim, course, running).await;
+                    true
+                }
                 Word::Log(message) => {
-                    append(claim.lease.folder().as_path(), attempt, &message).await;
+                    if let Some(from) = self.append(claim, &course.attempt, &message).await {
+                        self.ask_for_log(course, from).await;
+                    }
                     false
                 }
-                Word::Order(order) => self.ordered(attempt, course, order).await,
+                // Whoever comes after it goes on with it.
+                Word::Order(Order::Quit { why }) => {
+                    tracing::info!(attempt = %course.attempt, why, "this deputy goes; the next one carries the attempt on");
+                    return Err(Some(Farewell::Stopped));
+                }
+                Word::Order(order) => self.ordered(course, order).await,
             };
-            if look && let Some(came) = self.look(attempt, course).await {
+            if look
+                && !self.is_away()
+                && let Some(came) = self.look(claim, course).await
+            {
                 return Ok(came);
             }
-            if course.leaving.is_some_and(|since| since.elapsed() > LEAVING) {
-                tracing::error!(%attempt, "the worker elsewhere does not end it; the next room finds what comes of it");
+            // A server that is away tells nobody to end it.
+            let patience = if self.is_away() { Duration::ZERO } else { LEAVING };
+            if course.leaving.is_some_and(|since| since.elapsed() >= patience) {
+                tracing::error!(attempt = %course.attempt, "the worker elsewhere does not end it; the next room finds it");
                 return Err(course.farewell);
             }
         }
     }
 
+    /// A worker has come while this is in hand.
+    async fn joined(&self, claim: &Claim<FileLease>, course: &mut Course, running: Option<AttemptRef>) {
+        let Some(running) = running else { return };
+        if !course.attempt.is_meant_by(&running) {
+            return self.end_stranger(Some(running)).await;
+        }
+        if let Some(end) = &course.end {
+            self.forward(&course.attempt, end).await;
+        }
+        let length = tokio::fs::metadata(claim.lease.folder().join("out.log")).await.map_or(0, |about| about.len());
+        course.gap = None;
+        self.ask_for_log(course, length).await;
+    }
+
+    async fn ask_for_log(&self, course: &mut Course, from: u64) {
+        if course.gap.is_none_or(|at| at.elapsed() > GAPS) {
+            course.gap = Some(Instant::now());
+            self.tell(&Told::Log { attempt: course.attempt.clone(), from }).await;
+        }
+    }
+
+    /// Says why nothing is heard, once, and what it does when it is heard again.
+    fn mind_the_silence(&mut self, course: &mut Course) {
+        let why = if self.is_away() {
+            Some("the NATS server is away; what runs elsewhere goes on for as long as its lease".to_owned())
+        } else if self.partner.is_none() {
+            let seconds = self.engine.lease_length().as_secs();
+            Some(format!("nothing is heard of its worker; it counts as lost {seconds} s after its last beat"))
+        } else {
+            None
+        };
+        if why == course.silent {
+            return;
+        }
+        let mut activity = course.activity.clone();
+        if let Some(why) = &why {
+            activity.doing.clone_from(why);
+        }
+        course.silent = why;
+        self.post.send(Report::Active { attempt: course.attempt.clone(), activity });
+    }
+
     /// A report about this attempt; says whether to look at the server.
-    async fn reported(
-        &mut self,
-        claim: &Claim<Q::Lease>,
-        attempt: &AttemptRef,
-        course: &mut Course,
-        report: Report,
-    ) -> bool {
+    async fn reported(&mut self, claim: &Claim<FileLease>, course: &mut Course, report: Report) -> bool {
+        let attempt = &course.attempt;
         match report {
             Report::Started { attempt: of, pid, session_id, at, .. } if of == *attempt => {
-                course.started = true;
+                self.begun = true;
                 let child = Spawned { pid, start_ticks: 0, boot_id: String::new(), session_id: session_id.clone() };
                 if let Err(error) = self.files.spawned(&claim.lease, &child).await {
                     tracing::warn!(%attempt, %error, "the session could not be noted");
                 }
-                self.post(Report::Started { attempt: of, pid, session_id, log: claim.lease.log(), at });
+                let at = self.here(at);
+                self.post.send(Report::Started { attempt: of, pid, session_id, log: claim.lease.log(), at });
                 false
             }
-            Report::Active { attempt: ref of, .. }
-            | Report::Asked { attempt: ref of, .. }
+            Report::Active { attempt: of, mut activity } if of == *attempt => {
+                activity.stalls_at = activity.stalls_at.map(|at| self.here(at));
+                if let Some(retrying) = &mut activity.retrying {
+                    retrying.at = self.here(retrying.at);
+                }
+                course.activity = activity.clone();
+                course.silent = None;
+                self.post.send(Report::Active { attempt: of, activity });
+                false
+            }
+            Report::Asked { attempt: ref of, .. }
             | Report::Withdrawn { attempt: ref of, .. }
             | Report::Limited { attempt: ref of, .. } => {
                 if of == attempt {
-                    self.post(report);
+                    self.post.send(report);
                 }
                 false
             }
-            Report::Started { .. } | Report::Far { .. } => false,
+            Report::Started { .. } | Report::Active { .. } | Report::Far { .. } | Report::Refused { .. } => false,
             Report::Failed { .. } | Report::Ended { .. } | Report::NotStarted { .. } => true,
         }
     }
 
     /// An order about this attempt; says whether to look at the server.
-    async fn ordered(&mut self, attempt: &AttemptRef, course: &mut Course, order: Order) -> bool {
+    async fn ordered(&mut self, course: &mut Course, order: Order) -> bool {
+        let attempt = course.attempt.clone();
         match order {
             Order::Assign { task, .. } => {
                 let reason = format!("this worker is busy with {attempt}");
-                self.post(Report::NotStarted { task, reason });
+                self.post.send(Report::NotStarted { task, reason });
                 false
             }
             Order::Drain => {
@@ -218,134 +318,121 @@ impl<Q: Queue> Deputy<Q> {
             Order::Stop | Order::Quit { .. } => {
                 course.leaving.get_or_insert_with(Instant::now);
                 course.farewell = Some(Farewell::Stopped);
-                let end = Order::End { attempt: attempt.clone(), ending: Ending::Stopped };
-                self.forward(attempt, end).await;
+                self.end(course, Order::End { attempt, ending: Ending::Stopped }).await;
                 true
             }
-            Order::Room(_) | Order::Gateway { .. } | Order::Know { .. } => false,
-            Order::Cancel { .. } => {
-                course.cancelled = true;
-                self.forward(attempt, order).await;
+            Order::Room(there) => {
+                self.post.connect(there);
+                false
+            }
+            Order::Gateway { .. } | Order::Know { .. } => false,
+            Order::Cancel { .. } | Order::End { .. } => {
+                self.end(course, order).await;
                 true
             }
-            Order::End { .. } | Order::Extend { .. } | Order::Permit { .. } => {
-                self.forward(attempt, order).await;
+            Order::Permit { ref request, .. } => {
+                self.post.answered(request);
+                self.forward(&attempt, &order).await;
+                false
+            }
+            Order::Extend { .. } => {
+                self.forward(&attempt, &order).await;
                 false
             }
         }
     }
 
+    async fn end(&self, course: &mut Course, order: Order) {
+        self.forward(&course.attempt, &order).await;
+        // What a person cancelled stays so.
+        if !matches!(course.end, Some(Order::Cancel { .. })) {
+            course.end = Some(order);
+        }
+    }
+
     /// What the server says of the attempt, once it has ended.
-    async fn look(&mut self, attempt: &AttemptRef, course: &Course) -> Option<Came> {
-        let task = &attempt.task;
+    async fn look(&mut self, claim: &Claim<FileLease>, course: &mut Course) -> Option<Came> {
+        let task = &course.attempt.task;
         let record = match self.engine.get(task).await {
             Ok(record) => record,
             Err(QueueError::Unreachable(why)) => {
-                let activity = Activity { doing: why, ..Activity::default() };
-                self.post(Report::Active { attempt: attempt.clone(), activity });
+                tracing::warn!(attempt = %course.attempt, why, "the NATS server does not say how it is");
                 return None;
+            }
+            Err(QueueError::Unknown(_)) if course.unsure => {
+                course.unsure = false;
+                course.since = Instant::now();
+                return match self.hand_over(claim, &course.attempt).await {
+                    Ok(()) => None,
+                    Err(error) => Some(Came::lost(error.to_string())),
+                };
             }
             Err(error) => return Some(Came::lost(error.to_string())),
         };
+        course.unsure = false;
         let end = match record.standing {
-            Standing::Running { .. } => return None,
+            Standing::Running { .. } => {
+                self.begun = true;
+                return None;
+            }
             Standing::Ended => {
                 let whole = self.engine.result(task).await.ok().flatten();
                 return Some(came(&record, whole));
             }
             Standing::Retrying { .. } | Standing::Asking { .. } => return Some(came(&record, None)),
-            Standing::Waiting if course.cancelled => Ending::Cancelled,
-            Standing::Waiting if course.leaving.is_some() => Ending::Stopped,
-            Standing::Waiting if course.since.elapsed() < UNCLAIMED && self.partner.is_some() => return None,
-            Standing::Waiting => Ending::Lost { message: "no worker elsewhere took it".into() },
+            Standing::Waiting => match &course.end {
+                Some(order) => ending(order),
+                None if course.since.elapsed() < UNCLAIMED => {
+                    self.assign(course).await;
+                    return None;
+                }
+                None => Ending::Lost { message: "no worker elsewhere took it".into() },
+            },
             Standing::Claimed => {
                 let message = "the worker elsewhere vanished, and its lease ran out";
                 self.lose(message);
-                Ending::Lost { message: message.into() }
+                match &course.end {
+                    Some(order @ Order::Cancel { .. }) => ending(order),
+                    Some(_) | None => Ending::Lost { message: message.into() },
+                }
             }
         };
         match self.engine.end(task, end.clone()).await {
             Ok(_) if end == Ending::Cancelled => None,
-            Ok(_) => Some(Came { ending: end, spend: Spend::default(), outcome: None }),
+            Ok(_) => Some(Came::plain(end)),
             // Somebody took it, or came back, at this very moment.
             Err(_) => None,
         }
     }
+}
 
-    /// Brings logs and files home.
-    async fn fetch(&self, claim: &Claim<Q::Lease>, attempt: &AttemptRef, came: &mut Came) {
-        let (task, folder) = (&attempt.task, claim.lease.folder());
-        let n = came.outcome.as_ref().map_or(attempt.n, |outcome| outcome.attempt);
-        for log in ["out.log", "err.log"] {
-            let down = folder.join(format!(".{log}"));
-            match self.engine.fetch(task, n, log, &down).await {
-                // Into the same file, which is shown under another name too.
-                Ok(Some(_)) => {
-                    if let Err(error) = fs::copy(&down, folder.join(log)).await {
-                        tracing::error!(%attempt, %error, "a log could not be written");
-                    }
-                }
-                Ok(None) => {}
-                Err(error) => tracing::warn!(%attempt, log, %error, "a log stays elsewhere"),
-            }
-            drop(fs::remove_file(&down).await);
-        }
-        let Some(outcome) = &mut came.outcome else { return };
-        let whose = claim.spec.goal.as_ref().map_or("tasks", GoalId::as_str);
-        let place = format!(".podium/runs/{whose}");
-        let mut left = HOME;
-        for artifact in &mut outcome.artifacts {
-            artifact.kept = None;
-            let is_hash = artifact.sha256.len() == 64 && artifact.sha256.bytes().all(|b| b.is_ascii_hexdigit());
-            if !is_hash || artifact.bytes > left {
-                continue;
-            }
-            left -= artifact.bytes;
-            let (name, target) = (format!("files/{}", artifact.path), self.settings.stage.join(&place));
-            let down = target.join(format!(".copy-{}", artifact.sha256));
-            if fs::create_dir_all(&target).await.is_err() {
-                continue;
-            }
-            // What is not what it says is not kept.
-            let same =
-                matches!(self.engine.fetch(task, n, &name, &down).await, Ok(Some(hash)) if hash == artifact.sha256);
-            if same && fs::rename(&down, target.join(&artifact.sha256)).await.is_ok() {
-                artifact.kept = Some(format!("{place}/{}", artifact.sha256));
-            } else {
-                drop(fs::remove_file(&down).await);
-            }
+impl Course {
+    fn new(claim: &Claim<FileLease>, attempt: &AttemptRef, assigned: &Assigned, taken_up: bool) -> Self {
+        let Assigned { may_spend, checks } = assigned.clone();
+        let tell = WorkerTell::Assign { task: attempt.task.clone(), may_spend, checks };
+        // They go into the prompt in short anyway.
+        let short = claim.prerequisites.iter().map(|outcome| outcome.clone().clipped(64 * 1024)).collect();
+        Self {
+            attempt: attempt.clone(),
+            assign: Told::Assign { tell: Box::new(tell), prerequisites: short, previous: claim.previous.clone() },
+            since: Instant::now(),
+            told: None,
+            unsure: taken_up,
+            end: None,
+            leaving: None,
+            farewell: None,
+            activity: Activity::default(),
+            silent: None,
+            gap: None,
         }
     }
+}
 
-    /// Publishes it in the room's own queue; false where that could not be.
-    async fn publish(&self, claim: Claim<Q::Lease>, attempt: &AttemptRef, came: Came) -> bool {
-        let now = self.settings.clock.now();
-        let Came { ending, spend, outcome } = came;
-        let Claim { spec, counted, lease, previous, .. } = claim;
-        let before = previous.as_ref().map(|(ending, _)| ending);
-        match after(&self.settings.retries, &spec, attempt, &ending, (counted, before), now) {
-            After::End(state) => {
-                let mut outcome = outcome.map_or_else(|| plain(&spec, &ending, spend, now), |outcome| *outcome);
-                (outcome.task, outcome.goal, outcome.state, outcome.ending) = (spec.task, spec.goal, state, ending);
-                outcome.attempt = attempt.n;
-                let clipped = Box::new(outcome.clone().clipped(TaskRecord::TEXT_LIMIT));
-                match self.files.finish(lease, outcome).await {
-                    Ok(_) => self.post(Report::Ended { outcome: clipped, spend }),
-                    Err(error) => {
-                        tracing::error!(%attempt, %error, "the attempt's end could not be written");
-                        return false;
-                    }
-                }
-            }
-            After::Again(not_before) => {
-                if let Err(error) = self.files.fail(lease, ending.clone(), spend, not_before).await {
-                    tracing::error!(%attempt, %error, "the attempt's end could not be written");
-                    return false;
-                }
-                self.post(Report::Failed { attempt: attempt.clone(), ending, spend, not_before, at: now });
-            }
-        }
-        true
+/// How an attempt ends that is ordered to.
+fn ending(order: &Order) -> Ending {
+    match order {
+        Order::End { ending, .. } => ending.clone(),
+        _ => Ending::Cancelled,
     }
 }
 
@@ -363,47 +450,4 @@ fn came(record: &TaskRecord, outcome: Option<Outcome>) -> Came {
     let ending = ending.or_else(|| last.and_then(|attempt| attempt.ending.clone())).unwrap_or_else(unknown);
     let spend = last.map(|attempt| attempt.spend).unwrap_or_default();
     Came { ending, spend, outcome: outcome.map(Box::new) }
-}
-
-/// The result of an attempt that wrote none.
-fn plain(spec: &crate::model::TaskSpec, ending: &Ending, spend: Spend, now: jiff::Timestamp) -> Outcome {
-    Outcome {
-        task: spec.task.clone(),
-        state: EndState::Failed,
-        ending: ending.clone(),
-        attempt: 0,
-        summary: ending.sentence(),
-        findings: Vec::new(),
-        artifacts: Vec::new(),
-        started_at: now,
-        completed_at: now,
-        usage: Usage::default(),
-        cost: spend.cost,
-        cost_source: CostSource::default(),
-        model: None,
-        session_id: None,
-        goal: spec.goal.clone(),
-        foreign: false,
-    }
-}
-
-/// Puts a piece of log where it belongs; a piece that was lost leaves a gap until the whole log comes.
-async fn append(folder: &Path, attempt: &AttemptRef, message: &async_nats::Message) {
-    let header = |name: &str| message.headers.as_ref()?.get(name).map(|value| value.as_str().to_owned());
-    let is_of = header(LOG_OF).is_some_and(|of| of == attempt.n.to_string());
-    let at = header(LOG_AT).and_then(|at| at.parse::<u64>().ok());
-    let Some(at) = at.filter(|_| is_of) else { return };
-    let write = async {
-        let mut file = OpenOptions::new().write(true).open(folder.join("out.log")).await?;
-        let length = file.metadata().await?.len();
-        if at > length {
-            return Err(io::Error::other("a piece of the log was lost"));
-        }
-        file.seek(io::SeekFrom::Start(at)).await?;
-        file.write_all(&message.payload).await?;
-        file.flush().await
-    };
-    if let Err(error) = write.await {
-        tracing::debug!(%attempt, %error, "the log is shown in part until it has ended");
-    }
 }
