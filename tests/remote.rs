@@ -92,17 +92,17 @@ fn clock() -> Clock {
 impl Scene {
     /// A server, a room that is not open yet, and another machine on which anga carries out steps.
     async fn new() -> Option<Self> {
-        Self::with("anga", "").await
+        Self::with("anga", "", LEASE).await
     }
 
-    /// The same for any agent, with more lines for the room.
-    async fn with(agent: &'static str, more: &str) -> Option<Self> {
+    /// The same for any agent, with more lines for the room and leases of this length.
+    async fn with(agent: &'static str, more: &str, lease: Duration) -> Option<Self> {
         let server = Nats::start(&servers::server()?);
         // The leases' length is the bucket's.
         let folder = tempfile::tempdir().unwrap();
         let agents: Vec<AgentName> = ["marie", "anga", "fabien"].map(|name| name.parse().unwrap()).to_vec();
         let settings = Settings::new(server.address(), "room", folder.path().to_owned(), agents, clock());
-        drop(NatsQueue::open(Settings { makes: true, lease: LEASE, ..settings }).await.unwrap());
+        drop(NatsQueue::open(Settings { makes: true, lease, ..settings }).await.unwrap());
         let queue = format!("[queue]\nurl = \"{}\"\nmonitor = [\"{}\"]\n", server.url(), server.monitor());
         let room = Stage::bare(&format!("{queue}{}{more}", room(agent)));
         let far = Stage::scripted(&queue);

@@ -4,9 +4,9 @@
 use super::*;
 
 /// Marie is the real CLI on another machine, must ask, and calls the room's gateway.
-async fn asking(room: &str) -> Option<(Scene, Worker)> {
+async fn asking(room: &str, lease: Duration) -> Option<(Scene, Worker)> {
     let cli = cli()?;
-    let mut scene = super::calls::invited("marie", "claude", "permissions = \"ask\"\n", room).await?;
+    let mut scene = super::calls::invited("marie", "claude", "permissions = \"ask\"\n", room, lease).await?;
     scene.far.env.insert("CLAUDE_COMMAND".to_owned(), cli);
     let worker = scene.worker(&["--invitation", super::calls::INVITATION]);
     Some((scene, worker))
@@ -31,7 +31,7 @@ fn task(scene: &Scene, id: &str, words: &str) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_asked_for_elsewhere_is_allowed_and_denied_in_the_room_also_after_its_deputy_or_core_was_killed() {
-    let Some((scene, _worker)) = asking("").await else { return };
+    let Some((scene, _worker)) = asking("", LEASE).await else { return };
     for (id, verb) in [("yes", "approve"), ("no", "deny")] {
         task(&scene, id, "Plan a junior class.");
         let ask = asked(&scene, &Value::Null).await;
@@ -58,7 +58,7 @@ async fn what_is_asked_for_elsewhere_is_allowed_and_denied_in_the_room_also_afte
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_nobody_answers_elsewhere_is_denied_in_time() {
-    let Some((scene, _worker)) = asking("[room]\nask_timeout = \"3s\"\n").await else { return };
+    let Some((scene, _worker)) = asking("[room]\nask_timeout = \"3s\"\n", LEASE).await else { return };
     task(&scene, "late", "Plan a junior class.");
     assert_ended(&scene.result("late").await, "done", 1);
     assert!(files_named(&scene.far.path.join("workspaces"), "late.md").is_empty());
@@ -68,8 +68,28 @@ async fn what_nobody_answers_elsewhere_is_denied_in_time() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_answer_that_is_given_while_the_server_is_away_is_heard_when_it_is_back() {
+    let Some((mut scene, _worker)) = asking("", Duration::from_mins(1)).await else { return };
+    task(&scene, "yes", "Plan a junior class.");
+    let ask = asked(&scene, &Value::Null).await;
+    scene.server.kill();
+    // So long that worker and deputy have given each other up.
+    eventually("silence", || {
+        let log = fs::read_to_string(scene.room.path.join("logs/worker-marie-0.log")).unwrap_or_default();
+        log.contains("it has said nothing for 10 s").then_some(())
+    })
+    .await;
+    scene.says("its deputy has said nothing for 10 s").await;
+    scene.room.run(&["approve", ask["id"].as_str().unwrap()]).exits(0);
+    scene.server.up();
+    assert_ended(&scene.result("yes").await, "done", 1);
+    assert_eq!(files_named(&scene.far.path.join("workspaces"), "yes.md").len(), 1);
+    scene.room.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_sub_agent_elsewhere_is_seen_at_work_and_named_where_it_asks() {
-    let Some((scene, _worker)) = asking("").await else { return };
+    let Some((scene, _worker)) = asking("", LEASE).await else { return };
     task(&scene, "two", "Plan a junior class. [[rehearse:subagent-acts]]");
     let (mut seen, mut former) = (Vec::new(), Value::Null);
     while seen.last().is_none_or(|(tool, _)| tool != "Write") {

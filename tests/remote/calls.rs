@@ -13,12 +13,18 @@ use super::*;
 pub(super) const INVITATION: &str = "../agent.podium";
 
 /// An open room with a gateway for other machines, and a machine that was invited; its engine is this.
-pub(super) async fn invited(name: &'static str, engine: &str, agent: &str, room: &str) -> Option<Scene> {
+pub(super) async fn invited(
+    name: &'static str,
+    engine: &str,
+    agent: &str,
+    room: &str,
+    lease: Duration,
+) -> Option<Scene> {
     let free = servers::free_port();
     let room = format!(
         "{room}[upstream]\nurl = \"rehearsal:\"\n[rehearsal]\npace = 0\n[gateway]\nlisten = \"127.0.0.1:{free}\"\n"
     );
-    let mut scene = Scene::with(name, &room).await?;
+    let mut scene = Scene::with(name, &room, lease).await?;
     let config = format!("{}[agents.{name}]\nengine = \"{engine}\"\n{agent}", scene.queue);
     fs::write(scene.there("podium.toml"), config).unwrap();
     let line = scene.room.run(&["worker", name, "--invite"]).exits(0).out;
@@ -52,21 +58,21 @@ async fn is_paid_for_in_the_room(scene: Scene) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn calls_of_the_messages_engine_elsewhere_are_the_room_s() {
-    let Some(scene) = invited("anga", "messages", "", "").await else { return };
+    let Some(scene) = invited("anga", "messages", "", "", LEASE).await else { return };
     is_paid_for_in_the_room(scene).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn calls_of_the_real_cli_elsewhere_are_the_room_s() {
     let Some(cli) = cli() else { return };
-    let Some(mut scene) = invited("anga", "claude", "", "").await else { return };
+    let Some(mut scene) = invited("anga", "claude", "", "", LEASE).await else { return };
     scene.far.env.insert("CLAUDE_COMMAND".to_owned(), cli);
     is_paid_for_in_the_room(scene).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_room_s_budget_ends_work_elsewhere() {
-    let Some(scene) = invited("anga", "messages", "", "[budget]\ntask_usd = 0.000001\n").await else { return };
+    let Some(scene) = invited("anga", "messages", "", "[budget]\ntask_usd = 0.000001\n", LEASE).await else { return };
     let _worker = scene.worker(&["--invitation", INVITATION]);
     scene.room.run(&["submit", "--agent", "anga", "--id", "dear", "Say what a mutex is."]).exits(0);
     let result = scene.result("dear").await;

@@ -189,7 +189,7 @@ async fn a_worker_without_a_server_for_longer_than_its_lease_ends_its_attempt_sa
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_deputy_without_a_room_leaves_and_a_worker_without_one_waits() {
-    let Some(mut scene) = Scene::with("anga", "[room]\norphan_grace = \"2s\"\n").await else { return };
+    let Some(mut scene) = Scene::with("anga", "[room]\norphan_grace = \"2s\"\n", LEASE).await else { return };
     scene.room.serve().await;
     let worker = scene.worker(&[]);
     scene.slot("the worker", |slot| slot.far.as_ref().map(drop)).await;

@@ -3,7 +3,7 @@
 //! Owns what is believed while it runs elsewhere. Its one surprise: only the server says how it ended; a worker's reports say
 //! when to look.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use tokio::time::Instant;
 
@@ -55,6 +55,8 @@ struct Course {
     unsure: bool,
     /// How it is to end, until it has; a worker that was away is told again.
     end: Option<Order>,
+    /// What its engine asked for and was answered, by the engine's name for it.
+    answers: BTreeMap<String, Order>,
     leaving: Option<Instant>,
     farewell: Option<Farewell>,
     /// What the worker said last that it does.
@@ -289,6 +291,15 @@ impl Deputy {
                 self.post.send(Report::Active { attempt: of, activity });
                 false
             }
+            // It was away when this was answered, and asks again.
+            Report::Asked { attempt: ref of, ref ask }
+                if of == attempt && course.answers.contains_key(&ask.request) =>
+            {
+                if let Some(answer) = course.answers.get(&ask.request) {
+                    self.forward(attempt, answer).await;
+                }
+                false
+            }
             Report::Asked { attempt: ref of, .. }
             | Report::Withdrawn { attempt: ref of, .. }
             | Report::Limited { attempt: ref of, .. } => {
@@ -333,6 +344,7 @@ impl Deputy {
             Order::Permit { ref request, .. } => {
                 self.post.answered(request);
                 self.forward(&attempt, &order).await;
+                course.answers.insert(request.clone(), order.clone());
                 false
             }
             Order::Extend { .. } => {
@@ -419,6 +431,7 @@ impl Course {
             told: None,
             unsure: taken_up,
             end: None,
+            answers: BTreeMap::new(),
             leaving: None,
             farewell: None,
             activity: Activity::default(),
