@@ -27,7 +27,7 @@ use crate::{
 /// The wait before a server that is away is asked again.
 const AGAIN: Duration = Duration::from_secs(1);
 /// How often it is seen whether a room holds the stage.
-const LOOK: Duration = Duration::from_secs(1);
+const LOOK: Duration = Duration::from_secs(5);
 
 /// Serves a slot until told to leave, or until there was no room for `orphan_grace`.
 pub async fn run(

@@ -31,6 +31,11 @@ mod partner;
 
 use partner::Partner;
 
+/// Ticks at which a fresh deputy looks for what another has left: its lease may just be asked for by somebody.
+const EAGER: u32 = 5;
+/// After those, one in so many: another deputy may have died without being replaced.
+const NOW_AND_THEN: u32 = 8;
+
 /// What a deputy is made for.
 #[derive(Debug)]
 pub struct Settings {
@@ -102,6 +107,8 @@ struct Deputy {
     /// Workers that were refused, so that each is told of once.
     refused: BTreeSet<Caller>,
     duty: watch::Sender<Duty>,
+    /// Ticks without anything in hand.
+    idle: u32,
     draining: bool,
 }
 
@@ -132,6 +139,7 @@ pub async fn run(
         begun: false,
         refused: BTreeSet::new(),
         duty,
+        idle: 0,
         draining: false,
     };
     let farewell = deputy.serve().await;
@@ -173,8 +181,14 @@ impl Deputy {
                     self.end_stranger(running).await;
                     None
                 }
-                // Also whoever was the deputy of more slots than there are now left something.
-                Word::Tick => self.take_up().await,
+                Word::Tick => {
+                    self.idle = self.idle.wrapping_add(1);
+                    if self.idle <= EAGER || self.idle.is_multiple_of(NOW_AND_THEN) {
+                        self.take_up().await
+                    } else {
+                        None
+                    }
+                }
             };
             if let Some(farewell) = farewell {
                 return farewell;
