@@ -6,16 +6,20 @@
 //! `docs/decisions/2026-11-28-the-task-s-key-is-the-waiting-line.md`.
 
 use std::{
+    collections::BTreeMap,
     fmt,
     path::PathBuf,
     sync::{
-        Arc, OnceLock,
+        Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
 };
 
-use async_nats::{Client, jetstream::Context};
+use async_nats::{
+    Client,
+    jetstream::{Context, object_store::ObjectStore},
+};
 use jiff::Timestamp;
 use tokio::sync::{mpsc, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -114,8 +118,10 @@ struct Inner {
     mirror: OnceLock<Mirror>,
     /// The newest revision that this process wrote.
     own: AtomicU64,
-    /// Leases that were dropped and are not given up yet.
-    given_up: Arc<watch::Sender<usize>>,
+    /// Object stores that were opened.
+    stores: Mutex<BTreeMap<AgentName, ObjectStore>>,
+    /// Tasks whose leases were dropped and are not given up yet.
+    given_up: Arc<watch::Sender<Vec<TaskRef>>>,
     tracker: TaskTracker,
     end: CancellationToken,
 }
@@ -155,7 +161,8 @@ impl NatsQueue {
             buckets,
             mirror: OnceLock::new(),
             own: AtomicU64::new(0),
-            given_up: Arc::new(watch::channel(0).0),
+            stores: Mutex::default(),
+            given_up: Arc::new(watch::channel(Vec::new()).0),
             tracker: TaskTracker::new(),
             end: CancellationToken::new(),
         })))
@@ -181,7 +188,24 @@ impl NatsQueue {
     pub async fn settle(&self) {
         let mut open = self.0.given_up.subscribe();
         // The sender lives as long as we do.
-        let _none = open.wait_for(|open| *open == 0).await;
+        let _none = open.wait_for(Vec::is_empty).await;
+    }
+
+    /// The same for the leases of one task.
+    async fn given_up(&self, task: &TaskRef) {
+        let mut open = self.0.given_up.subscribe();
+        let _none = open.wait_for(|open| !open.contains(task)).await;
+    }
+
+    /// The object store of an agent's files; it is looked at once.
+    async fn files(&self, agent: &AgentName) -> Result<ObjectStore, Unfit> {
+        let stores = || self.0.stores.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(store) = stores().get(agent) {
+            return Ok(store.clone());
+        }
+        let store = server::files(&self.0.context, agent, None).await?;
+        stores().insert(agent.clone(), store.clone());
+        Ok(store)
     }
 
     fn known(&self, agent: &AgentName) -> Result<(), QueueError> {
@@ -231,7 +255,7 @@ impl Queue for NatsQueue {
     }
 
     async fn claim(&self, task: &TaskRef) -> Result<Claimed<NatsLease>, QueueError> {
-        self.take(task).await
+        Box::pin(self.take(task)).await
     }
 
     async fn spawned(&self, lease: &NatsLease, spawned: &Spawned) -> Result<(), QueueError> {
@@ -242,18 +266,22 @@ impl Queue for NatsQueue {
         self.note_session(lease, spawned.session_id.as_ref()).await
     }
 
-    async fn finish(&self, lease: NatsLease, outcome: Outcome) -> Result<Finished, QueueError> {
-        self.finish_attempt(&lease, outcome).await
+    async fn finish(&self, mut lease: NatsLease, outcome: Outcome) -> Result<Finished, QueueError> {
+        let finished = Box::pin(self.finish_attempt(&mut lease, outcome)).await?;
+        lease.run_out();
+        Ok(finished)
     }
 
     async fn fail(
         &self,
-        lease: NatsLease,
+        mut lease: NatsLease,
         ending: Ending,
         spend: Spend,
         not_before: Timestamp,
     ) -> Result<(), QueueError> {
-        self.fail_attempt(&lease, &ending, spend, not_before).await
+        self.fail_attempt(&mut lease, &ending, spend, not_before).await?;
+        lease.run_out();
+        Ok(())
     }
 
     async fn end(&self, task: &TaskRef, ending: Ending) -> Result<Finished, QueueError> {

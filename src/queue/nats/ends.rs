@@ -8,24 +8,20 @@ use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use jiff::Timestamp;
-use tokio::fs;
+use tokio::{fs, task::spawn_blocking};
 
 use super::{
     NatsQueue,
     bucket::Put,
     files,
-    keys::{Patience, nonce},
+    keys::{Loaded, Patience, nonce},
     lease::{self, Keeper, NatsLease},
-    names, server,
-    slot::{Holder, Live},
+    names,
+    slot::{self, Holder, Live},
 };
 use crate::{
     model::{Artifact, Changes, Ending, Outcome, Spend, TaskRef, TaskSpec},
-    queue::{
-        Claim, Claimed, Finished, QueueError,
-        entry::Taken,
-        file::{show_log, task_file},
-    },
+    queue::{Claim, Claimed, Finished, QueueError, entry::Taken, file::show_log},
 };
 
 /// Logs of an attempt.
@@ -66,8 +62,9 @@ impl NatsQueue {
             let prerequisites = self.prerequisites(&spec).await?;
             let keeper = self.lease(task, n).await?;
             live.holders.push(self.holder(n, keeper.nonce()));
-            match self.store(loaded, &mut patience).await {
-                Ok(Put::Stored(_)) => {}
+            let counted_as = loaded.written(0);
+            let revision = match self.store(loaded, &mut patience).await {
+                Ok(Put::Stored(revision)) => revision,
                 Ok(Put::Moved) => {
                     keeper.drop_unused().await;
                     continue;
@@ -76,12 +73,13 @@ impl NatsQueue {
                     keeper.drop_unused().await;
                     return Err(error);
                 }
-            }
-            let folder = self.0.settings.scratch.join(task.agent.as_str()).join(task.id.as_str());
-            let folder = folder.join(format!("{n}-{}", keeper.nonce()));
-            let lease = keeper.lease(folder.clone());
-            self.0.tracker.spawn(keeper.keep());
-            self.make_folder(&lease, &folder).await?;
+            };
+            // One folder below the agent's, or those of ended tasks would stay.
+            let folder = format!("{}.{n}-{}", task.id, keeper.nonce());
+            let folder = self.0.settings.scratch.join(task.agent.as_str()).join(folder);
+            let (lease, end) = keeper.lease(folder.clone(), counted_as.written(revision));
+            self.0.tracker.spawn(keeper.keep(end));
+            self.make_folder(&lease, folder).await?;
             return Ok(Claimed::Won(Box::new(Claim { spec, n, counted, prerequisites, previous, resume, lease })));
         }
     }
@@ -100,18 +98,22 @@ impl NatsQueue {
         lease::take(task.attempt(n), nonce, value, both, buckets.lease, &self.0.given_up).await
     }
 
-    async fn make_folder(&self, lease: &NatsLease, folder: &Path) -> Result<(), QueueError> {
-        let failed = |source| QueueError::Io { action: "create", path: folder.to_owned(), source };
-        fs::create_dir_all(folder).await.map_err(failed)?;
-        for log in LOGS {
-            fs::write(folder.join(log), "").await.map_err(failed)?;
-        }
+    async fn make_folder(&self, lease: &NatsLease, folder: PathBuf) -> Result<(), QueueError> {
         let shown = self.0.settings.stage.join(lease.attempt.log());
-        if let Some(parent) = shown.parent() {
-            fs::create_dir_all(parent).await.map_err(failed)?;
-        }
-        show_log(&folder.join("out.log"), &shown);
-        Ok(())
+        let path = folder.clone();
+        let made = spawn_blocking(move || {
+            std::fs::create_dir_all(&folder)?;
+            for log in LOGS {
+                std::fs::write(folder.join(log), "")?;
+            }
+            if let Some(parent) = shown.parent() {
+                std::fs::create_dir_all(parent)?;
+            }
+            show_log(&folder.join("out.log"), &shown);
+            Ok(())
+        });
+        let made = made.await.unwrap_or_else(|panicked| Err(std::io::Error::other(panicked)));
+        made.map_err(|source| QueueError::Io { action: "create", path, source })
     }
 
     /// Notes the session of a held attempt.
@@ -129,14 +131,16 @@ impl NatsQueue {
     }
 
     /// Ends a held attempt and its task: logs, files, the result, then the task says so.
-    pub(super) async fn finish_attempt(&self, lease: &NatsLease, outcome: Outcome) -> Result<Finished, QueueError> {
+    pub(super) async fn finish_attempt(&self, lease: &mut NatsLease, outcome: Outcome) -> Result<Finished, QueueError> {
+        let mut known = lease.counted_as.take();
+        let lease = &*lease;
         let (task, n) = (&lease.attempt.task, lease.attempt.n);
         let mut patience = Patience::endless();
         self.send_up(lease, &outcome.artifacts).await;
         let key = names::attempt(task, n, &lease.nonce);
         let mut kept = false;
         loop {
-            let mut loaded = match self.load_plain(task).await {
+            let mut loaded = match self.known_or_read(known.take(), task).await {
                 Ok(loaded) => loaded,
                 Err(error) if patience.again(&error).await => continue,
                 Err(error) => {
@@ -172,19 +176,29 @@ impl NatsQueue {
         }
     }
 
+    /// What a lease's holder wrote itself is read anew only where somebody wrote after it, which the next write finds out.
+    async fn known_or_read(&self, known: Option<Box<Loaded>>, task: &TaskRef) -> Result<Loaded, QueueError> {
+        match known {
+            Some(known) => Ok(*known),
+            None => self.load_plain(task).await,
+        }
+    }
+
     /// Ends a held attempt but not its task.
     pub(super) async fn fail_attempt(
         &self,
-        lease: &NatsLease,
+        lease: &mut NatsLease,
         ending: &Ending,
         spend: Spend,
         not_before: Timestamp,
     ) -> Result<(), QueueError> {
+        let mut known = lease.counted_as.take();
+        let lease = &*lease;
         let (task, n) = (&lease.attempt.task, lease.attempt.n);
         let mut patience = Patience::endless();
         self.send_up(lease, &[]).await;
         loop {
-            let mut loaded = match self.load_plain(task).await {
+            let mut loaded = match self.known_or_read(known.take(), task).await {
                 Err(error) if patience.again(&error).await => continue,
                 other => other?,
             };
@@ -242,12 +256,12 @@ impl NatsQueue {
         }
     }
 
-    /// Sends a task file up; gives its hash.
+    /// Sends a task file up, unless the task's own key has the whole of it; gives its hash.
     pub(super) async fn put_spec(&self, spec: &TaskSpec, patience: &mut Patience) -> Result<String, QueueError> {
-        use sha2::{Digest as _, Sha256};
-        let bytes = task_file(spec)?;
-        let sha256 = files::hex(&Sha256::digest(&bytes));
-        self.create(&self.0.buckets.specs, &names::spec(&spec.task, &sha256), bytes, patience).await?;
+        let (bytes, sha256, is_cut) = slot::file(spec)?;
+        if is_cut {
+            self.create(&self.0.buckets.specs, &names::spec(&spec.task, &sha256), bytes, patience).await?;
+        }
         Ok(sha256)
     }
 
@@ -339,7 +353,7 @@ impl NatsQueue {
             return;
         }
         let attempt = &lease.attempt;
-        let store = match server::files(&self.0.context, &attempt.task.agent, None).await {
+        let store = match self.files(&attempt.task.agent).await {
             Ok(store) => store,
             Err(error) => {
                 tracing::error!(%attempt, %error, "logs and files stay on this machine");
@@ -363,9 +377,7 @@ impl NatsQueue {
         let loaded = self.load_plain(task).await?;
         let live = loaded.slot.of(task).ok_or_else(|| QueueError::Unknown(task.clone()))?;
         let Some(nonce) = live.nonce_of(n) else { return Ok(None) };
-        let store = server::files(&self.0.context, &task.agent, None)
-            .await
-            .map_err(|unfit| QueueError::Unreachable(unfit.to_string()))?;
+        let store = self.files(&task.agent).await.map_err(|unfit| QueueError::Unreachable(unfit.to_string()))?;
         files::get(&store, &names::file(task, n, nonce, name), to).await
     }
 

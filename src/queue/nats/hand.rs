@@ -5,7 +5,7 @@
 use super::{
     NatsQueue,
     bucket::Put,
-    files, names, server,
+    files, names,
     slot::{Live, Slot},
 };
 use crate::{
@@ -45,7 +45,8 @@ impl NatsQueue {
             loaded.slot.requests.clear();
             let left = loaded.slot.clone();
             if let Put::Stored(_) = self.store(loaded, &mut self.patience()).await? {
-                self.forget(task, &left).await;
+                let is_cut = live.as_ref().is_none_or(|live| live.file().is_none());
+                self.forget(task, &left, is_cut).await;
                 self.forget_files(live.as_ref(), &left).await;
                 return Ok(());
             }
@@ -56,7 +57,7 @@ impl NatsQueue {
     async fn forget_files(&self, live: Option<&Live>, left: &Slot) {
         let Some(live) = live.filter(|_| left.is_empty()) else { return };
         let task = live.task();
-        let Ok(store) = server::files(&self.0.context, &task.agent, None).await else { return };
+        let Ok(store) = self.files(&task.agent).await else { return };
         let made = live.entry.outcome.iter().flat_map(|outcome| &outcome.artifacts);
         let made: Vec<String> = made.map(|artifact| format!("files/{}", artifact.path)).collect();
         for holder in &live.holders {

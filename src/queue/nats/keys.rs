@@ -69,6 +69,18 @@ pub(super) struct Loaded {
     pub(super) slot: Slot,
 }
 
+impl Loaded {
+    /// A key that nothing was ever written to, as far as anybody knows: who writes it finds out.
+    pub(super) fn unread(task: &TaskRef) -> Self {
+        Self { key: names::task(task), revision: 0, slot: Slot::empty() }
+    }
+
+    /// The same value as it is once it was written as this revision.
+    pub(super) fn written(&self, revision: u64) -> Self {
+        Self { key: self.key.clone(), revision, slot: self.slot.clone() }
+    }
+}
+
 /// A number that nobody else has.
 pub(super) fn nonce() -> Result<String, QueueError> {
     let mut bytes = [0; 8];
@@ -108,7 +120,7 @@ impl NatsQueue {
     /// What lies under a task's key, and whether somebody runs it.
     pub(super) async fn load(&self, task: &TaskRef) -> Result<Loaded, QueueError> {
         // What was dropped in this process is free for it at once.
-        self.settle().await;
+        self.given_up(task).await;
         let mut loaded = self.load_plain(task).await?;
         if let Some(live) = loaded.slot.of_mut(task) {
             let held = self.is_held(live).await?;
@@ -211,7 +223,10 @@ impl NatsQueue {
     /// The task file, whole.
     pub(super) async fn whole_spec(&self, live: &Live) -> Result<TaskSpec, QueueError> {
         let (task, key) = (live.task(), names::spec(live.task(), &live.spec));
-        let bytes = self.whole(&self.0.buckets.specs, &key).await?;
+        let bytes = match live.file() {
+            Some(bytes) => Bytes::from(bytes),
+            None => self.whole(&self.0.buckets.specs, &key).await?,
+        };
         crate::queue::file::task_of_file(&bytes, &task.agent, task.id.as_str())
             .map_err(|fault| QueueError::Unsafe(format!("{key} in {} is damaged: {fault}", names::SPECS)))
     }

@@ -7,16 +7,19 @@
 use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use tokio::{sync::watch, time::Instant};
-use tokio_util::sync::CancellationToken;
+use tokio::{
+    sync::{oneshot, watch},
+    time::Instant,
+};
 
 use super::{
     bucket::{Bucket, Put},
+    keys::Loaded,
     names,
     slot::Slot,
 };
 use crate::{
-    model::AttemptRef,
+    model::{AttemptRef, TaskRef},
     queue::{Lease, QueueError},
 };
 
@@ -32,9 +35,11 @@ pub struct NatsLease {
     pub(super) nonce: String,
     pub(super) folder: PathBuf,
     gone: watch::Receiver<Option<String>>,
-    /// Ends the beats, which gives the lease up.
-    end: CancellationToken,
-    given_up: Arc<watch::Sender<usize>>,
+    /// The task as it was when the attempt was counted.
+    pub(super) counted_as: Option<Box<Loaded>>,
+    /// Ends the beats: with a word the lease runs out, without one it is given up.
+    end: Option<oneshot::Sender<()>>,
+    given_up: Arc<watch::Sender<Vec<TaskRef>>>,
 }
 
 impl fmt::Debug for NatsLease {
@@ -45,9 +50,21 @@ impl fmt::Debug for NatsLease {
 
 impl Drop for NatsLease {
     fn drop(&mut self) {
-        // Counted before anybody can ask: whoever calls the queue next in this process finds the lease free.
-        self.given_up.send_modify(|open| *open += 1);
-        self.end.cancel();
+        if let Some(end) = self.end.take() {
+            // Said before anybody can ask: whoever calls the queue next in this process finds the lease free.
+            self.given_up.send_modify(|open| open.push(self.attempt.task.clone()));
+            drop(end);
+        }
+    }
+}
+
+impl NatsLease {
+    /// Lets go of a lease whose attempt has ended: nobody asks for it any more, so it need not be taken away.
+    pub(super) fn run_out(mut self) {
+        if let Some(end) = self.end.take() {
+            // Nobody listens where the lease was gone before.
+            let _gone = end.send(());
+        }
     }
 }
 
@@ -84,8 +101,7 @@ pub(super) struct Keeper {
     length: Duration,
     confirmed: Instant,
     gone: watch::Sender<Option<String>>,
-    given_up: Arc<watch::Sender<usize>>,
-    end: CancellationToken,
+    given_up: Arc<watch::Sender<Vec<TaskRef>>>,
 }
 
 /// What a beat found.
@@ -101,7 +117,7 @@ pub(super) async fn take(
     value: Bytes,
     (leases, tasks): (&Bucket, &Bucket),
     length: Duration,
-    given_up: &Arc<watch::Sender<usize>>,
+    given_up: &Arc<watch::Sender<Vec<TaskRef>>>,
 ) -> Result<Keeper, QueueError> {
     let key = names::attempt(&attempt.task, attempt.n, &nonce);
     let confirmed = Instant::now();
@@ -122,21 +138,23 @@ pub(super) async fn take(
         confirmed,
         gone: watch::channel(None).0,
         given_up: Arc::clone(given_up),
-        end: CancellationToken::new(),
     })
 }
 
 impl Keeper {
-    /// The lease that this keeps, whose files lie in `folder`.
-    pub(super) fn lease(&self, folder: PathBuf) -> NatsLease {
-        NatsLease {
+    /// The lease that this keeps, whose files lie in `folder`, and what ends the beats.
+    pub(super) fn lease(&self, folder: PathBuf, counted_as: Loaded) -> (NatsLease, oneshot::Receiver<()>) {
+        let (end, ended) = oneshot::channel();
+        let lease = NatsLease {
             attempt: self.attempt.clone(),
             nonce: self.nonce.clone(),
             folder,
             gone: self.gone.subscribe(),
-            end: self.end.clone(),
+            counted_as: Some(Box::new(counted_as)),
+            end: Some(end),
             given_up: Arc::clone(&self.given_up),
-        }
+        };
+        (lease, ended)
     }
 
     pub(super) fn nonce(&self) -> &str {
@@ -148,27 +166,38 @@ impl Keeper {
         self.give_up().await;
     }
 
-    /// Beats until the lease is given up or gone.
-    pub(super) async fn keep(mut self) {
+    /// Beats until the lease is given up, runs out, or is gone.
+    pub(super) async fn keep(mut self, end: oneshot::Receiver<()>) {
+        if self.beats(end).await {
+            return;
+        }
+        self.give_up().await;
+        self.given_up.send_modify(|open| {
+            if let Some(at) = open.iter().position(|task| *task == self.attempt.task) {
+                open.swap_remove(at);
+            }
+        });
+    }
+
+    /// Beats until the holder lets go; whether the lease may run out by itself.
+    async fn beats(&mut self, mut end: oneshot::Receiver<()>) -> bool {
         loop {
             tokio::select! {
-                () = self.end.cancelled() => break,
+                ended = &mut end => return ended.is_ok(),
                 () = tokio::time::sleep(self.length / BEATS) => {}
             }
             let (sent, last) = (Instant::now(), self.confirmed + self.length);
             // One beat may take no longer than the lease has left, nor than till the next but one.
             let until = last.min(sent + self.length / BEATS * 2);
-            let end = self.end.clone();
             let beat = tokio::select! {
-                () = end.cancelled() => break,
+                ended = &mut end => return ended.is_ok(),
                 beat = tokio::time::timeout_at(until, self.beat()) => beat,
             };
             match beat {
                 Ok(Ok(Beat::Ours)) => self.confirmed = sent,
                 Ok(Ok(Beat::Taken(why))) => {
                     self.tell(why);
-                    self.end.cancelled().await;
-                    break;
+                    return end.await.is_ok();
                 }
                 Ok(Err(error)) => tracing::warn!(attempt = %self.attempt, %error, "a beat was not confirmed"),
                 Err(_late) => tracing::warn!(attempt = %self.attempt, "a beat was not confirmed in time"),
@@ -176,12 +205,9 @@ impl Keeper {
             if Instant::now() >= last {
                 let seconds = self.length.as_secs();
                 self.tell(format!("the NATS server has confirmed no beat for {seconds} s, so the lease is gone"));
-                self.end.cancelled().await;
-                break;
+                return end.await.is_ok();
             }
         }
-        self.give_up().await;
-        self.given_up.send_modify(|open| *open = open.saturating_sub(1));
     }
 
     fn tell(&self, why: String) {

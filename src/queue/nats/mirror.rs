@@ -210,8 +210,10 @@ impl Mirror {
         if let Some(agent) = new.as_ref().and_then(waits) {
             *known.waiting.entry(agent).or_default() += 1;
         }
-        for change in differences(old.as_ref(), new.as_ref()) {
-            known.tell(&change);
+        if !known.watches.is_empty() {
+            for change in differences(old.as_ref(), new.as_ref()) {
+                known.tell(&change);
+            }
         }
         let trash = |slot: Option<&Slot>| slot.map(|slot| slot.trash.len()).unwrap_or_default();
         if trash(old.as_ref()) != trash(new.as_ref()) {
@@ -298,6 +300,13 @@ impl Mirror {
     /// How many of an agent's tasks wait.
     pub(super) fn waiting(&self, agent: &AgentName) -> usize {
         self.known().waiting.get(agent).copied().unwrap_or_default()
+    }
+
+    /// As many as wait at most once everything up to this revision has been heard; `None` before all was heard once.
+    pub(super) fn waiting_at_most(&self, agent: &AgentName, revision: u64) -> Option<usize> {
+        let (last, whole) = *self.0.heard.borrow();
+        let unheard = usize::try_from(revision.saturating_sub(last)).unwrap_or(usize::MAX);
+        whole.then(|| self.waiting(agent).saturating_add(unheard))
     }
 
     /// Every key with a task.

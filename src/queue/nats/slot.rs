@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     model::{Ending, Item, Outcome, Removed, Request, TaskRecord, TaskRef, TaskSpec},
-    queue::entry::Entry,
+    queue::{QueueError, entry::Entry, file::task_file},
 };
 
 /// The one shape there is so far.
@@ -38,7 +38,7 @@ pub(super) struct Slot {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct Live {
     pub(super) entry: Entry,
-    /// SHA-256 of the task file, lower-case hex; it names the whole in `podium-specs`.
+    /// SHA-256 of the task file, lower-case hex. It names the whole in `podium-specs`, where `entry` has it cut.
     pub(super) spec: String,
     /// Where the whole result is, in `podium-results`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -91,12 +91,17 @@ impl Slot {
         struct Version {
             schema: u32,
         }
-        let unreadable = |error: serde_json::Error| Damage::Unreadable(key.to_owned(), error.to_string());
-        let Version { schema } = serde_json::from_slice(bytes).map_err(unreadable)?;
-        if schema != SCHEMA {
-            return Err(Damage::Newer(key.to_owned(), schema));
-        }
-        let slot: Self = serde_json::from_slice(bytes).map_err(unreadable)?;
+        let slot = match serde_json::from_slice::<Self>(bytes) {
+            Ok(slot) if slot.schema == SCHEMA => slot,
+            // A newer podium's words may be others; that it is newer can be read all the same.
+            other => match (serde_json::from_slice(bytes), other) {
+                (Ok(Version { schema }), _) if schema != SCHEMA => return Err(Damage::Newer(key.to_owned(), schema)),
+                (Err(error), _) | (_, Err(error)) => {
+                    return Err(Damage::Unreadable(key.to_owned(), error.to_string()));
+                }
+                (Ok(_), Ok(slot)) => slot,
+            },
+        };
         let tasks = slot.live.iter().chain(slot.trash.iter().map(|trashed| &trashed.live)).map(Live::task);
         match tasks.into_iter().find(|task| super::names::task(task) != key) {
             Some(task) => Err(Damage::Misplaced(key.to_owned(), task.clone())),
@@ -142,6 +147,11 @@ impl Live {
 
     pub(super) fn task(&self) -> &TaskRef {
         &self.entry.spec.task
+    }
+
+    /// The task file, where nothing of it was cut: then it lies here and nowhere else.
+    pub(super) fn file(&self) -> Option<Vec<u8>> {
+        task_file(&self.entry.spec).ok().filter(|bytes| hash(bytes) == self.spec)
     }
 
     /// Puts another task file in place.
@@ -190,6 +200,18 @@ impl Live {
     }
 }
 
+/// The bytes of a task file, their hash, and whether a task's own key has room for less than the whole.
+pub(super) fn file(spec: &TaskSpec) -> Result<(Vec<u8>, String, bool), QueueError> {
+    let bytes = task_file(spec)?;
+    let sha256 = hash(&bytes);
+    Ok((bytes, sha256, short(spec.clone(), Timestamp::UNIX_EPOCH) != *spec))
+}
+
+fn hash(bytes: &[u8]) -> String {
+    use sha2::{Digest as _, Sha256};
+    super::files::hex(&Sha256::digest(bytes))
+}
+
 /// A task as the picture has it.
 fn short(spec: TaskSpec, seen_at: Timestamp) -> TaskSpec {
     TaskRecord::new(spec, seen_at).spec
@@ -220,6 +242,19 @@ mod tests {
         }
         let newer = Slot::read("marie.a=2Eb", br#"{"schema":2,"live":"other"}"#);
         assert_eq!(newer, Err(Damage::Newer("marie.a=2Eb".into(), 2)));
+    }
+
+    #[test]
+    fn a_task_file_lies_with_its_task_unless_it_was_cut_there() {
+        let of = |words: String| {
+            let spec = TaskSpec::new("marie/a".parse().unwrap(), words);
+            let (bytes, sha256, is_cut) = file(&spec).unwrap();
+            let slot = Slot { live: Some(Live::new(spec, sha256, Timestamp::UNIX_EPOCH)), ..Slot::empty() };
+            let read = Slot::read("marie.a", &slot.bytes().unwrap().unwrap()).unwrap();
+            (is_cut, read.live.unwrap().file().map(|there| there == bytes))
+        };
+        assert_eq!(of("Do it.".into()), (false, Some(true)));
+        assert_eq!(of("words ".repeat(1_000)), (true, None));
     }
 
     #[test]

@@ -2,15 +2,23 @@
 //!
 //! Its one surprise: the file goes up first, under the hash of its content, so that a task which is there has its file.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::atomic::Ordering,
+};
 
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
-use sha2::{Digest, Sha256};
 
-use super::{NatsQueue, bucket::Put, names, slot::Live};
+use super::{
+    NatsQueue,
+    bucket::Put,
+    keys::Loaded,
+    names,
+    slot::{self, Live},
+};
 use crate::{
     model::{AgentName, TaskSpec},
-    queue::{QueueError, Submitted, file::task_file},
+    queue::{QueueError, Submitted},
 };
 
 /// Submissions of a batch that are on their way at once.
@@ -25,20 +33,26 @@ impl NatsQueue {
     /// Accepts one task; `room` = the batch has seen already that it fits.
     async fn accept_within(&self, spec: &TaskSpec, room: Option<()>) -> Result<Submitted, QueueError> {
         self.known(&spec.task.agent)?;
-        let sha256 = super::files::hex(&Sha256::digest(task_file(spec)?));
+        let (_, sha256, is_cut) = slot::file(spec)?;
         let mut patience = self.patience();
+        // Most names are new: then the one write says so, and nothing has to be read before it.
+        let is_new =
+            !is_cut && self.alarm().is_ok() && (room.is_some() || self.full(&spec.task.agent).await?.is_none());
+        let mut unread = is_new.then(|| Loaded::unread(&spec.task));
         loop {
-            let mut loaded = self.load_plain(&spec.task).await?;
+            let mut loaded = match unread.take() {
+                Some(unread) => unread,
+                None => self.load_plain(&spec.task).await?,
+            };
             if let Some(live) = &loaded.slot.live {
                 let same = *live.task() == spec.task && live.spec == sha256;
                 return Ok(if same { Submitted::Exists } else { Submitted::Conflict });
             }
             self.alarm()?;
-            if room.is_none() {
-                let (waiting, limit) = (self.waiting(&spec.task.agent).await?, self.0.settings.waiting_limit);
-                if waiting >= limit {
-                    return Ok(Submitted::Full { waiting, limit });
-                }
+            if room.is_none()
+                && let Some(full) = self.full(&spec.task.agent).await?
+            {
+                return Ok(full);
             }
             self.put_spec(spec, &mut patience).await?;
             loaded.slot.live = Some(Live::new(spec.clone(), sha256.clone(), self.0.settings.clock.now()));
@@ -47,6 +61,17 @@ impl NatsQueue {
                 return Ok(Submitted::New);
             }
         }
+    }
+
+    /// Whether no more of an agent's tasks may wait. What this process wrote is waited for only where it could matter.
+    async fn full(&self, agent: &AgentName) -> Result<Option<Submitted>, QueueError> {
+        let limit = self.0.settings.waiting_limit;
+        let unheard = self.0.own.load(Ordering::Relaxed);
+        if self.mirror().waiting_at_most(agent, unheard).is_some_and(|most| most < limit) {
+            return Ok(None);
+        }
+        let waiting = self.waiting(agent).await?;
+        Ok((waiting >= limit).then_some(Submitted::Full { waiting, limit }))
     }
 
     /// How many of an agent's tasks wait, all of this process's own counted.

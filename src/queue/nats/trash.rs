@@ -77,7 +77,7 @@ impl NatsQueue {
                 }
                 if let Put::Stored(_) = self.store(loaded, &mut self.patience()).await? {
                     count += gone;
-                    self.forget(&task, &left).await;
+                    self.forget(&task, &left, true).await;
                     break;
                 }
             }
@@ -85,14 +85,15 @@ impl NatsQueue {
         Ok(count)
     }
 
-    /// Takes what no task speaks of any more out of the other buckets. What is left lying costs room and nothing else.
-    pub(super) async fn forget(&self, task: &TaskRef, left: &Slot) {
+    /// Takes what no task speaks of any more out of the other buckets; `has_files` = its task file may lie there. What is left lying costs room and nothing else.
+    pub(super) async fn forget(&self, task: &TaskRef, left: &Slot, has_files: bool) {
         if !left.is_empty() {
             return;
         }
         let below = format!("{}.>", names::task(task));
         let purge = async |bucket: &Bucket| bucket.stream.purge().filter(bucket.subject(&below)).await;
-        for bucket in [&self.0.buckets.specs, &self.0.buckets.results] {
+        let specs = has_files.then_some(&self.0.buckets.specs);
+        for bucket in specs.into_iter().chain([&self.0.buckets.results]) {
             if let Err(error) = purge(bucket).await {
                 tracing::warn!(%task, bucket = bucket.name(), %error, "what is forgotten stays on the NATS server");
             }
