@@ -3,7 +3,10 @@
 //! Must not know buckets. Its one surprise: it guesses *uncached* input, the only input that counts against a limit, by
 //! taking off the prefix that the same session left in the server's cache.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use tokio::time::Instant;
 
@@ -20,8 +23,8 @@ const FIRST_OUTPUT: u64 = 1_000;
 const LEAST_OUTPUT: u64 = 50;
 /// How long the server keeps a prefix.
 const CACHED_FOR: Duration = Duration::from_mins(5);
-/// Sessions remembered at most; the oldest goes first.
-const SESSIONS: usize = 1_024;
+/// Sessions remembered at most, sub-agents' included; the oldest goes first.
+const SESSIONS: usize = 65_536;
 
 /// Letters without a break from which on they are a picture or document in base64, not text.
 const PICTURE: usize = 2_000;
@@ -66,6 +69,8 @@ pub struct Estimator {
     kinds: BTreeMap<(String, String), Kind>,
     /// Total input of a session's last call that used the cache, and when.
     sessions: BTreeMap<(String, String), (u64, Instant)>,
+    /// The same sessions by their age.
+    ages: BTreeSet<(Instant, (String, String))>,
 }
 
 impl Estimator {
@@ -94,16 +99,28 @@ impl Estimator {
         }
         self.kinds.insert((asker.who.clone(), asker.model.clone()), kind);
         if let Some(session) = &asker.session {
-            let key = (session.clone(), asker.model.clone());
-            if usage.cache_creation_input_tokens + usage.cache_read_input_tokens > 0 {
-                self.sessions.insert(key, (input, Instant::now()));
-            } else {
-                self.sessions.remove(&key);
-            }
-            if self.sessions.len() > SESSIONS {
-                let oldest = self.sessions.iter().min_by_key(|(_, (_, at))| *at).map(|(key, _)| key.clone());
-                oldest.and_then(|key| self.sessions.remove(&key));
-            }
+            let used_cache = usage.cache_creation_input_tokens + usage.cache_read_input_tokens > 0;
+            self.remember((session.clone(), asker.model.clone()), used_cache.then_some(input));
+        }
+    }
+
+    fn remember(&mut self, session: (String, String), input: Option<u64>) {
+        let now = Instant::now();
+        let before = match input {
+            Some(input) => self.sessions.insert(session.clone(), (input, now)),
+            None => self.sessions.remove(&session),
+        };
+        if let Some((_, at)) = before {
+            self.ages.remove(&(at, session.clone()));
+        }
+        if input.is_some() {
+            self.ages.insert((now, session));
+        }
+        // What the server has forgotten is of no use here.
+        while let Some((at, _)) = self.ages.first()
+            && (now - *at >= CACHED_FOR || self.ages.len() > SESSIONS)
+        {
+            self.ages.pop_first().and_then(|(_, session)| self.sessions.remove(&session));
         }
     }
 
@@ -144,6 +161,22 @@ mod tests {
         assert_eq!(estimator.guess(&super::tests::asker(Some("other")), 67_200).input, 21_000);
         advance(CACHED_FOR).await;
         assert_eq!(estimator.guess(&asker, 67_200).input, 21_000, "the server's cache has forgotten it too");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn sessions_that_the_server_has_forgotten_are_forgotten_here_and_others_are_not() {
+        let mut estimator = Estimator::default();
+        let usage = Usage { cache_creation_input_tokens: 20_000, ..Usage::default() };
+        for n in 0..5_000 {
+            estimator.learn(&asker(Some(&format!("s{n}"))), 64_000, &usage);
+        }
+        advance(CACHED_FOR / 2).await;
+        estimator.learn(&asker(Some("s0")), 64_000, &usage);
+        assert_eq!((estimator.sessions.len(), estimator.ages.len()), (5_000, 5_000));
+        advance(CACHED_FOR / 2).await;
+        estimator.learn(&asker(Some("new")), 64_000, &usage);
+        let left: Vec<_> = estimator.sessions.keys().map(|(session, _)| session.as_str()).collect();
+        assert_eq!((left, estimator.ages.len()), (vec!["new", "s0"], 2));
     }
 
     #[tokio::test(start_paused = true)]
