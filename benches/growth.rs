@@ -36,8 +36,8 @@ const ACCOUNT: u32 = 2_000_000;
 const EACH: usize = 3;
 
 fn main() {
-    let most = std::env::args().skip(1).find_map(|word| word.parse().ok()).unwrap_or(10_000);
-    let sizes = [10, 30, 100, 300, 1_000, 3_000, 10_000].into_iter().filter(|agents| *agents <= most);
+    let most = std::env::args().skip(1).find_map(|word| word.parse().ok()).unwrap_or(100_000);
+    let sizes = [10, 30, 100, 300, 1_000, 3_000, 10_000, 30_000, 100_000].into_iter().filter(|agents| *agents <= most);
     let sizes: Vec<usize> = sizes.collect();
 
     println!("agents with a slot and a task each, all begun at once; one account of {ACCOUNT} tokens/min");

@@ -1,16 +1,19 @@
 //! What the queue over NATS costs: lives of tasks (submitted, claimed, finished) beside the same promises written to the
-//! server by hand, one at a time and many at once, and how soon a submitted task is claimed by somebody who waits.
+//! server by hand, one at a time and many at once, how soon a submitted task is claimed by somebody who waits, and how long
+//! nothing starts when the leader of three servers is killed.
 //!
-//! A real server on loopback that syncs every write; `PODIUM_TEST_NATS` names its program (`./test` prepares one).
-//! `cargo bench --bench nats`; figures and machine in `benches/README.md`.
+//! Real servers on loopback that sync every write; `PODIUM_TEST_NATS` names their program (`./test` prepares one).
+//! `cargo bench --bench nats [-- leader]`; figures and machine in `benches/README.md`.
 
 #![expect(clippy::print_stdout, reason = "a benchmark prints its figures")]
 #![expect(clippy::unwrap_used, clippy::panic, reason = "what goes wrong ends the benchmark")]
 
+#[path = "nats/leader.rs"]
+mod leader;
 #[path = "../tests/common/outcome.rs"]
 mod plain;
 #[path = "../tests/common/nats.rs"]
-#[expect(dead_code, reason = "clusters, kills and stops are for the tests")]
+#[expect(dead_code, reason = "stops and old servers are for the tests")]
 mod servers;
 
 use async_nats::jetstream::{self, kv::Store};
@@ -30,6 +33,8 @@ const LIVES: usize = 2_000;
 const AT_ONCE: [usize; 3] = [1, 16, 64];
 /// Tasks whose claim is waited for.
 const WAITED: usize = 500;
+/// Leaders that are killed.
+const KILLS: usize = 3;
 
 fn clock() -> Clock {
     #[expect(clippy::disallowed_methods, reason = "the one clock of this program")]
@@ -43,7 +48,16 @@ fn task(round: usize, n: usize) -> TaskRef {
 #[tokio::main]
 async fn main() {
     let Some(program) = servers::server() else { return };
-    let server = servers::Nats::start(&program);
+    if !std::env::args().any(|word| word == "leader") {
+        one_server(&program).await;
+    }
+    for round in 0..KILLS {
+        println!("the leader of three servers is killed: {}", Box::pin(leader::killed(&program, round)).await);
+    }
+}
+
+async fn one_server(program: &std::path::Path) {
+    let server = servers::Nats::start(program);
     let stage = tempfile::tempdir().unwrap();
     let agents = vec!["anga".parse().unwrap()];
     let settings = Settings::new(server.address(), "room", stage.path().to_owned(), agents, clock());
@@ -53,7 +67,7 @@ async fn main() {
         let by_hand = rate(at_once, by_hand(&queue, round).await).await;
         let ours = rate(at_once, |n| {
             let (queue, of) = (queue.clone(), task(round, n));
-            async move { live(&queue, &of).await }
+            async move { Box::pin(live(&queue, &of)).await }
         })
         .await;
         println!(

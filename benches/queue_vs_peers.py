@@ -69,9 +69,9 @@ class Client:
     def say(self, word):
         self.wire.sendall(json.dumps(word).encode() + b"\n")
 
-    def order(self, agent, task, text):
+    def order(self, agent, task, text, dependencies=("gate",)):
         self.tickets += 1
-        spec = {"task": f"{agent}/{task}", "title": task, "description": text, "dependencies": ["gate"], "if_failed": "skip",
+        spec = {"task": f"{agent}/{task}", "title": task, "description": text, "dependencies": dependencies, "if_failed": "skip",
                 "priority": 5, "timeout": None, "max_attempts": None, "model": None, "goal": None, "context": None,
                 "extra": {}}
         self.say({"ticket": self.tickets, "order": {"order": "task", "spec": spec, "rename": False}})
@@ -223,7 +223,7 @@ USAGE = dict.fromkeys(("input_tokens", "output_tokens", "cache_read_input_tokens
                        "cache_creation_1h_input_tokens"), 0)
 
 
-def fill(folder, ended, waiting):
+def fill(folder, ended, waiting, agents=AGENTS):
     """Files as podium leaves them, attempts and logs included; every 50th task ended badly."""
 
     def put(path, text=""):
@@ -235,14 +235,14 @@ def fill(folder, ended, waiting):
         return datetime.datetime.fromtimestamp(at, datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
     day = time.strftime("%Y-%m-%d", time.gmtime())
-    for agent in AGENTS:
+    for agent in agents:
         for name in (".tmp", ".claimed", ".attempts", ".dead", "rejected", f".done/{day}"):
             os.makedirs(os.path.join(folder, "tasks", agent, name))
         os.makedirs(os.path.join(folder, "results", agent, ".tmp"))
         os.makedirs(os.path.join(folder, "logs", agent))
     began = time.time() - ended - 100
     for i in range(ended):
-        agent, task, bad = AGENTS[i % 3], f"ended-{i:06}", i % 50 == 7
+        agent, task, bad = agents[i % len(agents)], f"ended-{i:06}", i % 50 == 7
         start, end = moment(began + i), moment(began + i + 0.5)
         ending = {"kind": "reported", "message": "it was not to be"} if bad else {"kind": "done"}
         state, summary = "failed" if bad else "done", f"Part {i} holds what was expected."
@@ -269,7 +269,7 @@ def fill(folder, ended, waiting):
             "summary": summary, "task_id": task, "usage": USAGE, "worker": agent}))
         os.utime(result, (began + i + 0.5, began + i + 0.5))
     for i in range(waiting):
-        put(os.path.join(folder, "tasks", AGENTS[i % 3], f"waits-{i:06}.json"),
+        put(os.path.join(folder, "tasks", agents[i % len(agents)], f"waits-{i:06}.json"),
             json.dumps({"task_id": f"waits-{i:06}", "dependencies": ["gate"],
                         "description": f"Look at part {i} when the gate is open.\nThen write it down."}))
     return ended - len(range(7, ended, 50))

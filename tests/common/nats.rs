@@ -52,6 +52,8 @@ pub(crate) fn free_port() -> u16 {
 /// How a server is started.
 #[derive(Debug, Clone)]
 pub(crate) struct Wanted {
+    /// Where it listens; its monitoring is on loopback.
+    pub(crate) host: String,
     /// Syncs each write.
     pub(crate) sync: bool,
     /// Lines for the configuration.
@@ -62,7 +64,7 @@ pub(crate) struct Wanted {
 
 impl Default for Wanted {
     fn default() -> Self {
-        Self { sync: true, more: String::new(), jetstream: String::new() }
+        Self { host: "127.0.0.1".into(), sync: true, more: String::new(), jetstream: String::new() }
     }
 }
 
@@ -72,6 +74,7 @@ pub(crate) struct Nats {
     program: PathBuf,
     folder: PathBuf,
     _temporary: Option<tempfile::TempDir>,
+    host: String,
     pub(crate) port: u16,
     pub(crate) monitor: u16,
     child: Option<Child>,
@@ -91,9 +94,10 @@ impl Nats {
 
     fn made(program: &Path, folder: PathBuf, temporary: Option<tempfile::TempDir>, wanted: &Wanted) -> Self {
         let (port, monitor) = (free_port(), free_port());
+        let host = wanted.host.clone();
         let sync = if wanted.sync { "sync_interval: always" } else { "" };
         let config = format!(
-            "listen: 127.0.0.1:{port}\nhttp: 127.0.0.1:{monitor}\n\
+            "listen: {host}:{port}\nhttp: 127.0.0.1:{monitor}\n\
              jetstream {{ store_dir: \"{}\"\n {sync}\n {} }}\n{}\n",
             folder.join("store").display(),
             wanted.jetstream,
@@ -101,7 +105,8 @@ impl Nats {
         );
         fs::create_dir_all(&folder).unwrap();
         fs::write(folder.join("server.conf"), config).unwrap();
-        let mut nats = Self { program: program.to_owned(), folder, _temporary: temporary, port, monitor, child: None };
+        let program = program.to_owned();
+        let mut nats = Self { program, folder, _temporary: temporary, host, port, monitor, child: None };
         nats.up();
         nats
     }
@@ -119,7 +124,7 @@ impl Nats {
             .unwrap();
         self.child = Some(child);
         for _ in 0..LOOKS {
-            if std::net::TcpStream::connect(("127.0.0.1", self.port)).is_ok() {
+            if std::net::TcpStream::connect((self.host.as_str(), self.port)).is_ok() {
                 return;
             }
             let ended = self.child.as_mut().unwrap().try_wait().unwrap();
@@ -155,7 +160,7 @@ impl Nats {
     }
 
     pub(crate) fn url(&self) -> String {
-        format!("nats://127.0.0.1:{}", self.port)
+        format!("nats://{}:{}", self.host, self.port)
     }
 
     pub(crate) fn monitor(&self) -> String {
