@@ -175,6 +175,12 @@ pub fn read<T: DeserializeOwned>(message: &Message) -> Option<T> {
     }
 }
 
+/// Whether a worker's word may be that it takes a place; told without reading it, since all deputies of an agent hear all
+/// its workers.
+pub fn is_arrival(message: &Message) -> bool {
+    message.payload.starts_with(br#"{"says":"here""#)
+}
+
 /// Writes a message.
 pub fn write(message: &impl Serialize) -> bytes::Bytes {
     // What we made ourselves can be written.

@@ -95,7 +95,8 @@ struct Deputy {
     name: String,
     hellos: Subscriber,
     says: Subscriber,
-    logs: Subscriber,
+    /// The partner's alone: logs are long, and an agent may have many workers.
+    logs: Option<Subscriber>,
     tick: Interval,
     partner: Option<Partner>,
     /// How much later the clock of the worker is that was here last, in milliseconds.
@@ -126,7 +127,7 @@ pub async fn run(
         name: far::name()?,
         hellos: client.subscribe(far::hello_subject(&agent)).await?,
         says: client.subscribe(far::says_subject(&agent, "*")).await?,
-        logs: client.subscribe(far::log_subject(&agent, "*")).await?,
+        logs: None,
         tick: interval(far::BEAT),
         settings,
         files,
@@ -205,16 +206,15 @@ impl Deputy {
                     return Word::Order(order.unwrap_or(Order::Quit { why: "the link to the room is gone".into() }));
                 }
                 Some(message) = self.says.next() => {
+                    if !self.is_partner(message.subject.as_str()) && !far::is_arrival(&message) {
+                        continue;
+                    }
                     let Some(says) = far::read::<Says>(&message) else { continue };
                     if let Some(word) = self.hear(message.subject.as_str(), says).await {
                         return word;
                     }
                 }
-                Some(message) = self.logs.next() => {
-                    if self.is_partner(message.subject.as_str()) {
-                        return Word::Log(message);
-                    }
-                }
+                Some(message) = piece(&mut self.logs) => return Word::Log(message),
                 Some(message) = self.hellos.next() => self.answer(&message).await,
                 _ = self.tick.tick() => {
                     self.beat().await;
@@ -287,5 +287,13 @@ impl Deputy {
             _ => return,
         };
         self.tell(&Told::Tell(Box::new(told))).await;
+    }
+}
+
+/// The next piece of the partner's log. Safe to drop half-way.
+async fn piece(logs: &mut Option<Subscriber>) -> Option<async_nats::Message> {
+    match logs {
+        Some(logs) => logs.next().await,
+        None => std::future::pending().await,
     }
 }

@@ -32,9 +32,7 @@ pub(super) struct Partner {
 impl Deputy {
     pub(super) fn is_partner(&self, subject: &str) -> bool {
         let agent = &self.settings.slot.agent;
-        self.partner.as_ref().is_some_and(|partner| {
-            subject == far::says_subject(agent, &partner.name) || subject == far::log_subject(agent, &partner.name)
-        })
+        self.partner.as_ref().is_some_and(|partner| subject == far::says_subject(agent, &partner.name))
     }
 
     /// Offers this slot to a worker that asks for one.
@@ -142,6 +140,11 @@ impl Deputy {
         self.post.send(Report::Far { far: Box::new(far.clone()) });
         // The same worker under a new name, mostly.
         self.tell(&Told::Bye("this place was given to the worker that runs its attempt".into())).await;
+        let subject = far::log_subject(&self.settings.slot.agent, &hello.worker);
+        match self.engine.client().subscribe(subject).await {
+            Ok(logs) => self.logs = Some(logs),
+            Err(error) => tracing::warn!(%error, "its log is not shown as it grows"),
+        }
         self.partner = Some(Partner { name: hello.worker, far, heard: Instant::now() });
         self.duty.send_if_modified(|duty| !std::mem::replace(&mut duty.partner, true));
         self.tell(&Told::Beat).await;
@@ -159,6 +162,7 @@ impl Deputy {
         if let Some(partner) = self.partner.take() {
             tracing::warn!(slot = %self.settings.slot, host = partner.far.host, why, "the worker is gone");
         }
+        self.logs = None;
         self.duty.send_if_modified(|duty| std::mem::replace(&mut duty.partner, false));
     }
 
