@@ -24,6 +24,7 @@ pub mod question;
 pub mod quiet;
 pub mod report;
 pub mod savings;
+pub mod server;
 pub mod slip;
 pub mod task;
 pub mod text;

@@ -33,6 +33,7 @@ mod ready;
 mod rejected;
 mod restart;
 pub mod retry;
+mod server;
 pub mod tasks;
 mod time;
 mod timing;
@@ -69,6 +70,7 @@ use crate::model::{
     budget::Payer,
     gateway::Levels,
     limit::{LimitNews, OwnLimit},
+    server::Server,
 };
 
 /// Who speaks in the orchestrator's pane.
@@ -163,6 +165,8 @@ pub struct State {
     pub accounts: Accounts,
     /// What agents ask a person for.
     pub asks: Asks,
+    /// The NATS server, where agents work over one.
+    pub server: Option<Server>,
 }
 
 impl State {
@@ -192,6 +196,7 @@ impl State {
                 self.money.helpers.named(&attempt, &named);
             }
             Event::Permitted { settled } => self.settled(*settled, &mut effects),
+            Event::Server { server } => self.server_event(*server, &mut effects),
         }
         if self.offline.is_some() {
             return effects;

@@ -27,6 +27,8 @@ mod hostile;
 mod killed;
 #[path = "common/outcome.rs"]
 mod plain;
+#[path = "nats/rooms.rs"]
+mod rooms;
 #[path = "common/nats.rs"]
 mod servers;
 

@@ -25,6 +25,7 @@ use crate::{
         budget::Payer,
         limit::OwnLimit,
         plan::{Range, Revision},
+        server::Server,
     },
     orchestrator::{pays::Pays, plan, schedule},
     room::{Agent, Goal, Need, Process, Slot, State, Task, tasks::Counts, tasks::Phase},
@@ -156,6 +157,8 @@ pub struct Status<'a> {
     polling: Option<&'a str>,
     /// Why nothing new is started; `null` = the disk has room.
     space: Option<&'a str>,
+    /// The NATS server; `null` = no agent works over one.
+    server: Option<&'a Server>,
     /// Where no room is open.
     #[serde(flatten)]
     failure: Option<Failure>,
@@ -200,7 +203,7 @@ pub struct AgentJson<'a> {
     name: &'a str,
     role: &'a str,
     state: String,
-    trouble: Option<&'a str>,
+    trouble: Option<String>,
     paused: bool,
     parked: Option<AgentParkedJson>,
     engine: EngineKind,
@@ -229,10 +232,12 @@ struct SlotJson {
     log: Option<String>,
     /// The worker on another machine.
     far: Option<Far>,
+    /// Since when nothing was heard of it, because the NATS server is away; `null` = all of this is fresh.
+    stale_since: Option<Timestamp>,
 }
 
-impl From<&Slot> for SlotJson {
-    fn from(slot: &Slot) -> Self {
+impl SlotJson {
+    fn new(slot: &Slot, stale_since: Option<Timestamp>) -> Self {
         let (process, restart_at, restart_why) = match &slot.process {
             Process::Off => ("off", None, None),
             Process::Starting { .. } => ("starting", None, None),
@@ -259,6 +264,7 @@ impl From<&Slot> for SlotJson {
                 .unwrap_or_default(),
             log: held.and_then(|h| h.log.clone()),
             far: slot.far.clone(),
+            stale_since,
         }
     }
 }
@@ -455,6 +461,7 @@ impl<'a> Status<'a> {
             money: MoneyJson::new(state),
             polling: state.tasks.polling.as_deref(),
             space: state.tasks.space.as_deref(),
+            server: state.server.as_ref(),
             failure: state.offline.clone().map(|error| Failure { error, exit: super::Exit::NoRoom as u8 }),
         }
     }
@@ -465,13 +472,13 @@ fn agent<'a>(state: &State, agent: &'a Agent, now: Timestamp) -> AgentJson<'a> {
         name: agent.name().as_str(),
         role: &agent.settings.role,
         state: state.word(agent).replace(' ', "_"),
-        trouble: agent.trouble.as_deref(),
+        trouble: agent.trouble.clone().or_else(|| state.cut_off(agent)),
         paused: agent.paused,
         parked: AgentParkedJson::of(state, agent.name(), now),
         engine: agent.settings.engine,
         model: &agent.settings.model,
         permissions: agent.settings.permissions,
-        slots: agent.slots.iter().map(SlotJson::from).collect(),
+        slots: agent.slots.iter().map(|slot| SlotJson::new(slot, state.stale_since(agent))).collect(),
     }
 }
 

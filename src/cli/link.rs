@@ -17,12 +17,12 @@ use crate::{
     queue::{
         Queue as _,
         file::{FileQueue, Unfit},
-        nats::NatsQueue,
     },
     room::State,
     runtime::{
         self,
         feed::Feed,
+        hold::ServerTaken,
         serve::{Guardian, StageTaken},
         viewer::Viewer,
     },
@@ -208,7 +208,7 @@ pub use runtime::lock::is_held;
 
 /// Whether this error says that another process does the same already.
 pub fn is_taken(error: &anyhow::Error) -> bool {
-    error.is::<StageTaken>() || error.is::<SlotTaken>()
+    error.is::<StageTaken>() || error.is::<SlotTaken>() || error.is::<ServerTaken>()
 }
 
 /// What a screen is drawn from.
@@ -290,10 +290,7 @@ pub fn worker(
             runtime::worker::call_elsewhere(&mut settings, &invitation).await?;
         }
         match (far, files) {
-            (Some(far), _) => {
-                let queue = NatsQueue::open(far).await?;
-                Box::pin(runtime::remote::run(settings, queue, lock)).await
-            }
+            (Some(far), _) => Box::pin(runtime::remote::run(settings, far, lock)).await,
             (None, Some(files)) => Box::pin(runtime::worker::run(settings, files, lock)).await,
             (None, None) => anyhow::bail!("there is no queue to work on"),
         }

@@ -309,6 +309,11 @@ impl Begun {
         let may_answer = || match self.child.try_wait()? {
             // Somebody may have been faster: then that room is as good.
             Some(status) if !link::is_held(&self.stage) => {
+                if status.code() == Some(i32::from(Exit::Refused as u8)) {
+                    let said = tail(&self.log, self.begin);
+                    let reason = said.lines().last().unwrap_or_default().trim_start_matches("podium: ");
+                    return Err(Trouble::Refused(reason.to_owned()).into());
+                }
                 anyhow::bail!("the room did not open ({status}):\n{}", tail(&self.log, self.begin));
             }
             Some(_) | None => Ok(true),

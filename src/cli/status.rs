@@ -64,6 +64,12 @@ fn print(out: &Out, state: &State, now: Timestamp) {
     for trouble in [&state.tasks.space, &state.tasks.polling].into_iter().flatten() {
         out.line(&out.paint(Paint::Warn, &text::scrub(trouble)));
     }
+    if let Some(server) = &state.server {
+        let warning = server.warning.as_ref().map(|w| format!("NATS at {}: {w}", server.address));
+        for trouble in server.shut().into_iter().chain(warning) {
+            out.line(&out.paint(Paint::Warn, &text::scrub(&trouble)));
+        }
+    }
     out.line("");
     out.line(&out.paint(Paint::Bold, "Agents"));
     out.table(&state.agents.iter().map(|agent| agent_row(state, agent, now)).collect::<Vec<_>>());
@@ -188,14 +194,14 @@ fn agent_row(state: &State, agent: &Agent, now: Timestamp) -> Vec<(Paint, String
         "parked" | "paused" => Paint::Warn,
         _ => Paint::Plain,
     };
-    let doing: Vec<String> = agent
-        .slots
-        .iter()
-        .filter_map(|slot| slot.held.as_ref())
-        .map(|held| format!("{} ({}) {}", held.task.id, span(now.duration_since(held.since)), held.activity.doing))
-        .collect();
-    let detail = if let Some(trouble) = &agent.trouble {
-        trouble.clone()
+    let doing = |held: &crate::room::Held| {
+        let why = state.why(&held.task, now).map(|why| why.to_string()).unwrap_or_default();
+        format!("{} ({}) {why}", held.task.id, span(now.duration_since(held.since)))
+    };
+    let doing: Vec<String> = agent.slots.iter().filter_map(|slot| slot.held.as_ref()).map(doing).collect();
+    let cut_off = state.cut_off(agent).filter(|_| doing.is_empty());
+    let detail = if let Some(trouble) = agent.trouble.clone().or(cut_off) {
+        trouble
     } else if let Some(shut) = state.shut(agent.name(), now) {
         shut.to_string().trim_start_matches([':', ' ']).to_owned()
     } else {

@@ -34,6 +34,7 @@ pub mod check;
 mod ends;
 mod files;
 mod hand;
+mod holder;
 mod keys;
 mod lease;
 mod mirror;
@@ -78,6 +79,8 @@ pub struct Settings {
     pub stage: PathBuf,
     /// This machine, for people.
     pub host: String,
+    /// The room that this acts for: where another room has the server, nothing is handed over or taken back.
+    pub room: Option<String>,
 }
 
 impl Settings {
@@ -100,6 +103,7 @@ impl Settings {
             scratch: stage.join(".podium").join("attempts"),
             stage,
             host: rustix::system::uname().nodename().to_string_lossy().into_owned(),
+            room: None,
         }
     }
 }

@@ -284,9 +284,12 @@ impl State {
         if self.leaving != Leaving::No {
             return;
         }
-        let now = self.now;
+        let (now, has_server) = (self.now, self.has_server());
         // An agent that cannot work has no use for a worker, and its worker could not begin.
-        for agent in self.agents.all.iter_mut().filter(|agent| agent.halted.is_none() && agent.trouble.is_none()) {
+        let wanted = |agent: &&mut Agent| {
+            agent.halted.is_none() && agent.trouble.is_none() && (has_server || !agent.settings.elsewhere)
+        };
+        for agent in self.agents.all.iter_mut().filter(wanted) {
             for slot in &mut agent.slots {
                 let due = match &slot.process {
                     Process::Off => true,
@@ -353,7 +356,9 @@ impl State {
                 }
                 match self.leaving {
                     Leaving::No => {
-                        let halted = self.agents.halted(&id.agent);
+                        let is_far = self.agents.get(&id.agent).is_some_and(|agent| agent.settings.elsewhere);
+                        let taken = Some(Halt::Stop).filter(|_| is_far && self.is_server_taken());
+                        let halted = self.agents.halted(&id.agent).or(taken);
                         if let (Some(halt), Some(slot)) = (halted, self.agents.slot_mut(&id)) {
                             slot.process = Process::Leaving { pid };
                             effects.push(Effect::StopWorker { slot: id, drain: halt == Halt::Drain });
@@ -521,13 +526,15 @@ impl State {
             return;
         }
         let now = self.now;
+        let cut_off = self.server.as_ref().is_some_and(|server| server.shut().is_some());
         let places = (self.agents.max_running as usize).saturating_sub(self.agents.running());
         let mut places = places;
         while places > 0 {
             let accounts = &self.accounts;
             let may_start = |a: &&Agent| {
                 let parked = accounts.parked(&accounts.of(a.name())).is_some();
-                !parked && !a.paused && a.halted.is_none() && a.trouble.is_none() && a.slots.iter().any(Slot::is_idle)
+                let stopped = a.paused || a.halted.is_some() || cut_off && a.settings.elsewhere;
+                !parked && !stopped && a.trouble.is_none() && a.slots.iter().any(Slot::is_idle)
             };
             let open = self.agents.all.iter().filter(may_start);
             let Some(task) = self.tasks.next_of(open.map(Agent::name)) else { return };
@@ -600,6 +607,10 @@ impl State {
 
     /// The word on screen for how an agent is.
     pub fn word(&self, agent: &Agent) -> &'static str {
+        let free = agent.running() == 0 && agent.halted.is_none();
+        if free && self.cut_off(agent).is_some() {
+            return "not ready";
+        }
         agent.word(self.parked(agent.name()).is_some())
     }
 

@@ -16,6 +16,7 @@ use crate::{
         plan::ModelPrice,
         report::Subagent,
         savings::Appraisal,
+        server::Server,
     },
     orchestrator::plan::Edit,
 };
@@ -83,6 +84,11 @@ pub enum Event {
     Permitted {
         /// What, and how.
         settled: Box<Settled>,
+    },
+    /// The NATS server stands otherwise than before.
+    Server {
+        /// How.
+        server: Box<Server>,
     },
 }
 
@@ -726,7 +732,7 @@ impl Event {
                 | TaskEvent::Space { .. }
                 | TaskEvent::Answered { .. } => false,
             },
-            Self::TimeCame | Self::ClockSet { .. } | Self::Worker(_) | Self::Gateway(_) => false,
+            Self::TimeCame | Self::ClockSet { .. } | Self::Worker(_) | Self::Gateway(_) | Self::Server { .. } => false,
         }
     }
 }

@@ -20,6 +20,7 @@ mod orders;
 mod own_limits;
 mod plans;
 mod retry;
+mod server;
 mod timing;
 pub(crate) mod why;
 

@@ -12,6 +12,8 @@ use crate::model::{Activity, AgentName, Dependency, Standing, TaskRef, budget::R
 pub enum Why {
     /// An attempt runs; what it does.
     Doing(String),
+    /// It ran and did this when the server was last heard, so long ago.
+    Stale(String, SignedDuration),
     /// It runs and is silent; in so long it is ended for that.
     Stalling(SignedDuration),
     /// A person asked to end it.
@@ -109,6 +111,10 @@ impl fmt::Display for Why {
             Self::Cancelling => f.write_str("being ended"),
             Self::Wants(words) => f.write_str(words),
             Self::Held(why) if why.is_empty() => f.write_str("paused by a person"),
+            Self::Stale(doing, ago) => {
+                write!(f, "as of {} ago, the NATS server is away", span(*ago))?;
+                if doing.is_empty() { Ok(()) } else { write!(f, ": {doing}") }
+            }
             Self::Held(why) => write!(f, "paused: {why}"),
             Self::Starting => f.write_str("starting"),
             Self::After(tasks) => {
@@ -192,6 +198,9 @@ impl State {
             return Some(match &slot.held {
                 Some(held) if held.cancelling => Why::Cancelling,
                 Some(held) if held.attempt.is_none() => Why::Starting,
+                Some(held) if let Some(since) = self.agents.get(&task.agent).and_then(|a| self.stale_since(a)) => {
+                    Why::Stale(held.activity.doing.clone(), now.duration_since(since))
+                }
                 Some(_) if let Some(open) = self.asks.of(task) => Why::Wants(open.ask.words()),
                 Some(Held { activity: Activity { stalls_at: Some(at), .. }, .. }) => {
                     Why::Stalling(at.duration_since(now))
@@ -248,6 +257,9 @@ impl State {
         }
         if agent.halted.is_some() {
             return Some(Why::Stopped(name, self.word(agent)));
+        }
+        if let Some(why) = self.cut_off(agent) {
+            return Some(Why::Trouble(name, why));
         }
         if agent.paused {
             return Some(Why::Paused(name));

@@ -77,26 +77,6 @@ pub fn engine(config: &Config, who: &str, clock: Clock) -> Option<nats::Settings
     Some(nats::Settings { makes, attempts: *config.attempts, backoff: config.backoff.value.clone(), ..settings })
 }
 
-/// Sees whether the server is fit before a room opens on it. One that is away is waited for.
-pub(super) async fn engine_fits(engine: &nats::Settings) -> Result<(), nats::Unfit> {
-    match nats::NatsQueue::open(engine.clone()).await {
-        Ok(queue) => {
-            let report = queue.check().await;
-            if let Some(warning) = report.warning() {
-                tracing::warn!("{}: {warning}", report.sentence());
-            } else {
-                tracing::info!("{}", report.sentence());
-            }
-            Ok(())
-        }
-        Err(unfit @ nats::Unfit::Unreachable(..)) => {
-            tracing::warn!("{unfit}; work elsewhere waits for it");
-            Ok(())
-        }
-        Err(unfit) => Err(unfit),
-    }
-}
-
 /// What the configuration alone says of a room; `offline` is why none can be open.
 pub(super) fn picture(config: &Config, env: &Env, offline: Option<String>) -> Opened {
     Opened {
@@ -245,7 +225,8 @@ pub fn deputy(
     slot: SlotId,
     clock: Clock,
 ) -> anyhow::Result<(deputy::Settings, FileQueue, nats::Settings)> {
-    let engine = engine(config, "room", clock.clone()).context("[queue] url names no NATS server")?;
+    let mut engine = engine(config, "room", clock.clone()).context("[queue] url names no NATS server")?;
+    engine.room = Some(super::hold::room_name(&config.stage)?);
     let queue = queue(config, clock.clone())?;
     Ok((deputy::Settings { slot, stage: config.stage.clone(), clock, retries: retries(config) }, queue, engine))
 }

@@ -19,14 +19,17 @@ use tokio::{
     time::{Instant, interval, sleep, timeout},
 };
 
-use super::worker::{leave_on_signals, order};
+use super::{
+    patience,
+    worker::{leave_on_signals, order},
+};
 use crate::{
     attach::{
         far::{self, BEAT, Hello, LOG_AT, LOG_OF, PROTOCOL, Says, Told, Welcome},
         wire::WorkerTell,
     },
     model::{AgentName, AttemptRef, Clock, Report},
-    queue::nats::NatsQueue,
+    queue::nats,
     supervisor::SlotLock,
     worker::{self, Farewell, Order},
 };
@@ -48,8 +51,10 @@ const PIECE: usize = 64 * 1024;
 /// The most of them at once, so that a log cannot keep words waiting.
 const PIECES: usize = 8;
 
-/// Serves an agent from here until told to leave. Must run on the main thread of a current-thread runtime.
-pub async fn run(settings: worker::Settings, queue: NatsQueue, lock: SlotLock) -> anyhow::Result<Farewell> {
+/// Serves an agent from here until told to leave, once the server is there and a room has made its buckets. Must run on the
+/// main thread of a current-thread runtime.
+pub async fn run(settings: worker::Settings, engine: nats::Settings, lock: SlotLock) -> anyhow::Result<Farewell> {
+    let Some(queue) = patience::opened(&engine).await? else { return Ok(Farewell::Stopped) };
     let farewell = loop {
         let (orders, inbox) = mpsc::channel(64);
         let (outbox, reports) = mpsc::unbounded_channel();

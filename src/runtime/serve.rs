@@ -28,9 +28,10 @@ use super::{
     effects::World,
     elsewhere,
     herald::{Heralds, Hook},
+    hold::Keeper,
     known::Kept,
     lock::{self, Held, StageLock},
-    money, open,
+    money,
 };
 use crate::{
     attach::{
@@ -204,8 +205,13 @@ pub async fn serve(settings: Settings, guardian: Guardian, clock: Clock) -> anyh
     let of_stage =
         super::effects::queue_settings(&settings.stage, agents, settings.attempts, settings.copies, clock.clone());
     let queue = FileQueue::open(queue::file::Settings { elsewhere, ..of_stage })?;
+    let mut held = None;
     if let Some(engine) = &settings.engine {
-        open::engine_fits(engine).await?;
+        let keeper = Box::pin(Keeper::begin(engine, guardian, clock.clone())).await?;
+        let server = keeper.server();
+        let inputs = inputs.clone();
+        let tell = move |server| drop(inputs.send(Input::Event(Event::Server { server: Box::new(server) })));
+        held = Some((server, keeper.spawn(tell)));
     }
     let opened = Opened {
         name: settings.stage.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default(),
@@ -271,6 +277,10 @@ pub async fn serve(settings: Settings, guardian: Guardian, clock: Clock) -> anyh
         told: false,
     };
     room.apply(Event::Gateway(GatewayEvent::Folded { money: Box::new(money) }));
+    // Before anything is started over it.
+    if let Some((server, _)) = &held {
+        room.apply(Event::Server { server: Box::new(server.clone()) });
+    }
     room.apply(Event::Opened(Box::new(opened)));
     for (slot, pid) in found {
         room.watch_worker(slot, pid);
@@ -322,6 +332,9 @@ pub async fn serve(settings: Settings, guardian: Guardian, clock: Clock) -> anyh
         tracing::error!(facts = room.journal.kept(), calls = room.ledger.kept(), "lines that no disk took are lost");
     }
     room.farewell("the room has closed");
+    if let Some((_, held)) = held {
+        held.give_up().await;
+    }
     server.close().await;
     room.tasks.shutdown().await;
     tracing::info!("the room is closed");

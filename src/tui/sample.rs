@@ -234,6 +234,19 @@ pub(crate) fn running() -> Stage {
     stage
 }
 
+/// The same with marie's work on another machine.
+pub(crate) fn elsewhere() -> Stage {
+    let mut stage = Stage { state: State::default() };
+    let setups =
+        [("marie", 1), ("anga", 2), ("fabien", 1)].map(|(n, s)| AgentSetup { settings: agent(n, s), trouble: None });
+    let mut opened = opened(setups.into());
+    opened.agents[0].settings.elsewhere = true;
+    stage.tell(0, Event::Opened(Box::new(opened)));
+    stage.connect();
+    fill(&mut stage);
+    stage
+}
+
 fn fill(stage: &mut Stage) {
     let goal = "Evaluate the hip-hop class, fix the sign-up page and announce recital week.";
     stage.order(

@@ -11,6 +11,7 @@ mod attention;
 mod long_text;
 mod named_keys;
 mod replying;
+mod server;
 mod sizes;
 mod views;
 

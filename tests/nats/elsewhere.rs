@@ -11,21 +11,30 @@ use serde_json::Value;
 use super::*;
 
 /// A lease that is over soon, so that a worker that was killed is missed soon.
-const LEASE: Duration = Duration::from_secs(3);
+pub(super) const LEASE: Duration = Duration::from_secs(3);
 
-struct Place {
+pub(super) struct Place {
     _root: tempfile::TempDir,
-    stage: PathBuf,
+    pub(super) stage: PathBuf,
     home: PathBuf,
 }
 
 /// A process that ends with this value.
-struct Process(Child);
+pub(super) struct Process(Child);
 
 impl Process {
-    fn kill(&mut self) {
+    pub(super) fn kill(&mut self) {
         drop(self.0.kill());
         drop(self.0.wait());
+    }
+
+    pub(super) fn is_alive(&mut self) -> bool {
+        self.0.try_wait().unwrap().is_none()
+    }
+
+    /// Waits for its end.
+    pub(super) fn wait(&mut self) {
+        self.0.wait().unwrap();
     }
 }
 
@@ -36,7 +45,7 @@ impl Drop for Process {
 }
 
 impl Place {
-    fn new(server: &Nats, config: &str) -> Self {
+    pub(super) fn new(server: &Nats, config: &str) -> Self {
         let root = tempfile::tempdir().unwrap();
         let (stage, home) = (root.path().join("stage"), root.path().join("home"));
         fs::create_dir_all(&stage).unwrap();
@@ -46,7 +55,7 @@ impl Place {
         Self { _root: root, stage, home }
     }
 
-    fn podium(&self, words: &[&str]) -> Command {
+    pub(super) fn podium(&self, words: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_podium"));
         command
             .env_clear()
@@ -60,28 +69,28 @@ impl Place {
         command
     }
 
-    fn start(&self, words: &[&str], log: &str) -> Process {
+    pub(super) fn start(&self, words: &[&str], log: &str) -> Process {
         let file = fs::File::create(self.stage.join(log)).unwrap();
         Process(self.podium(words).stdout(file.try_clone().unwrap()).stderr(file).spawn().unwrap())
     }
 
-    fn json(&self, words: &[&str]) -> Option<Value> {
+    pub(super) fn json(&self, words: &[&str]) -> Option<Value> {
         let output = self.podium(words).arg("--json").output().unwrap();
         serde_json::from_slice(&output.stdout).ok()
     }
 
-    fn drop_task(&self, id: &str, text: &str) {
+    pub(super) fn drop_task(&self, id: &str, text: &str) {
         let inbox = self.stage.join("tasks/anga");
         fs::create_dir_all(&inbox).unwrap();
         fs::write(inbox.join(format!("{id}.json")), serde_json::json!({ "description": text }).to_string()).unwrap();
     }
 
-    async fn result(&self, id: &str) -> Value {
+    pub(super) async fn result(&self, id: &str) -> Value {
         let path = self.stage.join(format!("results/anga/{id}.json"));
         self.until(&format!("the result of {id}"), || serde_json::from_slice(&fs::read(&path).ok()?).ok()).await
     }
 
-    async fn until<T>(&self, what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    pub(super) async fn until<T>(&self, what: &str, mut look: impl FnMut() -> Option<T>) -> T {
         for _ in 0..600 {
             if let Some(found) = look() {
                 return found;
@@ -96,24 +105,27 @@ impl Place {
     }
 
     /// The one slot of anga, as the room shows it.
-    fn slot(&self) -> Option<Value> {
+    pub(super) fn slot(&self) -> Option<Value> {
         let status = self.json(&["status"])?;
         let agents = status["agents"].as_array()?;
         let anga = agents.iter().find(|agent| agent["name"] == "anga")?;
         Some(anga["slots"][0].clone())
     }
 
-    fn log(&self, name: &str) -> String {
+    pub(super) fn log(&self, name: &str) -> String {
         fs::read_to_string(self.stage.join(name)).unwrap_or_default()
     }
 }
 
-/// A room on one machine and a worker's folder on another. What the agent is told to do is a script.
-async fn scene(server: &Nats) -> (Place, Place) {
-    // The leases' length is the bucket's.
+/// Makes the buckets with leases of this length: it is the bucket's.
+pub(super) async fn with_lease(server: &Nats, lease: Duration) {
     let folder = tempfile::tempdir().unwrap();
-    let short = Settings { lease: LEASE, ..settings(server.address(), folder.path()) };
-    drop(NatsQueue::open(short).await.unwrap());
+    drop(NatsQueue::open(Settings { lease, ..settings(server.address(), folder.path()) }).await.unwrap());
+}
+
+/// A room on one machine and a worker's folder on another. What the agent is told to do is a script.
+pub(super) async fn scene(server: &Nats) -> (Place, Place) {
+    with_lease(server, LEASE).await;
     let idle = "[agents.marie]\nslots = 0\n[agents.fabien]\nslots = 0\n[retry]\nbackoff = [\"1s\"]\n";
     let room = Place::new(server, &format!("[agents.anga]\nelsewhere = true\n{idle}"));
     let script = r#"words=$(cat); case "$words" in *LINGER*) echo lingering; sleep 300;; *MAKE*) echo made > file.txt;; esac; echo "worked here""#;

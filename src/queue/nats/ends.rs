@@ -218,6 +218,7 @@ impl NatsQueue {
 
     /// Ends a task that nobody runs.
     pub(super) async fn end_task(&self, task: &TaskRef, ending: &Ending) -> Result<Finished, QueueError> {
+        self.is_ours().await?;
         let mut patience = self.patience();
         loop {
             let mut loaded = self.load(task).await?;

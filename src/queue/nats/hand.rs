@@ -17,6 +17,7 @@ impl NatsQueue {
     /// Puts a task here for attempt `n` alone.
     pub async fn hand_over(&self, spec: &TaskSpec, n: u32) -> Result<(), QueueError> {
         let task = &spec.task;
+        self.is_ours().await?;
         let mut patience = self.patience();
         loop {
             let mut loaded = self.load_plain(task).await?;
@@ -35,6 +36,7 @@ impl NatsQueue {
 
     /// Takes a task away that was handed over and does not run, with all that lies here of it.
     pub async fn take_back(&self, task: &TaskRef) -> Result<(), QueueError> {
+        self.is_ours().await?;
         loop {
             let mut loaded = self.load(task).await?;
             let Some(live) = loaded.slot.of(task) else { return Ok(()) };

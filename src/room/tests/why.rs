@@ -44,6 +44,16 @@ causes! {
         let stalls_at = Some(story.now + SignedDuration::from_secs(90));
         story.active("marie/a", Activity { stalls_at, ..Activity::default() });
     };
+    Stale: "marie/a", "as of 20 s ago, the NATS server is away: writes the roster", |story| {
+        super::server::elsewhere(story);
+        story.dropped("marie/a", &[]);
+        story.started("marie/a", 1);
+        story.active("marie/a", Activity { doing: "writes the roster".into(), ..Activity::default() });
+        let away = crate::model::server::Away { since: story.now, why: "the connection was lost".into() };
+        let held = super::server::server(crate::model::server::Hold::Held);
+        super::server::tell(story, crate::model::server::Server { away: Some(away), ..held });
+        story.later(20);
+    };
     Wants: "marie/a", "asks for Bash rm -rf build", |story| {
         story.dropped("marie/a", &[]);
         story.started("marie/a", 1);

@@ -45,6 +45,9 @@ pub fn hindrance(scene: &Scene<'_>, agent: &Agent) -> Option<(String, Role)> {
         };
         return Some((format!("{words}; {} on its page starts it", scene.key(Action::StartAgent)), Role::Warn));
     }
+    if let Some(why) = scene.state.cut_off(agent) {
+        return Some((why, Role::Bad));
+    }
     if let Some(shut) = scene.state.shut(agent.name(), scene.now) {
         return Some((shut_text(scene, agent, &shut), Role::Warn));
     }
@@ -121,7 +124,9 @@ fn card(scene: &Scene<'_>, agent: &Agent, selected: bool, width: usize) -> [Line
         let task = format!("{}{more}", text::fit(first.task.id.as_str(), name));
         let doing = format!("{} {lasted}", text::pad(&task, room.saturating_sub(wide)));
         let stalling = tasks.iter().find_map(|held| scene.state.why(&held.task, scene.now).filter(Why::is_stalling));
+        let stale = scene.state.stale_since(agent).map(|since| span(scene.now.duration_since(since)));
         let third = match stalling {
+            None if let Some(ago) = stale => below(&format!("as of {ago} ago: the NATS server is away"), Role::Warn),
             Some(why) => below(&format!("{why} · {} extends", scene.key(Action::Extend)), Role::Warn),
             None => below(&facts(scene, agent), Role::Dim),
         };

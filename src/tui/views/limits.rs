@@ -7,6 +7,7 @@
 mod accounts;
 mod buckets;
 mod money;
+mod server;
 
 use jiff::{SignedDuration, Timestamp};
 use ratatui::{
@@ -55,14 +56,24 @@ impl Row {
 /// Everything there is to say in so many columns.
 pub fn page(scene: &Scene<'_>, width: usize) -> Vec<Row> {
     let mut page = Vec::new();
+    let is_shut = scene.state.server.as_ref().is_some_and(|server| server.shut().is_some());
+    let server = || server::wide(scene, width).into_iter().map(Row::plain);
     if width >= WIDE {
+        if is_shut {
+            page.extend(server());
+            page.push(Row::plain(Line::default()));
+        }
         page.extend(accounts::wide(scene, width));
         page.push(Row::plain(Line::default()));
         page.extend(buckets::wide(scene, width));
         page.push(Row::plain(Line::default()));
         page.extend(money::wide(scene, width).into_iter().map(Row::plain));
+        if !is_shut {
+            page.extend(server());
+        }
     } else {
         page.extend(accounts::parked(scene, width));
+        page.extend(server::narrow(scene, width).into_iter().map(Row::plain));
         page.extend(buckets::narrow(scene, width));
         page.extend(accounts::windows(scene, width));
         page.extend(money::narrow(scene, width).into_iter().map(Row::plain));

@@ -220,6 +220,10 @@ fn hint(scene: &Scene<'_>, buffer: &mut Buffer, area: Rect, all: bool) {
         let text = format!(" ! {}  ", text::fit(why, 80));
         used += text::width(&text);
         spans.push(scene.span(text, Role::Warn));
+    } else if let Some(why) = scene.state.server.as_ref().and_then(|server| server.brief(|at| scene.clock(at))) {
+        let text = format!(" ! {}  ", text::fit(&why, 40));
+        used += text::width(&text);
+        spans.push(scene.span(text, Role::Warn));
     } else if let Some(why) = &scene.state.tasks.polling {
         let text = format!(" ~ looking for files now and then: {}  ", text::fit(why, 40));
         used += text::width(&text);
