@@ -14,6 +14,7 @@ pub mod json;
 mod limit;
 pub mod link;
 mod logs;
+mod migrate;
 mod orders;
 mod out;
 mod parent;
@@ -316,6 +317,8 @@ enum Verb {
     Replay(replay::ReplayArgs),
     /// Print what a view shows, of now or of a replay's moment, as text or as an SVG picture
     Snapshot(replay::SnapshotArgs),
+    /// Move the stage's whole queue to a NATS server, or home from one; no room may be open
+    Migrate(migrate::MigrateArgs),
     /// What is ready and what is not, each with its remedy
     Doctor {
         /// Also list every setting and where it came from
@@ -503,6 +506,7 @@ fn dispatch(call: &mut Call, verb: Verb) -> anyhow::Result<Exit> {
         Verb::Record(args) => block_on(replay::record(call, &args)),
         Verb::Replay(args) => replay::replay(call, &args),
         Verb::Snapshot(args) => replay::snapshot(call, &args),
+        Verb::Migrate(args) => client(migrate::migrate(call, &args)),
         Verb::Doctor { settings, queue } => {
             call.flags.queue = queue;
             client(doctor::doctor(call, settings))

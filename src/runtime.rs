@@ -19,6 +19,7 @@ mod line;
 pub mod lock;
 pub mod logins;
 mod logs;
+pub mod migrate;
 mod money;
 pub mod open;
 mod patience;

@@ -4,6 +4,7 @@ mod accounts;
 mod asks;
 mod invite;
 mod limits;
+mod migrate;
 pub mod money;
 
 use std::collections::BTreeMap;
@@ -15,6 +16,7 @@ use accounts::{AccountJson, AgentParkedJson};
 use asks::{AnsweredJson, AskJson};
 pub use invite::{Alive, InvitationJson, InvitedJson};
 use limits::{CallsJson, LimitJson};
+pub use migrate::{Migrated, standing_word};
 use money::{MoneyJson, PartsJson};
 
 use crate::{

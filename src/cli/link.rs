@@ -23,6 +23,7 @@ use crate::{
         self,
         feed::Feed,
         hold::ServerTaken,
+        migrate::{Note, QueueThere, StageMoved},
         serve::{Guardian, StageTaken},
         viewer::Viewer,
     },
@@ -141,9 +142,10 @@ pub async fn look(config: &Config, env: &Env) -> anyhow::Result<Picture> {
 
 /// Why no room is open on a stage where none answers.
 fn no_room(config: &Config) -> String {
-    match read_only(config) {
-        Some(why) => why,
-        None => format!("{}; {HOW_TO_OPEN}", AttachError::NoRoom),
+    match (read_only(config), Note::read(&config.stage)) {
+        (Some(why), _) => why,
+        (None, Ok(Some(note))) => format!("{}; {}", AttachError::NoRoom, note.sentence()),
+        (None, _) => format!("{}; {HOW_TO_OPEN}", AttachError::NoRoom),
     }
 }
 
@@ -208,7 +210,8 @@ pub use runtime::lock::is_held;
 
 /// Whether this error says that another process does the same already.
 pub fn is_taken(error: &anyhow::Error) -> bool {
-    error.is::<StageTaken>() || error.is::<SlotTaken>() || error.is::<ServerTaken>()
+    let is_moved = error.is::<StageMoved>() || error.is::<QueueThere>();
+    is_moved || error.is::<StageTaken>() || error.is::<SlotTaken>() || error.is::<ServerTaken>()
 }
 
 /// What a screen is drawn from.

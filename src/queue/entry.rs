@@ -71,6 +71,32 @@ impl Entry {
         Self { spec, seen_at: now, claimed: false, attempts: Vec::new(), before: 0, settled: 0, outcome: None }
     }
 
+    /// A task as another queue has it; attempts up to `settled` are history there. Its result is for the caller to put in.
+    pub(super) fn of_record(spec: TaskSpec, record: &TaskRecord, settled: u32) -> Self {
+        let last = record.last_attempt();
+        let attempt = |record: &AttemptRecord, standing: &Standing| Attempt {
+            record: record.clone(),
+            held: false,
+            not_before: match standing {
+                Standing::Retrying { not_before, .. } if record.n == last => Some(*not_before),
+                Standing::Waiting
+                | Standing::Claimed
+                | Standing::Running { .. }
+                | Standing::Retrying { .. }
+                | Standing::Asking { .. }
+                | Standing::Ended => None,
+            },
+            asks: record.n == last && matches!(standing, Standing::Asking { .. }),
+            resumed: None,
+        };
+        Self {
+            claimed: record.standing != Standing::Waiting,
+            attempts: record.attempts.iter().map(|one| attempt(one, &record.standing)).collect(),
+            settled,
+            ..Self::new(spec, record.seen_at)
+        }
+    }
+
     /// Counts a new attempt, or says why not; a task that is found lost or expired is put right by the way.
     pub(super) fn claim(&mut self, now: Timestamp, rules: &Rules) -> Result<Taken, &'static str> {
         match self.standing() {

@@ -38,6 +38,7 @@ mod holder;
 mod keys;
 mod lease;
 mod mirror;
+pub mod moved;
 pub mod names;
 mod server;
 mod slot;

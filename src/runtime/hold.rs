@@ -159,6 +159,11 @@ impl Keeper {
         self.server.clone()
     }
 
+    /// The connection, once there is one.
+    pub(super) fn queue(&self) -> Option<NatsQueue> {
+        self.queue.clone()
+    }
+
     fn beat(&self) -> Duration {
         self.queue.as_ref().map_or(self.settings.lease, NatsQueue::lease_length) / BEATS
     }

@@ -31,7 +31,7 @@ use super::{
     hold::Keeper,
     known::Kept,
     lock::{self, Held, StageLock},
-    money,
+    migrate, money,
 };
 use crate::{
     attach::{
@@ -165,6 +165,7 @@ const AGAIN: Duration = Duration::from_secs(1);
 pub async fn serve(settings: Settings, guardian: Guardian, clock: Clock) -> anyhow::Result<()> {
     let Guardian { pid: guardian, strangers } = guardian;
     let watched = watch_guardian(&settings.stage, guardian)?;
+    migrate::Note::none(&settings.stage)?;
     let control = settings.stage.join(".podium");
     let mut lock = StageLock::inherited(&settings.stage)?;
     let trace_path = control.join("room.json");
@@ -208,6 +209,12 @@ pub async fn serve(settings: Settings, guardian: Guardian, clock: Clock) -> anyh
     let mut held = None;
     if let Some(engine) = &settings.engine {
         let keeper = Box::pin(Keeper::begin(engine, guardian, clock.clone())).await?;
+        if let Some(there) = keeper.queue()
+            && let Err(error) = migrate::none_there(&there).await
+        {
+            keeper.give_up().await;
+            return Err(error);
+        }
         let server = keeper.server();
         let inputs = inputs.clone();
         let tell = move |server| drop(inputs.send(Input::Event(Event::Server { server: Box::new(server) })));

@@ -42,7 +42,7 @@ impl Store {
         disk::absent_as_none(fs::remove_file(&path)).map_err(failed("remove", &path)).map(drop)
     }
 
-    fn marker(&self, task: &TaskRef, request: Request) -> std::path::PathBuf {
+    pub(super) fn marker(&self, task: &TaskRef, request: Request) -> std::path::PathBuf {
         self.layout.requests(&task.agent).join(format!("{}.{}", task.id, request.word()))
     }
 }

@@ -426,7 +426,7 @@ fn entry_name(id: &TaskId, k: u32) -> String {
 }
 
 /// Whether this is a result of `id` that a retry has moved aside: `{id}.{number}.json`.
-fn is_superseded(name: &str, id: &TaskId) -> bool {
+pub(super) fn is_superseded(name: &str, id: &TaskId) -> bool {
     let number = name.strip_prefix(id.as_str()).and_then(|rest| rest.strip_prefix('.')?.strip_suffix(".json"));
     number.is_some_and(|number| number.parse::<u32>().is_ok())
 }

@@ -38,6 +38,9 @@ impl NatsQueue {
             let mut loaded = self.load(task).await?;
             self.alarm()?;
             let now = self.0.settings.clock.now();
+            if loaded.is_moved {
+                return missed("belongs to a queue that `podium migrate` has put here");
+            }
             let Some(live) = loaded.slot.of_mut(task) else { return missed("is not there") };
             let before = live.clone();
             if is_free(live) && self.unpublished(live).await?.is_some() {
@@ -273,7 +276,7 @@ impl NatsQueue {
         mirror.catch_up().await?;
         // Of a bucket that somebody emptied nothing is mended: what is missing is not invented.
         mirror.alarm()?;
-        let open = mirror.slots().into_iter().filter_map(|slot| slot.live);
+        let open = mirror.slots().into_iter().filter_map(|slot| slot.live).filter(|live| live.moved.is_none());
         let open = open.filter(|live| live.runner().is_some() || live.entry.is_orphan(&self.0.rules));
         let mut mended = Vec::new();
         for live in open {
@@ -321,7 +324,7 @@ impl NatsQueue {
     }
 
     /// Writes the whole result to its own key and leaves the short one with the task.
-    async fn publish(&self, live: &mut Live, key: &str, patience: &mut Patience) -> Result<(), QueueError> {
+    pub(super) async fn publish(&self, live: &mut Live, key: &str, patience: &mut Patience) -> Result<(), QueueError> {
         match live.take_outcome(key) {
             Some(whole) => self.keep(key, whole, patience).await,
             None => Ok(()),

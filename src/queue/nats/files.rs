@@ -31,6 +31,21 @@ pub(super) async fn put(store: &ObjectStore, name: &str, from: &Path) -> Result<
     store.put(name, &mut file).await.map(drop).map_err(|error| unsent(name, &cause(&error)))
 }
 
+/// Sends a file up under a name that is free; gives its SHA-256 in lower-case hex.
+pub(super) async fn put_anew(store: &ObjectStore, name: &str, from: &Path) -> Result<String, QueueError> {
+    let unread = |source| QueueError::Io { action: "read", path: from.to_owned(), source };
+    let mut file = File::open(from).await.map_err(unread)?;
+    let (mut hash, mut chunk) = (Sha256::new(), vec![0; CHUNK]);
+    loop {
+        let read = file.read(&mut chunk).await.map_err(unread)?;
+        let Some(bytes) = chunk.get(..read).filter(|bytes| !bytes.is_empty()) else { break };
+        hash.update(bytes);
+    }
+    let mut file = File::open(from).await.map_err(unread)?;
+    store.put(name, &mut file).await.map_err(|error| unsent(name, &cause(&error)))?;
+    Ok(hex(&hash.finalize()))
+}
+
 /// Brings a file down to `to`; gives its SHA-256 in lower-case hex, `None` where there is no such file.
 pub(super) async fn get(store: &ObjectStore, name: &str, to: &Path) -> Result<Option<String>, QueueError> {
     use async_nats::jetstream::object_store::GetErrorKind;

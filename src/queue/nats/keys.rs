@@ -67,17 +67,19 @@ pub(super) struct Loaded {
     key: String,
     revision: u64,
     pub(super) slot: Slot,
+    /// What lies there belongs to a stage that is away: nothing is written over it.
+    pub(super) is_moved: bool,
 }
 
 impl Loaded {
     /// A key that nothing was ever written to, as far as anybody knows: who writes it finds out.
     pub(super) fn unread(task: &TaskRef) -> Self {
-        Self { key: names::task(task), revision: 0, slot: Slot::empty() }
+        Self { key: names::task(task), revision: 0, slot: Slot::empty(), is_moved: false }
     }
 
     /// The same value as it is once it was written as this revision.
     pub(super) fn written(&self, revision: u64) -> Self {
-        Self { key: self.key.clone(), revision, slot: self.slot.clone() }
+        Self { key: self.key.clone(), revision, slot: self.slot.clone(), is_moved: self.is_moved }
     }
 }
 
@@ -114,7 +116,8 @@ impl NatsQueue {
             Some(bytes) => Slot::read(&key, &bytes).map_err(|damage| QueueError::Unsafe(damage.to_string()))?,
             None => Slot::empty(),
         };
-        Ok(Loaded { key, revision, slot })
+        let is_moved = slot.live.as_ref().is_some_and(|live| live.moved.is_some());
+        Ok(Loaded { key, revision, slot, is_moved })
     }
 
     /// What lies under a task's key, and whether somebody runs it.
@@ -149,7 +152,10 @@ impl NatsQueue {
 
     /// Writes a task's key where nobody wrote before us.
     pub(super) async fn store(&self, loaded: Loaded, patience: &mut Patience) -> Result<Put, QueueError> {
-        let Loaded { key, revision, mut slot } = loaded;
+        let Loaded { key, revision, mut slot, is_moved } = loaded;
+        if is_moved {
+            return Err(QueueError::Unsafe(format!("{key} belongs to a queue that `podium migrate` has put there")));
+        }
         slot.write = nonce()?;
         let tasks = &self.0.buckets.tasks;
         let bytes = slot.bytes().map_err(|error| QueueError::Unsafe(error.to_string()))?;

@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::moved::Moved;
 use crate::{
     model::{Ending, Item, Outcome, Removed, Request, TaskRecord, TaskRef, TaskSpec},
     queue::{QueueError, entry::Entry, file::task_file},
@@ -46,6 +47,9 @@ pub(super) struct Live {
     /// Who runs, or ran, each attempt, oldest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(super) holders: Vec<Holder>,
+    /// It came with a stage's whole queue.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) moved: Option<Moved>,
 }
 
 /// Who runs, or ran, an attempt.
@@ -142,7 +146,7 @@ impl Slot {
 impl Live {
     /// A task that has just been accepted; `sha256` is its file's.
     pub(super) fn new(spec: TaskSpec, sha256: String, now: Timestamp) -> Self {
-        Self { entry: Entry::new(short(spec, now), now), spec: sha256, result: None, holders: Vec::new() }
+        Self { entry: Entry::new(short(spec, now), now), spec: sha256, result: None, holders: Vec::new(), moved: None }
     }
 
     pub(super) fn task(&self) -> &TaskRef {
