@@ -25,7 +25,7 @@ pub struct Task {
     /// Not handed out again before: a worker could not begin it.
     #[serde(default)]
     pub rests_until: Option<Timestamp>,
-    /// Since when nothing of it starts until a person lets it go on; [`Tasks::paused`] says why.
+    /// Since when nothing of it starts until a person lets it go on; [`super::Tasks::paused`] says why.
     #[serde(default)]
     pub paused_since: Option<Timestamp>,
 }
