@@ -134,22 +134,14 @@ fn agent(n: usize) -> AgentSetup {
 
 fn outcome(task: &TaskRef, millis: i64) -> Outcome {
     Outcome {
-        task: task.clone(),
-        state: EndState::Done,
-        ending: Ending::Done,
         attempt: 1,
         summary: "The class was evaluated; every point has its source in the notes.".into(),
-        findings: Vec::new(),
-        artifacts: Vec::new(),
         started_at: at(millis - 900),
-        completed_at: at(millis),
         usage: Usage { input_tokens: 3_000, output_tokens: 800, ..Usage::default() },
         cost: MicroUsd(50_000),
         cost_source: CostSource::Measured,
         model: Some("sonnet".into()),
-        session_id: None,
-        goal: None,
-        foreign: false,
+        ..Outcome::plain(task.clone(), EndState::Done, Ending::Done, at(millis))
     }
 }
 

@@ -1,6 +1,7 @@
 """Says of every container in the resolved compose file and the Kubernetes files what it has and should not, or lacks and should have."""
 
 import json
+import re
 import sys
 
 import yaml
@@ -13,31 +14,33 @@ def must(where, what, holds):
         faults.append(f"{where}: {what}")
 
 
-compose, *manifests = sys.argv[1:]
-with open(compose) as file:
-    services = json.load(file)["services"]
-must("compose", "room, marie, anga, fabien and nats", set(services) == {"room", "marie", "anga", "fabien", "nats"})
-for name, service in services.items():
-    limits = service.get("deploy", {}).get("resources", {}).get("limits", {})
-    must(name, "read_only", service.get("read_only") is True)
-    must(name, "cap_drop: [ALL] and no cap_add", service.get("cap_drop") == ["ALL"] and not service.get("cap_add"))
-    must(name, "no-new-privileges", "no-new-privileges:true" in service.get("security_opt", []))
-    must(name, "not privileged, no devices", not service.get("privileged") and not service.get("devices"))
-    must(name, "namespaces of its own", not {"pid", "ipc", "network_mode", "userns_mode"} & set(service))
-    must(name, "a user that is not root", service.get("user", "0").split(":")[0] not in ("", "0", "root"))
-    must(name, "limits of processors, memory and processes", {"cpus", "memory", "pids"} <= set(limits))
-    must(name, "a health check", service.get("healthcheck", {}).get("test"))
-    must(name, "a tmpfs on /tmp", any(mount.startswith("/tmp") for mount in service.get("tmpfs", [])))
-    must(name, "no port on the host", not service.get("ports"))
-    for mount in service.get("volumes", []):
-        outside = mount["type"] == "bind"
-        must(name, f"{mount['target']} of the host is read-only", not outside or mount.get("read_only"))
-    key = "ANTHROPIC_API_KEY" in service.get("environment", {})
-    must(name, "the key is the room's alone", key == (name == "room"))
-    passwords = [value for value in service.get("environment", {}).values() if value and "p0123" in value]
-    must(name, "no password but on NATS itself", name == "nats" or not passwords)
-    if name not in ("room", "nats"):
-        must(name, "no way out but the room", list(service["networks"]) == ["inside"])
+composes = [path for path in sys.argv[1:] if path.endswith(".json")]
+manifests = [path for path in sys.argv[1:] if not path.endswith(".json")]
+for compose in composes:
+    with open(compose) as file:
+        services = json.load(file)["services"]
+    must(compose, "room, marie, anga, fabien and nats", set(services) == {"room", "marie", "anga", "fabien", "nats"})
+    for name, service in services.items():
+        limits = service.get("deploy", {}).get("resources", {}).get("limits", {})
+        must(name, "read_only", service.get("read_only") is True)
+        must(name, "cap_drop: [ALL] and no cap_add", service.get("cap_drop") == ["ALL"] and not service.get("cap_add"))
+        must(name, "no-new-privileges", "no-new-privileges:true" in service.get("security_opt", []))
+        must(name, "not privileged, no devices", not service.get("privileged") and not service.get("devices"))
+        must(name, "namespaces of its own", not {"pid", "ipc", "network_mode", "userns_mode"} & set(service))
+        must(name, "a user that is not root", service.get("user", "0").split(":")[0] not in ("", "0", "root"))
+        must(name, "limits of processors, memory and processes", {"cpus", "memory", "pids"} <= set(limits))
+        must(name, "a health check", service.get("healthcheck", {}).get("test"))
+        must(name, "a tmpfs on /tmp", any(mount.startswith("/tmp") for mount in service.get("tmpfs", [])))
+        must(name, "no port on the host", not service.get("ports"))
+        for mount in service.get("volumes", []):
+            outside = mount["type"] == "bind"
+            must(name, f"{mount['target']} of the host is read-only", not outside or mount.get("read_only"))
+        key = "ANTHROPIC_API_KEY" in service.get("environment", {})
+        must(name, "the key is the room's alone", key == (name == "room"))
+        passwords = set(re.findall("p0123-([A-Z]+)", " ".join(filter(None, service.get("environment", {}).values()))))
+        must(name, "no password but its own", name == "nats" or passwords <= {name.upper()})
+        if name not in ("room", "nats"):
+            must(name, "no way out but the room", list(service["networks"]) == ["inside"])
 
 deployments = set()
 for manifest in manifests:

@@ -302,7 +302,9 @@ pub fn worker(
 
 /// Sends podium's own log to standard error, which is a file for every role that was started by another.
 fn log(config: &Config) -> anyhow::Result<()> {
-    let filter = EnvFilter::try_new(&*config.log).with_context(|| format!("PODIUM_LOG: {}", *config.log))?;
+    // What its client tells of every try, the queue tells in its own words.
+    let wanted = format!("async_nats=warn,{}", *config.log);
+    let filter = EnvFilter::try_new(wanted).with_context(|| format!("PODIUM_LOG: {}", *config.log))?;
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_ansi(!config.no_color && std::io::stderr().is_terminal())

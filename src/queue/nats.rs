@@ -203,12 +203,13 @@ impl NatsQueue {
     }
 
     /// The object store of an agent's files; it is looked at once.
-    async fn files(&self, agent: &AgentName) -> Result<ObjectStore, Unfit> {
+    async fn files(&self, agent: &AgentName) -> Result<ObjectStore, QueueError> {
         let stores = || self.0.stores.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(store) = stores().get(agent) {
             return Ok(store.clone());
         }
-        let store = server::files(&self.0.context, agent, None).await?;
+        let store = server::files(&self.0.context, agent, None).await;
+        let store = store.map_err(|unfit| QueueError::Unreachable(unfit.to_string()))?;
         stores().insert(agent.clone(), store.clone());
         Ok(store)
     }

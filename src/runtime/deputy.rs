@@ -12,20 +12,15 @@ use tokio::{
 };
 
 use super::{
-    lock,
+    lock, patience,
     worker::{Link, leave_on_signals},
 };
 use crate::{
-    queue::{
-        file::FileQueue,
-        nats::{self, NatsQueue, Unfit},
-    },
+    queue::{file::FileQueue, nats},
     supervisor::SlotLock,
     worker::{Farewell, Order, deputy},
 };
 
-/// The wait before a server that is away is asked again.
-const AGAIN: Duration = Duration::from_secs(1);
 /// How often it is seen whether a room holds the stage.
 const LOOK: Duration = Duration::from_secs(5);
 
@@ -37,21 +32,14 @@ pub async fn run(
     lock: SlotLock,
     orphan_grace: Duration,
 ) -> anyhow::Result<Farewell> {
-    let (orders, inbox) = mpsc::channel(64);
+    let (orders, mut inbox) = mpsc::channel(64);
     let mut signals = JoinSet::new();
     signals.spawn(leave_on_signals(orders.clone())?);
     signals.spawn(leave_without_room(settings.stage.clone(), orphan_grace, orders.clone()));
-    let mut inbox = inbox;
-    let engine = loop {
-        match NatsQueue::open(engine.clone()).await {
-            Ok(engine) => break engine,
-            Err(unfit @ Unfit::Unreachable(..)) => tracing::warn!("{unfit}"),
-            Err(unfit) => return Err(unfit.into()),
-        }
+    let engine = tokio::select! {
+        engine = patience::until_ready(&engine) => engine?,
         // Nobody else orders anything yet.
-        if tokio::time::timeout(AGAIN, inbox.recv()).await.is_ok() {
-            return Ok(Farewell::Stopped);
-        }
+        _leaves = inbox.recv() => return Ok(Farewell::Stopped),
     };
     let (outbox, reports) = mpsc::unbounded_channel();
     let (duty, told) = watch::channel(deputy::Duty::default());

@@ -21,13 +21,14 @@ const LONGEST_WAIT: Duration = Duration::from_secs(5);
 pub(super) async fn opened(settings: &Settings) -> anyhow::Result<Option<NatsQueue>> {
     let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     tokio::select! {
-        queue = wait(settings) => Ok(Some(queue?)),
+        queue = until_ready(settings) => Ok(Some(queue?)),
         _ = term.recv() => Ok(None),
         _ = int.recv() => Ok(None),
     }
 }
 
-async fn wait(settings: &Settings) -> Result<NatsQueue, Unfit> {
+/// The same for as long as it takes.
+pub(super) async fn until_ready(settings: &Settings) -> Result<NatsQueue, Unfit> {
     let (mut wait, mut said) = (FIRST_WAIT, None);
     loop {
         let why = match NatsQueue::open(settings.clone()).await {

@@ -156,8 +156,7 @@ async fn a_server_that_is_killed_and_comes_back_costs_nothing() {
     let _worker = scene.worker(&[]);
     carried(&mut scene, "t", async |scene| {
         scene.server.kill();
-        let is_said = |slot: &Slot| slot.held.as_ref()?.activity.doing.contains("NATS server is away").then_some(());
-        scene.slot("the room to say so", is_said).await;
+        scene.room.until("the room to say so", |state| state.server.as_ref()?.away.as_ref().map(drop)).await;
         scene.server.up();
     })
     .await;

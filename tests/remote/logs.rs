@@ -54,6 +54,27 @@ async fn lines_of_an_attempt_elsewhere_have_their_times_while_it_runs_and_after(
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_an_attempt_wrote_comes_home_also_where_the_server_was_away_when_it_ended() {
+    let Some(mut scene) = Scene::with("anga", "", Duration::from_mins(1)).await else { return };
+    scene.room.serve().await;
+    let _worker = scene.worker(&[]);
+    let (_child, gate) = scene.running("t").await;
+    scene.server.kill();
+    fs::write(gate, "").unwrap();
+    eventually("its end", || scene.notes().contains(&"end anga/t 1".to_owned()).then_some(())).await;
+    // Longer than one request is waited for.
+    scene.says("logs and files wait for the NATS server").await;
+    scene.server.up();
+    assert_ended(&scene.result("t").await, "done", 1);
+    assert!(!scene.said().contains("on this machine"), "{}", scene.said());
+    assert_eq!(text(&scene.room, "logs/anga/t.1.log"), text(&scene.far, "logs/anga/t.1.log"));
+    let (here, there) = (text(&scene.room, "logs/anga/t.1.times"), text(&scene.far, "logs/anga/t.1.times"));
+    assert_eq!(marks(&here).len(), marks(&there).len(), "{here:?} {there:?}");
+    scene.is_clean().await;
+    scene.room.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_long_log_is_byte_for_byte_the_same_also_where_a_deputy_was_lost_on_the_way() {
     let Some(mut scene) = Scene::new().await else { return };
     scene.room.serve().await;

@@ -4,11 +4,15 @@
 //! before the task says that it has ended. Whoever comes too late keeps what they found there, and what was found by
 //! somebody who died right then is published instead of being run again.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
+use async_nats::connection::State;
 use bytes::Bytes;
 use jiff::Timestamp;
-use tokio::{fs, task::spawn_blocking};
+use tokio::{fs, task::spawn_blocking, time::sleep};
 
 use super::{
     NatsQueue,
@@ -26,6 +30,8 @@ use crate::{
 
 /// Logs of an attempt.
 const LOGS: [&str; 2] = ["out.log", "err.log"];
+/// How often it is seen whether a server that is away is back.
+const LOOK: Duration = Duration::from_millis(200);
 /// The largest result, well below what a server takes in one message.
 const LARGEST: usize = 896 * 1024;
 
@@ -336,7 +342,8 @@ impl NatsQueue {
         self.create(&self.0.buckets.results, key, bytes, patience).await
     }
 
-    /// Sends an attempt's logs and files up. A result is not held up for the lack of one: it is said.
+    /// Sends an attempt's logs and files up, for which a server that is away is waited for: so does the result. For any
+    /// other reason a result is not held up for the lack of one: it is said.
     async fn send_up(&self, lease: &NatsLease, artifacts: &[Artifact]) {
         let mut all: Vec<(String, PathBuf)> = Vec::new();
         for log in LOGS {
@@ -357,18 +364,22 @@ impl NatsQueue {
             return;
         }
         let attempt = &lease.attempt;
-        let store = match self.files(&attempt.task.agent).await {
-            Ok(store) => store,
-            Err(error) => {
-                tracing::error!(%attempt, %error, "logs and files stay on this machine");
-                return;
+        let mut patience = self.patience();
+        let store = loop {
+            match self.files(&attempt.task.agent).await {
+                Ok(store) => break store,
+                Err(error) if self.may_come(&mut patience, &error).await => {}
+                Err(error) => {
+                    tracing::error!(%attempt, %error, "logs and files stay on this machine");
+                    return;
+                }
             }
         };
         for (name, path) in all {
             let name = names::file(&attempt.task, attempt.n, &lease.nonce, &name);
             let mut patience = self.patience();
             while let Err(error) = files::put(&store, &name, &path).await {
-                if !patience.again(&error).await {
+                if !self.may_come(&mut patience, &error).await {
                     tracing::error!(%attempt, name, %error, "a file stays on this machine");
                     break;
                 }
@@ -376,12 +387,24 @@ impl NatsQueue {
         }
     }
 
+    /// Whether to try again: for as long as the server is away, and then for as long as a server that is there is asked.
+    async fn may_come(&self, patience: &mut Patience, error: &QueueError) -> bool {
+        if self.client().connection_state() != State::Connected {
+            tracing::warn!("logs and files wait for the NATS server");
+            while self.client().connection_state() != State::Connected {
+                sleep(LOOK).await;
+            }
+            *patience = self.patience();
+        }
+        patience.again(error).await
+    }
+
     /// Brings a file of an attempt down to `to`, as the attempt's holder sent it up; its SHA-256, `None` where there is none.
     pub async fn fetch(&self, task: &TaskRef, n: u32, name: &str, to: &Path) -> Result<Option<String>, QueueError> {
         let loaded = self.load_plain(task).await?;
         let live = loaded.slot.of(task).ok_or_else(|| QueueError::Unknown(task.clone()))?;
         let Some(nonce) = live.nonce_of(n) else { return Ok(None) };
-        let store = self.files(&task.agent).await.map_err(|unfit| QueueError::Unreachable(unfit.to_string()))?;
+        let store = self.files(&task.agent).await?;
         files::get(&store, &names::file(task, n, nonce, name), to).await
     }
 

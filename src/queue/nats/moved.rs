@@ -179,8 +179,7 @@ impl NatsQueue {
         let loaded = self.load_plain(task).await?;
         let moved = loaded.slot.of(task).and_then(|live| live.moved.as_ref());
         let moved = moved.ok_or_else(|| QueueError::Unknown(task.clone()))?;
-        let store = server::files(&self.0.context, &task.agent, None).await;
-        let store = store.map_err(|unfit| QueueError::Unreachable(unfit.to_string()))?;
+        let store = self.files(&task.agent).await?;
         let mut patience = self.patience();
         loop {
             match files::get(&store, &moved.parcel, to).await {

@@ -3,10 +3,14 @@
 //! Owns how a server is reached and when it is refused. Its one surprise: the answer to making a bucket is compared with what
 //! was asked for, because old servers leave out what they do not know and say that all is well.
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    path::PathBuf,
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
 
 use async_nats::{
-    Client, ConnectErrorKind, ConnectOptions, ServerAddr,
+    Client, ConnectErrorKind, ConnectOptions, Event, ServerAddr,
     jetstream::{
         self, Context, ErrorCode,
         context::{CreateStreamErrorKind, GetStreamErrorKind},
@@ -93,6 +97,33 @@ pub fn shown(url: &str) -> String {
     url.split(',').map(|url| one(url.trim())).collect::<Vec<_>>().join(", ")
 }
 
+/// Tells the log what happens to a connection: that it was lost and is there again, and not that it was made.
+fn tell() -> impl Fn(Event) -> std::future::Ready<()> + Send + Sync + 'static {
+    let lost = AtomicBool::new(false);
+    move |event| {
+        match event {
+            Event::Disconnected => {
+                lost.store(true, Ordering::Relaxed);
+                tracing::warn!("the connection to the NATS server was lost");
+            }
+            Event::Connected if lost.swap(false, Ordering::Relaxed) => {
+                tracing::info!("the connection to the NATS server is there again");
+            }
+            Event::Connected | Event::Draining | Event::Closed => {
+                tracing::debug!(%event, "the connection to the NATS server");
+            }
+            // It is tried again and again.
+            Event::ClientError(_) if lost.load(Ordering::Relaxed) => {
+                tracing::debug!(%event, "the connection to the NATS server");
+            }
+            Event::LameDuckMode | Event::SlowConsumer(_) | Event::ServerError(_) | Event::ClientError(_) => {
+                tracing::warn!(%event, "the connection to the NATS server");
+            }
+        }
+        std::future::ready(())
+    }
+}
+
 /// Connects, and refuses a server that forgets. `who` names the connection and its inboxes: `room`, or an agent.
 pub(super) async fn connect(address: &Address, who: &str) -> Result<Client, Unfit> {
     let at = shown(&address.url);
@@ -106,7 +137,7 @@ pub(super) async fn connect(address: &Address, who: &str) -> Result<Client, Unfi
         .request_timeout(Some(ANSWER))
         .ping_interval(PING)
         .reconnect_delay_callback(|tries| FIRST_WAIT.saturating_mul(1 << tries.min(5)).min(LONGEST_WAIT))
-        .event_callback(|event| async move { tracing::info!(%event, "the connection to the NATS server") });
+        .event_callback(tell());
     // The client does not look there by itself.
     if let Some(named) = servers.iter().find(|server| server.has_user_pass()) {
         let name = named.username().unwrap_or_default().to_owned();

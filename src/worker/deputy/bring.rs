@@ -248,14 +248,11 @@ impl Deputy {
 
     /// Says why nothing is heard, once, and what it does when it is heard again.
     fn mind_the_silence(&mut self, course: &mut Course) {
-        let why = if self.is_away() {
-            Some("the NATS server is away; what runs elsewhere goes on for as long as its lease".to_owned())
-        } else if self.partner.is_none() {
+        // Of a server that is away the room tells.
+        let why = self.partner.is_none().then(|| {
             let seconds = self.engine.lease_length().as_secs();
-            Some(format!("nothing is heard of its worker; it counts as lost {seconds} s after its last beat"))
-        } else {
-            None
-        };
+            format!("nothing is heard of its worker; it counts as lost {seconds} s after its last beat")
+        });
         if why == course.silent {
             return;
         }
