@@ -131,8 +131,8 @@ async fn f13_g1_the_leader_of_three_servers_killed_stalls_for_seconds_and_loses_
     let Some(program) = servers::server() else { return };
     let mut cluster = tokio::task::block_in_place(|| Cluster::start(&program));
     let stage = tempfile::tempdir().unwrap();
-    // The servers have to find each other first.
-    let queue = timeout(PATIENCE, async {
+    // The servers have to find each other first, and three copies of each bucket be made, beside whatever else runs.
+    let queue = timeout(PATIENCE * 4, async {
         loop {
             match NatsQueue::open(settings(cluster.address(), stage.path())).await {
                 Ok(queue) => return queue,

@@ -283,11 +283,15 @@ async fn stream(context: &Context, name: &str, wanted: Option<Config>) -> Result
             (GetStreamErrorKind::JetStream(told), wanted) if told.error_code() == ErrorCode::STREAM_NOT_FOUND => {
                 let Some(wanted) = wanted else { return Err(Unfit::Missing(name.to_owned())) };
                 context.create_stream(wanted).await.map_err(|error| {
-                    let why = match error.kind() {
-                        CreateStreamErrorKind::JetStream(told) => told.to_string(),
-                        other => other.to_string(),
-                    };
-                    Unfit::Unmade(name.to_owned(), why)
+                    let name = name.to_owned();
+                    match error.kind() {
+                        CreateStreamErrorKind::JetStream(told) => Unfit::Unmade(name, told.to_string()),
+                        // It went away at this very moment.
+                        gone @ (CreateStreamErrorKind::TimedOut
+                        | CreateStreamErrorKind::Response
+                        | CreateStreamErrorKind::JetStreamUnavailable) => Unfit::Unreachable(name, gone.to_string()),
+                        other => Unfit::Unmade(name, other.to_string()),
+                    }
                 })?
             }
             (GetStreamErrorKind::JetStream(told), _) => return Err(Unfit::Unmade(name.to_owned(), told.to_string())),
