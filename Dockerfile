@@ -42,7 +42,7 @@ FROM ${BASE_IMAGE}
 ARG CLAUDE_VERSION=""
 RUN apt-get update \
  && apt-get install -y --no-install-recommends ca-certificates tini ${CLAUDE_VERSION:+git} \
- && rm -rf /var/lib/apt/lists/* \
+ && apt-get clean && rm -rf /var/lib/apt/lists/* \
  && useradd --create-home --uid 1000 podium \
  && install -d -o podium -g podium -m 0750 /stage \
  && install -d -o podium -g podium -m 0755 /certificate \
