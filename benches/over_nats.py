@@ -32,6 +32,8 @@ ROOM = "10.213.0.1"
 PORT, MONITOR = 4222, 8222
 # An agent has sixteen slots at most, a room sixty-four attempts at once.
 SLOTS, AGENTS = 16, 63
+# What workers and rooms of this podium speak (src/attach/far.rs).
+PROTOCOL = 1
 
 
 # ------------------------------------------------------------------------------------------------ machines
@@ -276,7 +278,7 @@ class Crowd(threading.Thread):
         for agent in self.agents:
             for n in range(self.slots):
                 worker = os.urandom(16).hex()
-                hello = {"worker": worker, "version": self.version, "host": f"machine-{n}", "pid": 1000 + n, "at": self.now(),
+                hello = {"protocol": PROTOCOL, "worker": worker, "version": self.version, "host": f"machine-{n}", "pid": 1000 + n, "at": self.now(),
                          "running": None}
                 for attempt in range(200):
                     self.publish(f"podium.room.{agent}.hello", hello, f"{self.inbox}{worker}")
