@@ -24,6 +24,7 @@ mod money;
 pub mod open;
 mod patience;
 pub mod picture;
+mod record;
 mod refs;
 pub mod remote;
 pub mod replay;

@@ -14,7 +14,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::lock;
+use super::{lock, record};
 use crate::{
     engines::tree,
     model::{
@@ -83,9 +83,7 @@ fn identify(stage: &Path) -> anyhow::Result<String> {
         }
     }
     own.room = crate::attach::far::name().context("no random name")?;
-    let fresh = path.with_extension("tmp");
-    let written = fs::write(&fresh, serde_json::to_vec(&own)?).and_then(|()| fs::rename(&fresh, &path));
-    written.with_context(|| format!("could not write {}", path.display()))?;
+    record::replace(&path, &own).with_context(|| format!("could not write {}", path.display()))?;
     Ok(own.room)
 }
 

@@ -5,12 +5,13 @@
 
 use std::{
     collections::BTreeMap,
-    fs, io,
+    fs,
     path::{Path, PathBuf},
 };
 
 use jiff::{SignedDuration, Timestamp};
 
+use super::record;
 use crate::{
     model::{AccountName, limit::Windows},
     room::State,
@@ -53,19 +54,13 @@ impl Kept {
         if *known == self.written {
             return;
         }
-        match write(&self.path, known) {
+        match record::replace(&self.path, known) {
             Ok(()) => self.written.clone_from(known),
             Err(error) => {
                 tracing::debug!(%error, path = %self.path.display(), "what is known of accounts could not be kept");
             }
         }
     }
-}
-
-fn write(path: &Path, known: &Known) -> io::Result<()> {
-    let fresh = path.with_extension("tmp");
-    fs::write(&fresh, serde_json::to_vec(known)?)?;
-    fs::rename(fresh, path)
 }
 
 #[cfg(test)]

@@ -155,6 +155,12 @@ impl Signals {
     }
 }
 
+/// When a frame is due that holds something a key may have asked for: soon, while that is awaited.
+fn soon(due: Instant, awaited: Instant) -> Instant {
+    let now = Instant::now();
+    if now < awaited { due.min(now + SOON) } else { due }
+}
+
 async fn next_key(keys: &mut Option<EventStream>) -> Option<std::io::Result<TerminalEvent>> {
     keys.as_mut()?.next().await
 }
@@ -267,8 +273,8 @@ impl Screen {
                 news = self.link.next(), if self.room != Room::Lost => self.news(news).await,
                 () = sleep_until(quiet), if self.room == Room::Up => self.falls_silent(),
                 Some(word) = heard.recv() => {
-                    if matches!(word, Heard::Log(..)) && Instant::now() < awaited {
-                        due = due.min(Instant::now() + SOON);
+                    if matches!(word, Heard::Log(..)) {
+                        due = soon(due, awaited);
                     }
                     self.hear(word).await;
                 }
@@ -289,9 +295,7 @@ impl Screen {
                 }
                 word = printed(&mut self.attached), if visit.is_none() => {
                     // What a key made the CLI print is seen at once.
-                    if Instant::now() < awaited {
-                        due = due.min(Instant::now() + SOON);
-                    }
+                    due = soon(due, awaited);
                     self.attached_said(word).await;
                 }
                 () = sleep_until(due), if self.dirty && visit.is_none() => {}

@@ -31,7 +31,7 @@ use super::{
     hold::Keeper,
     known::Kept,
     lock::{self, Held, StageLock},
-    migrate, money,
+    migrate, money, record,
 };
 use crate::{
     attach::{
@@ -192,11 +192,8 @@ pub async fn serve(settings: Settings, guardian: Guardian, clock: Clock) -> anyh
     let found = find_workers(&settings, &gateway)?;
     let core = std::process::id();
     let trace = Trace { pid: guardian, core, gateway: Some(gateway.addr()) };
-    // Others read it at any moment.
-    let fresh = trace_path.with_extension("tmp");
-    let written = fs::write(&fresh, serde_json::to_vec(&trace)?).and_then(|()| fs::rename(&fresh, &trace_path));
     // A full disk keeps no room from opening: what has begun must be finished.
-    if let Err(error) = written {
+    if let Err(error) = record::replace(&trace_path, &trace) {
         tracing::error!(%error, path = %trace_path.display(), "the next room will not find this one's gateway");
     }
 

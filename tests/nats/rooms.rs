@@ -21,6 +21,17 @@ async fn held(place: &Place) {
     place.until("the room to have the server", || hold(place).filter(|hold| hold == "held")).await;
 }
 
+/// A room and a worker elsewhere, in the middle of an attempt that lingers.
+async fn working(room: &Place, far: &Place) -> [Process; 2] {
+    let serves = room.start(&["serve"], "room.log");
+    held(room).await;
+    let works = far.start(&["worker", "anga"], "worker.log");
+    room.drop_task("t", "LINGER, please.");
+    room.until("the attempt", || room.slot().filter(|slot| slot["attempt"] == 1)).await;
+    // Ended in this order.
+    [works, serves]
+}
+
 /// Kills a room as a power cut does: guardian and core, which have no time to say anything.
 async fn crash(place: &Place, room: &mut Process) {
     let trace: serde_json::Value = serde_json::from_str(&place.log(".podium/room.json")).unwrap();
@@ -94,11 +105,7 @@ async fn a_room_that_loses_the_server_stops_acting_says_whose_it_is_and_goes_on_
     let Some(program) = servers::server() else { return };
     let server = Nats::start(&program);
     let (room, far) = scene(&server).await;
-    let _room = room.start(&["serve"], "room.log");
-    held(&room).await;
-    let _worker = far.start(&["worker", "anga"], "worker.log");
-    room.drop_task("t", "LINGER, please.");
-    room.until("the attempt", || room.slot().filter(|slot| slot["attempt"] == 1)).await;
+    let _working = working(&room, &far).await;
     let (_stage, queue) = open(&server).await;
     let by = podium::model::server::Holder {
         room: "another".into(),
@@ -146,11 +153,7 @@ async fn while_the_server_is_away_the_room_says_since_when_shows_what_it_knows_a
     let Some(program) = servers::server() else { return };
     let mut server = Nats::start(&program);
     let (room, far) = scene(&server).await;
-    let _room = room.start(&["serve"], "room.log");
-    held(&room).await;
-    let _worker = far.start(&["worker", "anga"], "worker.log");
-    room.drop_task("t", "LINGER, please.");
-    room.until("the attempt", || room.slot().filter(|slot| slot["attempt"] == 1)).await;
+    let _working = working(&room, &far).await;
     server.kill();
     let status = room
         .until("the room to know", || room.json(&["status"]).filter(|status| !status["server"]["away"].is_null()))

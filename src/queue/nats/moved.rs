@@ -15,7 +15,7 @@ use super::{
     bucket::Put,
     files,
     keys::{Loaded, nonce},
-    names, server,
+    names,
     slot::{Live, Trashed},
 };
 use crate::{
@@ -136,8 +136,7 @@ impl NatsQueue {
     pub async fn keep_moved(&self, by: &str, coming: Coming<'_>) -> Result<(), QueueError> {
         let Coming { spec, record, outcome, settled, parcel } = coming;
         let task = spec.task.clone();
-        let store = server::files(&self.0.context, &task.agent, Some(self.0.replicas)).await;
-        let store = store.map_err(|unfit| QueueError::Unreachable(unfit.to_string()))?;
+        let store = self.files(&task.agent).await?;
         let name = format!("{}/moved-{by}", task.id);
         let mut patience = self.patience();
         loop {
@@ -208,7 +207,7 @@ impl NatsQueue {
     pub async fn forget_moved(&self, task: &TaskRef, by: &str) -> Result<(), QueueError> {
         let gone = self.change_moved(task, by, |loaded, _| loaded.slot.live = None).await?;
         let Some(Moved { parcel, .. }) = gone else { return Ok(()) };
-        if let Ok(store) = server::files(&self.0.context, &task.agent, None).await {
+        if let Ok(store) = self.files(&task.agent).await {
             // What stays costs room and nothing else.
             drop(store.delete(&parcel).await);
         }

@@ -2,14 +2,17 @@
 //!
 //! Its one surprise: it may be another stage than the one it left, on another machine.
 
-use std::path::{Path, PathBuf};
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+};
 
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 
 use super::{AT_ONCE, Hands, Note, Phase, Report, engine, fit, is_free, look, out::say, refuse, some, written};
 use crate::{
     config::Config,
-    model::{Clock, TaskRef},
+    model::{Clock, TaskRecord, TaskRef},
     queue::{
         Queue as _,
         nats::moved::{Home, Kept, Move},
@@ -131,7 +134,7 @@ fn of_move(kept: Vec<Kept>, it: &Move) -> Vec<Kept> {
 }
 
 /// Refuses what would lie in the way here.
-fn fits(config: &Config, known: &[crate::model::TaskRecord], kept: &[Kept]) -> anyhow::Result<()> {
+fn fits(config: &Config, known: &[TaskRecord], kept: &[Kept]) -> anyhow::Result<()> {
     let agents: Vec<_> = config.agents().into_iter().map(|agent| agent.name).collect();
     if let Some(strange) = kept.iter().find(|kept| !agents.contains(&kept.task.agent)) {
         let agent = &strange.task.agent;
@@ -140,8 +143,8 @@ fn fits(config: &Config, known: &[crate::model::TaskRecord], kept: &[Kept]) -> a
             strange.task
         ));
     }
-    let there: Vec<TaskRef> = known.iter().map(|record| record.task().clone()).collect();
-    let twice: Vec<TaskRef> = kept.iter().map(|kept| kept.task.clone()).filter(|task| there.contains(task)).collect();
+    let there: BTreeSet<&TaskRef> = known.iter().map(TaskRecord::task).collect();
+    let twice: Vec<TaskRef> = kept.iter().map(|kept| &kept.task).filter(|task| there.contains(task)).cloned().collect();
     if twice.is_empty() {
         return Ok(());
     }

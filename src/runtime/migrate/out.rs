@@ -2,6 +2,8 @@
 //!
 //! Its one surprise: nothing here is touched before all of it is there and said to be.
 
+use std::collections::BTreeSet;
+
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 
 use super::{AT_ONCE, Hands, Note, Phase, Refused, Report, engine, fit, is_free, look, refuse, some, written};
@@ -83,7 +85,8 @@ pub async fn out(config: &Config, dry_run: bool, clock: Clock) -> anyhow::Result
                 home: None,
             });
             say(&hands.queue, &it, revision).await?;
-            let new = records.iter().filter(|record| !before.iter().any(|kept| kept.task == *record.task()));
+            let before: BTreeSet<&TaskRef> = before.iter().map(|kept| &kept.task).collect();
+            let new = records.iter().filter(|record| !before.contains(record.task()));
             let sent =
                 stream::iter(new.cloned()).map(|record| send(config, &hands, &id, record)).buffer_unordered(AT_ONCE);
             let sent: Vec<(usize, u64)> = sent.try_collect().await?;
