@@ -252,9 +252,9 @@ pub(super) async fn files(context: &Context, agent: &AgentName, replicas: Option
         ..Config::default()
     });
     stream(context, &format!("OBJ_{bucket}"), wanted).await?;
-    let missing =
-        |error: &(dyn std::error::Error + 'static)| Unfit::Unmade(bucket.clone(), super::bucket::cause(error));
-    context.get_object_store(&bucket).await.map_err(|error| missing(&error))
+    let store = context.get_object_store(&bucket).await;
+    // It was there a moment ago.
+    store.map_err(|error| Unfit::Unreachable(bucket, super::bucket::cause(&error)))
 }
 
 fn key_value(bucket: &str, num_replicas: usize, max_age: Duration) -> Config {
