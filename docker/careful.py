@@ -18,7 +18,8 @@ composes = [path for path in sys.argv[1:] if path.endswith(".json")]
 manifests = [path for path in sys.argv[1:] if not path.endswith(".json")]
 for compose in composes:
     with open(compose) as file:
-        services = json.load(file)["services"]
+        project = json.load(file)
+    services = project["services"]
     must(compose, "room, marie, anga, fabien and nats", set(services) == {"room", "marie", "anga", "fabien", "nats"})
     for name, service in services.items():
         limits = service.get("deploy", {}).get("resources", {}).get("limits", {})
@@ -41,6 +42,16 @@ for compose in composes:
         must(name, "no password but its own", name == "nats" or passwords <= {name.upper()})
         if name not in ("room", "nats"):
             must(name, "no way out but the room", list(service["networks"]) == ["inside"])
+    # The server's monitoring asks nobody who he is: loopback, or a network where the room is and nobody else.
+    nats = services["nats"]
+    monitor = nats["environment"].get("PODIUM_NATS_MONITOR", "127.0.0.1:8222").split(":")[0]
+    if monitor != "127.0.0.1":
+        named = [name for name, how in nats["networks"].items() if monitor in ((how or {}).get("aliases") or [])]
+        must("nats", f"{monitor} names it on one network", len(named) == 1)
+        for network in named:
+            there = {name for name, service in services.items() if network in service["networks"]}
+            must("nats", f"only the room is on {network} with it", there == {"nats", "room"})
+            must("nats", f"{network} has no way out", project["networks"][network].get("internal") is True)
 
 deployments = set()
 for manifest in manifests:
