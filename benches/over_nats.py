@@ -33,7 +33,7 @@ PORT, MONITOR = 4222, 8222
 # An agent has sixteen slots at most, a room sixty-four attempts at once.
 SLOTS, AGENTS = 16, 63
 # What workers and rooms of this podium speak (src/attach/far.rs).
-PROTOCOL = 1
+PROTOCOL = 2
 
 
 # ------------------------------------------------------------------------------------------------ machines

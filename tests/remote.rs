@@ -35,11 +35,15 @@ mod calls;
 mod carried;
 #[path = "remote/logs.rs"]
 mod logs;
+#[path = "remote/orders.rs"]
+mod orders;
 #[path = "common/nats.rs"]
 #[expect(dead_code, reason = "tests/nats.rs uses the rest")]
 mod servers;
 #[path = "remote/skew.rs"]
 mod skew;
+#[path = "remote/stand_in.rs"]
+mod stand_in;
 
 use servers::Nats;
 
@@ -190,6 +194,12 @@ impl Scene {
 
     async fn says(&self, words: &str) {
         eventually(&format!("{words:?} in the worker's log"), || self.said().contains(words).then_some(())).await;
+    }
+
+    /// Whether a deputy has said this.
+    fn deputy_said(&self, words: &str) -> bool {
+        let log = self.room.path.join(format!("logs/worker-{}-0.log", self.agent));
+        fs::read_to_string(log).unwrap_or_default().contains(words)
     }
 
     /// Everything that was handed over was taken back.

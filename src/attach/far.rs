@@ -16,7 +16,7 @@ const LONGEST: usize = 1024 * 1024;
 
 /// What both must speak alike. It grows with every change of these messages, or of the words inside them, that the other side
 /// would not understand; versions of podium that speak the same serve each other.
-pub const PROTOCOL: u32 = 1;
+pub const PROTOCOL: u32 = 2;
 
 /// How often both say that they are there.
 pub const BEAT: std::time::Duration = std::time::Duration::from_secs(2);
@@ -99,6 +99,9 @@ pub enum Says {
         at: Timestamp,
         /// Its machine's load of the last minute, in hundredths.
         load: Option<u32>,
+        /// The newest of this deputy's orders that it has.
+        #[serde(default)]
+        heard: u64,
     },
     /// It reports.
     Report(Box<Report>),
@@ -122,6 +125,15 @@ pub enum Told {
         prerequisites: Vec<Outcome>,
         /// The attempt before this one.
         previous: Option<(Ending, Option<String>)>,
+    },
+    /// One of the two above that must not be lost on the way: it is told again until a beat says that it was heard.
+    Order {
+        /// Its number, counted by this deputy for all workers that it ever has.
+        n: u64,
+        /// The oldest that no worker has said to have.
+        oldest: u64,
+        /// What is ordered.
+        told: Box<Self>,
     },
     /// Send this attempt's log again from here on: what came after it was lost on the way.
     Log {
@@ -234,7 +246,7 @@ mod tests {
         let outcome = Outcome::plain(attempt.task.clone(), crate::model::EndState::Done, Ending::Done, at);
         let says = [
             Says::Here { deputy: "d".into(), hello: hello.clone() },
-            Says::Beat { at, load: Some(12) },
+            Says::Beat { at, load: Some(12), heard: 3 },
             Says::Leaves("why".into()),
             report(Report::Started { attempt: attempt.clone(), pid: 7, session_id: None, log: "l".into(), at }),
             report(Report::Active { attempt: attempt.clone(), activity }),
@@ -257,6 +269,7 @@ mod tests {
             tell(WorkerTell::End { attempt: attempt.clone(), ending: Ending::Cancelled }),
             tell(WorkerTell::Extend { attempt: attempt.clone(), by: std::time::Duration::from_secs(1) }),
             tell(WorkerTell::Permit { attempt: attempt.clone(), request: "r".into(), permit }),
+            Told::Order { n: 4, oldest: 3, told: Box::new(tell(WorkerTell::Cancel(attempt.clone()))) },
             Told::Log { attempt, from: 3 },
             Told::Bye("why".into()),
         ];

@@ -10,7 +10,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use super::{Effect, OrderId, State, done, refuse, why::span};
+use super::{Effect, OrderId, Process, State, done, refuse, why::span};
 use crate::model::{Changes, Item, Request, TaskRef};
 
 /// What markers ask for and what has become of it.
@@ -57,6 +57,11 @@ impl State {
             };
             return refuse(effects, id, reason);
         };
+        if !matches!(slot.process, Process::Up { .. } | Process::Leaving { .. }) {
+            let reason =
+                format!("the worker of {} is not connected just now, so {task} got no more time: try again", slot.id);
+            return refuse(effects, id, reason);
+        }
         let by = by.min(Self::PATIENCE);
         let attempt = task.attempt(slot.held.as_ref().and_then(|h| h.attempt).unwrap_or(0));
         effects.push(Effect::Extend { slot: slot.id.clone(), attempt, by });

@@ -67,6 +67,7 @@ pub async fn run(settings: worker::Settings, engine: nats::Settings, lock: SlotL
             reports,
             running: None,
             log: None,
+            heard: Heard::default(),
             refusal: None,
         };
         let (mut links, mut signals) = (JoinSet::new(), JoinSet::new());
@@ -94,6 +95,7 @@ struct Link {
     reports: mpsc::UnboundedReceiver<Report>,
     running: Option<AttemptRef>,
     log: Option<Growing>,
+    heard: Heard,
     /// Why the room does not want this worker; said once.
     refusal: Option<String>,
 }
@@ -105,8 +107,24 @@ struct Growing {
     at: u64,
 }
 
+/// How far one deputy's orders have come. It outlives the place: an order whose arrival that deputy has not heard of is told
+/// again in the next one.
+#[derive(Debug, Default)]
+struct Heard {
+    deputy: String,
+    n: u64,
+}
+
+impl Heard {
+    /// Whether this is the next order: none before it is missing, and it was not here yet.
+    fn is_next(&self, n: u64, oldest: u64) -> bool {
+        n == (self.n + 1).max(oldest)
+    }
+}
+
 /// A place that was offered.
 struct Place {
+    deputy: String,
     worker: String,
     told: Subscriber,
 }
@@ -177,9 +195,9 @@ impl Link {
         let Ok(Ok(answer)) = timeout(ANSWER, asked).await else { return Ok(Found::Nobody) };
         match far::read::<Welcome>(&answer) {
             Some(Welcome::Free(deputy)) => {
-                let here = Says::Here { deputy, hello };
+                let here = Says::Here { deputy: deputy.clone(), hello };
                 self.client.publish(far::says_subject(&self.agent, &worker), far::write(&here)).await?;
-                Ok(Found::Place(Place { worker, told }))
+                Ok(Found::Place(Place { deputy, worker, told }))
             }
             Some(Welcome::Bye(why)) => Ok(Found::Unwanted(crate::model::text::first_line(&why, 400))),
             None => Ok(Found::Nobody),
@@ -187,6 +205,9 @@ impl Link {
     }
 
     async fn converse(&mut self, mut place: Place) -> Parted {
+        if self.heard.deputy != place.deputy {
+            self.heard = Heard { deputy: place.deputy.clone(), n: 0 };
+        }
         let (mut beat, mut growth) = (interval(BEAT), interval(LOG_PACE));
         let (mut heard, mut there) = (Instant::now(), false);
         loop {
@@ -198,7 +219,10 @@ impl Link {
                     if !std::mem::replace(&mut there, true) && self.orders.send(Order::Room(true)).await.is_err() {
                         return Parted::Finished;
                     }
+                    let before = self.heard.n;
                     match self.pass_on(told).await {
+                        // Or it is told again.
+                        Ok(true) if self.heard.n != before => self.beat(&place).await,
                         Ok(true) => {}
                         Ok(false) => return Parted::Finished,
                         Err(why) => return Parted::Lost(why),
@@ -219,7 +243,7 @@ impl Link {
                     if heard.elapsed() > SILENCE {
                         return Parted::Lost("its deputy has said nothing for 10 s".into());
                     }
-                    self.say(&place, &Says::Beat { at: self.clock.now(), load: load() }).await;
+                    self.beat(&place).await;
                 }
             }
         }
@@ -227,8 +251,16 @@ impl Link {
 
     /// Hands a word on; false when the worker is gone, an error when the deputy is.
     async fn pass_on(&mut self, told: Told) -> Result<bool, String> {
+        let told = match told {
+            Told::Order { n, oldest, told } if self.heard.is_next(n, oldest) => {
+                self.heard.n = n;
+                *told
+            }
+            other => other,
+        };
         let order = match told {
-            Told::Beat => return Ok(true),
+            // It was here before, or one before it is missing.
+            Told::Beat | Told::Order { .. } => return Ok(true),
             Told::Bye(why) => return Err(why),
             Told::Log { attempt, from } => {
                 if let Some(log) = self.log.as_mut().filter(|log| log.attempt == attempt && log.at > from) {
@@ -285,6 +317,10 @@ impl Link {
                 tracing::debug!(%error, "a piece of the log was not sent");
             }
         }
+    }
+
+    async fn beat(&self, place: &Place) {
+        self.say(place, &Says::Beat { at: self.clock.now(), load: load(), heard: self.heard.n }).await;
     }
 
     async fn say(&self, place: &Place, says: &Says) {

@@ -28,8 +28,10 @@ use crate::{
 mod bring;
 mod home;
 mod partner;
+mod unheard;
 
 use partner::Partner;
+use unheard::Unheard;
 
 /// Ticks at which a fresh deputy looks for what another has left: its lease may just be asked for by somebody.
 const EAGER: u32 = 5;
@@ -99,6 +101,7 @@ struct Deputy {
     logs: Option<Subscriber>,
     tick: Interval,
     partner: Option<Partner>,
+    unheard: Unheard,
     /// How much later the clock of the worker is that was here last, in milliseconds.
     offset_ms: i64,
     /// The attempt in hand: nobody but its own worker gets this place.
@@ -135,6 +138,7 @@ pub async fn run(
         inbox,
         post: Post::new(outbox),
         partner: None,
+        unheard: Unheard::default(),
         offset_ms: 0,
         in_hand: None,
         begun: false,
@@ -231,10 +235,10 @@ impl Deputy {
     }
 
     /// What a worker runs that has just come, and that nobody waits for: its task is handed out anew.
-    async fn end_stranger(&self, running: Option<AttemptRef>) {
+    async fn end_stranger(&mut self, running: Option<AttemptRef>) {
         if let Some(attempt) = running {
             let ending = crate::model::Ending::Stopped;
-            self.tell(&Told::Tell(Box::new(WorkerTell::End { attempt, ending }))).await;
+            self.order(Told::Tell(Box::new(WorkerTell::End { attempt, ending }))).await;
         }
     }
 
@@ -278,7 +282,7 @@ impl Deputy {
         self.bring(claim, assigned, true).await
     }
 
-    async fn forward(&self, attempt: &AttemptRef, order: &Order) {
+    async fn forward(&mut self, attempt: &AttemptRef, order: &Order) {
         let told = match order.clone() {
             Order::Cancel { .. } => WorkerTell::Cancel(attempt.clone()),
             Order::End { ending, .. } => WorkerTell::End { attempt: attempt.clone(), ending },
@@ -286,7 +290,7 @@ impl Deputy {
             Order::Permit { request, permit, .. } => WorkerTell::Permit { attempt: attempt.clone(), request, permit },
             _ => return,
         };
-        self.tell(&Told::Tell(Box::new(told))).await;
+        self.order(Told::Tell(Box::new(told))).await;
     }
 }
 

@@ -74,11 +74,7 @@ async fn an_answer_that_is_given_while_the_server_is_away_is_heard_when_it_is_ba
     let ask = asked(&scene, &Value::Null).await;
     scene.server.kill();
     // So long that worker and deputy have given each other up.
-    eventually("silence", || {
-        let log = fs::read_to_string(scene.room.path.join("logs/worker-marie-0.log")).unwrap_or_default();
-        log.contains("it has said nothing for 10 s").then_some(())
-    })
-    .await;
+    eventually("silence", || scene.deputy_said("it has said nothing for 10 s").then_some(())).await;
     scene.says("its deputy has said nothing for 10 s").await;
     scene.room.run(&["approve", ask["id"].as_str().unwrap()]).exits(0);
     scene.server.up();

@@ -4,14 +4,13 @@ use futures_util::StreamExt as _;
 use podium::{
     attach::far::{self, Caller, Hello, PROTOCOL, Says, Told, Welcome},
     model::{Activity, EndState, Ending, Outcome, Report},
-    queue::{Claimed, Lease as _},
+    queue::Lease as _,
 };
 
-use super::*;
-
-fn agent() -> AgentName {
-    "anga".parse().unwrap()
-}
+use super::{
+    stand_in::{StandIn, agent},
+    *,
+};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_worker_that_speaks_otherwise_is_refused_by_name_and_another_version_that_speaks_alike_is_served() {
@@ -92,37 +91,29 @@ async fn moments_that_a_clock_an_hour_ahead_tells_are_put_on_the_room_s() {
     scene.room.serve().await;
     let ahead = || clock().now() + jiff::SignedDuration::from_hours(1);
     // A worker whose clock is wrong, by its own words: what it does is done by the test.
-    let client = async_nats::connect(scene.server.url()).await.unwrap();
-    let worker = far::name().unwrap();
-    let mut told = client.subscribe(far::told_subject(&agent(), &worker)).await.unwrap();
-    let hello = Hello {
-        protocol: PROTOCOL,
-        worker: worker.clone(),
-        version: "9.9.9".into(),
-        host: "loft".into(),
-        pid: 9,
-        at: ahead(),
-        running: None,
-    };
-    let says = async |says: Says| {
-        client.publish(far::says_subject(&agent(), &worker), far::write(&says)).await.unwrap();
-    };
-    let deputy = eventually_welcome(&client, &hello).await;
-    says(Says::Here { deputy, hello }).await;
+    let mut worker = Box::pin(StandIn::arrive(&scene, ahead())).await;
     let is_ahead = |slot: &Slot| slot.far.as_ref().filter(|far| (far.offset_ms - 3_600_000).abs() < 5_000).map(drop);
     scene.slot("the worker's clock", is_ahead).await;
     scene.submit("t");
-    while !matches!(far::read(&told.next().await.unwrap()), Some(Told::Assign { .. })) {}
-    let folder = tempfile::tempdir().unwrap();
-    let settings = Settings::new(scene.server.address(), "anga", folder.path().to_owned(), vec![agent()], clock());
-    let queue = NatsQueue::open(settings).await.unwrap();
-    let Claimed::Won(claim) = queue.claim(&"anga/t".parse().unwrap()).await.unwrap() else { panic!("it is free") };
+    assert!(matches!(worker.order().await, (1, Told::Assign { .. })));
+    let claim = worker.claim("anga/t").await;
     let attempt = claim.lease.attempt().clone();
     let report = |report: Report| Says::Report(Box::new(report));
-    says(report(Report::Started { attempt: attempt.clone(), pid: 1, session_id: None, log: "l".into(), at: ahead() }))
+    worker
+        .says(report(Report::Started {
+            attempt: attempt.clone(),
+            pid: 1,
+            session_id: None,
+            log: "l".into(),
+            at: ahead(),
+        }))
         .await;
     let stalls_at = Some(ahead() + jiff::SignedDuration::from_mins(5));
-    says(report(Report::Active { attempt: attempt.clone(), activity: Activity { stalls_at, ..Activity::default() } }))
+    worker
+        .says(report(Report::Active {
+            attempt: attempt.clone(),
+            activity: Activity { stalls_at, ..Activity::default() },
+        }))
         .await;
     let held =
         scene.slot("its countdown", |slot| slot.held.clone().filter(|held| held.activity.stalls_at.is_some())).await;
@@ -131,23 +122,10 @@ async fn moments_that_a_clock_an_hour_ahead_tells_are_put_on_the_room_s() {
     assert!((200..400).contains(&held.activity.stalls_at.unwrap().duration_since(now).as_secs()), "{held:#?}");
     let outcome =
         Outcome { summary: "told".into(), ..Outcome::plain(attempt.task, EndState::Done, Ending::Done, ahead()) };
-    queue.finish(claim.lease, outcome).await.unwrap();
+    worker.queue.finish(claim.lease, outcome).await.unwrap();
     let result = scene.result("t").await;
     assert_ended(&result, "done", 1);
     let completed: Timestamp = result["completed_at"].as_str().unwrap().parse().unwrap();
     assert!(completed.duration_since(clock().now()).as_secs().abs() < 60, "{result:#}");
     scene.room.close().await;
-}
-
-/// Asks until a deputy offers its place; its name.
-async fn eventually_welcome(client: &async_nats::Client, hello: &Hello) -> String {
-    for _ in 0..100 {
-        if let Ok(answer) = client.request(far::hello_subject(&agent()), far::write(hello)).await
-            && let Some(Welcome::Free(deputy)) = far::read(&answer)
-        {
-            return deputy;
-        }
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
-    panic!("nobody answers")
 }

@@ -89,6 +89,11 @@ fn silence_is_shown_with_its_countdown_and_can_be_given_more_time() {
     let by = Duration::from_mins(10);
     assert_eq!(effects.first(), Some(&Effect::Extend { slot: slot("marie"), attempt, by }));
     assert_eq!(accepted(&effects), "marie/a may be silent for 10 min longer");
+    // Who gives it must not think that it was heard.
+    story.worker(WorkerEvent::Disconnected { slot: slot("marie"), pid: 100 });
+    let reason = "the worker of marie-0 is not connected just now, so marie/a got no more time: try again";
+    assert_eq!(refusal(&story.order(extend("marie/a"))), reason);
+    story.worker(WorkerEvent::Connected { slot: slot("marie"), pid: 100, running: Some(task("marie/a").attempt(1)) });
     story.ended("marie/a", EndState::Done);
     let reason = "marie/a is not running: there is nothing to wait longer for";
     assert_eq!(refusal(&story.order(extend("marie/a"))), reason);

@@ -3,7 +3,7 @@
 //! Owns what is believed while it runs elsewhere. Its one surprise: only the server says how it ended; a worker's reports say
 //! when to look.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeSet, time::Duration};
 
 use tokio::time::Instant;
 
@@ -53,10 +53,10 @@ struct Course {
     told: Option<String>,
     /// It may never have come to the server: the deputy before this one saw to that, or did not.
     unsure: bool,
-    /// How it is to end, until it has; a worker that was away is told again.
+    /// How it is to end, until it has.
     end: Option<Order>,
-    /// What its engine asked for and was answered, by the engine's name for it.
-    answers: BTreeMap<String, Order>,
+    /// What its engine asked for and was answered, by the engine's names for it.
+    answered: BTreeSet<String>,
     leaving: Option<Instant>,
     farewell: Option<Farewell>,
     /// What the worker said last that it does.
@@ -78,6 +78,7 @@ impl Deputy {
         self.in_hand = Some(attempt.clone());
         let farewell = self.bring_on(claim, &attempt, assigned, taken_up).await;
         (self.in_hand, self.begun) = (None, false);
+        self.unheard.forget();
         farewell
     }
 
@@ -175,10 +176,12 @@ impl Deputy {
     }
 
     /// Tells the worker that is there to take it.
-    async fn assign(&self, course: &mut Course) {
+    async fn assign(&mut self, course: &mut Course) {
         let name = self.partner.as_ref().map(|partner| partner.name.clone());
         if name.is_some() && name != course.told {
-            self.tell(&course.assign).await;
+            if !self.unheard.assigns() {
+                self.order(course.assign.clone()).await;
+            }
             course.told = name;
         }
     }
@@ -226,14 +229,13 @@ impl Deputy {
     }
 
     /// A worker has come while this is in hand.
-    async fn joined(&self, claim: &Claim<FileLease>, course: &mut Course, running: Option<AttemptRef>) {
+    async fn joined(&mut self, claim: &Claim<FileLease>, course: &mut Course, running: Option<AttemptRef>) {
         let Some(running) = running else { return };
         if !course.attempt.is_meant_by(&running) {
             return self.end_stranger(Some(running)).await;
         }
-        if let Some(end) = &course.end {
-            self.forward(&course.attempt, end).await;
-        }
+        // It has what it is to run.
+        course.told = self.partner.as_ref().map(|partner| partner.name.clone());
         let length = tokio::fs::metadata(claim.lease.folder().join("out.log")).await.map_or(0, |about| about.len());
         course.gap = None;
         self.ask_for_log(course, length).await;
@@ -288,13 +290,8 @@ impl Deputy {
                 self.post.send(Report::Active { attempt: of, activity });
                 false
             }
-            // It was away when this was answered, and asks again.
-            Report::Asked { attempt: ref of, ref ask }
-                if of == attempt && course.answers.contains_key(&ask.request) =>
-            {
-                if let Some(answer) = course.answers.get(&ask.request) {
-                    self.forward(attempt, answer).await;
-                }
+            // It was away when this was answered, and asks again; the answer is on its way.
+            Report::Asked { attempt: ref of, ref ask } if of == attempt && course.answered.contains(&ask.request) => {
                 false
             }
             Report::Asked { attempt: ref of, .. }
@@ -340,8 +337,8 @@ impl Deputy {
             }
             Order::Permit { ref request, .. } => {
                 self.post.answered(request);
+                course.answered.insert(request.clone());
                 self.forward(&attempt, &order).await;
-                course.answers.insert(request.clone(), order.clone());
                 false
             }
             Order::Extend { .. } => {
@@ -351,7 +348,7 @@ impl Deputy {
         }
     }
 
-    async fn end(&self, course: &mut Course, order: Order) {
+    async fn end(&mut self, course: &mut Course, order: Order) {
         self.forward(&course.attempt, &order).await;
         // What a person cancelled stays so.
         if !matches!(course.end, Some(Order::Cancel { .. })) {
@@ -428,7 +425,7 @@ impl Course {
             told: None,
             unsure: taken_up,
             end: None,
-            answers: BTreeMap::new(),
+            answered: BTreeSet::new(),
             leaving: None,
             farewell: None,
             activity: Activity::default(),

@@ -100,7 +100,7 @@ impl Deputy {
                 Some(Word::Joined(running))
             }
             _ if !self.is_partner(subject) => None,
-            Says::Beat { at, load } => {
+            Says::Beat { at, load, heard } => {
                 let now = self.settings.clock.now();
                 let offset_ms = millis(at.duration_since(now));
                 self.offset_ms = offset_ms;
@@ -109,6 +109,10 @@ impl Deputy {
                     partner.far = Far { heard_at: now, offset_ms, load, ..partner.far.clone() };
                     let far = Box::new(partner.far.clone());
                     self.post.send(Report::Far { far });
+                }
+                self.unheard.heard(heard);
+                for told in self.unheard.again() {
+                    self.tell(&told).await;
                 }
                 None
             }
@@ -164,6 +168,12 @@ impl Deputy {
         }
         self.logs = None;
         self.duty.send_if_modified(|duty| std::mem::replace(&mut duty.partner, false));
+    }
+
+    /// Tells what must not be lost on the way, also to a worker that is not there just now.
+    pub(super) async fn order(&mut self, told: Told) {
+        let told = self.unheard.keep(told);
+        self.tell(&told).await;
     }
 
     pub(super) async fn tell(&self, told: &Told) {
