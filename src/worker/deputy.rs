@@ -5,17 +5,22 @@
 //! that retries, cancels, questions, stalls and logs need nothing of their own for other machines. And it may be replaced while
 //! an attempt runs: the next deputy takes that up and carries it on.
 
-use std::{collections::BTreeSet, path::PathBuf};
+use std::{
+    collections::{BTreeSet, VecDeque},
+    path::PathBuf,
+    pin::pin,
+    time::Duration,
+};
 
 use async_nats::{Subscriber, connection::State};
 use futures_util::StreamExt as _;
 use serde::{Deserialize, Serialize};
 use tokio::{
     sync::{mpsc, watch},
-    time::{Interval, interval},
+    time::{Instant, Interval, interval},
 };
 
-use super::{Farewell, Order, Outbox, Post, policy::Retries};
+use super::{Farewell, Order, Outbox, Post, heed::at, policy::Retries};
 use crate::{
     attach::{
         far::{self, Caller, Says, Told},
@@ -37,6 +42,8 @@ use unheard::Unheard;
 const EAGER: u32 = 5;
 /// After those, one in so many: another deputy may have died without being replaced.
 const NOW_AND_THEN: u32 = 8;
+/// How long a server that says nothing is waited for by somebody who is to end what runs, or to leave.
+const LAST_WORD: Duration = Duration::from_secs(1);
 
 /// What a deputy is made for.
 #[derive(Debug)]
@@ -86,12 +93,23 @@ enum Word {
     Tick,
 }
 
+/// What has come, before anybody has looked at it.
+enum Heard {
+    Order(Order),
+    Says(async_nats::Message),
+    Log(async_nats::Message),
+    Hello(async_nats::Message),
+    Tick,
+}
+
 struct Deputy {
     settings: Settings,
     /// The room's own queue.
     files: FileQueue,
     engine: NatsQueue,
     inbox: mpsc::Receiver<Order>,
+    /// Orders that came while what was asked of the server had to be heard first.
+    put_off: VecDeque<Order>,
     post: Post,
     /// Our name, random.
     name: String,
@@ -136,6 +154,7 @@ pub async fn run(
         files,
         engine,
         inbox,
+        put_off: VecDeque::new(),
         post: Post::new(outbox),
         partner: None,
         unheard: Unheard::default(),
@@ -201,29 +220,70 @@ impl Deputy {
         }
     }
 
-    /// The next thing to do. Who is there is seen to by the way.
+    /// The next thing to do.
     async fn next(&mut self) -> Word {
+        loop {
+            let heard = self.listen().await;
+            if let Some(word) = self.digest(heard).await {
+                return word;
+            }
+        }
+    }
+
+    /// What comes next. Safe to drop half-way.
+    async fn listen(&mut self) -> Heard {
+        if let Some(order) = self.put_off.pop_front() {
+            return Heard::Order(order);
+        }
+        tokio::select! {
+            biased;
+            order = self.inbox.recv() => Heard::Order(order.unwrap_or_else(gone)),
+            Some(message) = self.says.next() => Heard::Says(message),
+            Some(message) = piece(&mut self.logs) => Heard::Log(message),
+            Some(message) = self.hellos.next() => Heard::Hello(message),
+            _ = self.tick.tick() => Heard::Tick,
+        }
+    }
+
+    /// What there is to do about it. Who is there is seen to by the way. It must not be dropped half-way.
+    async fn digest(&mut self, heard: Heard) -> Option<Word> {
+        match heard {
+            Heard::Order(order) => Some(Word::Order(order)),
+            Heard::Says(message) => {
+                let subject = message.subject.as_str();
+                if !self.is_partner(subject) && !far::is_arrival(&message) {
+                    return None;
+                }
+                self.hear(subject, far::read::<Says>(&message)?).await
+            }
+            Heard::Log(message) => Some(Word::Log(message)),
+            Heard::Hello(message) => {
+                self.answer(&message).await;
+                None
+            }
+            Heard::Tick => {
+                self.beat().await;
+                Some(Word::Tick)
+            }
+        }
+    }
+
+    /// Asks the server for what nobody waits for any more. Orders are heard after that, and do not wait long for it.
+    async fn ask_by_the_way<T>(&mut self, call: impl Future<Output = T>) -> Option<T> {
+        let (mut call, mut until) = (pin!(call), None);
         loop {
             tokio::select! {
                 biased;
+                answer = &mut call => return Some(answer),
                 order = self.inbox.recv() => {
-                    return Word::Order(order.unwrap_or(Order::Quit { why: "the link to the room is gone".into() }));
-                }
-                Some(message) = self.says.next() => {
-                    if !self.is_partner(message.subject.as_str()) && !far::is_arrival(&message) {
-                        continue;
+                    let order = order.unwrap_or_else(gone);
+                    until.get_or_insert_with(|| Instant::now() + LAST_WORD);
+                    if matches!(order, Order::Quit { .. }) {
+                        until = Some(Instant::now());
                     }
-                    let Some(says) = far::read::<Says>(&message) else { continue };
-                    if let Some(word) = self.hear(message.subject.as_str(), says).await {
-                        return word;
-                    }
+                    self.put_off.push_back(order);
                 }
-                Some(message) = piece(&mut self.logs) => return Word::Log(message),
-                Some(message) = self.hellos.next() => self.answer(&message).await,
-                _ = self.tick.tick() => {
-                    self.beat().await;
-                    return Word::Tick;
-                }
+                () = at(until) => return None,
             }
         }
     }
@@ -292,6 +352,11 @@ impl Deputy {
         };
         self.order(Told::Tell(Box::new(told))).await;
     }
+}
+
+/// The order that stands for a room's link that is closed.
+fn gone() -> Order {
+    Order::Quit { why: "the link to the room is gone".into() }
 }
 
 /// The next piece of the partner's log. Safe to drop half-way.

@@ -80,7 +80,8 @@ pub(super) async fn heed<Q: Queue, T>(
     }
 }
 
-async fn at(moment: Option<Instant>) {
+/// Waits for a moment; for ever where there is none.
+pub(super) async fn at(moment: Option<Instant>) {
     match moment {
         Some(moment) => sleep_until(moment).await,
         None => std::future::pending().await,

@@ -80,3 +80,48 @@ async fn more_time_that_is_given_while_the_server_is_away_counts_when_it_is_back
     assert_ended(&scene.result("t").await, "done", 1);
     scene.room.close().await;
 }
+
+/// How long the room may take to be obeyed by a deputy that waits for a server that says nothing.
+const SOON: Duration = Duration::from_secs(3);
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_room_that_closes_is_heard_by_a_deputy_that_waits_for_a_frozen_server() {
+    let Some(mut scene) = Scene::with("anga", "", Duration::from_mins(1)).await else { return };
+    scene.room.serve().await;
+    let _worker = scene.worker(&[]);
+    let (_child, _gate) = scene.running("t").await;
+    let deputy = scene.room.worker("anga").await;
+    scene.server.freeze();
+    // It looks every two seconds, and waits for an answer then.
+    tokio::time::sleep(Duration::from_millis(2_500)).await;
+    let begun = tokio::time::Instant::now();
+    // It waits until the room has left, which gives up its hold first.
+    let mut stop = scene.room.command(&["stop"]).spawn().unwrap();
+    eventually("the deputy to leave", || (!is_alive(deputy)).then_some(())).await;
+    let took = begun.elapsed();
+    scene.server.thaw();
+    assert!(took < SOON, "{took:?}");
+    assert!(stop.wait().unwrap().success());
+    scene.room.left().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cancel_is_heard_by_a_deputy_that_hands_over_to_a_frozen_server() {
+    let Some(mut scene) = Scene::with("anga", "", Duration::from_mins(1)).await else { return };
+    scene.room.serve().await;
+    let _worker = scene.worker(&[]);
+    scene.slot("the worker", |slot| slot.far.as_ref().map(drop)).await;
+    let _gate = scene.lay_down("t");
+    scene.server.freeze();
+    scene.submit("t");
+    scene.slot("the task in its deputy's hands", |slot| slot.held.as_ref().map(drop)).await;
+    let begun = tokio::time::Instant::now();
+    scene.room.run(&["cancel", "anga/t"]).exits(0);
+    let result = scene.result("t").await;
+    let took = begun.elapsed();
+    scene.server.thaw();
+    assert_ended(&result, "cancelled", 1);
+    assert!(took < SOON, "{took:?}");
+    assert_eq!(scene.notes(), Vec::<String>::new(), "nobody began it");
+    scene.room.close().await;
+}

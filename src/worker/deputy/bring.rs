@@ -3,11 +3,11 @@
 //! Owns what is believed while it runs elsewhere. Its one surprise: only the server says how it ended; a worker's reports say
 //! when to look.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{collections::BTreeSet, pin::pin, time::Duration};
 
 use tokio::time::Instant;
 
-use super::{Assigned, Deputy, Farewell, Order, Word};
+use super::{Assigned, Deputy, Farewell, LAST_WORD, Order, Word};
 use crate::{
     attach::{
         far::{Says, Told},
@@ -15,6 +15,7 @@ use crate::{
     },
     model::{Activity, AttemptRef, Ending, Outcome, Report, Spend, Standing, TaskRecord},
     queue::{Claim, Lease as _, Queue as _, QueueError, Spawned, file::FileLease},
+    worker::heed::at,
 };
 
 /// How long a task may lie on the server before a worker takes it.
@@ -43,8 +44,12 @@ impl Came {
     }
 }
 
+/// The deputy turned away from an attempt before its end.
+#[derive(Debug)]
+pub(super) struct Left;
+
 /// What an attempt is at, as far as the deputy knows.
-struct Course {
+pub(super) struct Course {
     attempt: AttemptRef,
     assign: Told,
     /// Since when a worker could have taken it.
@@ -53,10 +58,14 @@ struct Course {
     told: Option<String>,
     /// It may never have come to the server: the deputy before this one saw to that, or did not.
     unsure: bool,
-    /// How it is to end, until it has.
-    end: Option<Order>,
+    /// It is being handed over, and nobody was told to take it yet.
+    begins: bool,
+    /// How it is to end, until it has, and since when.
+    end: Option<(Order, Instant)>,
     /// What its engine asked for and was answered, by the engine's names for it.
     answered: BTreeSet<String>,
+    /// There is a reason to look at the server.
+    look: bool,
     leaving: Option<Instant>,
     farewell: Option<Farewell>,
     /// What the worker said last that it does.
@@ -91,22 +100,70 @@ impl Deputy {
     ) -> Option<Farewell> {
         let mut course = Course::new(&claim, attempt, &assigned, taken_up);
         let begun = if taken_up { Ok(None) } else { self.begin(&claim, attempt, &assigned, &mut course).await };
-        let mut came = match begun {
-            Ok(Some(came)) => came,
-            Ok(None) => match self.follow(&claim, &mut course).await {
-                Ok(came) => came,
-                Err(farewell) => return farewell,
-            },
-            Err(error) => Came::lost(error.to_string()),
+        let brought = match begun {
+            Ok(left_over) => self.bring_home(&claim, &mut course, left_over).await,
+            Err(left) => Err(left),
         };
-        self.fetch(&claim, attempt, &mut came).await;
+        let came = match (brought, &course.end) {
+            (Ok(came), _) => came,
+            // Nobody was told to begin it, so it ends here and now.
+            (Err(Left), Some((order, _))) if course.begins => Came::plain(ending(order)),
+            (Err(Left), _) => return course.farewell,
+        };
         // Before the room hears of the end: a connection that is made anew must not say that it still runs.
         self.duty.send_modify(|duty| duty.carries = None);
-        let published = self.publish(claim, attempt, came).await;
-        if published && let Err(error) = self.engine.take_back(&attempt.task).await {
-            tracing::warn!(%attempt, %error, "what was brought home stays on the NATS server");
+        if self.publish(claim, attempt, came).await {
+            let engine = self.engine.clone();
+            let why = match self.ask_by_the_way(engine.take_back(&attempt.task)).await {
+                Some(Ok(())) => return course.farewell,
+                Some(Err(error)) => error.to_string(),
+                None => "the server says nothing".to_owned(),
+            };
+            tracing::warn!(%attempt, why, "what was brought home stays on the NATS server");
         }
         course.farewell
+    }
+
+    /// Follows what was begun to its end, and fetches what it left.
+    async fn bring_home(
+        &mut self,
+        claim: &Claim<FileLease>,
+        course: &mut Course,
+        left_over: Option<Came>,
+    ) -> Result<Came, Left> {
+        course.begins = false;
+        let mut came = match left_over {
+            Some(came) => came,
+            None => self.follow(claim, course).await?,
+        };
+        self.fetch(claim, course, &mut came).await?;
+        Ok(came)
+    }
+
+    /// Waits for what the server says, and does meanwhile what there is to do. A deputy that is to leave, or to end what
+    /// nobody was told to begin, does not wait for a server that says nothing.
+    pub(super) async fn ask<T>(
+        &mut self,
+        claim: &Claim<FileLease>,
+        course: &mut Course,
+        call: impl Future<Output = T>,
+    ) -> Result<T, Left> {
+        let (mut call, asked) = (pin!(call), Instant::now());
+        loop {
+            let until = course.hurries().map(|since| since.max(asked) + LAST_WORD);
+            let heard = tokio::select! {
+                biased;
+                answer = &mut call => return Ok(answer),
+                heard = self.listen() => heard,
+                () = at(until) => {
+                    tracing::error!(attempt = %course.attempt, "the NATS server says nothing, and is not waited for");
+                    return Err(Left);
+                }
+            };
+            if let Some(word) = self.digest(heard).await {
+                self.obey(claim, course, word).await?;
+            }
+        }
     }
 
     /// Hands a fresh attempt over, unless one before it has left its result.
@@ -116,42 +173,67 @@ impl Deputy {
         attempt: &AttemptRef,
         assigned: &Assigned,
         course: &mut Course,
-    ) -> Result<Option<Came>, QueueError> {
-        if let Some(came) = self.left_over(claim, attempt).await? {
-            return Ok(Some(came));
+    ) -> Result<Option<Came>, Left> {
+        let begun = match self.left_over(claim, attempt, course).await? {
+            // Before anybody could take it: whoever comes after this deputy finds both or neither.
+            Ok(None) => match self.entrust(claim, assigned).await {
+                Ok(()) => self.hand_over(claim, course).await?.map(|()| None),
+                Err(error) => Err(error),
+            },
+            other => other,
+        };
+        match begun {
+            Ok(None) => {
+                self.assign(course).await;
+                Ok(None)
+            }
+            Ok(Some(came)) => Ok(Some(came)),
+            Err(error) => {
+                let lost = || Came::lost(error.to_string());
+                Ok(Some(course.end.as_ref().map_or_else(lost, |(order, _)| Came::plain(ending(order)))))
+            }
         }
-        // Before anybody could take it: whoever comes after this deputy finds both or neither.
+    }
+
+    async fn entrust(&self, claim: &Claim<FileLease>, assigned: &Assigned) -> Result<(), QueueError> {
         let note = serde_json::to_value(assigned).map_err(|error| QueueError::Unsafe(error.to_string()))?;
-        self.files.entrust(&claim.lease, note).await?;
-        self.hand_over(claim, attempt).await?;
-        self.assign(course).await;
-        Ok(None)
+        self.files.entrust(&claim.lease, note).await
     }
 
     /// What an attempt has left on the server whose end could not be told here: its result is as good as this one's. Anything
     /// else makes room.
-    async fn left_over(&mut self, claim: &Claim<FileLease>, attempt: &AttemptRef) -> Result<Option<Came>, QueueError> {
-        let task = &attempt.task;
-        let until = Instant::now() + self.engine.lease_length() * 2;
+    async fn left_over(
+        &mut self,
+        claim: &Claim<FileLease>,
+        attempt: &AttemptRef,
+        course: &mut Course,
+    ) -> Result<Result<Option<Came>, QueueError>, Left> {
+        let (engine, task) = (self.engine.clone(), &attempt.task);
+        let until = Instant::now() + engine.lease_length() * 2;
         loop {
-            let record = match self.engine.get(task).await {
-                Err(QueueError::Unknown(_)) => return Ok(None),
-                other => other?,
+            let record = match self.ask(claim, course, engine.get(task)).await? {
+                Ok(record) => record,
+                Err(QueueError::Unknown(_)) => return Ok(Ok(None)),
+                Err(error) => return Ok(Err(error)),
             };
             match record.standing {
                 Standing::Ended => {
-                    let known = self.files.get(task).await?;
-                    let whole = self.engine.result(task).await?.filter(|_| is_owed(&known, &record, claim.n));
-                    if let Some(outcome) = whole {
-                        tracing::info!(%attempt, "an attempt that was taken for lost had ended; its result is taken");
-                        return Ok(Some(came(&record, Some(outcome))));
+                    let known = self.files.get(task).await;
+                    let whole = self.ask(claim, course, engine.result(task)).await?;
+                    match known.and_then(|known| Ok(whole?.filter(|_| is_owed(&known, &record, claim.n)))) {
+                        Ok(Some(outcome)) => {
+                            tracing::info!(%attempt, "an attempt that was taken for lost had ended; its result is taken");
+                            return Ok(Ok(Some(came(&record, Some(outcome)))));
+                        }
+                        Ok(None) => {}
+                        Err(error) => return Ok(Err(error)),
                     }
                 }
-                Standing::Running { attempt: n } if Instant::now() < until => {
+                Standing::Running { attempt: n } if Instant::now() < until && course.end.is_none() => {
                     let ending = Ending::Stopped;
                     let end = WorkerTell::End { attempt: task.attempt(n), ending };
                     self.tell(&Told::Tell(Box::new(end))).await;
-                    tokio::time::sleep(Duration::from_millis(500)).await;
+                    self.ask(claim, course, tokio::time::sleep(Duration::from_millis(500))).await?;
                     continue;
                 }
                 Standing::Running { .. }
@@ -160,25 +242,29 @@ impl Deputy {
                 | Standing::Retrying { .. }
                 | Standing::Asking { .. } => {}
             }
-            self.engine.take_back(task).await?;
-            return Ok(None);
+            return Ok(self.ask(claim, course, engine.take_back(task)).await?.map(|()| None));
         }
     }
 
-    async fn hand_over(&self, claim: &Claim<FileLease>, attempt: &AttemptRef) -> Result<(), QueueError> {
+    async fn hand_over(
+        &mut self,
+        claim: &Claim<FileLease>,
+        course: &mut Course,
+    ) -> Result<Result<(), QueueError>, Left> {
         let mut spec = claim.spec.clone();
         // The room's queue has judged these; on the server it is this one attempt or none.
         (spec.max_attempts, spec.not_before, spec.start_by) = (Some(1), None, None);
         spec.dependencies.clear();
         spec.resume.clone_from(&claim.resume);
         spec.deadline = spec.deadline.map(|at| self.there(at));
-        self.engine.hand_over(&spec, attempt.n).await
+        let (engine, n) = (self.engine.clone(), course.attempt.n);
+        self.ask(claim, course, engine.hand_over(&spec, n)).await
     }
 
     /// Tells the worker that is there to take it.
     async fn assign(&mut self, course: &mut Course) {
         let name = self.partner.as_ref().map(|partner| partner.name.clone());
-        if name.is_some() && name != course.told {
+        if name.is_some() && name != course.told && course.end.is_none() {
             if !self.unheard.assigns() {
                 self.order(course.assign.clone()).await;
             }
@@ -187,35 +273,11 @@ impl Deputy {
     }
 
     /// Follows an attempt until the server says how it ended; why the deputy goes, where it does before that.
-    async fn follow(&mut self, claim: &Claim<FileLease>, course: &mut Course) -> Result<Came, Option<Farewell>> {
+    async fn follow(&mut self, claim: &Claim<FileLease>, course: &mut Course) -> Result<Came, Left> {
         loop {
-            let look = match self.next().await {
-                Word::Says(Says::Report(report)) => self.reported(claim, course, *report).await,
-                Word::Says(_) => true,
-                Word::Tick => {
-                    self.mind_the_silence(course);
-                    true
-                }
-                Word::Joined(running) => {
-                    self.joined(claim, course, running).await;
-                    true
-                }
-                Word::Log(message) => {
-                    if let Some(from) = self.append(claim, &course.attempt, &message).await {
-                        self.ask_for_log(course, from).await;
-                    }
-                    false
-                }
-                // Whoever comes after it goes on with it.
-                Word::Order(Order::Quit { why }) => {
-                    tracing::info!(attempt = %course.attempt, why, "this deputy goes; the next one carries the attempt on");
-                    return Err(Some(Farewell::Stopped));
-                }
-                Word::Order(order) => self.ordered(course, order).await,
-            };
-            if look
+            if std::mem::take(&mut course.look)
                 && !self.is_away()
-                && let Some(came) = self.look(claim, course).await
+                && let Some(came) = self.look(claim, course).await?
             {
                 return Ok(came);
             }
@@ -223,9 +285,43 @@ impl Deputy {
             let patience = if self.is_away() { Duration::ZERO } else { LEAVING };
             if course.leaving.is_some_and(|since| since.elapsed() >= patience) {
                 tracing::error!(attempt = %course.attempt, "the worker elsewhere does not end it; the next room finds it");
-                return Err(course.farewell);
+                return Err(Left);
+            }
+            if !course.look {
+                let word = self.next().await;
+                self.obey(claim, course, word).await?;
             }
         }
+    }
+
+    /// Does what there is to do while this is in hand.
+    async fn obey(&mut self, claim: &Claim<FileLease>, course: &mut Course, word: Word) -> Result<(), Left> {
+        course.look |= match word {
+            Word::Says(Says::Report(report)) => self.reported(claim, course, *report).await,
+            Word::Says(_) => true,
+            Word::Tick => {
+                self.mind_the_silence(course);
+                true
+            }
+            Word::Joined(running) => {
+                self.joined(claim, course, running).await;
+                true
+            }
+            Word::Log(message) => {
+                if let Some(from) = self.append(claim, &course.attempt, &message).await {
+                    self.ask_for_log(course, from).await;
+                }
+                false
+            }
+            // Whoever comes after it goes on with it.
+            Word::Order(Order::Quit { why }) => {
+                tracing::info!(attempt = %course.attempt, why, "this deputy goes; the next one carries the attempt on");
+                course.farewell = Some(Farewell::Stopped);
+                return Err(Left);
+            }
+            Word::Order(order) => self.ordered(course, order).await,
+        };
+        Ok(())
     }
 
     /// A worker has come while this is in hand.
@@ -351,46 +447,44 @@ impl Deputy {
     async fn end(&mut self, course: &mut Course, order: Order) {
         self.forward(&course.attempt, &order).await;
         // What a person cancelled stays so.
-        if !matches!(course.end, Some(Order::Cancel { .. })) {
-            course.end = Some(order);
+        if !matches!(course.end, Some((Order::Cancel { .. }, _))) {
+            course.end = Some((order, Instant::now()));
         }
     }
 
     /// What the server says of the attempt, once it has ended.
-    async fn look(&mut self, claim: &Claim<FileLease>, course: &mut Course) -> Option<Came> {
-        let task = &course.attempt.task;
-        let record = match self.engine.get(task).await {
+    async fn look(&mut self, claim: &Claim<FileLease>, course: &mut Course) -> Result<Option<Came>, Left> {
+        let (engine, task) = (self.engine.clone(), course.attempt.task.clone());
+        let record = match self.ask(claim, course, engine.get(&task)).await? {
             Ok(record) => record,
             Err(QueueError::Unreachable(why)) => {
                 tracing::warn!(attempt = %course.attempt, why, "the NATS server does not say how it is");
-                return None;
+                return Ok(None);
             }
             Err(QueueError::Unknown(_)) if course.unsure => {
                 course.unsure = false;
                 course.since = Instant::now();
-                return match self.hand_over(claim, &course.attempt).await {
-                    Ok(()) => None,
-                    Err(error) => Some(Came::lost(error.to_string())),
-                };
+                let handed_over = self.hand_over(claim, course).await?;
+                return Ok(handed_over.err().map(|error| Came::lost(error.to_string())));
             }
-            Err(error) => return Some(Came::lost(error.to_string())),
+            Err(error) => return Ok(Some(Came::lost(error.to_string()))),
         };
         course.unsure = false;
         let end = match record.standing {
             Standing::Running { .. } => {
                 self.begun = true;
-                return None;
+                return Ok(None);
             }
             Standing::Ended => {
-                let whole = self.engine.result(task).await.ok().flatten();
-                return Some(came(&record, whole));
+                let whole = self.ask(claim, course, engine.result(&task)).await?;
+                return Ok(Some(came(&record, whole.ok().flatten())));
             }
-            Standing::Retrying { .. } | Standing::Asking { .. } => return Some(came(&record, None)),
+            Standing::Retrying { .. } | Standing::Asking { .. } => return Ok(Some(came(&record, None))),
             Standing::Waiting => match &course.end {
-                Some(order) => ending(order),
+                Some((order, _)) => ending(order),
                 None if course.since.elapsed() < UNCLAIMED => {
                     self.assign(course).await;
-                    return None;
+                    return Ok(None);
                 }
                 None => Ending::Lost { message: "no worker elsewhere took it".into() },
             },
@@ -398,17 +492,17 @@ impl Deputy {
                 let message = "the worker elsewhere vanished, and its lease ran out";
                 self.lose(message);
                 match &course.end {
-                    Some(order @ Order::Cancel { .. }) => ending(order),
+                    Some((order @ Order::Cancel { .. }, _)) => ending(order),
                     Some(_) | None => Ending::Lost { message: message.into() },
                 }
             }
         };
-        match self.engine.end(task, end.clone()).await {
+        Ok(match self.ask(claim, course, engine.end(&task, end.clone())).await? {
             Ok(_) if end == Ending::Cancelled => None,
             Ok(_) => Some(Came::plain(end)),
             // Somebody took it, or came back, at this very moment.
             Err(_) => None,
-        }
+        })
     }
 }
 
@@ -424,14 +518,21 @@ impl Course {
             since: Instant::now(),
             told: None,
             unsure: taken_up,
+            begins: !taken_up,
             end: None,
             answered: BTreeSet::new(),
+            look: false,
             leaving: None,
             farewell: None,
             activity: Activity::default(),
             silent: None,
             gap: None,
         }
+    }
+
+    /// Since when a server that says nothing is in the way.
+    fn hurries(&self) -> Option<Instant> {
+        self.leaving.or_else(|| self.end.as_ref().filter(|_| self.begins).map(|(_, since)| *since))
     }
 }
 

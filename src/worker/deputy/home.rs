@@ -15,10 +15,13 @@ use tokio::{
     io::{AsyncSeekExt as _, AsyncWriteExt as _},
 };
 
-use super::{Deputy, bring::Came};
+use super::{
+    Deputy,
+    bring::{Came, Course, Left},
+};
 use crate::{
     attach::far::{LOG_AT, LOG_OF},
-    model::{AttemptRef, EndState, GoalId, Outcome, Report, TaskRecord, TaskRef},
+    model::{AttemptRef, EndState, GoalId, Outcome, Report, TaskRecord},
     queue::{Claim, Lease as _, Queue as _, QueueError, file::FileLease, nats::TIMES},
     worker::commit::{After, after},
 };
@@ -79,12 +82,17 @@ impl Deputy {
     }
 
     /// Brings logs and files home.
-    pub(super) async fn fetch(&self, claim: &Claim<FileLease>, attempt: &AttemptRef, came: &mut Came) {
-        let (task, folder) = (&attempt.task, &claim.lease.folder());
+    pub(super) async fn fetch(
+        &mut self,
+        claim: &Claim<FileLease>,
+        course: &mut Course,
+        came: &mut Came,
+    ) -> Result<(), Left> {
+        let (attempt, folder) = (claim.lease.attempt(), &claim.lease.folder());
         let n = came.outcome.as_ref().map_or(attempt.n, |outcome| outcome.attempt);
         for log in ["out.log", "err.log"] {
             let down = folder.join(format!(".{log}"));
-            match self.carry(task, n, log, &down).await {
+            match self.carry(claim, course, (n, log), &down).await? {
                 // Into the same file, which is shown under another name too, and only where it is another: somebody reads it.
                 Ok(Some(_)) => {
                     if let Err(error) = put_in_place(down.clone(), folder.join(log)).await {
@@ -96,8 +104,8 @@ impl Deputy {
             }
             drop(fs::remove_file(&down).await);
         }
-        self.fetch_times(attempt, n, folder).await;
-        let Some(outcome) = &mut came.outcome else { return };
+        self.fetch_times(claim, course, n).await?;
+        let Some(outcome) = &mut came.outcome else { return Ok(()) };
         (outcome.started_at, outcome.completed_at) = (self.here(outcome.started_at), self.here(outcome.completed_at));
         let whose = claim.spec.goal.as_ref().map_or("tasks", GoalId::as_str);
         let place = format!(".podium/runs/{whose}");
@@ -115,19 +123,21 @@ impl Deputy {
                 continue;
             }
             // What is not what it says is not kept.
-            let same = matches!(self.carry(task, n, &name, &down).await, Ok(Some(hash)) if hash == artifact.sha256);
+            let carried = self.carry(claim, course, (n, &name), &down).await?;
+            let same = matches!(carried, Ok(Some(hash)) if hash == artifact.sha256);
             if same && fs::rename(&down, target.join(&artifact.sha256)).await.is_ok() {
                 artifact.kept = Some(format!("{place}/{}", artifact.sha256));
             } else {
                 drop(fs::remove_file(&down).await);
             }
         }
+        Ok(())
     }
 
     /// The times at which the worker saw its log grow, in place of when that was heard here.
-    async fn fetch_times(&self, attempt: &AttemptRef, n: u32, folder: &Path) {
-        let down = folder.join(".out.times");
-        if let Ok(Some(_)) = self.carry(&attempt.task, n, TIMES, &down).await
+    async fn fetch_times(&mut self, claim: &Claim<FileLease>, course: &mut Course, n: u32) -> Result<(), Left> {
+        let (attempt, down) = (claim.lease.attempt(), claim.lease.folder().join(".out.times"));
+        if let Ok(Some(_)) = self.carry(claim, course, (n, TIMES), &down).await?
             && let Ok(told) = fs::read_to_string(&down).await
         {
             let mut times = String::with_capacity(told.len());
@@ -147,18 +157,26 @@ impl Deputy {
             }
         }
         drop(fs::remove_file(&down).await);
+        Ok(())
     }
 
-    /// Brings a file down; a server that is away for a moment is asked again.
-    async fn carry(&self, task: &TaskRef, n: u32, name: &str, to: &Path) -> Result<Option<String>, QueueError> {
+    /// Brings a file of attempt `n` down; a server that is away for a moment is asked again.
+    async fn carry(
+        &mut self,
+        claim: &Claim<FileLease>,
+        course: &mut Course,
+        (n, name): (u32, &str),
+        to: &Path,
+    ) -> Result<Result<Option<String>, QueueError>, Left> {
+        let (engine, task) = (self.engine.clone(), &claim.lease.attempt().task);
         let mut asked = 1;
         loop {
-            match self.engine.fetch(task, n, name, to).await {
+            match self.ask(claim, course, engine.fetch(task, n, name, to)).await? {
                 Err(QueueError::Unreachable(why)) if asked < ASKED => {
                     tracing::warn!(%task, name, why, "the NATS server is asked again");
                     asked += 1;
                 }
-                other => return other,
+                other => return Ok(other),
             }
         }
     }
