@@ -319,7 +319,10 @@ impl Tasks {
             }
             (held, past.is_some() && seen && record.outcome.is_some())
         };
-        let (hindrance, given_up, rests_until, paused_since) = (None, false, None, None);
+        // The queue may say after the worker that it waits again.
+        let resting = old.filter(|old| old.rests_until.is_some_and(|at| at > now));
+        let (hindrance, rests_until) = resting.map_or((None, None), |old| (old.hindrance, old.rests_until));
+        let (given_up, paused_since) = (false, None);
         self.put(Task { record, assigned, hindrance, looked_at, given_up, rests_until, paused_since }, now);
     }
 

@@ -355,6 +355,9 @@ fn an_assignment_that_came_to_nothing_is_made_again_after_a_rest_not_at_once() {
     for _ in 0..3 {
         assert_eq!(story.report("marie", report()), []);
         assert_eq!(story.why("marie/a"), "the disk is broken; again in 1 s");
+        // Also where the queue says only now that it waits.
+        assert_eq!(story.seen(TaskRecord::new(TaskSpec::new(task("marie/a"), "Do it."), story.now)), []);
+        assert_eq!(story.why("marie/a"), "the disk is broken; again in 1 s");
         assert_eq!(story.room.next_wake(), Some(story.now + SignedDuration::from_secs(1)));
         assert_eq!(story.later(1), [assign("marie/a")]);
     }

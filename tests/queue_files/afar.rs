@@ -55,6 +55,36 @@ async fn an_attempt_that_is_carried_elsewhere_outlives_its_holder_and_is_taken_u
 }
 
 #[tokio::test]
+async fn an_attempt_that_nobody_began_is_not_counted_and_leaves_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let t: TaskRef = "anga/t".parse().unwrap();
+    let queue = open_for(folder.path(), "anga");
+    queue.submit(TaskSpec::new(t.clone(), "Words.")).await.unwrap();
+    let log = folder.path().join("logs/anga/t.1.log");
+    for _ in 0..3 {
+        let claim = won(&queue, &t).await;
+        assert_eq!((claim.n, claim.counted), (1, 0));
+        queue.entrust(&claim.lease, json!({})).await.unwrap();
+        assert!(log.exists());
+        queue.uncount(claim.lease).await.unwrap();
+        let record = queue.get(&t).await.unwrap();
+        assert_eq!((record.standing, record.attempts), (Standing::Waiting, vec![]));
+        assert!(!log.exists());
+        assert_eq!(queue.recover().await.unwrap(), vec![]);
+    }
+    // One before it that did begin stays.
+    let first = won(&queue, &t).await;
+    let crash = Ending::ExitCode { code: 1, message: String::new() };
+    queue.fail(first.lease, crash.clone(), Spend::default(), clock().now()).await.unwrap();
+    let second = won(&queue, &t).await;
+    queue.uncount(second.lease).await.unwrap();
+    let record = queue.get(&t).await.unwrap();
+    assert!(matches!(record.standing, Standing::Retrying { attempt: 1, .. }), "{record:#?}");
+    let again = won(&queue, &t).await;
+    assert_eq!((again.n, again.counted, again.previous), (2, 1, Some((crash, None))));
+}
+
+#[tokio::test]
 async fn what_was_carried_by_an_agent_that_works_here_now_is_lost() {
     let folder = tempfile::tempdir().unwrap();
     let t: TaskRef = "anga/t".parse().unwrap();

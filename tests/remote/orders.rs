@@ -125,3 +125,47 @@ async fn a_cancel_is_heard_by_a_deputy_that_hands_over_to_a_frozen_server() {
     assert_eq!(scene.notes(), Vec::<String>::new(), "nobody began it");
     scene.room.close().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_task_that_no_worker_takes_goes_back_with_the_reason_and_costs_no_attempt() {
+    let Some(mut scene) = Scene::new().await else { return };
+    // One attempt, so that one that was counted would be the last.
+    scene.configure("attempts = 3", "attempts = 1");
+    scene.room.serve().await;
+    let mut worker = Box::pin(StandIn::arrive(&scene, clock().now())).await;
+    scene.submit("t");
+    let next = async |worker: &mut StandIn, after: u64| {
+        // Longer than a task may lie there.
+        for _ in 0..20 {
+            worker.beats(after).await;
+            if let Some((n, told)) = worker.order_within(Duration::from_secs(2)).await
+                && n > after
+            {
+                assert!(matches!(told, Told::Assign { .. }), "{n} {told:?}");
+                return n;
+            }
+        }
+        panic!("it is not handed over again");
+    };
+    let n = next(&mut worker, 0).await;
+    worker.beats(n).await;
+    let no = Report::NotStarted { task: "anga/t".parse().unwrap(), reason: "the cellar is full of water".into() };
+    worker.says(Says::Report(Box::new(no))).await;
+    let task: TaskRef = "anga/t".parse().unwrap();
+    let said = |state: &State| state.why(&task, clock().now()).map(|why| why.to_string());
+    let is_told = |state: &State| said(state).filter(|why| why.contains("the cellar is full of water")).map(drop);
+    scene.room.until("the reason in the room", is_told).await;
+    // It is handed over again; now nobody says anything for as long as a task may lie there, and the same once more.
+    for _ in 0..2 {
+        let n = next(&mut worker, n).await;
+        worker.beats(n).await;
+    }
+    let n = next(&mut worker, n).await;
+    worker.beats(n).await;
+    let claim = worker.claim("anga/t").await;
+    assert_eq!(claim.n, 1, "its number was free again");
+    let end = Outcome::plain("anga/t".parse().unwrap(), EndState::Done, Ending::Done, clock().now());
+    worker.queue.finish(claim.lease, end).await.unwrap();
+    assert_ended(&scene.result("t").await, "done", 1);
+    scene.room.close().await;
+}

@@ -73,6 +73,11 @@ impl StandIn {
 
     /// The next order and its number.
     pub(super) async fn order(&mut self) -> (u64, Told) {
+        self.order_within(Duration::from_secs(30)).await.expect("an order")
+    }
+
+    /// The same where one comes in this time.
+    pub(super) async fn order_within(&mut self, time: Duration) -> Option<(u64, Told)> {
         let wait = async {
             loop {
                 let message = self.told.next().await.unwrap();
@@ -81,7 +86,7 @@ impl StandIn {
                 }
             }
         };
-        tokio::time::timeout(Duration::from_secs(30), wait).await.unwrap()
+        tokio::time::timeout(time, wait).await.ok()
     }
 
     /// Takes the task, as a worker does that has heard its order.

@@ -30,6 +30,11 @@ impl FileQueue {
         self.blocking(move |store| attempts::write(&store.layout, &attempt.task, &path, &note).map(drop)).await
     }
 
+    /// Takes back a held attempt that nobody has begun, as if it had never been counted. Its task waits as before.
+    pub async fn uncount(&self, lease: FileLease) -> Result<(), QueueError> {
+        self.blocking(move |store| store.uncount(&lease)).await
+    }
+
     /// Takes up the lease of an attempt of this agent that is carried elsewhere and whose holder here is gone; `None` where
     /// there is none. One that somebody looks at just now is found the next time.
     pub async fn take_up(&self, agent: &AgentName) -> Result<Option<(Claim<FileLease>, Value)>, QueueError> {
@@ -52,6 +57,18 @@ impl Store {
             }
         }
         Ok(None)
+    }
+
+    fn uncount(&self, lease: &FileLease) -> Result<(), QueueError> {
+        let task = &lease.attempt.task;
+        let lock = self.lock(task)?;
+        // Cut short after the first step, it is as if its holder had died before it counted anything.
+        let answer = attempts::take_away(&self.layout, lease).and_then(|()| {
+            if attempts::load(&self.layout, task)?.current().is_none() { self.give_back_taken(task) } else { Ok(()) }
+        });
+        drop(lock);
+        self.hub.touched(task);
+        answer
     }
 
     /// Every task of an agent that has left the inbox and has not ended.

@@ -334,6 +334,19 @@ fn put_in_place(layout: &Layout, attempt: &AttemptRef, new: &Path) -> Result<(),
     })
 }
 
+/// Takes an attempt away that nobody has begun, durably; its number is free again.
+pub(super) fn take_away(layout: &Layout, lease: &FileLease) -> Result<(), QueueError> {
+    let task = &lease.attempt.task;
+    let gone = layout.all_attempts(&task.agent).join(owner::temporary(&format!(".new-{}", task.id)));
+    fs::rename(&lease.folder, &gone).map_err(failed("take back", &lease.folder))?;
+    disk::sync_folder(&layout.attempts(task))?;
+    disk::remove_quietly(&layout.stage.join(&lease.log));
+    if let Err(error) = fs::remove_dir_all(&gone) {
+        tracing::warn!(path = %gone.display(), %error, "could not remove an attempt that nobody began");
+    }
+    Ok(())
+}
+
 /// Makes the attempt's output visible under `logs/`. An attempt is not refused for the lack of it.
 pub(in crate::queue) fn show_log(out: &Path, shown: &Path) {
     disk::remove_quietly(shown);

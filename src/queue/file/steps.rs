@@ -68,7 +68,7 @@ impl Store {
     }
 
     /// Moves a task back to the inbox if it is taken.
-    fn give_back_taken(&self, task: &TaskRef) -> Result<(), QueueError> {
+    pub(super) fn give_back_taken(&self, task: &TaskRef) -> Result<(), QueueError> {
         let claimed = self.layout.claimed(task);
         if Stamp::at(&claimed).map_err(failed("look at", &claimed))?.is_some() && self.result_of(task)?.is_none() {
             self.give_back(task)?;

@@ -36,10 +36,22 @@ impl NatsQueue {
 
     /// Takes a task away that was handed over and does not run, with all that lies here of it.
     pub async fn take_back(&self, task: &TaskRef) -> Result<(), QueueError> {
+        self.take_away(task, false).await.map(drop)
+    }
+
+    /// The same for a task that nobody has begun, and from now on nobody can; false where somebody has, and then it stays.
+    pub async fn withdraw(&self, task: &TaskRef) -> Result<bool, QueueError> {
+        self.take_away(task, true).await
+    }
+
+    async fn take_away(&self, task: &TaskRef, is_fresh: bool) -> Result<bool, QueueError> {
         self.is_ours().await?;
         loop {
             let mut loaded = self.load(task).await?;
-            let Some(live) = loaded.slot.of(task) else { return Ok(()) };
+            let Some(live) = loaded.slot.of(task) else { return Ok(true) };
+            if is_fresh && !(live.entry.attempts.is_empty() && live.entry.outcome.is_none()) {
+                return Ok(false);
+            }
             if let Standing::Running { attempt } = live.entry.standing() {
                 return Err(QueueError::State { task: task.clone(), state: format!("running (attempt {attempt})") });
             }
@@ -50,7 +62,7 @@ impl NatsQueue {
                 let is_cut = live.as_ref().is_none_or(|live| live.file().is_none());
                 self.forget(task, &left, is_cut).await;
                 self.forget_files(live.as_ref(), &left).await;
-                return Ok(());
+                return Ok(true);
             }
         }
     }

@@ -32,11 +32,17 @@ pub(super) struct Came {
     pub(super) spend: Spend,
     /// The whole result, where it wrote one.
     pub(super) outcome: Option<Box<Outcome>>,
+    /// Nobody has begun it, or can; why. It is not counted.
+    unbegun: Option<String>,
 }
 
 impl Came {
     pub(super) fn plain(ending: Ending) -> Self {
-        Self { ending, spend: Spend::default(), outcome: None }
+        Self { ending, spend: Spend::default(), outcome: None, unbegun: None }
+    }
+
+    fn unbegun(why: impl Into<String>) -> Self {
+        Self { unbegun: Some(why.into()), ..Self::plain(Ending::Stopped) }
     }
 
     fn lost(message: impl Into<String>) -> Self {
@@ -54,12 +60,16 @@ pub(super) struct Course {
     assign: Told,
     /// Since when a worker could have taken it.
     since: Instant,
+    /// Why a worker did not take it, by its own word.
+    refused: Option<String>,
     /// Who was told to take it.
     told: Option<String>,
     /// It may never have come to the server: the deputy before this one saw to that, or did not.
     unsure: bool,
     /// It is being handed over, and nobody was told to take it yet.
     begins: bool,
+    /// Whoever comes after this deputy finds it.
+    noted: bool,
     /// How it is to end, until it has, and since when.
     end: Option<(Order, Instant)>,
     /// What its engine asked for and was answered, by the engine's names for it.
@@ -108,10 +118,16 @@ impl Deputy {
             (Ok(came), _) => came,
             // Nobody was told to begin it, so it ends here and now.
             (Err(Left), Some((order, _))) if course.begins => Came::plain(ending(order)),
+            // Nobody would take it up.
+            (Err(Left), _) if !course.noted => Came::unbegun("its deputy was told to go"),
             (Err(Left), _) => return course.farewell,
         };
         // Before the room hears of the end: a connection that is made anew must not say that it still runs.
         self.duty.send_modify(|duty| duty.carries = None);
+        if let Some(reason) = came.unbegun {
+            self.give_back(claim, reason).await;
+            return course.farewell;
+        }
         if self.publish(claim, attempt, came).await {
             let engine = self.engine.clone();
             let why = match self.ask_by_the_way(engine.take_back(&attempt.task)).await {
@@ -136,8 +152,21 @@ impl Deputy {
             Some(came) => came,
             None => self.follow(claim, course).await?,
         };
-        self.fetch(claim, course, &mut came).await?;
+        if came.unbegun.is_none() {
+            self.fetch(claim, course, &mut came).await?;
+        }
         Ok(came)
+    }
+
+    /// Nobody has begun it, so nothing was counted.
+    async fn give_back(&mut self, claim: Claim<FileLease>, reason: String) {
+        let task = claim.lease.attempt().task.clone();
+        tracing::warn!(%task, reason, "nobody has begun it; it waits again, and no attempt is counted");
+        if let Err(error) = self.files.uncount(claim.lease).await {
+            // Whoever recovers finds the attempt lost.
+            tracing::error!(%task, %error, "it stays counted");
+        }
+        self.post.send(Report::NotStarted { task, reason });
     }
 
     /// Waits for what the server says, and does meanwhile what there is to do. A deputy that is to leave, or to end what
@@ -177,7 +206,10 @@ impl Deputy {
         let begun = match self.left_over(claim, attempt, course).await? {
             // Before anybody could take it: whoever comes after this deputy finds both or neither.
             Ok(None) => match self.entrust(claim, assigned).await {
-                Ok(()) => self.hand_over(claim, course).await?.map(|()| None),
+                Ok(()) => {
+                    course.noted = true;
+                    self.hand_over(claim, course).await?.map(|()| None)
+                }
                 Err(error) => Err(error),
             },
             other => other,
@@ -188,10 +220,7 @@ impl Deputy {
                 Ok(None)
             }
             Ok(Some(came)) => Ok(Some(came)),
-            Err(error) => {
-                let lost = || Came::lost(error.to_string());
-                Ok(Some(course.end.as_ref().map_or_else(lost, |(order, _)| Came::plain(ending(order)))))
-            }
+            Err(error) => Ok(Some(Came::unbegun(error.to_string()))),
         }
     }
 
@@ -399,7 +428,11 @@ impl Deputy {
                 false
             }
             Report::Started { .. } | Report::Active { .. } | Report::Far { .. } | Report::Refused { .. } => false,
-            Report::Failed { .. } | Report::Ended { .. } | Report::NotStarted { .. } => true,
+            Report::NotStarted { task, reason } => {
+                course.refused = Some(reason).filter(|_| task == attempt.task);
+                true
+            }
+            Report::Failed { .. } | Report::Ended { .. } => true,
         }
     }
 
@@ -465,7 +498,7 @@ impl Deputy {
                 course.unsure = false;
                 course.since = Instant::now();
                 let handed_over = self.hand_over(claim, course).await?;
-                return Ok(handed_over.err().map(|error| Came::lost(error.to_string())));
+                return Ok(handed_over.err().map(|error| Came::unbegun(error.to_string())));
             }
             Err(error) => return Ok(Some(Came::lost(error.to_string()))),
         };
@@ -482,11 +515,11 @@ impl Deputy {
             Standing::Retrying { .. } | Standing::Asking { .. } => return Ok(Some(came(&record, None))),
             Standing::Waiting => match &course.end {
                 Some((order, _)) => ending(order),
-                None if course.since.elapsed() < UNCLAIMED => {
+                None if course.refused.is_none() && course.since.elapsed() < UNCLAIMED => {
                     self.assign(course).await;
                     return Ok(None);
                 }
-                None => Ending::Lost { message: "no worker elsewhere took it".into() },
+                None => return self.withdraw(claim, course).await,
             },
             Standing::Claimed => {
                 let message = "the worker elsewhere vanished, and its lease ran out";
@@ -506,6 +539,25 @@ impl Deputy {
     }
 }
 
+impl Deputy {
+    /// Takes back what nobody takes. That nobody has begun it, the server says in one step with taking it away.
+    async fn withdraw(&mut self, claim: &Claim<FileLease>, course: &mut Course) -> Result<Option<Came>, Left> {
+        let (engine, task) = (self.engine.clone(), course.attempt.task.clone());
+        Ok(match self.ask(claim, course, engine.withdraw(&task)).await? {
+            Ok(true) => {
+                Some(Came::unbegun(course.refused.take().unwrap_or_else(|| "no worker elsewhere took it".to_owned())))
+            }
+            Ok(false) => None,
+            Err(error) => {
+                tracing::warn!(attempt = %course.attempt, %error, "it could not be taken back");
+                // What was not answered may have been done.
+                course.unsure = true;
+                None
+            }
+        })
+    }
+}
+
 impl Course {
     fn new(claim: &Claim<FileLease>, attempt: &AttemptRef, assigned: &Assigned, taken_up: bool) -> Self {
         let Assigned { may_spend, checks } = assigned.clone();
@@ -516,9 +568,11 @@ impl Course {
             attempt: attempt.clone(),
             assign: Told::Assign { tell: Box::new(tell), prerequisites: short, previous: claim.previous.clone() },
             since: Instant::now(),
+            refused: None,
             told: None,
             unsure: taken_up,
             begins: !taken_up,
+            noted: taken_up,
             end: None,
             answered: BTreeSet::new(),
             look: false,
@@ -557,5 +611,5 @@ fn came(record: &TaskRecord, outcome: Option<Outcome>) -> Came {
     let ending = outcome.as_ref().map(|outcome| outcome.ending.clone());
     let ending = ending.or_else(|| last.and_then(|attempt| attempt.ending.clone())).unwrap_or_else(unknown);
     let spend = last.map(|attempt| attempt.spend).unwrap_or_default();
-    Came { ending, spend, outcome: outcome.map(Box::new) }
+    Came { ending, spend, outcome: outcome.map(Box::new), unbegun: None }
 }

@@ -184,7 +184,7 @@ impl Deputy {
     /// Publishes it in the room's own queue; false where that could not be.
     pub(super) async fn publish(&mut self, claim: Claim<FileLease>, attempt: &AttemptRef, came: Came) -> bool {
         let now = self.settings.clock.now();
-        let Came { ending, spend, outcome } = came;
+        let Came { ending, spend, outcome, .. } = came;
         let Claim { spec, counted, lease, previous, .. } = claim;
         let before = previous.as_ref().map(|(ending, _)| ending);
         match after(&self.settings.retries, &spec, attempt, &ending, (counted, before), now) {
