@@ -49,6 +49,11 @@ pub enum Hold {
         /// Whose.
         by: Holder,
     },
+    /// Nobody's for now: a stage's whole queue lies there.
+    Occupied {
+        /// Whose, and what to do.
+        why: String,
+    },
 }
 
 /// A server that does not answer.
@@ -85,6 +90,7 @@ impl Server {
         match (&self.hold, &self.away) {
             (Hold::Taken { by }, _) => Some(format!("NATS: the room on {} has it", by.host)),
             (_, Some(away)) => Some(format!("NATS: away since {}", clock(away.since))),
+            (Hold::Occupied { .. }, None) => Some("NATS: a moved queue lies there".to_owned()),
             (Hold::Quiet { by }, None) => Some(format!("NATS: waits for the room on {}", by.host)),
             (Hold::Unknown, None) => Some("NATS: no answer yet".to_owned()),
             (Hold::Held, None) => None,
@@ -99,6 +105,7 @@ impl Server {
             (_, Some(Away { since, why })) => {
                 Some(format!("the NATS server at {at} has been away since {since:.0}: {why}"))
             }
+            (Hold::Occupied { why }, None) => Some(why.clone()),
             (Hold::Quiet { by }, None) => {
                 Some(format!("the NATS server at {at} was held by {by}; it says nothing any more and is waited for"))
             }

@@ -14,7 +14,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{lock, record};
+use super::{lock, migrate, record};
 use crate::{
     engines::tree,
     model::{
@@ -93,6 +93,8 @@ pub(super) struct Keeper {
     clock: Clock,
     holder: Holder,
     queue: Option<NatsQueue>,
+    /// Works over it, and so not where a stage's whole queue lies; a move of that queue may.
+    is_room: bool,
     server: Server,
     /// The newest revision seen of the hold, ours or another's.
     revision: u64,
@@ -104,11 +106,17 @@ pub(super) struct Keeper {
 enum Seen {
     Ours(u64),
     Other(Holder, u64),
+    Occupied(migrate::QueueThere),
 }
 
 impl Keeper {
     /// Asks for the server. One that is away is waited for; one that another room keeps is refused.
-    pub(super) async fn begin(settings: &nats::Settings, guardian: u32, clock: Clock) -> anyhow::Result<Self> {
+    pub(super) async fn begin(
+        settings: &nats::Settings,
+        guardian: u32,
+        clock: Clock,
+        is_room: bool,
+    ) -> anyhow::Result<Self> {
         let holder = Holder {
             room: identify(&settings.stage)?,
             host: settings.host.clone(),
@@ -123,6 +131,7 @@ impl Keeper {
             clock,
             holder,
             queue: None,
+            is_room,
             revision: 0,
             tried: now,
             checked: now,
@@ -136,6 +145,11 @@ impl Keeper {
             }
             Err(unfit) => return Err(unfit.into()),
         }
+        if let Some(queue) = keeper.queue()
+            && let Ok(Some(there)) = keeper.occupied(&queue).await
+        {
+            return Err(there.into());
+        }
         // A room that is there beats in this time.
         let until = Instant::now() + keeper.beat() * 2 + LOOK;
         loop {
@@ -146,7 +160,7 @@ impl Keeper {
                     return Err(ServerTaken { address, by }.into());
                 }
                 Hold::Quiet { .. } if keeper.server.away.is_none() && Instant::now() < until => {}
-                Hold::Quiet { .. } | Hold::Held | Hold::Unknown => return Ok(keeper),
+                Hold::Quiet { .. } | Hold::Held | Hold::Unknown | Hold::Occupied { .. } => return Ok(keeper),
             }
             sleep(keeper.beat() / 5).await;
         }
@@ -259,11 +273,15 @@ impl Keeper {
             Ok(Seen::Other(by, revision)) => {
                 // Whoever moves it is there. Who took what was ours is there too.
                 let was_ours = self.server.hold == Hold::Held;
-                let is_first = matches!(self.server.hold, Hold::Unknown);
+                let is_first = matches!(self.server.hold, Hold::Unknown | Hold::Occupied { .. });
                 let moves = was_ours || !is_first && revision != self.revision;
                 let stays = matches!(self.server.hold, Hold::Taken { .. }) && revision == self.revision;
                 (self.revision, self.server.away) = (revision, None);
                 self.now(if moves || stays { Hold::Taken { by } } else { Hold::Quiet { by } });
+            }
+            Ok(Seen::Occupied(there)) => {
+                self.server.away = None;
+                self.now(Hold::Occupied { why: there.to_string() });
             }
             Err(error) => self.away(error.to_string()),
         }
@@ -275,6 +293,9 @@ impl Keeper {
         {
             return Ok(Seen::Ours(revision));
         }
+        if let Some(there) = self.occupied(queue).await? {
+            return Ok(Seen::Occupied(there));
+        }
         loop {
             let (found, revision) = queue.owner().await?;
             match found {
@@ -283,9 +304,17 @@ impl Keeper {
                 Some(_) | None => {}
             }
             if let Some(revision) = queue.hold(&self.holder, revision).await? {
-                return Ok(Seen::Ours(revision));
+                // From here on no queue can be moved there; one may have come just before.
+                let Some(there) = self.occupied(queue).await? else { return Ok(Seen::Ours(revision)) };
+                queue.let_go(&self.holder).await?;
+                return Ok(Seen::Occupied(there));
             }
         }
+    }
+
+    /// Whose whole queue is in the way.
+    async fn occupied(&self, queue: &NatsQueue) -> Result<Option<migrate::QueueThere>, QueueError> {
+        if self.is_room { migrate::what_lies_there(queue).await } else { Ok(None) }
     }
 
     fn now(&mut self, hold: Hold) {
@@ -297,6 +326,7 @@ impl Keeper {
             Hold::Held => tracing::info!(address, "the NATS server is this room's"),
             Hold::Quiet { by } => tracing::warn!(address, "the NATS server was held by {by}; it is waited for"),
             Hold::Taken { by } => tracing::error!("{}", taken(address, by)),
+            Hold::Occupied { why } => tracing::error!("{why}"),
             Hold::Unknown => {}
         }
         self.server.hold = hold;

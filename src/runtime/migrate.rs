@@ -26,6 +26,7 @@ use crate::{
         server::{Hold, Server},
     },
     queue::{
+        QueueError,
         file::FileQueue,
         nats::{
             self, NatsQueue, Unfit,
@@ -123,7 +124,7 @@ impl Hands {
 
 /// Takes the server; another room's is refused.
 async fn hold(engine: &nats::Settings, clock: Clock) -> anyhow::Result<(Keeper, NatsQueue)> {
-    let keeper = Box::pin(Keeper::begin(engine, std::process::id(), clock)).await?;
+    let keeper = Box::pin(Keeper::begin(engine, std::process::id(), clock, false)).await?;
     let server = keeper.server();
     match (&server.hold, keeper.queue()) {
         (Hold::Held, Some(queue)) => Ok((keeper, queue)),
@@ -166,12 +167,10 @@ async fn look(engine: &nats::Settings) -> anyhow::Result<Option<NatsQueue>> {
 )]
 pub struct QueueThere(nats::moved::Move);
 
-/// Refuses a room on a server where a stage's whole queue lies.
-pub(super) async fn none_there(queue: &NatsQueue) -> anyhow::Result<()> {
-    match queue.the_move().await? {
-        (Some(it), _) if it.home.is_none() => Err(QueueThere(it).into()),
-        (Some(_) | None, _) => Ok(()),
-    }
+/// A stage's whole queue on a server, where one lies there: no room works over it then.
+pub(super) async fn what_lies_there(queue: &NatsQueue) -> Result<Option<QueueThere>, QueueError> {
+    let (found, _) = queue.the_move().await?;
+    Ok(found.filter(|it| it.home.is_none()).map(QueueThere))
 }
 
 /// How the server is used, by `[queue]` or the note of a move.

@@ -205,13 +205,7 @@ pub async fn serve(settings: Settings, guardian: Guardian, clock: Clock) -> anyh
     let queue = FileQueue::open(queue::file::Settings { elsewhere, ..of_stage })?;
     let mut held = None;
     if let Some(engine) = &settings.engine {
-        let keeper = Box::pin(Keeper::begin(engine, guardian, clock.clone())).await?;
-        if let Some(there) = keeper.queue()
-            && let Err(error) = migrate::none_there(&there).await
-        {
-            keeper.give_up().await;
-            return Err(error);
-        }
+        let keeper = Box::pin(Keeper::begin(engine, guardian, clock.clone(), true)).await?;
         let server = keeper.server();
         let inputs = inputs.clone();
         let tell = move |server| drop(inputs.send(Input::Event(Event::Server { server: Box::new(server) })));

@@ -76,6 +76,35 @@ async fn of_two_rooms_on_one_server_the_second_names_the_first_in_one_sentence_a
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_room_that_opens_while_the_server_is_away_does_not_work_over_a_queue_that_was_moved_there() {
+    let Some(program) = servers::server() else { return };
+    let mut server = Nats::start(&program);
+    with_lease(&server, LEASE).await;
+    let away = Place::new(&server, "");
+    away.drop_task("t", "MAKE it.");
+    assert!(away.podium(&["migrate", "--to", &server.url()]).output().unwrap().status.success());
+    server.kill();
+    let place = other_room(&server);
+    let _room = place.start(&["serve"], "room.log");
+    place.until("the room without its server", || hold(&place).filter(|hold| hold == "unknown")).await;
+    server.up();
+    place.until("the room to see the queue", || hold(&place).filter(|hold| hold == "occupied")).await;
+    let status = place.json(&["status"]).unwrap();
+    assert!(status["server"]["why"].as_str().unwrap().contains("lies on that NATS server since"), "{status:#}");
+    place.drop_task("mine", "MAKE it.");
+    place
+        .until("the task to wait for that", || {
+            place.json(&["status"])?.to_string().contains("podium migrate --to files").then_some(())
+        })
+        .await;
+    assert!(place.slot().unwrap()["pid"].is_null(), "no deputy acts on it");
+    // When the queue is home the server is the room's.
+    let home = away.podium(&["migrate", "--to", "files"]).output().unwrap();
+    assert!(home.status.success(), "{}", String::from_utf8_lossy(&home.stderr));
+    held(&place).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_room_that_was_killed_is_followed_at_once_on_its_own_stage_and_elsewhere_when_its_lease_is_over() {
     let Some(program) = servers::server() else { return };
     let server = Nats::start(&program);
