@@ -1,12 +1,18 @@
 //! Machines on one machine: network namespaces of our own that reach one another and nothing else.
 //!
-//! Owns what `ip` makes and takes away again. Its one surprise: the room's side is a namespace like the workers', so that
-//! nothing of this is ever seen in the network that the machine itself has.
+//! Owns what `ip` makes and takes away again, also where the run that made it was killed: a machine's name has its process in
+//! it. Its one surprise: the room's side is a namespace like the workers', so that nothing of this is ever seen in the network
+//! that the machine itself has.
 
 use std::{
     path::Path,
     process::{Command, Stdio},
 };
+
+use rustix::process::{Pid, Signal, kill_process};
+
+/// What machines' names begin with; the process follows that made them.
+const NAME: &str = "podium";
 
 /// Where the room's machine is reached, from all of them.
 pub(crate) const ROOM: &str = "10.213.0.1";
@@ -25,7 +31,8 @@ impl Network {
             eprintln!("NOTHING MEASURED: network namespaces need root and `ip` (iproute2)");
             return None;
         }
-        let network = Self { name: format!("podium{}", std::process::id()), workers };
+        sweep();
+        let network = Self { name: format!("{NAME}{}", std::process::id()), workers };
         let made = network.room() && (0..workers).all(|n| network.join(n));
         if !made {
             eprintln!("NOTHING MEASURED: `ip` could not make the namespaces; it says why above");
@@ -69,6 +76,29 @@ impl Drop for Network {
     }
 }
 
+/// Takes away what runs have left that were killed, and ends what still runs there: it would be measured with the next one.
+pub(crate) fn sweep() {
+    let listed = said(&["netns", "list"]);
+    // Each with a note, where the kernel has given it a number.
+    let names = listed.lines().filter_map(|line| line.split_whitespace().next());
+    for name in names.filter(|name| maker(name).is_some_and(|pid| !Path::new(&format!("/proc/{pid}")).exists())) {
+        eprintln!("{name} is of a run that is dead, and is taken away");
+        for pid in said(&["netns", "pids", name]).lines().filter_map(|pid| Pid::from_raw(pid.parse().ok()?)) {
+            // It may be gone already.
+            let _gone = kill_process(pid, Signal::KILL);
+        }
+        ip(&["netns", "delete", name]);
+    }
+}
+
+/// The process that made a machine of this name; `None` where it is none of ours.
+fn maker(name: &str) -> Option<u32> {
+    let rest = name.strip_prefix(NAME)?;
+    let (pid, worker) = rest.split_once('-').unwrap_or((rest, "0"));
+    worker.parse::<u32>().ok()?;
+    pid.parse().ok()
+}
+
 /// The name of a worker's machine.
 pub(crate) fn worker(room: &str, n: usize) -> String {
     format!("{room}-{n}")
@@ -79,6 +109,12 @@ pub(crate) fn on(machine: &str, program: &Path) -> Command {
     let mut command = Command::new("ip");
     command.args(["netns", "exec", machine]).arg(program);
     command
+}
+
+/// What `ip` has to say.
+fn said(words: &[&str]) -> String {
+    let output = Command::new("ip").args(words).stdin(Stdio::null()).output();
+    output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default()
 }
 
 fn ip(words: &[&str]) -> bool {
