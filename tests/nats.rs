@@ -7,10 +7,10 @@ use std::{path::Path, time::Duration};
 
 use jiff::Timestamp;
 use podium::{
-    model::{AgentName, Clock, EndState, Ending, Outcome, Spend, Standing, TaskRef, TaskSpec},
+    model::{EndState, Ending, Outcome, Spend, Standing, TaskRef, TaskSpec},
     queue::{
-        Change, Claim, Claimed, Finished, Lease as _, Queue, QueueError, Submitted,
-        nats::{Address, NatsLease, NatsQueue, Settings, Unfit},
+        Change, Claimed, Finished, Lease as _, Queue as _, QueueError, Submitted,
+        nats::{Address, NatsQueue, Settings, Unfit},
     },
 };
 use tokio::{sync::mpsc, task::JoinSet, time::timeout};
@@ -29,27 +29,15 @@ mod killed;
 mod migrate;
 #[path = "common/outcome.rs"]
 mod plain;
+#[path = "common/queues.rs"]
+mod queues;
 #[path = "nats/rooms.rs"]
 mod rooms;
 #[path = "common/nats.rs"]
 mod servers;
 
+use queues::{PATIENCE, agents, change, clock, crash, task, won};
 use servers::{Cluster, Nats, Wanted};
-
-const PATIENCE: Duration = Duration::from_secs(30);
-
-fn agents() -> Vec<AgentName> {
-    ["marie", "anga", "fabien"].map(|name| name.parse().unwrap()).to_vec()
-}
-
-#[expect(clippy::disallowed_methods, reason = "the one clock of these tests, handed to the queue as a value")]
-fn clock() -> Clock {
-    Clock::new(Timestamp::now)
-}
-
-fn task(text: &str) -> TaskRef {
-    text.parse().unwrap()
-}
 
 fn spec(name: &str) -> TaskSpec {
     TaskSpec::new(task(name), format!("about {name}"))
@@ -57,10 +45,6 @@ fn spec(name: &str) -> TaskSpec {
 
 fn done(of: &TaskRef) -> Outcome {
     plain::plain(of, 0, clock().now())
-}
-
-fn crash() -> Ending {
-    Ending::Signal { signal: 9 }
 }
 
 /// How the room opens a server.
@@ -73,29 +57,6 @@ async fn open(server: &Nats) -> (tempfile::TempDir, NatsQueue) {
     let stage = tempfile::tempdir().unwrap();
     let queue = NatsQueue::open(settings(server.address(), stage.path())).await.unwrap();
     (stage, queue)
-}
-
-async fn won(queue: &NatsQueue, of: &TaskRef) -> Claim<NatsLease> {
-    match queue.claim(of).await.unwrap() {
-        Claimed::Won(claim) => *claim,
-        Claimed::Missed(why) => panic!("missed: {why}"),
-    }
-}
-
-/// Reads changes until one fits.
-async fn change<T>(changes: &mut mpsc::Receiver<Change>, fits: impl Fn(&Change) -> Option<T>) -> T {
-    let mut seen = Vec::new();
-    let wait = async {
-        loop {
-            let change = changes.recv().await.expect("the watch ended");
-            if let Some(found) = fits(&change) {
-                return found;
-            }
-            seen.push(format!("{change:?}"));
-        }
-    };
-    let found = timeout(PATIENCE, wait).await.ok();
-    found.unwrap_or_else(|| panic!("nothing fits; seen: {seen:#?}"))
 }
 
 /// Why nothing new is started, once that is told.

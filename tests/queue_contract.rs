@@ -10,8 +10,8 @@ use std::{
 use jiff::Timestamp;
 use podium::{
     model::{
-        AgentName, Changes, Clock, EndState, Ending, Item, MicroUsd, OnLost, Outcome, Rejected, Removed, Request,
-        Spend, Standing, TaskRecord, TaskRef, TaskSpec, Usage,
+        Changes, Clock, EndState, Ending, Item, MicroUsd, OnLost, Outcome, Rejected, Removed, Request, Spend, Standing,
+        TaskRecord, TaskRef, TaskSpec, Usage,
     },
     queue::{
         Change, Claim, Claimed, Finished, Lease, Queue, QueueError, Spawned, Submitted,
@@ -20,7 +20,7 @@ use podium::{
         nats::{self, NatsQueue},
     },
 };
-use tokio::{sync::mpsc, task::JoinSet, time::timeout};
+use tokio::{sync::mpsc, task::JoinSet};
 
 #[path = "queue_contract/crashes.rs"]
 mod crashes;
@@ -30,28 +30,16 @@ mod guarantees;
 mod lives;
 #[path = "common/outcome.rs"]
 mod plain;
+#[path = "common/queues.rs"]
+mod queues;
 #[path = "queue_contract/reopening.rs"]
 mod reopening;
 #[expect(dead_code, reason = "what is done to servers is for the tests of faults")]
 #[path = "common/nats.rs"]
 mod servers;
 
+use queues::{agents, change, clock, crash, task, won};
 use reopening::Reopening;
-
-const PATIENCE: Duration = Duration::from_secs(20);
-
-fn agents() -> Vec<AgentName> {
-    ["marie", "anga", "fabien"].map(|name| name.parse().unwrap()).to_vec()
-}
-
-#[expect(clippy::disallowed_methods, reason = "the one clock of these tests, handed to the queue as a value")]
-fn clock() -> Clock {
-    Clock::new(Timestamp::now)
-}
-
-fn task(text: &str) -> TaskRef {
-    text.parse().unwrap()
-}
 
 fn spec(name: &str, description: &str) -> TaskSpec {
     TaskSpec::new(task(name), description)
@@ -75,38 +63,11 @@ fn done(of: &TaskRef) -> Outcome {
     outcome(of, EndState::Done, Ending::Done)
 }
 
-fn crash() -> Ending {
-    Ending::Signal { signal: 9 }
-}
-
-async fn won<Q: Queue>(queue: &Q, of: &TaskRef) -> Claim<Q::Lease> {
-    match queue.claim(of).await.unwrap() {
-        Claimed::Won(claim) => *claim,
-        Claimed::Missed(why) => panic!("missed: {why}"),
-    }
-}
-
 async fn missed<Q: Queue>(queue: &Q, of: &TaskRef) -> String {
     match queue.claim(of).await.unwrap() {
         Claimed::Won(claim) => panic!("won attempt {}", claim.n),
         Claimed::Missed(why) => why,
     }
-}
-
-/// Reads changes until one fits.
-async fn change<T>(changes: &mut mpsc::Receiver<Change>, fits: impl Fn(&Change) -> Option<T>) -> T {
-    let mut seen = Vec::new();
-    let wait = async {
-        loop {
-            let change = changes.recv().await.expect("the watch ended");
-            if let Some(found) = fits(&change) {
-                return found;
-            }
-            seen.push(format!("{change:?}"));
-        }
-    };
-    let found = timeout(PATIENCE, wait).await.ok();
-    found.unwrap_or_else(|| panic!("nothing fits; seen: {seen:#?}"))
 }
 
 fn stands<'a>(of: &'a TaskRef, standing: &'a Standing) -> impl Fn(&Change) -> Option<TaskRecord> + 'a {

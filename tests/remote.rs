@@ -16,7 +16,7 @@ use std::{
 
 use jiff::Timestamp;
 use podium::{
-    model::{AgentName, Clock, TaskRef},
+    model::{AgentName, TaskRef},
     queue::{
         Queue as _,
         nats::{NatsQueue, Settings},
@@ -37,6 +37,9 @@ mod carried;
 mod logs;
 #[path = "remote/orders.rs"]
 mod orders;
+#[path = "common/queues.rs"]
+#[expect(dead_code, reason = "tests/nats.rs uses the rest")]
+mod queues;
 #[path = "common/nats.rs"]
 #[expect(dead_code, reason = "tests/nats.rs uses the rest")]
 mod servers;
@@ -45,6 +48,7 @@ mod skew;
 #[path = "remote/stand_in.rs"]
 mod stand_in;
 
+use queues::{agents, clock};
 use servers::Nats;
 
 /// A lease that is over soon, so that who is gone is missed soon.
@@ -88,11 +92,6 @@ struct Scene {
     server: Nats,
 }
 
-#[expect(clippy::disallowed_methods, reason = "the one clock of these tests, handed to the queue as a value")]
-fn clock() -> Clock {
-    Clock::new(Timestamp::now)
-}
-
 impl Scene {
     /// A server, a room that is not open yet, and another machine on which anga carries out steps.
     async fn new() -> Option<Self> {
@@ -104,8 +103,7 @@ impl Scene {
         let server = Nats::start(&servers::server()?);
         // The leases' length is the bucket's.
         let folder = tempfile::tempdir().unwrap();
-        let agents: Vec<AgentName> = ["marie", "anga", "fabien"].map(|name| name.parse().unwrap()).to_vec();
-        let settings = Settings::new(server.address(), "room", folder.path().to_owned(), agents, clock());
+        let settings = Settings::new(server.address(), "room", folder.path().to_owned(), agents(), clock());
         drop(NatsQueue::open(Settings { makes: true, lease, ..settings }).await.unwrap());
         let queue = format!("[queue]\nurl = \"{}\"\nmonitor = [\"{}\"]\n", server.url(), server.monitor());
         let room = Stage::bare(&format!("{queue}{}{more}", room(agent)));
@@ -205,8 +203,7 @@ impl Scene {
     /// Everything that was handed over was taken back.
     async fn is_clean(&self) {
         let folder = tempfile::tempdir().unwrap();
-        let agents: Vec<AgentName> = ["marie", "anga", "fabien"].map(|name| name.parse().unwrap()).to_vec();
-        let settings = Settings::new(self.server.address(), "room", folder.path().to_owned(), agents, clock());
+        let settings = Settings::new(self.server.address(), "room", folder.path().to_owned(), agents(), clock());
         let queue = NatsQueue::open(settings).await.unwrap();
         for _ in 0..100 {
             if queue.list().await.unwrap().is_empty() {
