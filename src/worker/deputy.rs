@@ -8,7 +8,6 @@
 use std::{
     collections::{BTreeSet, VecDeque},
     path::PathBuf,
-    pin::pin,
     time::Duration,
 };
 
@@ -126,6 +125,8 @@ struct Deputy {
     in_hand: Option<AttemptRef>,
     /// The server says that somebody runs it.
     begun: bool,
+    /// There is a reason to look there how it is.
+    look: bool,
     /// Workers that were refused, so that each is told of once.
     refused: BTreeSet<Caller>,
     duty: watch::Sender<Duty>,
@@ -161,6 +162,7 @@ pub async fn run(
         offset_ms: 0,
         in_hand: None,
         begun: false,
+        look: false,
         refused: BTreeSet::new(),
         duty,
         idle: 0,
@@ -269,19 +271,20 @@ impl Deputy {
     }
 
     /// Asks the server for what nobody waits for any more. Orders are heard after that, and do not wait long for it.
-    async fn ask_by_the_way<T>(&mut self, call: impl Future<Output = T>) -> Option<T> {
-        let (mut call, mut until) = (pin!(call), None);
+    async fn ask_by_the_way<T>(&mut self, mut call: impl Future<Output = T> + Unpin) -> Option<T> {
+        let mut until = None;
         loop {
             tokio::select! {
                 biased;
                 answer = &mut call => return Some(answer),
                 order = self.inbox.recv() => {
                     let order = order.unwrap_or_else(gone);
-                    until.get_or_insert_with(|| Instant::now() + LAST_WORD);
-                    if matches!(order, Order::Quit { .. }) {
-                        until = Some(Instant::now());
-                    }
+                    let goes = matches!(order, Order::Quit { .. });
                     self.put_off.push_back(order);
+                    if goes {
+                        return None;
+                    }
+                    until.get_or_insert_with(|| Instant::now() + LAST_WORD);
                 }
                 () = at(until) => return None,
             }

@@ -3,7 +3,7 @@
 //! Owns what is believed while it runs elsewhere. Its one surprise: only the server says how it ended; a worker's reports say
 //! when to look.
 
-use std::{collections::BTreeSet, pin::pin, time::Duration};
+use std::{collections::BTreeSet, time::Duration};
 
 use tokio::time::Instant;
 
@@ -74,8 +74,6 @@ pub(super) struct Course {
     end: Option<(Order, Instant)>,
     /// What its engine asked for and was answered, by the engine's names for it.
     answered: BTreeSet<String>,
-    /// There is a reason to look at the server.
-    look: bool,
     leaving: Option<Instant>,
     farewell: Option<Farewell>,
     /// What the worker said last that it does.
@@ -96,7 +94,7 @@ impl Deputy {
         let attempt = claim.lease.attempt().clone();
         self.in_hand = Some(attempt.clone());
         let farewell = self.bring_on(claim, &attempt, assigned, taken_up).await;
-        (self.in_hand, self.begun) = (None, false);
+        (self.in_hand, self.begun, self.look) = (None, false, false);
         self.unheard.forget();
         farewell
     }
@@ -130,7 +128,7 @@ impl Deputy {
         }
         if self.publish(claim, attempt, came).await {
             let engine = self.engine.clone();
-            let why = match self.ask_by_the_way(engine.take_back(&attempt.task)).await {
+            let why = match self.ask_by_the_way(Box::pin(engine.take_back(&attempt.task))).await {
                 Some(Ok(())) => return course.farewell,
                 Some(Err(error)) => error.to_string(),
                 None => "the server says nothing".to_owned(),
@@ -175,9 +173,9 @@ impl Deputy {
         &mut self,
         claim: &Claim<FileLease>,
         course: &mut Course,
-        call: impl Future<Output = T>,
+        mut call: impl Future<Output = T> + Unpin,
     ) -> Result<T, Left> {
-        let (mut call, asked) = (pin!(call), Instant::now());
+        let asked = Instant::now();
         loop {
             let until = course.hurries().map(|since| since.max(asked) + LAST_WORD);
             let heard = tokio::select! {
@@ -240,7 +238,7 @@ impl Deputy {
         let (engine, task) = (self.engine.clone(), &attempt.task);
         let until = Instant::now() + engine.lease_length() * 2;
         loop {
-            let record = match self.ask(claim, course, engine.get(task)).await? {
+            let record = match self.ask(claim, course, Box::pin(engine.get(task))).await? {
                 Ok(record) => record,
                 Err(QueueError::Unknown(_)) => return Ok(Ok(None)),
                 Err(error) => return Ok(Err(error)),
@@ -248,7 +246,7 @@ impl Deputy {
             match record.standing {
                 Standing::Ended => {
                     let known = self.files.get(task).await;
-                    let whole = self.ask(claim, course, engine.result(task)).await?;
+                    let whole = self.ask(claim, course, Box::pin(engine.result(task))).await?;
                     match known.and_then(|known| Ok(whole?.filter(|_| is_owed(&known, &record, claim.n)))) {
                         Ok(Some(outcome)) => {
                             tracing::info!(%attempt, "an attempt that was taken for lost had ended; its result is taken");
@@ -262,7 +260,7 @@ impl Deputy {
                     let ending = Ending::Stopped;
                     let end = WorkerTell::End { attempt: task.attempt(n), ending };
                     self.tell(&Told::Tell(Box::new(end))).await;
-                    self.ask(claim, course, tokio::time::sleep(Duration::from_millis(500))).await?;
+                    self.ask(claim, course, Box::pin(tokio::time::sleep(Duration::from_millis(500)))).await?;
                     continue;
                 }
                 Standing::Running { .. }
@@ -271,7 +269,7 @@ impl Deputy {
                 | Standing::Retrying { .. }
                 | Standing::Asking { .. } => {}
             }
-            return Ok(self.ask(claim, course, engine.take_back(task)).await?.map(|()| None));
+            return Ok(self.ask(claim, course, Box::pin(engine.take_back(task))).await?.map(|()| None));
         }
     }
 
@@ -287,7 +285,7 @@ impl Deputy {
         spec.resume.clone_from(&claim.resume);
         spec.deadline = spec.deadline.map(|at| self.there(at));
         let (engine, n) = (self.engine.clone(), course.attempt.n);
-        self.ask(claim, course, engine.hand_over(&spec, n)).await
+        self.ask(claim, course, Box::pin(engine.hand_over(&spec, n))).await
     }
 
     /// Tells the worker that is there to take it.
@@ -304,7 +302,7 @@ impl Deputy {
     /// Follows an attempt until the server says how it ended; why the deputy goes, where it does before that.
     async fn follow(&mut self, claim: &Claim<FileLease>, course: &mut Course) -> Result<Came, Left> {
         loop {
-            if std::mem::take(&mut course.look)
+            if std::mem::take(&mut self.look)
                 && !self.is_away()
                 && let Some(came) = self.look(claim, course).await?
             {
@@ -316,7 +314,7 @@ impl Deputy {
                 tracing::error!(attempt = %course.attempt, "the worker elsewhere does not end it; the next room finds it");
                 return Err(Left);
             }
-            if !course.look {
+            if !self.look {
                 let word = self.next().await;
                 self.obey(claim, course, word).await?;
             }
@@ -325,7 +323,7 @@ impl Deputy {
 
     /// Does what there is to do while this is in hand.
     async fn obey(&mut self, claim: &Claim<FileLease>, course: &mut Course, word: Word) -> Result<(), Left> {
-        course.look |= match word {
+        let look = match word {
             Word::Says(Says::Report(report)) => self.reported(claim, course, *report).await,
             Word::Says(_) => true,
             Word::Tick => {
@@ -350,6 +348,7 @@ impl Deputy {
             }
             Word::Order(order) => self.ordered(course, order).await,
         };
+        self.look |= look;
         Ok(())
     }
 
@@ -488,7 +487,7 @@ impl Deputy {
     /// What the server says of the attempt, once it has ended.
     async fn look(&mut self, claim: &Claim<FileLease>, course: &mut Course) -> Result<Option<Came>, Left> {
         let (engine, task) = (self.engine.clone(), course.attempt.task.clone());
-        let record = match self.ask(claim, course, engine.get(&task)).await? {
+        let record = match self.ask(claim, course, Box::pin(engine.get(&task))).await? {
             Ok(record) => record,
             Err(QueueError::Unreachable(why)) => {
                 tracing::warn!(attempt = %course.attempt, why, "the NATS server does not say how it is");
@@ -509,7 +508,7 @@ impl Deputy {
                 return Ok(None);
             }
             Standing::Ended => {
-                let whole = self.ask(claim, course, engine.result(&task)).await?;
+                let whole = self.ask(claim, course, Box::pin(engine.result(&task))).await?;
                 return Ok(Some(came(&record, whole.ok().flatten())));
             }
             Standing::Retrying { .. } | Standing::Asking { .. } => return Ok(Some(came(&record, None))),
@@ -530,7 +529,7 @@ impl Deputy {
                 }
             }
         };
-        Ok(match self.ask(claim, course, engine.end(&task, end.clone())).await? {
+        Ok(match self.ask(claim, course, Box::pin(engine.end(&task, end.clone()))).await? {
             Ok(_) if end == Ending::Cancelled => None,
             Ok(_) => Some(Came::plain(end)),
             // Somebody took it, or came back, at this very moment.
@@ -543,7 +542,7 @@ impl Deputy {
     /// Takes back what nobody takes. That nobody has begun it, the server says in one step with taking it away.
     async fn withdraw(&mut self, claim: &Claim<FileLease>, course: &mut Course) -> Result<Option<Came>, Left> {
         let (engine, task) = (self.engine.clone(), course.attempt.task.clone());
-        Ok(match self.ask(claim, course, engine.withdraw(&task)).await? {
+        Ok(match self.ask(claim, course, Box::pin(engine.withdraw(&task))).await? {
             Ok(true) => {
                 Some(Came::unbegun(course.refused.take().unwrap_or_else(|| "no worker elsewhere took it".to_owned())))
             }
@@ -575,7 +574,6 @@ impl Course {
             noted: taken_up,
             end: None,
             answered: BTreeSet::new(),
-            look: false,
             leaving: None,
             farewell: None,
             activity: Activity::default(),

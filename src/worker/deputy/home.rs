@@ -171,7 +171,7 @@ impl Deputy {
         let (engine, task) = (self.engine.clone(), &claim.lease.attempt().task);
         let mut asked = 1;
         loop {
-            match self.ask(claim, course, engine.fetch(task, n, name, to)).await? {
+            match self.ask(claim, course, Box::pin(engine.fetch(task, n, name, to))).await? {
                 Err(QueueError::Unreachable(why)) if asked < ASKED => {
                     tracing::warn!(%task, name, why, "the NATS server is asked again");
                     asked += 1;
