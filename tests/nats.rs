@@ -25,6 +25,8 @@ mod fit;
 mod hostile;
 #[path = "nats/killed.rs"]
 mod killed;
+#[path = "nats/lives.rs"]
+mod lives;
 #[path = "nats/migrate.rs"]
 mod migrate;
 #[path = "common/outcome.rs"]

@@ -9,10 +9,13 @@ use async_nats::{
     jetstream::{
         self, Context, ErrorCode,
         context::{PublishError, PublishErrorKind},
+        response::Response,
         stream::{Info, LastRawMessageErrorKind, Stream},
     },
 };
 use bytes::Bytes;
+use jiff::Timestamp;
+use serde::Deserialize;
 
 use crate::queue::QueueError;
 
@@ -31,6 +34,8 @@ pub(super) struct Bucket {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Found {
     pub(super) revision: u64,
+    /// When it was written, by the server's clock.
+    pub(super) at: Timestamp,
     pub(super) value: Option<Bytes>,
 }
 
@@ -64,6 +69,20 @@ impl Bucket {
         })
     }
 
+    /// What time it is for the stream's leader.
+    pub(super) async fn now(&self) -> Result<Timestamp, QueueError> {
+        #[derive(Deserialize)]
+        struct Now {
+            ts: Timestamp,
+        }
+        let asked = self.context.request(format!("STREAM.INFO.KV_{}", self.name), &()).await;
+        match asked {
+            Ok(Response::Ok(Now { ts })) => Ok(ts),
+            Ok(Response::Err { error }) => Err(self.refused(&error)),
+            Err(error) => Err(QueueError::Unreachable(format!("{} does not answer: {}", self.name, cause(&error)))),
+        }
+    }
+
     pub(super) fn subject(&self, key: &str) -> String {
         format!("$KV.{}.{key}", self.name)
     }
@@ -74,7 +93,8 @@ impl Bucket {
             Ok(message) => {
                 let is_gone = message.headers.get(OPERATION.0).is_some();
                 let value = (!is_gone).then_some(message.payload);
-                Ok(Some(Found { revision: message.sequence, value }))
+                let at = Timestamp::from_nanosecond(message.time.unix_timestamp_nanos()).unwrap_or(Timestamp::MIN);
+                Ok(Some(Found { revision: message.sequence, at, value }))
             }
             Err(error) => match error.kind() {
                 LastRawMessageErrorKind::NoMessageFound => Ok(None),

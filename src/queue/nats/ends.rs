@@ -1,8 +1,8 @@
 //! A task's steps: taken, ended, tried again, mended.
 //!
-//! Owns in which order things are written. Its one surprise: an attempt's result is written under the attempt's own name
-//! before the task says that it has ended. Whoever comes too late keeps what they found there, and what was found by
-//! somebody who died right then is published instead of being run again.
+//! Owns in which order things are written. Its one surprise: a short result is one write with its task's end. A long one is
+//! written under the attempt's own name before the task says that it has ended; whoever comes too late keeps what they found
+//! there, and what was found by somebody who died right then is published instead of being run again.
 
 use std::{
     path::{Path, PathBuf},
@@ -19,7 +19,7 @@ use super::{
     bucket::Put,
     files,
     keys::{Loaded, Patience, nonce},
-    lease::{self, Keeper, NatsLease},
+    lease::{Keeper, NatsLease},
     names,
     slot::{self, Holder, Live},
 };
@@ -36,7 +36,7 @@ const LOOK: Duration = Duration::from_millis(200);
 const LARGEST: usize = 896 * 1024;
 
 impl NatsQueue {
-    /// Takes a task: its lease first, then the task counts the attempt, and only then may it run.
+    /// Takes a task: the task counts the attempt, which is its lease until the first beat, and only then may it run.
     pub(super) async fn take(&self, task: &TaskRef) -> Result<Claimed<NatsLease>, QueueError> {
         let missed = |why: &str| Ok(Claimed::Missed(format!("{task} {why}")));
         let mut patience = self.patience();
@@ -69,17 +69,15 @@ impl NatsQueue {
             // What may fail comes before anything is counted.
             let spec = self.whole_spec(live).await?;
             let prerequisites = self.prerequisites(&spec).await?;
-            let keeper = self.lease(task, n).await?;
+            let keeper = self.keeper(task, n)?;
             live.holders.push(self.holder(n, keeper.nonce()));
             let counted_as = loaded.written(0);
             let revision = match self.store(loaded, &mut patience).await {
                 Ok(Put::Stored(revision)) => revision,
-                Ok(Put::Moved) => {
-                    keeper.drop_unused().await;
-                    continue;
-                }
+                Ok(Put::Moved) => continue,
                 Err(error) => {
-                    keeper.drop_unused().await;
+                    // It may have been written all the same.
+                    keeper.give_up().await;
                     return Err(error);
                 }
             };
@@ -98,13 +96,12 @@ impl NatsQueue {
         Holder { n, nonce: nonce.to_owned(), host, pid: std::process::id() }
     }
 
-    /// Takes the lease of an attempt that is about to be counted.
-    async fn lease(&self, task: &TaskRef, n: u32) -> Result<Keeper, QueueError> {
-        let (nonce, buckets) = (nonce()?, &self.0.buckets);
+    /// Who beats for an attempt that is about to be counted.
+    fn keeper(&self, task: &TaskRef, n: u32) -> Result<Keeper, QueueError> {
+        let nonce = nonce()?;
         let value =
             serde_json::to_vec(&self.holder(n, &nonce)).map_err(|error| QueueError::Unsafe(error.to_string()))?;
-        let (value, both) = (Bytes::from(value), (&buckets.leases, &buckets.tasks));
-        lease::take(task.attempt(n), nonce, value, both, buckets.lease, &self.0.given_up).await
+        Ok(Keeper::new(task.attempt(n), nonce, Bytes::from(value), &self.0.buckets, &self.0.given_up))
     }
 
     async fn make_folder(&self, lease: &NatsLease, folder: PathBuf) -> Result<(), QueueError> {
@@ -166,7 +163,7 @@ impl NatsQueue {
                 self.clear(lease).await;
                 return Ok(Finished::AlreadyCommitted);
             };
-            if live.result.as_ref() == Some(&key) && live.entry.outcome.is_some() {
+            if live.ended_with(&outcome, &key) {
                 // An answer was lost, and the write was not.
                 return Ok(Finished::Committed);
             }
@@ -177,7 +174,7 @@ impl NatsQueue {
                 return Ok(Finished::AlreadyCommitted);
             }
             self.publish(live, &key, &mut patience).await?;
-            kept = true;
+            kept = live.result.is_some();
             if let Put::Stored(_) = self.store(loaded, &mut patience).await? {
                 self.clear(lease).await;
                 return Ok(Finished::Committed);
@@ -251,6 +248,7 @@ impl NatsQueue {
         loop {
             let mut loaded = self.load(task).await?;
             let live = loaded.slot.of_mut(task).ok_or_else(|| QueueError::Unknown(task.clone()))?;
+            let old = live.entry.outcome.clone().filter(|_| live.result.is_none());
             live.entry
                 .retry(self.0.settings.clock.now(), &self.0.rules)
                 .map_err(|state| QueueError::State { task: task.clone(), state })?;
@@ -258,6 +256,9 @@ impl NatsQueue {
             live.entry.change(changes, &mut spec);
             let sha256 = self.put_spec(&spec, &mut patience).await?;
             live.respecify(spec, sha256);
+            if let Some(old) = old {
+                self.keep(&result_key(live)?, old, &mut patience).await?;
+            }
             live.result = None;
             loaded.slot.requests.clear();
             if let Put::Stored(_) = self.store(loaded, &mut patience).await? {
@@ -324,12 +325,11 @@ impl NatsQueue {
         if live.entry.outcome.is_none() || live.result.is_some() {
             return Ok(());
         }
-        let n = live.entry.attempts.last().map_or(0, |attempt| attempt.record.n);
-        let key = names::attempt(live.task(), n, &nonce()?);
+        let key = result_key(live)?;
         self.publish(live, &key, patience).await
     }
 
-    /// Writes the whole result to its own key and leaves the short one with the task.
+    /// Writes a result that is too long for its task to its own key, and leaves a short one with the task.
     pub(super) async fn publish(&self, live: &mut Live, key: &str, patience: &mut Patience) -> Result<(), QueueError> {
         match live.take_outcome(key) {
             Some(whole) => self.keep(key, whole, patience).await,
@@ -414,6 +414,12 @@ impl NatsQueue {
             tracing::warn!(attempt = %lease.attempt, %error, "the attempt's folder stays");
         }
     }
+}
+
+/// Where a result goes that no attempt wrote itself.
+fn result_key(live: &Live) -> Result<String, QueueError> {
+    let n = live.entry.attempts.last().map_or(0, |attempt| attempt.record.n);
+    Ok(names::attempt(live.task(), n, &nonce()?))
 }
 
 /// Whether the newest attempt's end is not written and nobody holds it.

@@ -8,12 +8,14 @@ use std::{sync::atomic::Ordering, time::Duration};
 
 use bytes::Bytes;
 use futures_util::{StreamExt as _, stream};
+use jiff::Timestamp;
 use tokio::time::{Instant, sleep};
 
 use super::{
     NatsQueue,
     bucket::{Bucket, Put},
-    names,
+    mirror, names,
+    server::Buckets,
     slot::{Live, Slot},
 };
 use crate::{
@@ -66,6 +68,8 @@ impl Patience {
 pub(super) struct Loaded {
     key: String,
     revision: u64,
+    /// When it was written, by the server.
+    at: Option<Timestamp>,
     pub(super) slot: Slot,
     /// What lies there belongs to a stage that is away: nothing is written over it.
     pub(super) is_moved: bool,
@@ -74,12 +78,12 @@ pub(super) struct Loaded {
 impl Loaded {
     /// A key that nothing was ever written to, as far as anybody knows: who writes it finds out.
     pub(super) fn unread(task: &TaskRef) -> Self {
-        Self { key: names::task(task), revision: 0, slot: Slot::empty(), is_moved: false }
+        Self { key: names::task(task), revision: 0, at: None, slot: Slot::empty(), is_moved: false }
     }
 
     /// The same value as it is once it was written as this revision.
     pub(super) fn written(&self, revision: u64) -> Self {
-        Self { key: self.key.clone(), revision, slot: self.slot.clone(), is_moved: self.is_moved }
+        Self { key: self.key.clone(), revision, at: None, slot: self.slot.clone(), is_moved: self.is_moved }
     }
 }
 
@@ -111,13 +115,13 @@ impl NatsQueue {
                 }
             }
         };
-        let revision = found.as_ref().map_or(0, |found| found.revision);
+        let (revision, at) = found.as_ref().map_or((0, None), |found| (found.revision, Some(found.at)));
         let slot = match found.and_then(|found| found.value) {
             Some(bytes) => Slot::read(&key, &bytes).map_err(|damage| QueueError::Unsafe(damage.to_string()))?,
             None => Slot::empty(),
         };
         let is_moved = slot.live.as_ref().is_some_and(|live| live.moved.is_some());
-        Ok(Loaded { key, revision, slot, is_moved })
+        Ok(Loaded { key, revision, at, slot, is_moved })
     }
 
     /// What lies under a task's key, and whether somebody runs it.
@@ -125,22 +129,30 @@ impl NatsQueue {
         // What was dropped in this process is free for it at once.
         self.given_up(task).await;
         let mut loaded = self.load_plain(task).await?;
+        let at = loaded.at;
         if let Some(live) = loaded.slot.of_mut(task) {
-            let held = self.is_held(live).await?;
+            let held = self.is_held(live, at).await?;
             live.held(held);
         }
         Ok(loaded)
     }
 
-    /// Whether somebody holds the newest attempt's lease. Asked after the task was read: a lease is there before its attempt
-    /// is counted and until its end is written.
-    async fn is_held(&self, live: &Live) -> Result<bool, QueueError> {
+    /// Whether somebody holds the newest attempt, of a task that was read before and written `at`. A lease that was beaten, or
+    /// given up, has a key that says so. Until its first beat the claim itself is the lease, for as long as one lasts.
+    async fn is_held(&self, live: &Live, at: Option<Timestamp>) -> Result<bool, QueueError> {
         let Some(holder) = live.runner() else { return Ok(false) };
         let key = names::attempt(live.task(), holder.n, &holder.nonce);
+        let Buckets { leases, tasks, lease, .. } = &self.0.buckets;
         let mut patience = self.patience();
         loop {
-            match self.0.buckets.leases.get(&key).await {
-                Ok(found) => return Ok(found.is_some_and(|found| found.value.is_some())),
+            let held = match (leases.get(&key).await, at) {
+                (Ok(Some(found)), _) => return Ok(found.value.is_some()),
+                (Ok(None), None) => return Ok(false),
+                (Ok(None), Some(at)) => tasks.now().await.map(|now| now.duration_since(at).unsigned_abs() < *lease),
+                (Err(error), _) => Err(error),
+            };
+            match held {
+                Ok(held) => return Ok(held),
                 Err(error) => {
                     if !patience.again(&error).await {
                         return Err(error);
@@ -152,7 +164,7 @@ impl NatsQueue {
 
     /// Writes a task's key where nobody wrote before us.
     pub(super) async fn store(&self, loaded: Loaded, patience: &mut Patience) -> Result<Put, QueueError> {
-        let Loaded { key, revision, mut slot, is_moved } = loaded;
+        let Loaded { key, revision, mut slot, is_moved, at: _ } = loaded;
         if is_moved {
             return Err(QueueError::Unsafe(format!("{key} belongs to a queue that `podium migrate` has put there")));
         }
@@ -239,7 +251,8 @@ impl NatsQueue {
 
     /// The result, whole; `None` while there is none.
     pub(super) async fn whole_result(&self, live: &Live) -> Result<Option<Outcome>, QueueError> {
-        let Some(key) = live.result.as_ref().filter(|_| live.entry.outcome.is_some()) else { return Ok(None) };
+        let Some(short) = &live.entry.outcome else { return Ok(None) };
+        let Some(key) = &live.result else { return Ok(Some(short.clone())) };
         let bytes = self.whole(&self.0.buckets.results, key).await?;
         serde_json::from_slice(&bytes)
             .map(Some)
@@ -304,13 +317,14 @@ impl NatsQueue {
         let mirror = self.mirror();
         mirror.catch_up().await?;
         let record = async |slot: Slot| {
-            let mut live = slot.live?;
-            // What cannot be asked is shown as the task says it.
-            let held = self.is_held(&live).await.unwrap_or(true);
-            if live.runner().is_some() {
-                live.held(held);
+            if slot.live.as_ref()?.runner().is_none() {
+                return mirror::record(&slot);
             }
-            Some(live.entry.record())
+            match self.load(slot.live.as_ref()?.task()).await {
+                Ok(loaded) => Some(loaded.slot.live?.entry.record()),
+                // What cannot be asked is shown as the task says it.
+                Err(_) => mirror::record(&slot),
+            }
         };
         let records = stream::iter(mirror.slots()).map(record).buffer_unordered(AT_ONCE);
         let mut records: Vec<TaskRecord> = records.filter_map(std::future::ready).collect().await;

@@ -1,8 +1,9 @@
 //! Leases: a key that goes away by itself unless its holder beats.
 //!
-//! Owns the beats and how a lease is given up. Must not know what runs under it. Its one surprise: a beat is a
-//! compare-and-set on the lease's own key, where an acknowledgement that comes late could touch a newer delivery; and each
-//! beat also looks whether the task still says that the attempt is ours, so that nobody runs on whose place was taken.
+//! Owns the beats and how a lease is given up. Must not know what runs under it. Its one surprise: there is no key before the
+//! first beat. Until then the claim is the lease, and most attempts are over by then. A beat is a compare-and-set on the
+//! lease's own key, where an acknowledgement that comes late could touch a newer delivery; and each beat also looks whether the
+//! task still says that the attempt is ours, so that nobody runs on whose place was taken.
 
 use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
 
@@ -16,6 +17,7 @@ use super::{
     bucket::{Bucket, Put},
     keys::Loaded,
     names,
+    server::Buckets,
     slot::Slot,
 };
 use crate::{
@@ -110,38 +112,30 @@ enum Beat {
     Taken(String),
 }
 
-/// Takes a lease before the attempt is counted, so that nobody ever sees a counted attempt without one.
-pub(super) async fn take(
-    attempt: AttemptRef,
-    nonce: String,
-    value: Bytes,
-    (leases, tasks): (&Bucket, &Bucket),
-    length: Duration,
-    given_up: &Arc<watch::Sender<Vec<TaskRef>>>,
-) -> Result<Keeper, QueueError> {
-    let key = names::attempt(&attempt.task, attempt.n, &nonce);
-    let confirmed = Instant::now();
-    let revision = match leases.put(&key, value.clone(), 0).await? {
-        Put::Stored(revision) => revision,
-        // An answer that was lost: the nonce is nobody else's.
-        Put::Moved => leases.get(&key).await?.map_or(0, |found| found.revision),
-    };
-    Ok(Keeper {
-        attempt,
-        nonce,
-        key,
-        value,
-        revision,
-        leases: leases.clone(),
-        tasks: tasks.clone(),
-        length,
-        confirmed,
-        gone: watch::channel(None).0,
-        given_up: Arc::clone(given_up),
-    })
-}
-
 impl Keeper {
+    /// Who will beat for an attempt that is about to be counted: its lease lasts from now on.
+    pub(super) fn new(
+        attempt: AttemptRef,
+        nonce: String,
+        value: Bytes,
+        Buckets { leases, tasks, lease, .. }: &Buckets,
+        given_up: &Arc<watch::Sender<Vec<TaskRef>>>,
+    ) -> Self {
+        Self {
+            key: names::attempt(&attempt.task, attempt.n, &nonce),
+            attempt,
+            nonce,
+            value,
+            revision: 0,
+            leases: leases.clone(),
+            tasks: tasks.clone(),
+            length: *lease,
+            confirmed: Instant::now(),
+            gone: watch::channel(None).0,
+            given_up: Arc::clone(given_up),
+        }
+    }
+
     /// The lease that this keeps, whose files lie in `folder`, and what ends the beats.
     pub(super) fn lease(&self, folder: PathBuf, counted_as: Loaded) -> (NatsLease, oneshot::Receiver<()>) {
         let (end, ended) = oneshot::channel();
@@ -159,11 +153,6 @@ impl Keeper {
 
     pub(super) fn nonce(&self) -> &str {
         &self.nonce
-    }
-
-    /// Gives up a lease under which nothing was counted.
-    pub(super) async fn drop_unused(self) {
-        self.give_up().await;
     }
 
     /// Beats until the lease is given up, runs out, or is gone.
@@ -242,7 +231,8 @@ impl Keeper {
         })
     }
 
-    async fn give_up(&self) {
+    /// Says that nobody runs this attempt, if it was counted.
+    pub(super) async fn give_up(&self) {
         let gone = async {
             if let Ok(Put::Moved) = self.leases.delete(&self.key, self.revision).await
                 && let Ok(Some(found)) = self.leases.get(&self.key).await

@@ -14,8 +14,10 @@ use crate::{
     queue::{QueueError, entry::Entry, file::task_file},
 };
 
-/// The one shape there is so far.
-const SCHEMA: u32 = 1;
+/// The shape that is written; all before it are read. Since 2 a claim holds its task for a lease's length without a key of its
+/// own, and a short result lies with its task: who knows only 1 would run such a task twice.
+const SCHEMA: u32 = 2;
+const SCHEMAS: std::ops::RangeInclusive<u32> = 1..=SCHEMA;
 
 /// The largest value we write, well below a server's usual limit of 1 MiB for a message.
 const LIMIT: usize = 896 * 1024;
@@ -41,7 +43,7 @@ pub(super) struct Live {
     pub(super) entry: Entry,
     /// SHA-256 of the task file, lower-case hex. It names the whole in `podium-specs`, where `entry` has it cut.
     pub(super) spec: String,
-    /// Where the whole result is, in `podium-results`.
+    /// Where the whole result is, in `podium-results`; `None` = there is none, or `entry` has the whole.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) result: Option<String>,
     /// Who runs, or ran, each attempt, oldest first.
@@ -76,7 +78,7 @@ pub(super) enum Damage {
     #[error("{0} is no task of podium's: {1}")]
     Unreadable(String, String),
     /// A later podium wrote it.
-    #[error("{0} was written by a newer podium (schema {1}, this one reads {SCHEMA})")]
+    #[error("{0} was written by a newer podium (schema {1}, this one reads up to {SCHEMA})")]
     Newer(String, u32),
     /// It speaks of another task.
     #[error("{0} speaks of {1}")]
@@ -96,10 +98,12 @@ impl Slot {
             schema: u32,
         }
         let slot = match serde_json::from_slice::<Self>(bytes) {
-            Ok(slot) if slot.schema == SCHEMA => slot,
+            Ok(slot) if SCHEMAS.contains(&slot.schema) => Self { schema: SCHEMA, ..slot },
             // A newer podium's words may be others; that it is newer can be read all the same.
             other => match (serde_json::from_slice(bytes), other) {
-                (Ok(Version { schema }), _) if schema != SCHEMA => return Err(Damage::Newer(key.to_owned(), schema)),
+                (Ok(Version { schema }), _) if !SCHEMAS.contains(&schema) => {
+                    return Err(Damage::Newer(key.to_owned(), schema));
+                }
                 (Err(error), _) | (_, Err(error)) => {
                     return Err(Damage::Unreadable(key.to_owned(), error.to_string()));
                 }
@@ -195,12 +199,24 @@ impl Live {
             && self.entry.attempts.last().is_some_and(|attempt| attempt.record.n == n)
     }
 
-    /// The whole result, which goes to `key`; what stays is cut.
+    /// The whole result, where it must go to `key` because what stays here is cut.
     pub(super) fn take_outcome(&mut self, key: &str) -> Option<Outcome> {
-        let whole = self.entry.outcome.take()?;
-        self.entry.outcome = Some(whole.clone().clipped(TaskRecord::TEXT_LIMIT));
+        let whole = self.entry.outcome.as_ref()?;
+        let short = whole.clone().clipped(TaskRecord::TEXT_LIMIT);
+        if short == *whole {
+            return None;
+        }
         self.result = Some(key.to_owned());
-        Some(whole)
+        self.entry.outcome.replace(short)
+    }
+
+    /// Whether the newest attempt ended with this very result; a long one lies under `key`.
+    pub(super) fn ended_with(&self, outcome: &Outcome, key: &str) -> bool {
+        let Some(there) = &self.entry.outcome else { return false };
+        match &self.result {
+            Some(result) => result == key,
+            None => (&there.ending, there.completed_at) == (&outcome.ending, outcome.completed_at),
+        }
     }
 }
 
@@ -239,13 +255,16 @@ mod tests {
         assert_eq!(Slot::read("marie.a=2Eb", &bytes), Ok(slot.clone()));
         let misplaced = Slot::read("anga.a=2Eb", &bytes);
         assert!(matches!(misplaced, Err(Damage::Misplaced(..))), "{misplaced:?}");
-        for bytes in [&b"\xff\x00"[..], b"", b"[]", b"{}", br#"{"schema":1}"#, br#"{"schema":1,"write":"x","live":7}"#]
+        for unreadable in
+            [&b"\xff\x00"[..], b"", b"[]", b"{}", br#"{"schema":1}"#, br#"{"schema":1,"write":"x","live":7}"#]
         {
-            let read = Slot::read("marie.a=2Eb", bytes);
+            let read = Slot::read("marie.a=2Eb", unreadable);
             assert!(matches!(read, Err(Damage::Unreadable(..))), "{read:?}");
         }
-        let newer = Slot::read("marie.a=2Eb", br#"{"schema":2,"live":"other"}"#);
-        assert_eq!(newer, Err(Damage::Newer("marie.a=2Eb".into(), 2)));
+        let newer = Slot::read("marie.a=2Eb", br#"{"schema":3,"live":"other"}"#);
+        assert_eq!(newer, Err(Damage::Newer("marie.a=2Eb".into(), 3)));
+        let older = String::from_utf8(bytes).unwrap().replace(r#""schema":2"#, r#""schema":1"#);
+        assert_eq!(Slot::read("marie.a=2Eb", older.as_bytes()), Ok(slot));
     }
 
     #[test]
