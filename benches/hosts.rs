@@ -1,7 +1,7 @@
 //! Trivial tasks over two worker machines: network namespaces on one machine, a real server that syncs every write.
 //!
-//! What is measured is the queue itself: this process accepts the tasks, as a room does, and tells each machine which one is
-//! there; a process on each machine claims and ends it. Beside it, in the same run and in the same places, the engine's own
+//! What is measured is the queue itself: this process hands the tasks over, as a room's deputies do, and tells each machine which
+//! one is there; a process on each machine claims and ends it. Beside it, in the same run and in the same places, the engine's own
 //! rate for such a life, without anything of ours: it waits, it runs, its result, it is over; a write each. Its two
 //! surprises: it starts itself again on the machines, and the folders of their attempts lie in memory, because the one disk
 //! that there is here is the server's.
@@ -39,9 +39,9 @@ use futures_util::{StreamExt as _, stream};
 use jiff::Timestamp;
 use network::{Network, ROOM, on, worker};
 use podium::{
-    model::{Clock, TaskRef, TaskSpec},
+    model::{Clock, TaskRef, TaskSpec, server::Holder},
     queue::{
-        Claimed, Finished, Queue as _, Submitted,
+        Claimed, Finished, Queue as _,
         nats::{Address, NatsQueue, Settings},
     },
 };
@@ -96,8 +96,9 @@ async fn room(machine: &str, tasks: usize) {
     let wanted = servers::Wanted { host: ROOM.to_owned(), ..servers::Wanted::default() };
     let server = servers::Nats::with(&program, &wanted);
     let stage = tempfile::tempdir().unwrap();
-    let queue =
-        NatsQueue::open(Settings { makes: true, ..settings(server.url(), "room", stage.path()) }).await.unwrap();
+    let own = settings(server.url(), "room", stage.path());
+    let queue = NatsQueue::open(Settings { makes: true, room: Some(machine.to_owned()), ..own }).await.unwrap();
+    tokio::spawn(hold(queue.clone(), machine.to_owned()));
 
     println!("{tasks} tasks over {} machines, load {}", AGENTS.len(), load());
     for at_once in AT_ONCE {
@@ -110,6 +111,17 @@ async fn room(machine: &str, tasks: usize) {
                 load()
             );
         }
+    }
+}
+
+/// Holds the server, as a room does: whoever hands a task over asks whose it is.
+async fn hold(queue: NatsQueue, room: String) {
+    let holder =
+        Holder { room, host: "bench".into(), stage: "bench".into(), pid: std::process::id(), since: clock().now() };
+    let mut revision = 0;
+    loop {
+        revision = queue.hold(&holder, revision).await.unwrap().unwrap();
+        tokio::time::sleep(queue.lease_length() / 6).await;
     }
 }
 
@@ -232,7 +244,7 @@ async fn ours(room: &str, url: &str, queue: &NatsQueue, round: usize, at_once: u
         .for_each_concurrent(at_once, async |n| {
             let agent = AGENTS[n % AGENTS.len()];
             let of: TaskRef = format!("{agent}/r{at_once}-{round}-{n}").parse().unwrap();
-            assert_eq!(queue.submit(TaskSpec::new(of.clone(), "Do it.")).await.unwrap(), Submitted::New);
+            queue.hand_over(&TaskSpec::new(of.clone(), "Do it."), 1).await.unwrap();
             tell(queue.client(), agent, of.to_string()).await;
         })
         .await;

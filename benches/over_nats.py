@@ -262,7 +262,8 @@ class Wire:
         self.wire.sendall(words)
 
     def publish(self, subject, message, reply=""):
-        text = json.dumps(message).encode()
+        # As podium writes it: an arrival is told by how it begins.
+        text = json.dumps(message, separators=(",", ":")).encode()
         self.say(f"PUB {subject} {reply} {len(text)}\r\n".encode() + text + b"\r\n")
 
     def message(self, seconds):

@@ -5,7 +5,9 @@
 use super::{
     NatsQueue,
     bucket::Put,
-    files, names,
+    files,
+    keys::Loaded,
+    names,
     slot::{Live, Slot},
 };
 use crate::{
@@ -19,8 +21,13 @@ impl NatsQueue {
         let task = &spec.task;
         self.is_ours().await?;
         let mut patience = self.patience();
+        // A first attempt's key was most likely never written: then the one write says so.
+        let mut unread = (n <= 1).then(|| Loaded::unread(task));
         loop {
-            let mut loaded = self.load_plain(task).await?;
+            let mut loaded = match unread.take() {
+                Some(unread) => unread,
+                None => self.load_plain(task).await?,
+            };
             if loaded.slot.live.is_some() {
                 return Err(QueueError::State { task: task.clone(), state: "on the NATS server already".into() });
             }
