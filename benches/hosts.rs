@@ -98,7 +98,8 @@ async fn room(machine: &str, tasks: usize) {
     let stage = tempfile::tempdir().unwrap();
     let own = settings(server.url(), "room", stage.path());
     let queue = NatsQueue::open(Settings { makes: true, room: Some(machine.to_owned()), ..own }).await.unwrap();
-    tokio::spawn(hold(queue.clone(), machine.to_owned()));
+    let mut holding = JoinSet::new();
+    holding.spawn(hold(queue.clone(), machine.to_owned()));
 
     println!("{tasks} tasks over {} machines, load {}", AGENTS.len(), load());
     for at_once in AT_ONCE {

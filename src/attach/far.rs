@@ -187,8 +187,7 @@ pub fn read<T: DeserializeOwned>(message: &Message) -> Option<T> {
     }
 }
 
-/// Whether a worker's word may be that it takes a place; told without reading it, since all deputies of an agent hear all
-/// its workers.
+/// Whether a worker's word may be that it takes a place; told without reading it.
 pub fn is_arrival(message: &Message) -> bool {
     message.payload.starts_with(br#"{"says":"here""#)
 }
@@ -197,6 +196,11 @@ pub fn is_arrival(message: &Message) -> bool {
 pub fn write(message: &impl Serialize) -> bytes::Bytes {
     // What we made ourselves can be written.
     serde_json::to_vec(message).unwrap_or_default().into()
+}
+
+/// Whether a name is one of [`name`]'s: what somebody else sends becomes part of a subject.
+pub fn is_name(name: &str) -> bool {
+    name.len() == 32 && name.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
 /// A name that nobody else has and that is written down nowhere.

@@ -33,9 +33,11 @@ mod bring;
 mod home;
 mod partner;
 mod unheard;
+mod voices;
 
 use partner::Partner;
 use unheard::Unheard;
+use voices::Voices;
 
 /// Ticks at which a fresh deputy looks for what another has left: its lease may just be asked for by somebody.
 const EAGER: u32 = 5;
@@ -113,7 +115,7 @@ struct Deputy {
     /// Our name, random.
     name: String,
     hellos: Subscriber,
-    says: Subscriber,
+    voices: Voices,
     /// The partner's alone: logs are long, and an agent may have many workers.
     logs: Option<Subscriber>,
     tick: Interval,
@@ -148,7 +150,7 @@ pub async fn run(
     let mut deputy = Deputy {
         name: far::name()?,
         hellos: client.subscribe(far::hello_subject(&agent)).await?,
-        says: client.subscribe(far::says_subject(&agent, "*")).await?,
+        voices: Voices::new(client, agent),
         logs: None,
         tick: interval(far::BEAT),
         settings,
@@ -240,7 +242,7 @@ impl Deputy {
         tokio::select! {
             biased;
             order = self.inbox.recv() => Heard::Order(order.unwrap_or_else(gone)),
-            Some(message) = self.says.next() => Heard::Says(message),
+            message = self.voices.next() => Heard::Says(message),
             Some(message) = piece(&mut self.logs) => Heard::Log(message),
             Some(message) = self.hellos.next() => Heard::Hello(message),
             _ = self.tick.tick() => Heard::Tick,
@@ -264,6 +266,7 @@ impl Deputy {
                 None
             }
             Heard::Tick => {
+                self.voices.tidy();
                 self.beat().await;
                 Some(Word::Tick)
             }

@@ -46,8 +46,13 @@ impl Deputy {
             self.refuse(caller, &why);
             Welcome::Bye(why)
         } else if let Some(hello) = far::read::<Hello>(message)
+            && far::is_name(&hello.worker)
             && self.is_free_for(hello.running.as_ref()).await
         {
+            if let Err(error) = self.voices.offer(&hello.worker).await {
+                tracing::warn!(%error, "a worker would not be heard, and is not answered");
+                return;
+            }
             Welcome::Free(self.name.clone())
         } else {
             return;
@@ -87,7 +92,14 @@ impl Deputy {
         match says {
             Says::Here { deputy, hello } => {
                 let agent = &self.settings.slot.agent;
-                if deputy != self.name || subject != far::says_subject(agent, &hello.worker) {
+                if subject != far::says_subject(agent, &hello.worker) {
+                    return None;
+                }
+                if deputy != self.name {
+                    // It has taken another place.
+                    if !self.is_partner(subject) {
+                        self.voices.forget(subject);
+                    }
                     return None;
                 }
                 if !self.is_free_for(hello.running.as_ref()).await {
@@ -149,6 +161,7 @@ impl Deputy {
             Ok(logs) => self.logs = Some(logs),
             Err(error) => tracing::warn!(%error, "its log is not shown as it grows"),
         }
+        self.voices.keep(&far::says_subject(&self.settings.slot.agent, &hello.worker));
         self.partner = Some(Partner { name: hello.worker, far, heard: Instant::now() });
         self.duty.send_if_modified(|duty| !std::mem::replace(&mut duty.partner, true));
         self.tell(&Told::Beat).await;
@@ -165,6 +178,7 @@ impl Deputy {
     pub(super) fn lose(&mut self, why: &str) {
         if let Some(partner) = self.partner.take() {
             tracing::warn!(slot = %self.settings.slot, host = partner.far.host, why, "the worker is gone");
+            self.voices.forget(&far::says_subject(&self.settings.slot.agent, &partner.name));
         }
         self.logs = None;
         self.duty.send_if_modified(|duty| std::mem::replace(&mut duty.partner, false));
