@@ -113,19 +113,23 @@ async fn g15_a_result_waits_for_room_and_is_not_lost() {
     let server = Nats::start(&program);
     let (_stage, queue) = open(&server).await;
     let context = stranger(&server).await;
-    let t = task("marie/a");
-    queue.submit(spec("marie/a")).await.unwrap();
-    let claim = won(&queue, &t).await;
-    let results = context.get_stream("KV_podium-results").await.unwrap().cached_info().config.clone();
-    context.update_stream(Config { max_bytes: 1, ..results.clone() }).await.unwrap();
-    let mut finishing = JoinSet::new();
-    let (finisher, of) = (queue.clone(), t.clone());
-    finishing.spawn(async move { finisher.finish(claim.lease, done(&of)).await.unwrap() });
-    assert!(timeout(Duration::from_secs(2), finishing.join_next()).await.is_err(), "there is no room");
-    assert_eq!(queue.get(&t).await.unwrap().standing, Standing::Running { attempt: 1 });
-    context.update_stream(results).await.unwrap();
-    let ended = timeout(PATIENCE, finishing.join_next()).await.unwrap().unwrap().unwrap();
-    assert_eq!(ended, Finished::Committed);
+    // A short result goes to the task's own key, a long one to one of its own.
+    for (name, bucket, words) in [("marie/short", "KV_podium-tasks", 1), ("marie/long", "KV_podium-results", 5_000)] {
+        let t = task(name);
+        queue.submit(spec(name)).await.unwrap();
+        let claim = won(&queue, &t).await;
+        let config = context.get_stream(bucket).await.unwrap().cached_info().config.clone();
+        context.update_stream(Config { max_bytes: 1, ..config.clone() }).await.unwrap();
+        let mut finishing = JoinSet::new();
+        let (finisher, outcome) = (queue.clone(), Outcome { summary: "words ".repeat(words), ..done(&t) });
+        finishing.spawn(async move { finisher.finish(claim.lease, outcome).await.unwrap() });
+        assert!(timeout(Duration::from_secs(2), finishing.join_next()).await.is_err(), "there is no room: {bucket}");
+        assert_eq!(queue.get(&t).await.unwrap().standing, Standing::Running { attempt: 1 });
+        context.update_stream(config).await.unwrap();
+        let ended = timeout(PATIENCE, finishing.join_next()).await.unwrap().unwrap().unwrap();
+        assert_eq!(ended, Finished::Committed);
+        assert_eq!(queue.result(&t).await.unwrap().unwrap().summary, "words ".repeat(words));
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -317,14 +317,13 @@ impl NatsQueue {
         let mirror = self.mirror();
         mirror.catch_up().await?;
         let record = async |slot: Slot| {
-            if slot.live.as_ref()?.runner().is_none() {
-                return mirror::record(&slot);
-            }
-            match self.load(slot.live.as_ref()?.task()).await {
-                Ok(loaded) => Some(loaded.slot.live?.entry.record()),
-                // What cannot be asked is shown as the task says it.
-                Err(_) => mirror::record(&slot),
-            }
+            let live = slot.live.as_ref()?;
+            let loaded = match live.runner() {
+                Some(_) => self.load(live.task()).await.ok().and_then(|loaded| loaded.slot.live),
+                None => None,
+            };
+            // What cannot be asked, or was taken away under us, is shown as it was known.
+            loaded.map(|live| live.entry.record()).or_else(|| mirror::record(&slot))
         };
         let records = stream::iter(mirror.slots()).map(record).buffer_unordered(AT_ONCE);
         let mut records: Vec<TaskRecord> = records.filter_map(std::future::ready).collect().await;
