@@ -9,6 +9,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use serde::{Deserialize, Serialize};
+
 use super::Stream;
 use crate::model::{
     LogPlace, LogScope,
@@ -26,7 +28,7 @@ const CLIPBOARD: usize = 74_000;
 const KEPT: usize = 20;
 
 /// What was copied.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Copied {
     /// Where it lies.
     pub path: PathBuf,

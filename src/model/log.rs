@@ -3,11 +3,12 @@
 use std::{fmt, sync::Arc};
 
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 
 use super::{AgentName, AttemptRef, TaskRef};
 
 /// What a log line is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Kind {
     /// The agent's words.
     Text,
@@ -38,7 +39,7 @@ impl Kind {
 }
 
 /// Which kinds are shown.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Show {
     /// All.
     #[default]
@@ -92,7 +93,7 @@ impl Show {
 }
 
 /// One log on disk.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct LogId {
     /// Whose.
     pub agent: AgentName,
@@ -131,7 +132,7 @@ impl fmt::Display for LogId {
 }
 
 /// Which logs are read together.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum LogScope {
     /// One log.
     One(LogId),
@@ -144,7 +145,7 @@ pub enum LogScope {
 }
 
 /// A line of a log. It stays what it is whatever is written later.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct LogPlace {
     /// The file, relative to the stage.
     pub path: String,
@@ -155,7 +156,7 @@ pub struct LogPlace {
 }
 
 /// What of which logs is read.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LogReading {
     /// Which logs.
     pub scope: LogScope,
@@ -166,7 +167,7 @@ pub struct LogReading {
 }
 
 /// Where reading begins.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum LogFrom {
     /// At the beginning.
     Start,
@@ -179,7 +180,7 @@ pub enum LogFrom {
 }
 
 /// One line for a person.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LogLine {
     /// What it is.
     pub kind: Kind,
@@ -192,9 +193,10 @@ pub struct LogLine {
 }
 
 /// A line, whose it is and when it was written, where that is known.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TimedLine {
     /// The log.
+    #[serde(with = "shared")]
     pub log: Arc<LogId>,
     /// When.
     pub at: Option<Timestamp>,
@@ -212,7 +214,7 @@ impl TimedLine {
 }
 
 /// Some lines in a row.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LogPart {
     /// In their order.
     pub lines: Vec<TimedLine>,
@@ -231,9 +233,10 @@ pub struct LogPart {
 }
 
 /// A line that a search has found.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LogHit {
     /// In which log.
+    #[serde(with = "shared")]
     pub log: Arc<LogId>,
     /// When it was written, where that is known.
     pub at: Option<Timestamp>,
@@ -264,7 +267,7 @@ impl LogHit {
 }
 
 /// What a search has done.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LogSum {
     /// Files looked at.
     pub files: usize,
@@ -277,7 +280,7 @@ pub struct LogSum {
 }
 
 /// A range of lines to be copied.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LogRange {
     /// Of which logs, read how.
     pub reading: LogReading,
@@ -289,4 +292,17 @@ pub struct LogRange {
     pub here: Option<LogPlace>,
     /// With time and kind before each line.
     pub headed: bool,
+}
+
+/// A log that many lines share, written as if each had its own.
+mod shared {
+    use super::{Arc, Deserialize, LogId, Serialize};
+
+    pub(super) fn serialize<S: serde::Serializer>(log: &Arc<LogId>, to: S) -> Result<S::Ok, S::Error> {
+        log.as_ref().serialize(to)
+    }
+
+    pub(super) fn deserialize<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Arc<LogId>, D::Error> {
+        LogId::deserialize(from).map(Arc::new)
+    }
 }

@@ -28,11 +28,12 @@ pub(super) fn read(stage: &Path, document: &Document) -> Result<String, String> 
 
 /// The beginning of a text, or the size of what is none.
 fn beginning(path: &Path) -> io::Result<Result<String, u64>> {
-    let file = File::open(path)?;
-    let meta = file.metadata()?;
+    // A pipe would hold whoever opens it for ever.
+    let meta = std::fs::metadata(path)?;
     if !meta.is_file() {
         return Err(io::Error::other("it is no file"));
     }
+    let file = File::open(path)?;
     let mut bytes = Vec::new();
     file.take(BEGINNING).read_to_end(&mut bytes)?;
     if bytes.contains(&0) {

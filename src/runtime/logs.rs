@@ -13,6 +13,8 @@ use std::{
     time::Duration,
 };
 
+use serde::{Deserialize, Serialize};
+
 use crate::{
     logs::{Extent, Found, Pattern, Stream, catalog, search},
     model::log::{LogHit, LogPart, LogSum},
@@ -33,7 +35,7 @@ const MOST_HITS: usize = 5_000;
 const TOLD: u64 = 16 << 20;
 
 /// What a search tells.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(super) enum News {
     Hits(Vec<LogHit>),
     Read(u64),

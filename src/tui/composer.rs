@@ -7,6 +7,7 @@ pub mod menu;
 
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use ratatui_textarea::{CursorMove, TextArea, WrapMode};
+use serde::{Deserialize, Serialize};
 
 pub use menu::{Menu, Template};
 use menu::{Of, reference};
@@ -40,7 +41,7 @@ pub struct Composer {
 }
 
 /// A file or a folder of the stage.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Entry {
     /// Its name.
     pub name: String,

@@ -4,6 +4,7 @@
 //! them and are kept in the order of their time; the one that is looked at is known by its place, not by its number.
 
 use regex::{Regex, RegexBuilder};
+use serde::{Deserialize, Serialize};
 
 use crate::model::{
     LogPlace, LogScope,
@@ -11,7 +12,7 @@ use crate::model::{
 };
 
 /// What is searched for, and where.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Search {
     /// Its number: findings of an older one are of no interest any more.
     pub id: u64,

@@ -11,6 +11,7 @@ mod tests;
 use std::{collections::VecDeque, sync::Arc};
 
 use regex::Regex;
+use serde::{Deserialize, Serialize};
 
 use rows::Place;
 pub use rows::Row;
@@ -32,7 +33,7 @@ const NEAR: u64 = 200;
 const MARKS: usize = 200;
 
 /// A part of a log that is wanted.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ask {
     /// Its number: an answer to an older one is of no interest any more.
     pub id: u64,

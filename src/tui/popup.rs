@@ -1,5 +1,7 @@
 //! What lies over the stage: a stack of one enum.
 
+use serde::{Deserialize, Serialize};
+
 use crate::{
     model::{AgentName, AskId, GoalId, Reply, TaskRef},
     room::Order,
@@ -190,7 +192,7 @@ impl Popup {
 }
 
 /// A file of the stage.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Document {
     /// By its path, relative to the stage.
     Path(String),
