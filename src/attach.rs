@@ -1,12 +1,13 @@
 //! The socket of a stage: what the room, its screens, its clients and its workers say to each other.
 //!
-//! Owns the wire (one JSON object per line, [`wire`]), the path of the socket and the two ends of a connection. Must not
-//! know what an order means: it carries. Its one surprise: the same connection brings a replica its snapshot and then
+//! Owns the wire (one JSON object per line, [`wire`]), the path of the socket, the two ends of a connection, and what carries
+//! one to another machine ([`far`], [`tunnel`]). Must not know what an order means: it carries. Its one surprise: the same connection brings a replica its snapshot and then
 //! every event, so a client that wants one number still gets the whole picture first.
 
 pub mod client;
 pub mod far;
 pub mod server;
+pub mod tunnel;
 pub mod wire;
 
 use std::{

@@ -100,6 +100,9 @@ pub struct Cli {
     /// Draw with ASCII only
     #[arg(long)]
     ascii: bool,
+    /// Where tasks wait; where another room acts on that NATS server, its screen is opened
+    #[arg(long, value_name = "URL")]
+    queue: Option<String>,
     #[command(subcommand)]
     verb: Option<Verb>,
 }
@@ -425,7 +428,7 @@ impl Cli {
 
 /// Does what the arguments say.
 pub fn run(cli: Cli) -> Exit {
-    let Cli { stage, json, room, ascii, verb } = cli;
+    let Cli { stage, json, room, ascii, queue, verb } = cli;
     let env = match Env::of_process() {
         Ok(env) => env,
         Err(error) => {
@@ -434,15 +437,18 @@ pub fn run(cli: Cli) -> Exit {
         }
     };
     let out = Out::new(json, env.os("NO_COLOR").is_none());
-    if verb.is_some() && (ascii || room.rehearse || room.pace.is_some() || room.seed.is_some()) {
-        let trouble =
-            Trouble::Wrong("--rehearse, --pace, --seed and --ascii go after the verb, or without one".to_owned());
+    let are_ours = ascii || queue.is_some() || room.rehearse || room.pace.is_some() || room.seed.is_some();
+    if verb.is_some() && are_ours {
+        let trouble = Trouble::Wrong(
+            "--rehearse, --pace, --seed, --queue and --ascii go after the verb, or without one".to_owned(),
+        );
         return fail(&out, &trouble.into());
     }
     let mut call = Call { out, env, flags: Flags { stage, ..Flags::default() } };
     let ended = match verb {
         None => {
             room.apply(&mut call.flags);
+            call.flags.queue = queue;
             room::open(&call, room::Opening { ascii, goal: None })
         }
         Some(verb) => dispatch(&mut call, verb),

@@ -4,6 +4,7 @@
 //! door's. Its one surprise: only here is the clock read ([`clock`]).
 
 pub mod ask;
+pub mod caller;
 pub mod clock;
 pub mod deputy;
 mod documents;
@@ -11,6 +12,7 @@ pub mod effects;
 mod elsewhere;
 pub mod feed;
 pub mod guest;
+mod hands;
 pub mod herald;
 pub mod hold;
 mod keep;
@@ -32,6 +34,7 @@ pub mod screen;
 pub mod serve;
 pub mod sweep;
 pub mod terminal;
+mod tunnels;
 pub mod viewer;
 mod visits;
 pub mod worker;

@@ -34,6 +34,7 @@ mod scripts;
 mod tests;
 
 use jiff::{Timestamp, tz::TimeZone};
+use serde::{Deserialize, Serialize};
 
 pub use action::Action;
 pub use app::App;
@@ -183,7 +184,7 @@ pub enum Wish {
 }
 
 /// A program of the operator's that gets the terminal.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Guest {
     /// `$PAGER`.
     Pager,
@@ -211,5 +212,12 @@ pub enum Connection {
         since: Timestamp,
         /// Why, as far as it is known.
         why: String,
+    },
+    /// The same, and the room has given up the server over which it was shown.
+    Left {
+        /// Since when.
+        since: Timestamp,
+        /// The server.
+        address: String,
     },
 }

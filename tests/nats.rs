@@ -35,6 +35,8 @@ mod plain;
 mod queues;
 #[path = "nats/rooms.rs"]
 mod rooms;
+#[path = "nats/screens.rs"]
+mod screens;
 #[path = "common/nats.rs"]
 mod servers;
 

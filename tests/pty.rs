@@ -3,6 +3,8 @@
 #![expect(clippy::unwrap_used, clippy::panic, clippy::print_stderr, reason = "a test's own set-up may fail loudly")]
 #![expect(clippy::significant_drop_tightening, reason = "the screen is locked to look at it, and for no longer")]
 
+#[path = "pty/abroad.rs"]
+mod abroad;
 #[path = "pty/attention.rs"]
 mod attention;
 #[path = "pty/permits.rs"]
@@ -40,6 +42,9 @@ mod attach;
 mod real_cli;
 #[path = "pty/replay.rs"]
 mod replay;
+#[path = "common/nats.rs"]
+#[expect(dead_code, reason = "tests/nats.rs uses the rest")]
+mod servers;
 #[path = "pty/taste.rs"]
 mod taste;
 

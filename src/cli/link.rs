@@ -8,6 +8,7 @@ use anyhow::Context;
 use tokio::{runtime::Builder, task::JoinSet};
 use tracing_subscriber::EnvFilter;
 
+use super::Trouble;
 use crate::{
     attach::AttachError,
     config::{Config, Env},
@@ -21,6 +22,7 @@ use crate::{
     room::State,
     runtime::{
         self,
+        caller::{Missed, Server},
         feed::Feed,
         hold::ServerTaken,
         migrate::{Note, QueueThere, StageMoved},
@@ -28,7 +30,6 @@ use crate::{
         viewer::Viewer,
     },
     supervisor::{self, SlotLock},
-    tui::Leave,
     worker::Farewell,
 };
 
@@ -36,7 +37,8 @@ pub use crate::{
     attach::client::Link,
     rehearsal::SAMPLE_GOAL,
     runtime::{
-        screen::{Opening, Setup},
+        caller::Met,
+        screen::{Left, Opening, Setup},
         terminal::Home,
     },
 };
@@ -201,6 +203,15 @@ pub async fn description(config: &Config, task: &TaskRef) -> anyhow::Result<Stri
     Ok(reader(config).spec(task).await?.description)
 }
 
+/// The room that acts on the server which this stage names, where one answers.
+pub async fn elsewhere(config: &Config) -> anyhow::Result<Option<Met>> {
+    let Some(settings) = runtime::open::engine(config, "room", clock()) else { return Ok(None) };
+    Box::pin(Server::room(settings)).await.map_err(|missed| match missed {
+        Missed::Attach(error) => error.into(),
+        missed => Trouble::Refused(missed.to_string()).into(),
+    })
+}
+
 /// The stage's tasks, for whoever only reads them.
 pub fn reader(config: &Config) -> FileQueue {
     runtime::open::reader(config, clock())
@@ -250,7 +261,7 @@ pub async fn shown(config: &Config, env: &Env) -> anyhow::Result<Shown> {
 
 /// Runs the screen on what `connect` finds, until it is left; `None` when somebody pressed Ctrl+C before. The
 /// connection that tells whether there is a room is the one that is drawn from: a snapshot is fetched once.
-pub fn screen(setup: Setup, connect: impl Future<Output = anyhow::Result<Shown>>) -> anyhow::Result<Option<Leave>> {
+pub fn screen(setup: Setup, connect: impl Future<Output = anyhow::Result<Shown>>) -> anyhow::Result<Option<Left>> {
     let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let left = runtime.block_on(async {
         let shown = tokio::select! {

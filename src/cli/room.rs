@@ -17,7 +17,7 @@ use super::{
     Call, Exit, RoomArgs, Trouble, client,
     ids::known_agent,
     json,
-    link::{self, Link},
+    link::{self, Left, Link, Met},
     taste,
 };
 use crate::{
@@ -27,7 +27,7 @@ use crate::{
     model::{AgentName, EngineKind, SlotId},
     queue::{
         file::{FileQueue, Unfit},
-        nats,
+        nats::{self, shown},
     },
     room::{Answer, Order},
     runtime::{feed::Feed, serve::Guardian},
@@ -94,9 +94,16 @@ pub(super) fn open(call: &Call, opening: Opening) -> anyhow::Result<Exit> {
     } else {
         open_room(call, &config, setup)?
     };
-    let Some(left) = left else { return Ok(Exit::Interrupted) };
-    if left == Leave::Detach && link::read_only(&config).is_none() {
-        call.out.note("the room and its agents go on; `podium` shows them again, `podium stop` ends them");
+    let Some(Left { leave, whose, is_over }) = left else { return Ok(Exit::Interrupted) };
+    match whose {
+        Some(whose) => {
+            let now = if is_over { "it has left" } else { "it goes on" };
+            call.out.note(&format!("this was {whose}; {now}"));
+        }
+        None if leave == Leave::Detach && link::read_only(&config).is_none() => {
+            call.out.note("the room and its agents go on; `podium` shows them again, `podium stop` ends them");
+        }
+        None => {}
     }
     Ok(Exit::Done)
 }
@@ -109,7 +116,7 @@ fn homes(call: &Call, config: &Config) -> BTreeMap<AgentName, link::Home> {
 }
 
 /// The screen on a stage that a room may write to.
-fn open_room(call: &Call, config: &Config, setup: link::Setup) -> anyhow::Result<Option<Leave>> {
+fn open_room(call: &Call, config: &Config, setup: link::Setup) -> anyhow::Result<Option<Left>> {
     prepare(config)?;
     let connect = async {
         if let Some(link) = there(config).await? {
@@ -119,15 +126,40 @@ fn open_room(call: &Call, config: &Config, setup: link::Setup) -> anyhow::Result
                 )
                 .into());
             }
+            if let Some(queue) = &call.flags.queue
+                && link.state().server.as_ref().is_none_or(|server| server.address != shown(queue))
+            {
+                return Err(Trouble::Wrong(
+                    "a room is running on this stage, and not over that server (`podium stop` first)".into(),
+                )
+                .into());
+            }
             return Ok(Feed::room(link).into());
         }
         let feed = Feed::Opening(Box::new(link::before(config, &call.env)));
         // The screen is drawn while the room's process starts.
         let (config, flags) = (config.clone(), call.flags.clone());
-        let opening = async move { Begun::start(&config, &flags)?.answers().await };
+        let opening = async move { Box::pin(opened(&config, &flags)).await };
         Ok(link::Shown { opening: Some(Box::pin(opening)), ..feed.into() })
     };
     link::screen(setup, connect)
+}
+
+/// The room of the server that this stage names, where another one acts on it; else a new room of the stage.
+async fn opened(config: &Config, flags: &Flags) -> anyhow::Result<Met> {
+    // A rehearsal is asked for here.
+    let is_looked_for = !flags.rehearse;
+    if is_looked_for && let Some(met) = Box::pin(link::elsewhere(config)).await? {
+        return Ok(met);
+    }
+    match Begun::start(config, flags)?.answers().await {
+        Ok(link) => Ok(Met::here(link, &config.stage)),
+        // Somebody was faster, or did not hear us at first.
+        Err(error) if is_looked_for && matches!(error.downcast_ref(), Some(Trouble::Refused(_))) => {
+            Box::pin(link::elsewhere(config)).await?.ok_or(error)
+        }
+        Err(error) => Err(error),
+    }
 }
 
 /// `podium serve`.
@@ -339,6 +371,10 @@ fn start(stage: &Path, flags: &Flags, log: &Path) -> anyhow::Result<(std::proces
     }
     if let Some(seed) = flags.seed {
         command.arg("--seed").arg(seed.to_string());
+    }
+    if let Some(queue) = &flags.queue {
+        // Its deputies read it there too.
+        command.env("PODIUM_QUEUE", queue);
     }
     command.stdin(Stdio::null()).stdout(file.try_clone()?).stderr(file).current_dir(stage);
     Ok((command.spawn().context("could not start the room")?, begin))

@@ -48,7 +48,7 @@ mod trash;
 pub use files::TIMES;
 pub use lease::NatsLease;
 use mirror::Mirror;
-pub use server::{Address, OLDEST, Unfit, shown};
+pub use server::{Address, OLDEST, Unfit, connect, shown};
 use server::{Buckets, Making};
 
 /// What a queue over NATS is told when it is opened.

@@ -9,6 +9,7 @@ use std::{fs, os::unix::fs::MetadataExt as _, path::Path, time::Duration};
 use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
 use tokio::{
+    sync::watch,
     task::JoinSet,
     time::{Instant, sleep, timeout},
 };
@@ -38,7 +39,7 @@ const GIVING_UP: Duration = Duration::from_secs(2);
 
 /// Another room has the server.
 #[derive(Debug, thiserror::Error)]
-#[error("{}", taken(.address, .by))]
+#[error("{}; `podium` here opens its screen", taken(.address, .by))]
 pub struct ServerTaken {
     address: String,
     by: Holder,
@@ -100,6 +101,8 @@ pub(super) struct Keeper {
     revision: u64,
     tried: Instant,
     checked: Instant,
+    /// Who we are, while it is ours.
+    held: watch::Sender<Option<Holder>>,
 }
 
 /// What came of a look at whose it is.
@@ -135,6 +138,7 @@ impl Keeper {
             revision: 0,
             tried: now,
             checked: now,
+            held: watch::Sender::new(None),
         };
         match NatsQueue::open(settings.clone()).await {
             Ok(queue) => keeper.connected(queue).await,
@@ -169,6 +173,11 @@ impl Keeper {
     /// What is known now.
     pub(super) fn server(&self) -> Server {
         self.server.clone()
+    }
+
+    /// Who this room is to others, while the server is its own.
+    pub(super) fn held(&self) -> watch::Receiver<Option<Holder>> {
+        self.held.subscribe()
     }
 
     /// The connection, once there is one.
@@ -321,6 +330,7 @@ impl Keeper {
         if self.server.hold == hold {
             return;
         }
+        self.held.send_replace((hold == Hold::Held).then(|| self.holder.clone()));
         let address = &self.server.address;
         match &hold {
             Hold::Held => tracing::info!(address, "the NATS server is this room's"),

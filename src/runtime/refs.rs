@@ -61,6 +61,13 @@ pub(super) fn templates(folders: &[&Path]) -> Vec<Template> {
     found
 }
 
+/// Whether an order may name a file.
+pub(super) fn has_references(order: &Order) -> bool {
+    let names = |text: &str| text.contains('@');
+    matches!(order, Order::Goal { text, .. } if names(text))
+        || matches!(order, Order::Task { spec, .. } if names(&spec.description))
+}
+
 /// The order with its references as paths.
 pub(super) fn resolve(stage: &Path, order: Order) -> Order {
     match order {
@@ -100,7 +107,8 @@ fn paths(stage: &Path, text: &str) -> String {
     out
 }
 
-fn is_inside(path: &str) -> bool {
+/// Whether a path leads nowhere but down.
+pub(super) fn is_inside(path: &str) -> bool {
     Path::new(path).components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir))
 }
 

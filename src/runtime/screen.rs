@@ -10,7 +10,6 @@ use std::{
     collections::{BTreeMap, HashMap},
     path::PathBuf,
     pin::Pin,
-    sync::{Arc, atomic::AtomicBool},
     time::Duration,
 };
 
@@ -18,7 +17,6 @@ use anyhow::Context as _;
 use crossterm::event::{Event as TerminalEvent, EventStream, KeyEventKind};
 use futures_util::StreamExt as _;
 use jiff::Timestamp;
-use reads::{Heard, eyes_on};
 use tempfile::NamedTempFile;
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
@@ -28,18 +26,18 @@ use tokio::{
 };
 
 use super::{
+    caller::{Caller, Met},
     feed::Feed,
     guest::{Visit, Visitor},
+    hands::{Asked, Hands, Heard, Here},
     keep::Keeper,
     line::Line,
     logins,
-    logs::Eyes,
     terminal::{Home, Terminal, Word},
     visits,
 };
 use crate::{
-    attach::client::Link,
-    model::{AgentName, Clock},
+    model::{AgentName, Clock, server::Holder},
     queue::file::FileQueue,
     room::Order,
     tui::{self, App, Connection, Leave, Wish, terminal},
@@ -74,11 +72,22 @@ pub struct Setup {
 }
 
 /// What waits for a room that is being opened.
-pub type Opening = Pin<Box<dyn Future<Output = anyhow::Result<Link>> + Send>>;
+pub type Opening = Pin<Box<dyn Future<Output = anyhow::Result<Met>> + Send>>;
+
+/// How a screen was left.
+#[derive(Debug)]
+pub struct Left {
+    /// How.
+    pub leave: Leave,
+    /// Whose room it showed, where that was not this stage's.
+    pub whose: Option<Holder>,
+    /// That room had left before.
+    pub is_over: bool,
+}
 
 /// Runs the screen until the operator leaves or the terminal goes away: on what is there, or on a room that is being
 /// opened.
-pub async fn run(feed: Feed, opening: Option<Opening>, setup: Setup, clock: Clock) -> anyhow::Result<Leave> {
+pub async fn run(feed: Feed, opening: Option<Opening>, setup: Setup, clock: Clock) -> anyhow::Result<Left> {
     let stage = setup.stage;
     let signals = Signals::listen().context("could not listen for signals")?;
     let screen = terminal::enter().context("could not take the terminal")?;
@@ -94,15 +103,15 @@ pub async fn run(feed: Feed, opening: Option<Opening>, setup: Setup, clock: Cloc
         app.compose(&goal);
     }
     let (tell, heard) = mpsc::channel(16);
-    let logs = eyes_on(feed.folder(&stage), &tell)?;
+    let here = Here::new(&stage, feed.folder(&stage), setup.queue, tell.clone())?;
     if let Some(moment) = feed.moment() {
         app.at_moment(moment);
     }
     let mut eyes = Screen {
+        caller: Caller::Here(stage.clone()),
         stage,
         templates: setup.templates,
         homes: setup.homes,
-        queue: setup.queue,
         link: feed,
         keeper,
         room: if opening.is_some() { Room::Opening } else { Room::Up },
@@ -113,8 +122,7 @@ pub async fn run(feed: Feed, opening: Option<Opening>, setup: Setup, clock: Cloc
         orders: HashMap::new(),
         tell,
         reading: JoinSet::new(),
-        logs,
-        search: Arc::default(),
+        hands: Hands::Here(here),
         attached: None,
         guest: None,
         draft: None,
@@ -133,9 +141,14 @@ pub async fn run(feed: Feed, opening: Option<Opening>, setup: Setup, clock: Cloc
         None => eyes.arrive().await,
     }
     let _visit = is_room.then(|| visits::Visit::begin(&eyes.stage, eyes.clock.clone()));
-    let left = eyes.live(screen, heard, signals).await;
+    let left = Box::pin(eyes.live(screen, heard, signals)).await;
     eyes.detach().await;
-    left
+    let Screen { link, hands, caller, app, .. } = eyes;
+    // Their streams end, and with them the tunnels.
+    drop((link, hands));
+    caller.goodbye().await;
+    let is_over = matches!(app.link(), Connection::Left { .. });
+    Ok(Left { leave: left?, whose: app.whose().cloned(), is_over })
 }
 
 /// What ends a screen from outside.
@@ -192,20 +205,19 @@ struct Screen {
     stage: PathBuf,
     templates: Option<PathBuf>,
     link: Feed,
+    /// Where the room is called again.
+    caller: Caller,
     room: Room,
     app: App,
     keeper: Option<Keeper>,
     clock: Clock,
     orders: HashMap<u64, Order>,
     tell: mpsc::Sender<Heard>,
-    /// Files, copies, searches.
+    /// Templates.
     reading: JoinSet<()>,
-    /// What reads for the log view.
-    logs: Eyes,
-    /// Ends the search that runs.
-    search: Arc<AtomicBool>,
+    /// Whoever reads the files of the room's stage.
+    hands: Hands,
     homes: BTreeMap<AgentName, Home>,
-    queue: Option<FileQueue>,
     /// An agent's own CLI in its pane.
     attached: Option<Terminal>,
     /// Who wants the terminal.
@@ -213,7 +225,7 @@ struct Screen {
     /// The text that a guest changes.
     draft: Option<NamedTempFile>,
     /// The call for a lost room.
-    calling: JoinSet<anyhow::Result<Link>>,
+    calling: JoinSet<anyhow::Result<Met>>,
     /// When this screen was left last, until that has been said.
     before: Option<Timestamp>,
     /// Orders for a room that is still opening.
@@ -381,6 +393,10 @@ impl Screen {
                 self.called(called?).await?;
             }
         }
+        if self.is_guest() {
+            // Another stage's room is its own operator's to stop.
+            return Ok(Leave::Detach);
+        }
         if leave == Leave::StopEverything && self.room != Room::Lost {
             self.order(Order::Stop { drain: false }).await;
             self.app.say("ending what runs…", false);
@@ -409,23 +425,26 @@ impl Screen {
             match wish {
                 Wish::Order(order) => self.order(order).await,
                 Wish::Quit(leave) => return Some(leave),
-                Wish::ReadLog(ask) => self.logs.read(ask),
-                Wish::Search(asked) => self.find(asked),
-                Wish::Beside(hit) => self.look_beside(*hit),
-                Wish::CopyLog(range) => self.copy(range, None),
-                Wish::OpenLog(range, guest) => self.copy(range, Some(guest)),
+                Wish::ReadLog(ask) => self.ask(Asked::Log(ask)),
+                Wish::Search(asked) => self.ask(Asked::Search(asked)),
+                Wish::Beside(hit) => self.ask(Asked::Beside(hit)),
+                Wish::CopyLog(range) => self.ask(Asked::Copy(range, None)),
+                Wish::OpenLog(range, guest) => self.ask(Asked::Copy(range, Some(guest))),
                 Wish::EditText(text) => self.edit(&text),
-                Wish::Read(document) => self.read(document),
+                Wish::Read(document) => self.ask(Asked::Document(document)),
                 Wish::Copy(text) => {
                     if let Err(error) = terminal::copy(&text) {
                         self.app.say(&format!("could not copy: {error}"), true);
                     }
                 }
-                Wish::List(folder) => self.list(folder),
+                Wish::List(folder) => self.ask(Asked::List(folder)),
                 Wish::ReadTemplates => self.read_templates(),
-                Wish::ReadTask(task) => self.read_task(task),
+                Wish::ReadTask(task) => self.ask(Asked::Task(task)),
                 Wish::ReadLogin(agent) => {
-                    if let Some(home) = self.homes.get(&agent) {
+                    if let Some(whose) = self.app.whose() {
+                        let there = format!("its home is on {}", whose.host);
+                        self.app.login_read(&agent, &Ok(there));
+                    } else if let Some(home) = self.homes.get(&agent) {
                         let read = logins::read(&agent, home, self.clock.now());
                         self.app.login_read(&agent, &read);
                     }
@@ -454,6 +473,10 @@ impl Screen {
 
     /// Opens an agent's own CLI in its pane.
     fn attach(&mut self, agent: AgentName) {
+        if let Some(whose) = self.app.whose() {
+            let there = format!("{agent}'s own CLI is at home on {}: attach there", whose.host);
+            return self.app.say(&there, true);
+        }
         let Some(home) = self.homes.get(&agent).cloned() else {
             return self.app.say(&format!("{agent} has no home here"), true);
         };

@@ -32,6 +32,7 @@ use super::{
     known::Kept,
     lock::{self, Held, StageLock},
     migrate, money, record,
+    tunnels::Door,
 };
 use crate::{
     attach::{
@@ -209,7 +210,9 @@ pub async fn serve(settings: Settings, guardian: Guardian, clock: Clock) -> anyh
         let server = keeper.server();
         let inputs = inputs.clone();
         let tell = move |server| drop(inputs.send(Input::Event(Event::Server { server: Box::new(server) })));
-        held = Some((server, keeper.spawn(tell)));
+        let door = Door { address: engine.address.clone(), stage: settings.stage.clone(), queue: queue.clone() };
+        let is_held = keeper.held();
+        held = Some((server, keeper.spawn(tell), (door, is_held)));
     }
     let opened = Opened {
         name: settings.stage.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default(),
@@ -247,6 +250,7 @@ pub async fn serve(settings: Settings, guardian: Guardian, clock: Clock) -> anyh
     sources.spawn(forward_signals(inputs.clone()).context("could not listen for signals")?);
     sources.spawn(leave_without_guardian(watched, inputs.clone()));
     let server = Server::bind(&opened.stage, inputs.clone())?;
+    let held = held.map(|(seen, kept, (door, is_held))| (seen, kept, door.keep(is_held)));
     let gateway = world.gateway.addr();
     tracing::info!(stage = %opened.stage.display(), pid = guardian, core, %gateway, "the room is open");
     if let Some(elsewhere) = world.gateway.elsewhere() {
@@ -276,7 +280,7 @@ pub async fn serve(settings: Settings, guardian: Guardian, clock: Clock) -> anyh
     };
     room.apply(Event::Gateway(GatewayEvent::Folded { money: Box::new(money) }));
     // Before anything is started over it.
-    if let Some((server, _)) = &held {
+    if let Some((server, ..)) = &held {
         room.apply(Event::Server { server: Box::new(server.clone()) });
     }
     room.apply(Event::Opened(Box::new(opened)));
@@ -330,10 +334,17 @@ pub async fn serve(settings: Settings, guardian: Guardian, clock: Clock) -> anyh
         tracing::error!(facts = room.journal.kept(), calls = room.ledger.kept(), "lines that no disk took are lost");
     }
     room.farewell("the room has closed");
-    if let Some((_, held)) = held {
-        held.give_up().await;
-    }
+    let door = match held {
+        Some((_, held, door)) => {
+            held.give_up().await;
+            Some(door)
+        }
+        None => None,
+    };
     server.close().await;
+    if let Some(door) = door {
+        door.close().await;
+    }
     room.tasks.shutdown().await;
     tracing::info!("the room is closed");
     Ok(())

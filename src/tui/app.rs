@@ -56,7 +56,7 @@ use super::{
     },
 };
 use crate::{
-    model::{AgentName, Item, LogId, LogPlace, TaskRef, Terms, text::scrub},
+    model::{AgentName, Item, LogId, LogPlace, TaskRef, Terms, server::Holder, text::scrub},
     room::{Answer, Line, Need, Order, State, attention::Herald},
 };
 
@@ -148,6 +148,8 @@ pub struct App {
     popups: Vec<Popup>,
     message: Option<Message>,
     link: Connection,
+    /// Whose room it is, where it is another stage's.
+    whose: Option<Holder>,
     need: Option<Need>,
     /// What is put off, and until when.
     snoozed: Vec<(Need, Timestamp)>,
@@ -197,6 +199,7 @@ impl App {
             popups: Vec::new(),
             message: message.map(|text| Message::new(&text, true)),
             link: Connection::Connected,
+            whose: None,
             need: None,
             snoozed: Vec::new(),
             herald: Herald::default(),
@@ -226,6 +229,20 @@ impl App {
     /// The room is heard, or not.
     pub fn connection(&mut self, link: Connection) {
         self.link = link;
+    }
+
+    /// It is this room that is shown; `None` = that of the operator's own stage.
+    pub fn belongs(&mut self, whose: Option<Holder>) {
+        if whose.is_some() {
+            // It asks whether to stop everything, and that is not this operator's to say.
+            self.popups.retain(|popup| !matches!(popup, Popup::Leave { .. }));
+        }
+        self.whose = whose;
+    }
+
+    /// Whose room is shown, where it is another stage's.
+    pub fn whose(&self) -> Option<&Holder> {
+        self.whose.as_ref()
     }
 
     /// Says something to the operator.
@@ -472,6 +489,7 @@ impl App {
             // What is ordered while it opens is kept for it.
             (Connection::Opening | Connection::Connected, None) => return wishes,
             (Connection::Silent { .. } | Connection::Lost { .. }, None) => "not sent: there is no word from the room",
+            (Connection::Left { .. }, None) => "not sent: the room has left",
         };
         let (orders, rest) = wishes.into_iter().partition::<Vec<_>, _>(|w| matches!(w, Wish::Order(_)));
         for wish in orders {

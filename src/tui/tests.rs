@@ -26,6 +26,7 @@ use crate::{
         Activity, Approval, Changes, EndState, Ending, Item, LogId, LogScope, Report, Standing, TaskRecord, TaskRef,
         TaskSpec, Terms,
         log::{LogFrom, LogLine, LogPart, LogSum, TimedLine},
+        server::Holder,
         text::scrub,
     },
     room::{self, Answer, Event, State, TaskEvent, WorkerEvent},
@@ -764,6 +765,36 @@ fn a_lost_room_is_said_and_since_when() {
     app.connection(Connection::Lost { since: at(100), why: "connection closed".into() });
     let screen = screen(&stage.state, &app, at(120), SMALL);
     assert!(screen.contains("no word from the room since 13:31:40 (connection closed)"), "{screen}");
+}
+
+#[test]
+fn the_room_of_another_stage_says_whose_it_is_and_is_left_without_being_stopped() {
+    let stage = sample::running();
+    let whose = Holder {
+        room: "7f".into(),
+        host: "studio-2.example.org".into(),
+        stage: "/srv/companies/north/dance".into(),
+        pid: 812,
+        since: at(0),
+    };
+    for size in [WIDE, SMALL] {
+        let mut app = looking(&stage, size);
+        press(&mut app, &stage.state, "q");
+        app.belongs(Some(whose.clone()));
+        insta::assert_snapshot!(format!("abroad_{}", size.0), screen(&stage.state, &app, at(120), size));
+        assert_eq!(press(&mut app, &stage.state, "q"), [Wish::Quit(Leave::Detach)]);
+        press(&mut app, &stage.state, "?");
+        press(&mut app, &stage.state, "end");
+        let help = screen(&stage.state, &app, at(120), size);
+        assert!(help.contains("the room on studio-2.example.org"), "{help}");
+        press(&mut app, &stage.state, "esc");
+        app.connection(Connection::Left { since: at(100), address: "nats.example:4222".into() });
+        let left = screen(&stage.state, &app, at(120), size);
+        assert!(left.contains("the room has left"), "{left}");
+        app.compose("Announce recital week");
+        assert_eq!(orders(press(&mut app, &stage.state, "enter")), []);
+        assert_eq!(app.composer().text(), "Announce recital week");
+    }
 }
 
 #[test]

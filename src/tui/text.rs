@@ -52,6 +52,17 @@ pub fn fit(text: &str, columns: usize) -> String {
     out
 }
 
+/// Cuts to `columns` at the front, marking the cut with `…`: the end of a path tells more than its beginning.
+pub fn fit_end(text: &str, columns: usize) -> String {
+    let text = one_line(text);
+    let wide = width(&text);
+    if wide <= columns {
+        return text.into_owned();
+    }
+    let rest = after(&text, wide + 1 - columns.max(1));
+    if columns > 0 { format!("…{rest}") } else { rest }
+}
+
 /// Joins as many of the parts as fit whole, those before first; with `last` the last one is kept in any case it can be.
 pub fn whole(parts: &[impl AsRef<str>], between: &str, columns: usize, last: bool) -> String {
     let wide = |part: &str| width(part) + width(between);

@@ -8,7 +8,7 @@ use super::{
 };
 
 /// A room of its own on the same server.
-fn other_room(server: &Nats) -> Place {
+pub(super) fn other_room(server: &Nats) -> Place {
     Place::new(server, "[agents.anga]\nelsewhere = true\n[agents.marie]\nslots = 0\n[agents.fabien]\nslots = 0\n")
 }
 
@@ -17,7 +17,7 @@ fn hold(place: &Place) -> Option<String> {
     place.json(&["status"])?["server"]["hold"].as_str().map(str::to_owned)
 }
 
-async fn held(place: &Place) {
+pub(super) async fn held(place: &Place) {
     place.until("the room to have the server", || hold(place).filter(|hold| hold == "held")).await;
 }
 
@@ -56,9 +56,12 @@ async fn of_two_rooms_on_one_server_the_second_names_the_first_in_one_sentence_a
     assert_eq!(output.status.code(), Some(3), "{said}");
     let sentence = said.lines().find(|line| line.starts_with("podium: ")).unwrap_or_else(|| panic!("{said}"));
     let stage = first.stage.display().to_string();
-    for words in
-        ["belongs to the room on ", "open since ", &format!("its screen opens there with `podium --stage {stage}`")]
-    {
+    for words in [
+        "belongs to the room on ",
+        "open since ",
+        &format!("its screen opens there with `podium --stage {stage}`"),
+        "`podium` here opens its screen",
+    ] {
         assert!(sentence.contains(words), "{words} is not in {sentence}");
     }
     let output = second.podium(&["serve", "--detach"]).output().unwrap();

@@ -125,7 +125,7 @@ fn tell() -> impl Fn(Event) -> std::future::Ready<()> + Send + Sync + 'static {
 }
 
 /// Connects, and refuses a server that forgets. `who` names the connection and its inboxes: `room`, or an agent.
-pub(super) async fn connect(address: &Address, who: &str) -> Result<Client, Unfit> {
+pub async fn connect(address: &Address, who: &str) -> Result<Client, Unfit> {
     let at = shown(&address.url);
     let parsed: Result<Vec<ServerAddr>, _> =
         address.url.split(',').map(|url| url.trim().parse::<ServerAddr>()).collect();

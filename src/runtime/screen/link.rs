@@ -1,24 +1,21 @@
 //! The room as the screen's loop hears it: orders go out, words come in, and a room that is lost is called again.
 
-use std::time::Duration;
-
 use futures_util::FutureExt as _;
 
 use super::{Feed, Room, Screen};
 use crate::{
-    attach::{
-        AttachError,
-        client::{Link, News},
+    attach::{AttachError, client::News},
+    room::{Answer, Order},
+    runtime::{
+        caller::{Caller, Met, Missed},
+        hands::{Asked, Hands, There},
+        refs,
     },
-    room::Order,
-    runtime::refs,
     tui::Connection,
 };
 
 /// Words of the room that are taken in before keys and the clock are looked at again.
 const NEWS: usize = 256;
-/// How often a lost room is called again.
-const CALL: Duration = Duration::from_millis(300);
 
 impl Screen {
     pub(super) async fn order(&mut self, order: Order) {
@@ -27,10 +24,33 @@ impl Screen {
             Room::Opening => return self.kept.push(order),
             Room::Lost => return self.app.say("not sent: the room is not reachable", true),
         }
-        match self.link.send(refs::resolve(&self.stage, order.clone())).await {
+        match self.hands {
+            Hands::Here(_) => {
+                let resolved = refs::resolve(&self.stage, order.clone());
+                self.send(order, resolved).await;
+            }
+            // Where its references lead is known where the files lie.
+            Hands::There(_) if refs::has_references(&order) => {
+                if !self.hands.ask(Asked::Resolve(Box::new(order.clone()))) {
+                    let refused = Answer::Refused { reason: "not sent: the room is not reachable".to_owned() };
+                    self.app.answered(&order, &refused);
+                }
+            }
+            Hands::There(_) => self.send(order.clone(), order).await,
+        }
+    }
+
+    /// Sends an order as it is `resolved`, and remembers it as it was given.
+    pub(super) async fn send(&mut self, order: Order, resolved: Order) {
+        match self.link.send(resolved).await {
             Ok(ticket) => drop(self.orders.insert(ticket, order)),
             Err(error) => self.lost(&error),
         }
+    }
+
+    /// Whether it is another stage's room that is shown.
+    pub(super) fn is_guest(&self) -> bool {
+        matches!(self.caller, Caller::There(_))
     }
 
     pub(super) fn falls_silent(&mut self) {
@@ -80,7 +100,7 @@ impl Screen {
         self.dirty = true;
     }
 
-    fn lost(&mut self, error: &AttachError) {
+    pub(super) fn lost(&mut self, error: &AttachError) {
         self.room = Room::Lost;
         self.dirty = true;
         self.orders.clear();
@@ -89,27 +109,49 @@ impl Screen {
     }
 
     fn call(&mut self) {
-        let stage = self.stage.clone();
+        let caller = self.caller.clone();
         self.calling.spawn(async move {
-            tokio::time::sleep(CALL).await;
-            Ok(Link::connect(&stage).await?)
+            tokio::time::sleep(caller.pause()).await;
+            Ok(caller.call().await?)
         });
     }
 
     /// Somebody has answered, or nobody: a room that was lost is called again, one that could not be opened is the end.
-    pub(super) async fn called(&mut self, answered: anyhow::Result<Link>) -> anyhow::Result<()> {
+    pub(super) async fn called(&mut self, answered: anyhow::Result<Met>) -> anyhow::Result<()> {
         match answered {
-            Ok(link) => {
+            Ok(Met { link, files, whose, caller }) => {
                 self.link = Feed::room(link);
+                if let Some(files) = files {
+                    self.hands = Hands::There(There::over(files, self.tell.clone()));
+                    self.app.read_anew();
+                }
+                self.caller = caller;
                 self.room = Room::Up;
                 self.dirty = true;
+                self.app.belongs(whose);
                 self.app.connection(Connection::Connected);
                 self.arrive().await;
             }
             Err(error) if self.room == Room::Opening => return Err(error),
-            Err(_) => self.call(),
+            Err(error) => {
+                if self.is_guest() {
+                    self.missed(&error);
+                }
+                self.call();
+            }
         }
         Ok(())
+    }
+
+    /// Says why another stage's room was not reached: what keeps it away may be another thing than at first.
+    fn missed(&mut self, error: &anyhow::Error) {
+        if let Connection::Lost { since, .. } | Connection::Left { since, .. } = *self.app.link() {
+            self.dirty = true;
+            self.app.connection(match error.downcast_ref() {
+                Some(Missed::Free(address)) => Connection::Left { since, address: address.clone() },
+                Some(_) | None => Connection::Lost { since, why: error.to_string() },
+            });
+        }
     }
 
     /// There is a picture: what has changed since the last visit is said, and what was ordered meanwhile is sent.

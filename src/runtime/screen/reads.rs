@@ -1,66 +1,21 @@
-//! What the screen reads and writes beside the room: logs, searches, copies, texts. All of it in threads of their own.
+//! What the screen does with what was read of files, and with texts that go to a program of the operator's.
 
-use std::{
-    fs,
-    io::Write as _,
-    path::{Path, PathBuf},
-    sync::{Arc, atomic::Ordering},
-};
+use std::{fs, io::Write as _, path::PathBuf};
 
-use anyhow::Context as _;
 use tempfile::NamedTempFile;
-use tokio::sync::mpsc;
 
 use super::Screen;
 use crate::{
-    logs::{context, copy},
-    model::{
-        LogPlace, TaskRef,
-        log::{LogHit, LogPart, LogRange, TimedLine},
-    },
-    queue::Queue as _,
+    attach::AttachError,
+    logs::copy,
+    room::Answer,
     runtime::{
-        documents,
         guest::Visitor,
-        logs::{self, Eyes},
-        refs,
+        hands::{Asked, Hands, Heard},
+        logs, refs,
     },
-    tui::{
-        Document, Guest, Search, Turn,
-        composer::{Entry, Template},
-        terminal,
-    },
+    tui::{Guest, Turn, terminal},
 };
-
-/// Lines before and after a hit that are shown beside a list of hits.
-const BESIDE: usize = 6;
-/// Where copies of logs go, below the stage.
-const COPIES: &str = ".podium/copies";
-
-/// What the loop hears from its own threads.
-pub(super) enum Heard {
-    Log(u64, LogPart),
-    Found(u64, logs::News),
-    Beside(LogPlace, Vec<TimedLine>, usize),
-    Copied(Option<Guest>, std::io::Result<copy::Copied>),
-    Document(Document, Result<String, String>),
-    Task(TaskRef, Result<String, String>),
-    Listed(String, Vec<Entry>),
-    Templates(Vec<Template>),
-}
-
-/// Starts the thread that reads the logs below a folder.
-pub(super) fn eyes_on(folder: &Path, tell: &mpsc::Sender<Heard>) -> anyhow::Result<Eyes> {
-    let told = tell.clone();
-    Eyes::open(folder, move |ask, part| told.blocking_send(Heard::Log(ask, part)).is_ok())
-        .context("could not start the thread that reads logs")
-}
-
-/// Copies into a new folder of the temporary directory, which nobody else can have prepared.
-fn copy_elsewhere(stage: &Path, range: &LogRange, gone: &dyn Fn() -> bool) -> std::io::Result<copy::Copied> {
-    let folder = tempfile::Builder::new().prefix("podium-copy-").tempdir()?.keep();
-    copy::copy(stage, range, &folder, gone)
-}
 
 /// Writes a text where an editor finds it, for its owner alone.
 fn begin_draft(text: &str) -> std::io::Result<NamedTempFile> {
@@ -82,36 +37,19 @@ impl Screen {
         }
     }
 
-    pub(super) fn read(&mut self, document: Document) {
-        let (stage, tell) = (self.stage.clone(), self.tell.clone());
-        self.reading.spawn_blocking(move || {
-            let read = documents::read(&stage, &document);
-            let _left = tell.blocking_send(Heard::Document(document, read));
-        });
-    }
-
-    /// Reads the whole text of a task, which its file alone has.
-    pub(super) fn read_task(&mut self, task: TaskRef) {
-        let Some(queue) = self.queue.clone() else {
-            return self.app.task_read(&task, Err("the stage's tasks are not here"));
-        };
-        let tell = self.tell.clone();
-        self.reading.spawn(async move {
-            let read = queue.spec(&task).await.map(|spec| spec.description).map_err(|error| error.to_string());
-            let _left = tell.send(Heard::Task(task, read)).await;
-        });
-    }
-
-    pub(super) fn list(&mut self, folder: String) {
-        let (stage, tell) = (self.stage.clone(), self.tell.clone());
-        self.reading.spawn_blocking(move || {
-            let entries = refs::list(&stage, &folder);
-            let _left = tell.blocking_send(Heard::Listed(folder, entries));
-        });
+    /// Has something read.
+    pub(super) fn ask(&mut self, asked: Asked) {
+        // Looking at a log is asked for again when the room is back.
+        let is_look = matches!(asked, Asked::Log(_) | Asked::Search(None));
+        if !self.hands.ask(asked) && !is_look {
+            self.app.say("not read: there is no word from the room", true);
+        }
     }
 
     pub(super) fn read_templates(&mut self) {
-        let folders = [Some(self.stage.join("templates")), self.templates.clone()];
+        // Those of another stage are not the operator's own.
+        let own = Some(self.stage.join("templates")).filter(|_| !self.is_guest());
+        let folders = [own, self.templates.clone()];
         let tell = self.tell.clone();
         self.reading.spawn_blocking(move || {
             let folders: Vec<_> = folders.iter().flatten().map(PathBuf::as_path).collect();
@@ -122,8 +60,8 @@ impl Screen {
     /// Moves the tape.
     pub(super) fn turn(&mut self, turn: Turn) {
         let turned = self.link.turn(turn).map_err(anyhow::Error::from).and_then(|elsewhere| {
-            if elsewhere {
-                self.logs = eyes_on(self.link.folder(&self.stage), &self.tell)?;
+            if elsewhere && let Hands::Here(here) = &mut self.hands {
+                here.turn_to(self.link.folder(&self.stage))?;
                 self.app.read_anew();
             }
             Ok(())
@@ -136,40 +74,7 @@ impl Screen {
         }
     }
 
-    pub(super) fn find(&mut self, asked: Option<Search>) {
-        self.search.store(true, Ordering::Relaxed);
-        while self.reading.try_join_next().is_some() {}
-        let Some(asked) = asked else { return };
-        self.search = Arc::default();
-        let folder = self.link.folder(&self.stage).to_owned();
-        let (stage, stop, tell) = (folder, self.search.clone(), self.tell.clone());
-        self.reading.spawn_blocking(move || {
-            let id = asked.id;
-            logs::find(&stage, &asked, &stop, &|news| tell.blocking_send(Heard::Found(id, news)).is_ok());
-        });
-    }
-
-    pub(super) fn look_beside(&mut self, hit: LogHit) {
-        let (stage, tell) = (self.link.folder(&self.stage).to_owned(), self.tell.clone());
-        self.reading.spawn_blocking(move || {
-            let place = hit.place();
-            let (lines, here) = context(&stage, &hit.log, &place, &hit.text, BESIDE);
-            let _left = tell.blocking_send(Heard::Beside(place, lines, here));
-        });
-    }
-
-    pub(super) fn copy(&mut self, range: LogRange, guest: Option<Guest>) {
-        let (stage, tell) = (self.link.folder(&self.stage).to_owned(), self.tell.clone());
-        self.reading.spawn_blocking(move || {
-            let gone = || tell.is_closed();
-            let copied = copy::copy(&stage, &range, &stage.join(COPIES), &gone)
-                // A stage that cannot be written to still has logs that can be read.
-                .or_else(|_| copy_elsewhere(&stage, &range, &gone));
-            let _left = tell.blocking_send(Heard::Copied(guest, copied));
-        });
-    }
-
-    fn copied(&mut self, guest: Option<Guest>, copied: std::io::Result<copy::Copied>) {
+    fn copied(&mut self, guest: Option<Guest>, copied: Result<copy::Copied, String>) {
         match (copied, guest) {
             (Err(error), _) => self.app.say(&format!("could not copy: {error}"), true),
             (Ok(copied), Some(guest)) => {
@@ -209,6 +114,16 @@ impl Screen {
             }
             Heard::Listed(folder, entries) => self.app.folder_read(folder, entries, self.link.state()),
             Heard::Templates(templates) => self.app.templates_read(templates),
+            Heard::Resolved(order, resolved) => {
+                if self.room == super::Room::Lost {
+                    let refused = Answer::Refused { reason: "not sent: the room is not reachable".to_owned() };
+                    return self.app.answered(&order, &refused);
+                }
+                self.send(*order, *resolved).await;
+            }
+            // One that was told before the room answered again is of no interest.
+            Heard::Gone if self.room != super::Room::Lost && !self.hands.is_there() => self.lost(&AttachError::Closed),
+            Heard::Gone | Heard::Piece(_) => {}
         }
     }
 }

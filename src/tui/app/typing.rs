@@ -254,8 +254,8 @@ impl App {
     }
 
     pub(super) fn leave(&mut self) -> Vec<Wish> {
-        // Nothing goes on and nothing can be stopped.
-        if self.moment().is_some() {
+        // Nothing goes on and nothing can be stopped; or it is for another stage's operator to stop.
+        if self.moment().is_some() || self.whose.is_some() {
             return vec![Wish::Quit(Leave::Detach)];
         }
         // A second Ctrl+C takes the default: the agents go on.

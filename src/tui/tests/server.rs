@@ -3,7 +3,7 @@
 use super::*;
 use crate::model::{
     Far, SlotId,
-    server::{Away, Hold, Holder, Server},
+    server::{Away, Hold, Server},
 };
 
 /// The running room, marie's work on another machine.

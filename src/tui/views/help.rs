@@ -97,6 +97,10 @@ pub fn page(scene: &Scene<'_>, columns: usize) -> Page {
     lines.extend(heading(scene, "This room"));
     let state = scene.state;
     lines.extend(fact(scene, "stage", &state.stage.display().to_string(), columns));
+    if let Some(whose) = scene.app.whose() {
+        let sentence = format!("{whose}; what is ordered here is done there");
+        lines.extend(fact(scene, "whose", &sentence, columns));
+    }
     lines.extend(fact(scene, "version", &format!("podium {} · room process {}", state.version, state.pid), columns));
     Page { title: "Help".to_owned(), lines, focus: None, keys: "↑↓ scroll · esc back" }
 }

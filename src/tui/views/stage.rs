@@ -124,6 +124,10 @@ fn header(scene: &Scene<'_>, buffer: &mut Buffer, area: Rect, glyphs: bool) {
         left.push(scene.span(" READ-ONLY ", Role::Badge));
         left.push(Span::raw(" "));
     }
+    if let Some(whose) = scene.app.whose() {
+        left.push(scene.span(format!(" ON {} ", text::fit(&text::one_line(&whose.host), 16)), Role::Badge));
+        left.push(Span::raw(" "));
+    }
     if *scene.app.link() == Connection::Opening {
         left.push(scene.span(" OPENING ", Role::Badge));
         left.push(Span::raw(" "));
@@ -180,6 +184,12 @@ fn hint(scene: &Scene<'_>, buffer: &mut Buffer, area: Rect, all: bool) {
             format!(" {} no word from the room since {}{why}: trying again", glyph::FAILED, scene.seconds(*since));
         return rows(buffer, area, &[Line::from(scene.span(text::pad(&text, width), Role::Badge))]);
     }
+    if let Connection::Left { since, address } = scene.app.link() {
+        let since = scene.seconds(*since);
+        let text = format!(" {} the room has left: `podium` opens one here (no word since {since})", glyph::FAILED);
+        let text = format!("{text}; nobody acts on {address}");
+        return rows(buffer, area, &[Line::from(scene.span(text::pad(&text, width), Role::Badge))]);
+    }
     if let Some(message) = scene.app.message() {
         let (mark, role) = if message.bad { (glyph::FAILED, Role::Bad) } else { ("✓", Role::Good) };
         return rows(
@@ -213,6 +223,12 @@ fn hint(scene: &Scene<'_>, buffer: &mut Buffer, area: Rect, all: bool) {
     let mut used = 0;
     if let Some(editing) = scene.app.editing() {
         let text = format!(" {}: ", text::fit(&editing.name(), 36));
+        used += text::width(&text);
+        spans.push(scene.span(text, Role::Ready));
+    }
+    if let Some(whose) = scene.app.whose() {
+        let stage = text::fit_end(&text::one_line(&whose.stage), width / 4);
+        let text = format!(" {stage} on {}  ", text::fit(&text::one_line(&whose.host), 16));
         used += text::width(&text);
         spans.push(scene.span(text, Role::Ready));
     }
