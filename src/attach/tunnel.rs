@@ -115,11 +115,6 @@ fn is_stored(message: &Message) -> bool {
     message.headers.as_ref().is_some_and(|headers| headers.get("Nats-Stream").is_some())
 }
 
-/// Whether a name is one of [`super::far::name`]'s.
-pub fn is_name(name: &str) -> bool {
-    name.len() == 32 && name.bytes().all(|byte| byte.is_ascii_hexdigit())
-}
-
 /// Why a tunnel ended.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Parted {

@@ -170,7 +170,7 @@ impl Server {
             Ok(Err(_)) | Err(_) => return Err(self.nobody().await),
         };
         match tunnel::read::<Welcome>(&answer) {
-            Some(Welcome::Open { way, room }) if tunnel::is_name(&way) => {
+            Some(Welcome::Open { way, room }) if far::is_name(&way) => {
                 let pair = UnixStream::pair();
                 let (ours, theirs) = pair.map_err(|error| Missed::Refused(format!("no pair of sockets: {error}")))?;
                 let lane = Lane::new(client.clone(), tunnel::subject(&way), told);

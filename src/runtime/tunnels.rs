@@ -126,7 +126,7 @@ impl Door {
             client.publish(reply, far::write(&Welcome::Bye(why.clone()))).await?;
             anyhow::bail!("{why}");
         }
-        let hello = tunnel::read::<Hello>(message).filter(|hello| tunnel::is_name(&hello.screen));
+        let hello = tunnel::read::<Hello>(message).filter(|hello| far::is_name(&hello.screen));
         let hello = hello.context("this is no hello of a screen")?;
         let way = far::name().context("no random name")?;
         let says = client.subscribe(tunnel::subject(&way)).await?;
