@@ -53,6 +53,8 @@ const TASKS: usize = 10_000;
 const AGENTS: [&str; 2] = ["anga", "marie"];
 /// Lives at once on each machine, and submissions at once.
 const AT_ONCE: [usize; 2] = [16, 64];
+/// What a value has by hand: as much as ours have on average.
+const BYTES: usize = 1_200;
 /// How often each is measured, in turn.
 const ROUNDS: usize = 2;
 
@@ -215,7 +217,7 @@ async fn end(queue: &NatsQueue, of: &TaskRef) {
 
 async fn end_by_hand((tasks, results): &(Store, Store), told: &str) {
     let (key, waits) = told.split_once(' ').unwrap();
-    let value = vec![b'x'; 300];
+    let value = vec![b'x'; BYTES];
     let runs = tasks.update(key, value.clone().into(), waits.parse().unwrap()).await.unwrap();
     results.create(key, value.clone().into()).await.unwrap();
     tasks.update(key, value.into(), runs).await.unwrap();
@@ -263,7 +265,7 @@ async fn hand(room: &str, url: &str, queue: &NatsQueue, round: usize, at_once: u
         .for_each_concurrent(at_once, async |n| {
             let agent = AGENTS[n % AGENTS.len()];
             let key = format!("{agent}.{n}");
-            let revision = waiting.create(&key, vec![b'x'; 300].into()).await.unwrap();
+            let revision = waiting.create(&key, vec![b'x'; BYTES].into()).await.unwrap();
             tell(client, agent, format!("{key} {revision}")).await;
         })
         .await;

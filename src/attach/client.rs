@@ -34,6 +34,8 @@ pub const SILENCE: Duration = Duration::from_secs(15);
 pub enum News {
     /// The replica has changed.
     Changed,
+    /// A worker elsewhere was heard of again; nothing else has changed.
+    Sign,
     /// The room is there; nothing has changed.
     Beat,
     /// An order was answered.
@@ -112,7 +114,7 @@ impl Link {
             match self.next().await? {
                 News::Answered(of, answer) if of == ticket => return Ok(answer),
                 News::Answered(of, answer) => drop(self.answers.insert(of, answer)),
-                News::Changed | News::Beat => {}
+                News::Changed | News::Sign | News::Beat => {}
             }
         }
     }
@@ -132,8 +134,9 @@ impl Link {
         match self.hear().await? {
             Tell::Event(stamped) => {
                 // A replica drops the effects: only the room acts.
+                let is_sign = stamped.event.is_sign();
                 drop(self.state.update(*stamped));
-                Ok(News::Changed)
+                Ok(if is_sign { News::Sign } else { News::Changed })
             }
             Tell::Answer(ticket, answer) => Ok(News::Answered(ticket, answer)),
             Tell::Beat => Ok(News::Beat),

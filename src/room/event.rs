@@ -682,6 +682,11 @@ pub enum Answer {
 }
 
 impl Event {
+    /// Whether it says no more than that a worker elsewhere is there, as each does every two seconds.
+    pub fn is_sign(&self) -> bool {
+        matches!(self, Self::Worker(WorkerEvent::Reported { report: Report::Far { .. }, .. }))
+    }
+
     /// Whether this is a decision that a new room must hear again: kept in the journal. Everything else is read from
     /// the queue, the process table, the ledger or the configuration.
     pub fn is_fact(&self) -> bool {

@@ -128,6 +128,7 @@ pub async fn run(feed: Feed, opening: Option<Opening>, setup: Setup, clock: Cloc
         draft: None,
         calling: JoinSet::new(),
         dirty: true,
+        signs: false,
         clear: false,
     };
     // Whoever looks at a run that is over has not been in the room.
@@ -231,6 +232,8 @@ struct Screen {
     /// Orders for a room that is still opening.
     kept: Vec<Order>,
     dirty: bool,
+    /// Workers elsewhere gave signs of life, which are shown to the second.
+    signs: bool,
     clear: bool,
 }
 
@@ -265,9 +268,11 @@ impl Screen {
                 }
             }
             if self.dirty && visit.is_none() && due <= Instant::now() {
+                let begun = Instant::now();
                 self.draw(&mut screen).context("could not draw")?;
                 let drawn = Instant::now();
-                due = drawn + FRAME;
+                // However much there is to draw, most of the time is left for keys.
+                due = drawn + FRAME.max((drawn - begun) * 3);
                 second = drawn + Duration::from_secs(1);
             }
             let ticks = self.app.ticks(self.link.state());
@@ -311,7 +316,7 @@ impl Screen {
                     self.attached_said(word).await;
                 }
                 () = sleep_until(due), if self.dirty && visit.is_none() => {}
-                () = sleep_until(second), if ticks && !self.dirty => self.dirty = true,
+                () = sleep_until(second), if (ticks || self.signs) && !self.dirty => self.dirty = true,
                 () = window.gone() => return Ok(Leave::Detach),
                 _ = signals.term.recv() => return Ok(Leave::Detach),
                 _ = signals.hup.recv() => return Ok(Leave::Detach),
@@ -327,7 +332,7 @@ impl Screen {
             let size = screen.size()?;
             screen.resize(size.into())?;
         }
-        self.dirty = false;
+        (self.dirty, self.signs) = (false, false);
         let now = self.link.now(&self.clock);
         self.app.pass(now);
         if let Some(notice) = self.app.call(self.link.state(), now).filter(|_| self.link.moment().is_none()) {

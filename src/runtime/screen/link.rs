@@ -87,6 +87,10 @@ impl Screen {
         }
         match news {
             Ok(News::Beat) => return,
+            Ok(News::Sign) => {
+                self.signs = true;
+                return;
+            }
             Ok(News::Changed) => {}
             Ok(News::Answered(ticket, answer)) => {
                 if let Some(order) = self.orders.remove(&ticket) {
