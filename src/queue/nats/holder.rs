@@ -34,11 +34,16 @@ impl NatsQueue {
 
     /// Gives the server up, where it is this room's.
     pub async fn let_go(&self, holder: &Holder) -> Result<(), QueueError> {
-        let (found, revision) = self.owner().await?;
-        if found.is_some_and(|found| found.room == holder.room) {
-            self.0.buckets.leases.delete(KEY, revision).await?;
+        loop {
+            let (found, revision) = self.owner().await?;
+            if found.is_none_or(|found| found.room != holder.room) {
+                return Ok(());
+            }
+            // Else a beat was on its way when we were told to stop.
+            if let Put::Stored(_) = self.0.buckets.leases.delete(KEY, revision).await? {
+                return Ok(());
+            }
         }
-        Ok(())
     }
 
     /// Refuses where the server is not the room's that this queue was opened for. A room whose lease ran out while the server
