@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use async_nats::{client::RequestErrorKind, connection::State};
+use async_nats::connection::State;
 use tokio::{net::UnixStream, time::timeout};
 use tokio_util::task::TaskTracker;
 
@@ -20,7 +20,7 @@ use crate::{
         tunnel::{self, Hello, Lane, To, Welcome},
     },
     model::{server::Holder, text},
-    queue::nats::{self, NatsQueue, Unfit, shown},
+    queue::nats::{self, NatsQueue, shown},
 };
 
 /// How often a lost room is called again.
@@ -127,7 +127,6 @@ impl Server {
         let address = shown(&settings.address.url);
         let queue = match timeout(LOOK, NatsQueue::open(nats::Settings { makes: false, ..settings })).await {
             Ok(Ok(queue)) => queue,
-            Ok(Err(Unfit::Missing(_))) => return Ok(None),
             Ok(Err(unfit)) => {
                 tracing::debug!(%unfit, "nobody can be asked for a room");
                 return Ok(None);
@@ -164,10 +163,8 @@ impl Server {
             host: rustix::system::uname().nodename().to_string_lossy().into_owned(),
             pid: std::process::id(),
         };
-        let answer = match timeout(ANSWER, client.request(tunnel::HELLO, far::write(&hello))).await {
-            Ok(Ok(answer)) => answer,
-            Ok(Err(error)) if error.kind() == RequestErrorKind::NoResponders => return Err(self.nobody().await),
-            Ok(Err(_)) | Err(_) => return Err(self.nobody().await),
+        let Ok(Ok(answer)) = timeout(ANSWER, client.request(tunnel::HELLO, far::write(&hello))).await else {
+            return Err(self.nobody().await);
         };
         match tunnel::read::<Welcome>(&answer) {
             Some(Welcome::Open { way, room }) if far::is_name(&way) => {

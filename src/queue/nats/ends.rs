@@ -18,7 +18,7 @@ use super::{
     NatsQueue,
     bucket::Put,
     files,
-    keys::{Loaded, Patience, nonce},
+    keys::{Patience, nonce},
     lease::{Keeper, NatsLease},
     names,
     slot::{self, Holder, Live},
@@ -138,7 +138,7 @@ impl NatsQueue {
 
     /// Ends a held attempt and its task: logs, files, the result, then the task says so.
     pub(super) async fn finish_attempt(&self, lease: &mut NatsLease, outcome: Outcome) -> Result<Finished, QueueError> {
-        let mut known = lease.counted_as.take();
+        let mut known = lease.counted_as.take().map(|known| *known);
         let lease = &*lease;
         let (task, n) = (&lease.attempt.task, lease.attempt.n);
         let mut patience = Patience::endless();
@@ -182,14 +182,6 @@ impl NatsQueue {
         }
     }
 
-    /// What a lease's holder wrote itself is read anew only where somebody wrote after it, which the next write finds out.
-    async fn known_or_read(&self, known: Option<Box<Loaded>>, task: &TaskRef) -> Result<Loaded, QueueError> {
-        match known {
-            Some(known) => Ok(*known),
-            None => self.load_plain(task).await,
-        }
-    }
-
     /// Ends a held attempt but not its task.
     pub(super) async fn fail_attempt(
         &self,
@@ -198,7 +190,7 @@ impl NatsQueue {
         spend: Spend,
         not_before: Timestamp,
     ) -> Result<(), QueueError> {
-        let mut known = lease.counted_as.take();
+        let mut known = lease.counted_as.take().map(|known| *known);
         let lease = &*lease;
         let (task, n) = (&lease.attempt.task, lease.attempt.n);
         let mut patience = Patience::endless();

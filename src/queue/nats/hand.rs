@@ -24,10 +24,7 @@ impl NatsQueue {
         // A first attempt's key was most likely never written: then the one write says so.
         let mut unread = (n <= 1).then(|| Loaded::unread(task));
         loop {
-            let mut loaded = match unread.take() {
-                Some(unread) => unread,
-                None => self.load_plain(task).await?,
-            };
+            let mut loaded = self.known_or_read(unread.take(), task).await?;
             if loaded.slot.live.is_some() {
                 return Err(QueueError::State { task: task.clone(), state: "on the NATS server already".into() });
             }

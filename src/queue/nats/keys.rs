@@ -124,6 +124,14 @@ impl NatsQueue {
         Ok(Loaded { key, revision, at, slot, is_moved })
     }
 
+    /// What somebody wrote, or knows to be new, is read only where another one wrote after it, which the next write finds out.
+    pub(super) async fn known_or_read(&self, known: Option<Loaded>, task: &TaskRef) -> Result<Loaded, QueueError> {
+        match known {
+            Some(known) => Ok(known),
+            None => self.load_plain(task).await,
+        }
+    }
+
     /// What lies under a task's key, and whether somebody runs it.
     pub(super) async fn load(&self, task: &TaskRef) -> Result<Loaded, QueueError> {
         // What was dropped in this process is free for it at once.

@@ -40,10 +40,7 @@ impl NatsQueue {
             !is_cut && self.alarm().is_ok() && (room.is_some() || self.full(&spec.task.agent).await?.is_none());
         let mut unread = is_new.then(|| Loaded::unread(&spec.task));
         loop {
-            let mut loaded = match unread.take() {
-                Some(unread) => unread,
-                None => self.load_plain(&spec.task).await?,
-            };
+            let mut loaded = self.known_or_read(unread.take(), &spec.task).await?;
             if let Some(live) = &loaded.slot.live {
                 let same = *live.task() == spec.task && live.spec == sha256;
                 return Ok(if same { Submitted::Exists } else { Submitted::Conflict });
