@@ -87,6 +87,12 @@ impl Loaded {
     }
 }
 
+/// Whether a claim that was written `at` is still a lease. A clock that was set back says that it was written in times to come,
+/// and ends nothing.
+fn lasts(at: Timestamp, lease: Duration, now: Timestamp) -> bool {
+    at.saturating_add(lease).is_ok_and(|until| now < until)
+}
+
 /// A number that nobody else has.
 pub(super) fn nonce() -> Result<String, QueueError> {
     let mut bytes = [0; 8];
@@ -156,7 +162,7 @@ impl NatsQueue {
             let held = match (leases.get(&key).await, at) {
                 (Ok(Some(found)), _) => return Ok(found.value.is_some()),
                 (Ok(None), None) => return Ok(false),
-                (Ok(None), Some(at)) => tasks.now().await.map(|now| now.duration_since(at).unsigned_abs() < *lease),
+                (Ok(None), Some(at)) => tasks.now().await.map(|now| lasts(at, *lease, now)),
                 (Err(error), _) => Err(error),
             };
             match held {
@@ -357,5 +363,20 @@ impl NatsQueue {
                 return Ok(());
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::SignedDuration;
+
+    use super::*;
+
+    #[test]
+    fn a_claim_lasts_a_lease_and_outlives_a_clock_that_is_set_back() {
+        let (at, lease) = (Timestamp::UNIX_EPOCH, Duration::from_secs(30));
+        let after = |seconds| lasts(at, lease, at + SignedDuration::from_secs(seconds));
+        assert_eq!([0, 29, 30, 3_600].map(after), [true, true, false, false]);
+        assert!(after(-3_600), "the server's clock was set back by an hour");
     }
 }
