@@ -5,10 +5,11 @@
 
 #[expect(dead_code, reason = "tests/room.rs uses the rest")]
 mod common;
+#[path = "common/ports.rs"]
+mod ports;
 
 use std::{
     fs::{self, OpenOptions},
-    net::TcpListener,
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     process::{Child, Stdio},
@@ -25,9 +26,9 @@ use common::{Stage, assert_ended, cli::cli, eventually};
 
 /// Anga alone, no second chance, and a listener for other machines.
 fn stage() -> Stage {
-    let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let free = ports::free_port();
     Stage::bare(&format!(
-        "[upstream]\nurl = \"rehearsal:\"\n[rehearsal]\npace = 0\n[retry]\nattempts = 1\n[gateway]\nlisten = \"{free}\"\n\
+        "[upstream]\nurl = \"rehearsal:\"\n[rehearsal]\npace = 0\n[retry]\nattempts = 1\n[gateway]\nlisten = \"127.0.0.1:{free}\"\n\
          [agents.marie]\nslots = 0\n[agents.fabien]\nslots = 0\n"
     ))
 }

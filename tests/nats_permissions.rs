@@ -8,6 +8,8 @@
 
 #[path = "common/outcome.rs"]
 mod outcome;
+#[path = "common/ports.rs"]
+mod ports;
 
 use std::{
     collections::VecDeque,
@@ -54,7 +56,7 @@ impl Drop for Server {
 }
 
 fn free() -> SocketAddr {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+    SocketAddr::from(([127, 0, 0, 1], ports::free_port()))
 }
 
 impl Server {

@@ -4,10 +4,12 @@
 
 #![expect(clippy::print_stderr, reason = "that is how a test says that it is skipped, and why it failed")]
 
+#[path = "ports.rs"]
+mod ports;
+
 use std::{
     fmt::Write as _,
     fs,
-    net::TcpListener,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::Duration,
@@ -15,6 +17,8 @@ use std::{
 
 use podium::queue::nats::Address;
 use rustix::process::{Pid, Signal, kill_process};
+
+pub(crate) use ports::free_port;
 
 /// Looks at a server that is coming up, 20 ms apart.
 const LOOKS: usize = 1_000;
@@ -42,11 +46,6 @@ pub(crate) fn old_server() -> Option<PathBuf> {
 #[expect(clippy::disallowed_methods, reason = "a start cannot wait in any other way")]
 fn pause() {
     std::thread::sleep(Duration::from_millis(20));
-}
-
-/// A port that is free now. Another may take it before it is used; then the start fails and says so.
-pub(crate) fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 /// How a server is started.
