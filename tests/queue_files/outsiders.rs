@@ -105,6 +105,35 @@ async fn c31_a_file_written_over_without_being_emptied_does_not_change_any_more_
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn c31_a_file_that_is_being_written_anew_is_never_a_task_that_says_nothing() {
+    let stage = Stage::new();
+    let path = stage.path("tasks/marie/a.json");
+    let write = move |n| {
+        let whole = version("a", n);
+        let (head, tail) = whole.split_at(whole.len() / 2);
+        let mut file = File::create(&path).unwrap();
+        file.write_all(head.as_bytes()).unwrap();
+        file.write_all(tail.as_bytes()).unwrap();
+    };
+    let stop = Arc::new(AtomicBool::new(false));
+    let writer = rewriting(&stop, write);
+    let mut seen = 0;
+    for _ in 0..2_000 {
+        // Between two versions it may be no task at all.
+        match stage.queue.get(&task("marie/a")).await {
+            Ok(record) => {
+                assert!(!record.spec.description.is_empty(), "half a file was read");
+                seen += 1;
+            }
+            Err(error) => assert!(matches!(error, QueueError::Unknown(_)), "{error}"),
+        }
+    }
+    stop.store(true, Ordering::Relaxed);
+    writer.join().unwrap();
+    assert!(seen > 0, "it was never seen");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn c31_a_file_renamed_over_while_it_is_claimed_is_one_version_or_another() {
     let stage = Stage::new();
     let (new, path) = (stage.path("tasks/marie/.a.json.Xy12z"), stage.path("tasks/marie/a.json"));

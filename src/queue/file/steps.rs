@@ -5,6 +5,7 @@ use std::{
     fs::{self, File},
     io,
     path::Path,
+    time::Duration,
 };
 
 use jiff::{Timestamp, tz::TimeZone};
@@ -38,6 +39,27 @@ struct Fresh {
     stamp: Stamp,
     /// The copy of ours that takes its place, where it is somebody else's.
     copy: Option<Draft>,
+}
+
+/// Looks at a taken file, in milliseconds after the look before: whoever had it open still may write on.
+const LOOKS: [u64; 5] = [0, 0, 2, 10, 50];
+
+/// A taken file as soon as it is whole and two looks in a row agree; `before` is what it held when it was taken.
+#[expect(clippy::disallowed_methods, reason = "nothing tells when somebody else has written his last")]
+fn steady(path: &Path, mut before: Vec<u8>, holds: impl Fn(&[u8]) -> bool) -> Result<Option<Fresh>, QueueError> {
+    for wait in LOOKS {
+        std::thread::sleep(Duration::from_millis(wait));
+        let Opened::Whole { bytes, stamp, file } =
+            disk::open_regular(path, spec::LIMIT as u64).map_err(failed("read", path))?
+        else {
+            return Ok(None);
+        };
+        if bytes == before && holds(&bytes) {
+            return Ok(Some(Fresh { file, bytes, stamp, copy: None }));
+        }
+        before = bytes;
+    }
+    Ok(None)
 }
 
 /// Lower-case hex of the SHA-256 of `bytes`.
@@ -176,20 +198,7 @@ impl Store {
             }
             Err(error) => return Err(failed("claim", &from)(error)),
         }
-        let read = || -> Result<Option<Fresh>, QueueError> {
-            match disk::open_regular(&to, spec::LIMIT as u64).map_err(failed("read", &to))? {
-                Opened::Whole { bytes, stamp, file } => Ok(Some(Fresh { file, bytes, stamp, copy: None })),
-                Opened::Absent | Opened::TooLarge(_) | Opened::Folder | Opened::Special(_) => Ok(None),
-            }
-        };
-        // A writer that had it open still may write on.
-        let again = read()?;
-        let steady = match &again {
-            Some(again) if again.bytes == bytes => true,
-            Some(again) => holds(&again.bytes) && read()?.is_some_and(|third| third.bytes == again.bytes),
-            None => false,
-        };
-        let Some(mut fresh) = again.filter(|_| steady) else {
+        let Some(mut fresh) = steady(&to, bytes, holds)? else {
             drop(self.reject(&task.agent, &to, name.as_ref(), "The file changed while it was being read.")?);
             return Ok(Taken::No(format!("the file of {task} changed while it was being read")));
         };

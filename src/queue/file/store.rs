@@ -354,7 +354,15 @@ impl Store {
         {
             return Ok(Some(((**spec).clone(), stamp)));
         }
-        let Some((spec, stamp)) = self.full_spec_at(path, task)? else { return Ok(None) };
+        let Some((bytes, stamp)) = self.bytes_at(path)? else { return Ok(None) };
+        let Some(spec) = self.whole(&bytes, path, task) else {
+            // What it said before stands until its writer is done.
+            let known = lock(&self.specs).get(path).cloned();
+            return Ok(known.and_then(|(stamp, judged)| match &*judged {
+                Judged::Task(spec) if spec.task == *task => Some(((**spec).clone(), stamp)),
+                Judged::Task(_) | Judged::MayGrow(_) | Judged::Bad(_) => None,
+            }));
+        };
         let spec = display(spec);
         // What is over is hardly asked for again, and there is a lot of it.
         if path.parent() == Some(&self.layout.within(&task.agent, ".claimed")) {
@@ -363,9 +371,18 @@ impl Store {
         Ok(Some((spec, stamp)))
     }
 
-    /// The whole spec of a task file of ours; one that is damaged is a task without text.
+    /// The whole spec of a task file; `None` where it is absent, or says nothing yet.
     pub(super) fn full_spec_at(&self, path: &Path, task: &TaskRef) -> Result<Option<(TaskSpec, Stamp)>, QueueError> {
-        Ok(self.bytes_at(path)?.map(|(bytes, stamp)| (full_spec(&bytes, path, task), stamp)))
+        let Some((bytes, stamp)) = self.bytes_at(path)? else { return Ok(None) };
+        Ok(self.whole(&bytes, path, task).map(|spec| (spec, stamp)))
+    }
+
+    /// What the bytes of a task file say. One of ours that is damaged is a task without text; one in the inbox is being
+    /// written anew by whoever dropped it, and says nothing until that is done.
+    fn whole(&self, bytes: &[u8], path: &Path, task: &TaskRef) -> Option<TaskSpec> {
+        let is_dropped = path.parent() == Some(&self.layout.inbox(&task.agent));
+        let is_whole = || spec::read(bytes, &task.agent, task.id.as_str()).is_ok();
+        (!is_dropped || is_whole()).then(|| full_spec(bytes, path, task))
     }
 
     /// The bytes of a task file of ours.
