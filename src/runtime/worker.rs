@@ -95,6 +95,8 @@ pub(super) struct Link {
     has_relay: bool,
     /// What a deputy has to do; a worker of this machine is there itself.
     duty: Option<watch::Receiver<Duty>>,
+    /// There is a room at the other end.
+    hears: watch::Sender<bool>,
 }
 
 /// Why a conversation with the room ended.
@@ -113,12 +115,18 @@ impl Link {
         orders: mpsc::Sender<Order>,
         reports: mpsc::UnboundedReceiver<Report>,
     ) -> Self {
-        Self { stage, slot, lock, orders, reports, running: None, token: None, has_relay: false, duty: None }
+        let hears = watch::Sender::new(false);
+        Self { stage, slot, lock, orders, reports, running: None, token: None, has_relay: false, duty: None, hears }
     }
 
     /// Speaks for a deputy: the room hands it something only while there is somebody to work.
     pub(super) fn for_deputy(self, duty: watch::Receiver<Duty>) -> Self {
         Self { duty: Some(duty), has_relay: true, ..self }
+    }
+
+    /// Whether there is a room at the other end.
+    pub(super) fn hears(&self) -> watch::Receiver<bool> {
+        self.hears.subscribe()
     }
 
     pub(super) async fn keep(mut self) {
@@ -140,7 +148,10 @@ impl Link {
             match dial(&self.stage, &hello).await {
                 Ok(wire) => {
                     wait = FIRST_WAIT;
-                    match self.converse(wire, absent).await {
+                    self.hears.send_replace(true);
+                    let parted = self.converse(wire, absent).await;
+                    self.hears.send_replace(false);
+                    match parted {
                         Ok(Parted::Finished) => return,
                         Ok(Parted::Lost) => {}
                         Err(error) => tracing::warn!(%error, "the room was lost"),
