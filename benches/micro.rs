@@ -242,13 +242,25 @@ fn attach(bench: &mut Criterion) {
 
 fn screen(bench: &mut Criterion) {
     let room = midway().room;
+    let mut many = Story::begin();
+    many.tasks(100_000);
     let mut app = App::new(tui::Settings::default());
     app.resize(120, 40);
     let _nothing_to_read = app.observe(&room);
     let mut terminal = Terminal::new(TestBackend::new(120, 40)).unwrap();
+    let mut draw = |room: &State| terminal.draw(|frame| tui::draw(room, &app, at(9_000_000), frame)).unwrap().count;
     let mut group = bench.benchmark_group("tui");
-    group.bench_function("draw, 120x40, 1,000 tasks", |b| {
-        b.iter(|| terminal.draw(|frame| tui::draw(&room, &app, at(9_000_000), frame)).map(|done| done.count).unwrap());
+    group.bench_function("draw, 120x40, 1,000 tasks", |b| b.iter(|| draw(&room)));
+    group.bench_function("draw, 120x40, 100,000 tasks that wait", |b| b.iter(|| draw(&many.room)));
+    let mut n = 0;
+    group.bench_function("one task of 100,000 that wait changes, and draw", |b| {
+        b.iter(|| {
+            n = (n + 7_919) % 100_000;
+            let task = format!("{}/task-{n:04}", AGENTS[n % 3]).parse().unwrap();
+            let record = Box::new(many.room.tasks.get(&task).unwrap().record.clone());
+            many.tell(Event::Task(TaskEvent::Changed { record }));
+            draw(&many.room)
+        });
     });
     group.finish();
 }

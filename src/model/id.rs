@@ -137,6 +137,13 @@ impl AccountName {
     }
 }
 
+impl TaskId {
+    /// No id comes before this one.
+    pub fn first() -> Self {
+        Self("0".to_owned())
+    }
+}
+
 /// One task of one agent, written `marie/eval-junior`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TaskRef {

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::State;
-use crate::model::{AccountName, AskId, GoalId, Standing, TaskRef};
+use crate::model::{AccountName, AskId, GoalId, TaskRef};
 
 /// Something that waits for a person.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -46,13 +46,13 @@ impl State {
     pub fn needs_you(&self) -> Vec<Need> {
         let parked = self.accounts.all_parked().filter(|(_, parked)| self.account_needs_you(parked, self.now));
         let accounts = parked.map(|(account, _)| Need::Account(account.clone()));
-        let asking = self.tasks.iter().filter(|t| matches!(t.record.standing, Standing::Asking { .. }));
+        let asking = self.tasks.wanting().filter(|t| t.asks());
         let asking = asking.map(|t| Need::Asks(t.record.task().clone()));
         let questions = self.goals.iter().filter(|g| g.asks()).map(|g| Need::Question(g.id.clone()));
         let plans = self.goals.iter().filter(|g| g.needs_approval()).map(|g| Need::Plan(g.id.clone()));
         let plans = questions.chain(plans);
         let retried = |task: &TaskRef| self.tasks.retried_as(task).is_some();
-        let failed = self.tasks.iter().filter(|t| t.needs_attention()).map(|t| t.record.task());
+        let failed = self.tasks.wanting().filter(|t| t.needs_attention()).map(|t| t.record.task());
         let failed = failed.chain(self.tasks.past.needs_attention()).filter(|task| !retried(task));
         let permits = self.asks.open().iter().map(|open| Need::Permit(open.id));
         let paused = self.tasks.all_paused().filter(|(task, pause)| pause.by_room && self.tasks.knows(task));
@@ -71,7 +71,7 @@ impl State {
             Need::Permit(ask) => self.asks.get(*ask).map(|open| open.since),
             Need::Paused(task) => self.tasks.paused(task).map(|pause| pause.since),
             Need::Question(goal) | Need::Plan(goal) => self.goals.get(goal).map(|goal| goal.submitted_at),
-            Need::Failed(task) => self.tasks.find(task)?.record.outcome.as_ref().map(|outcome| outcome.completed_at),
+            Need::Failed(task) => self.tasks.ended_at(task),
         }
     }
 }

@@ -9,6 +9,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
 };
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{State, Task, Tasks, tasks::Phase};
@@ -122,6 +123,14 @@ impl Tasks {
         match self.get(task) {
             Some(found) => found.record.outcome.as_ref().map(|outcome| outcome.state),
             None => self.past.get(task).map(Past::state),
+        }
+    }
+
+    /// When a task ended; `None` where it has not, or is not known.
+    pub fn ended_at(&self, task: &TaskRef) -> Option<Timestamp> {
+        match self.get(task) {
+            Some(found) => found.record.outcome.as_ref().map(|outcome| outcome.completed_at),
+            None => self.past.get(task).map(Past::ended_at),
         }
     }
 

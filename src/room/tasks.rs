@@ -1,6 +1,7 @@
 //! Tasks as the room sees them: the queue's records, and what workers say of them before the queue does.
 
 mod derived;
+mod entries;
 mod entry;
 mod happening;
 
@@ -16,6 +17,8 @@ use crate::model::{
 };
 pub use derived::Counts;
 use derived::Derived;
+use entries::Entries;
+pub use entries::Stamp;
 pub(super) use entry::phase_of;
 pub use entry::{Phase, Prerequisites, Task};
 
@@ -25,7 +28,7 @@ pub use entry::{Phase, Prerequisites, Task};
 pub struct Tasks {
     /// Not sent with the rest, but piece by piece.
     #[serde(skip)]
-    pub(super) all: BTreeMap<TaskRef, Task>,
+    pub(super) all: Entries,
     /// Ended tasks beyond the newest [`Past::WHOLE`].
     #[serde(skip)]
     pub(super) past: Pasts,
@@ -95,6 +98,17 @@ impl Tasks {
         self.derived.dead.iter()
     }
 
+    /// The tasks of one agent, by id.
+    pub fn of<'a>(&'a self, agent: &AgentName) -> impl Iterator<Item = &'a Task> + use<'a> {
+        let (first, agent) = (TaskRef::new(agent.clone(), TaskId::first()), agent.clone());
+        self.all.range(first..).take_while(move |(task, _)| task.agent == agent).map(|(_, task)| task)
+    }
+
+    /// Those that want a person, by agent and id: asked what next, or ended badly with nobody having acted on it.
+    pub(super) fn wanting(&self) -> impl Iterator<Item = &Task> {
+        self.derived.wanting.iter().filter_map(|task| self.all.get(task))
+    }
+
     /// How many stand where.
     pub fn counts(&self) -> Counts {
         self.derived.counts
@@ -102,7 +116,19 @@ impl Tasks {
 
     /// Where a task stands for an operator.
     pub fn phase(&self, task: &Task) -> Phase {
-        phase_of(task, self.derived.keys.contains_key(task.record.task()))
+        // What has ended is never ready, and most have.
+        let may_be_ready = task.record.standing != Standing::Ended;
+        phase_of(task, may_be_ready && self.derived.keys.contains_key(task.record.task()))
+    }
+
+    /// Where they stand in their history: as long as it is the same, so are they and their phases.
+    pub fn stamp(&self) -> Stamp {
+        self.all.stamp()
+    }
+
+    /// The tasks that changed, came or went since then, some of them more than once; `None` when that is not known any more.
+    pub fn changed_since(&self, stamp: Stamp) -> Option<impl Iterator<Item = &TaskRef>> {
+        self.all.changed_since(stamp)
     }
 
     /// Whether nothing of it has begun: it can be taken out of the queue, or is not in it yet.
@@ -396,6 +422,9 @@ impl Tasks {
     pub(super) fn look_at(&mut self, task: &TaskRef) {
         if let Some(entry) = self.all.get_mut(task) {
             entry.looked_at = true;
+            if !entry.wants_a_person() {
+                self.derived.wanting.remove(task);
+            }
         }
         self.past.look_at(task);
     }

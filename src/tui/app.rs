@@ -52,7 +52,7 @@ use super::{
     views::{
         agents,
         log::margin,
-        tasks::{self, Row, RowKey, Table},
+        tasks::{Arranger, RowKey, Rows, Table},
     },
 };
 use crate::{
@@ -130,6 +130,7 @@ pub struct App {
     row: Option<RowKey>,
     row_at: usize,
     table: Table,
+    arranger: Arranger,
     plan_view: PlanView,
     agent: Option<AgentName>,
     subject: Subject,
@@ -185,6 +186,7 @@ impl App {
             row: None,
             row_at: 0,
             table: Table::default(),
+            arranger: Arranger::default(),
             plan_view: PlanView::default(),
             agent: None,
             subject: Subject::Task,
@@ -765,8 +767,8 @@ impl App {
     }
 
     /// The rows of the tasks' table.
-    pub fn rows<'a>(&self, state: &'a State) -> Vec<Row<'a>> {
-        tasks::all(state, &self.table)
+    pub fn rows<'a>(&self, state: &'a State) -> Rows<'a> {
+        self.arranger.rows(state, &self.table)
     }
 
     /// How plans are shown.
@@ -809,8 +811,8 @@ impl App {
     }
 
     /// Which of the rows is under the hand.
-    pub fn selected_row(&self, rows: &[Row<'_>]) -> usize {
-        tasks::selected(rows, self.row.as_ref(), self.row_at)
+    pub fn selected_row(&self, rows: &Rows<'_>) -> usize {
+        rows.selected(self.row.as_ref(), self.row_at)
     }
 
     /// Which agent is under the hand.

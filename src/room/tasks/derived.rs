@@ -31,6 +31,8 @@ pub(in crate::room) struct Derived {
     pub(in crate::room) successors: BTreeMap<TaskRef, TaskRef>,
     /// The dead letters: their attempts are used up.
     pub(super) dead: BTreeSet<TaskRef>,
+    /// Those that want a person: asked what next, or ended badly with nobody having acted on it.
+    pub(super) wanting: BTreeSet<TaskRef>,
     /// When a task may start, or expires.
     pub(super) due: BTreeSet<(Timestamp, TaskRef)>,
     /// Will never start: their dependency, named second, did not end well.
@@ -123,6 +125,7 @@ impl Tasks {
             }
             self.refresh(&task, now);
         }
+        self.all.touch_all();
     }
 
     pub(super) fn put(&mut self, mut entry: Task, now: Timestamp) {
@@ -163,6 +166,9 @@ impl Tasks {
         if entry.record.outcome.as_ref().is_some_and(|o| o.state == EndState::Dead) {
             self.derived.dead.insert(task.clone());
         }
+        if entry.wants_a_person() {
+            self.derived.wanting.insert(task.clone());
+        }
     }
 
     pub(in crate::room) fn wake_dependents(&mut self, id: &TaskId, now: Timestamp) {
@@ -179,6 +185,7 @@ impl Tasks {
         self.derived.counts.sub(phase_of(entry, ready));
         self.unready(task);
         self.derived.dead.remove(task);
+        self.derived.wanting.remove(task);
         for at in moments(&entry.record) {
             self.derived.due.remove(&(at, task.clone()));
         }
@@ -251,6 +258,7 @@ impl Tasks {
         } else {
             self.unready(task);
         }
+        self.all.touch(task);
     }
 
     pub(super) fn index_past(&mut self, task: &TaskRef, past: &Past) {

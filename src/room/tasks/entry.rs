@@ -88,6 +88,15 @@ impl Task {
         self.record.standing == Standing::Claimed && self.record.attempts.last().is_some_and(|a| a.ended_at.is_none())
     }
 
+    /// It is asked what to do with it next.
+    pub(in crate::room) fn asks(&self) -> bool {
+        matches!(self.record.standing, Standing::Asking { .. })
+    }
+
+    pub(super) fn wants_a_person(&self) -> bool {
+        self.asks() || self.needs_attention()
+    }
+
     /// Ended badly and nobody has acted on it. One that was retried elsewhere is left out by [`State::needs_you`].
     pub fn needs_attention(&self) -> bool {
         !self.looked_at && self.record.outcome.as_ref().is_some_and(|o| State::is_bad(o.state))

@@ -17,7 +17,7 @@ impl App {
         if state.opened_at.is_none() && state.offline.is_none() {
             return None;
         }
-        let waiting: Vec<Need> = self.waiting_at(state, now).into_iter().map(|(need, _)| need).collect();
+        let waiting: Vec<Need> = self.unsnoozed(state, now).collect();
         self.herald.look(&waiting, now);
         let settings = &self.settings;
         self.herald.due(state, now, settings.attention.quiet, &settings.zone)

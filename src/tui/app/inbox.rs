@@ -15,15 +15,15 @@ use crate::{
 impl App {
     /// What waits for a person and since when, the most urgent kind first, within a kind the oldest.
     pub fn waiting(&self, state: &State) -> Vec<(Need, Option<Timestamp>)> {
-        self.waiting_at(state, state.now)
+        let mut waiting: Vec<_> =
+            self.unsnoozed(state, state.now).map(|need| (need.rank(), state.since(&need), need)).collect();
+        waiting.sort_by_key(|(rank, since, _)| (*rank, *since));
+        waiting.into_iter().map(|(_, since, need)| (need, since)).collect()
     }
 
-    /// The same at another moment: what was put off comes back by itself.
-    pub(super) fn waiting_at(&self, state: &State, now: Timestamp) -> Vec<(Need, Option<Timestamp>)> {
-        let shown = state.needs_you().into_iter().filter(|need| !self.is_snoozed(need, now));
-        let mut waiting: Vec<_> = shown.map(|need| (state.since(&need), need)).collect();
-        waiting.sort_by_key(|(since, need)| (need.rank(), *since));
-        waiting.into_iter().map(|(since, need)| (need, since)).collect()
+    /// What waits for a person, the most urgent kind first; what was put off comes back by itself.
+    pub fn unsnoozed(&self, state: &State, now: Timestamp) -> impl Iterator<Item = Need> {
+        state.needs_you().into_iter().filter(move |need| !self.is_snoozed(need, now))
     }
 
     pub(super) fn open_inbox(&mut self, state: &State) {

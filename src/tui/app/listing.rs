@@ -36,12 +36,7 @@ impl App {
             return self.fold_planned(fold, state);
         }
         let rows = self.rows(state);
-        let at = self.selected_row(&rows);
-        let above = rows.get(..=at).unwrap_or_default();
-        let heading = above.iter().rev().find_map(|row| match row {
-            Row::Heading { name, .. } => Some((*name).to_owned()),
-            Row::Task(..) | Row::Rejected(_) | Row::Removed(_) => None,
-        });
+        let heading = rows.group_of(self.selected_row(&rows)).map(str::to_owned);
         let Some(name) = heading else { return self.say_told("there are no groups: <group> makes some", false) };
         if fold {
             self.row = Some(RowKey::Heading(name.clone()));

@@ -34,7 +34,7 @@ impl App {
         let items: Vec<Item> = match rows.get(at) {
             Some(row @ (Row::Task(..) | Row::Rejected(_))) => item(row).into_iter().collect(),
             Some(Row::Heading { .. }) => {
-                let group = rows.iter().skip(at + 1).take_while(|row| !matches!(row, Row::Heading { .. }));
+                let group = rows.from(at + 1).take_while(|row| !matches!(row, Row::Heading { .. }));
                 group.filter_map(item).collect()
             }
             Some(Row::Removed(_)) | None => return self.say("what is in the trash is not marked", true),
@@ -190,7 +190,7 @@ impl App {
 }
 
 /// What can be marked of a row.
-fn item(row: &Row<'_>) -> Option<Item> {
+fn item(row: Row<'_>) -> Option<Item> {
     match row {
         Row::Task(task, _) => Some(Item::Task(task.record.task().clone())),
         Row::Rejected(file) => Some(Item::File(file.path.clone())),

@@ -10,7 +10,7 @@ use crate::{
         popup::Popup,
         views::{
             Scene, agents, files, limits, plan,
-            tasks::{Row, RowKey},
+            tasks::{Row, RowKey, Rows},
         },
     },
 };
@@ -148,7 +148,7 @@ impl App {
         draw::page(&scene, popup, self.size).map_or(0, |p| p.lines.len())
     }
 
-    pub(super) fn choose(&mut self, rows: &[Row<'_>], at: usize) {
+    pub(super) fn choose(&mut self, rows: &Rows<'_>, at: usize) {
         if let Some(row) = rows.get(at) {
             self.row = Some(row.key());
             self.row_at = at;
@@ -201,7 +201,7 @@ impl App {
                 let agent = state.agents.iter().nth(self.selected_agent(state))?;
                 let held = agent.slots.iter().filter_map(|s| s.held.as_ref()).max_by_key(|h| h.since);
                 held.map(|h| h.task.clone()).or_else(|| {
-                    let of = state.tasks.iter().filter(|t| t.record.task().agent == *agent.name());
+                    let of = state.tasks.of(agent.name());
                     let last =
                         of.filter_map(|t| Some((t.record.attempts.last()?.started_at, t))).max_by_key(|(at, _)| *at);
                     last.map(|(_, t)| t.record.task().clone())

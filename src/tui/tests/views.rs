@@ -145,7 +145,7 @@ fn a_task_leads_to_what_holds_it_and_says_so() {
         "fabien/newsletter waits for marie/eval-junior: Write evaluations/junior.md"
     );
     let rows = app.rows(&stage.state);
-    let here = rows[app.selected_row(&rows)];
+    let here = rows.get(app.selected_row(&rows)).unwrap();
     assert!(matches!(here, Row::Task(task, _) if task.record.task().id.as_str() == "eval-junior"), "{here:?}");
 }
 
@@ -161,7 +161,7 @@ fn the_tasks_are_sorted_and_grouped_and_groups_are_folded() {
             Row::Task(task, _) => Some(task.record.task().id.to_string()),
             Row::Rejected(_) | Row::Removed(_) | Row::Heading { .. } => None,
         };
-        app.rows(&stage.state).into_iter().filter_map(name).collect()
+        app.rows(&stage.state).iter().filter_map(name).collect()
     };
     let whole = names(&app);
     let mut orders = vec![whole.clone()];

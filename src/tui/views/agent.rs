@@ -142,8 +142,7 @@ pub fn page(scene: &Scene<'_>, name: &AgentName, login: Option<&Result<String, S
     let mut endings: Vec<_> = scene
         .state
         .tasks
-        .iter()
-        .filter(|t| t.record.task().agent == *name)
+        .of(name)
         .flat_map(|t| t.record.attempts.iter().map(move |a| (t, a)))
         .filter_map(|(t, a)| Some((a.ended_at?, t, a)))
         .collect();

@@ -144,7 +144,7 @@ fn card(scene: &Scene<'_>, agent: &Agent, selected: bool, width: usize) -> [Line
 }
 
 fn idle(scene: &Scene<'_>, agent: &Agent) -> String {
-    let waits = scene.state.tasks.iter().any(|t| t.record.task().agent == *agent.name() && t.record.outcome.is_none());
+    let waits = scene.state.tasks.of(agent.name()).any(|task| task.record.outcome.is_none());
     match scene.state.word(agent) {
         "idle" if waits => "waits for other tasks".to_owned(),
         "idle" => "nothing to do".to_owned(),

@@ -83,7 +83,7 @@ fn header(scene: &Scene<'_>, buffer: &mut Buffer, area: Rect, glyphs: bool) {
     let state = scene.state;
     let width = usize::from(area.width);
     let counts = state.tasks.counts();
-    let needs = scene.app.waiting(state).len();
+    let needs = scene.app.unsnoozed(state, state.now).count();
     // The right side first: it is what must never be pushed out.
     let mut right: Vec<Span<'static>> = Vec::new();
     let mut count = |n: usize, word: &str, role: Role, always: bool| {

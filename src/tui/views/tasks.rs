@@ -1,5 +1,6 @@
 //! The tasks as a table: what is wrong first, then what runs, what is next, what waits and why, what is over.
 
+mod order;
 mod rows;
 
 use jiff::Timestamp;
@@ -9,7 +10,7 @@ use ratatui::{
     text::{Line, Span},
 };
 
-pub use rows::{Group, Row, RowKey, Sort, TRASH, Table, all, selected, word};
+pub use rows::{Arranger, Group, Row, RowKey, Rows, Sort, TRASH, Table, word};
 
 use super::{Scene, paragraph, plan, rows as draw_rows, window};
 use crate::{
@@ -121,12 +122,11 @@ pub fn draw(scene: &Scene<'_>, buffer: &mut Buffer, area: Rect) {
         return draw_rows(buffer, inner, &empty(scene, usize::from(inner.width), usize::from(inner.height)));
     }
     let width = usize::from(inner.width);
-    let shown = window(all.len(), scene.app.selected_row(&all), usize::from(inner.height).saturating_sub(1));
-    let longest = all
-        .get(shown.clone())
-        .unwrap_or_default()
-        .iter()
-        .map(|r| match r {
+    let selected = scene.app.selected_row(&all);
+    let shown = window(all.len(), selected, usize::from(inner.height).saturating_sub(1));
+    let rows = || all.from(shown.start).take(shown.len());
+    let longest = rows()
+        .map(|row| match row {
             Row::Task(task, _) => task.record.task().id.as_str().len(),
             // A path may also take the agent's column.
             Row::Rejected(_) | Row::Removed(_) | Row::Heading { .. } => 0,
@@ -136,9 +136,8 @@ pub fn draw(scene: &Scene<'_>, buffer: &mut Buffer, area: Rect) {
     let columns = Columns::of(width, longest);
     let head = columns.line(["task", "agent", "state", "for", "try", "cost"], "why / doing");
     let mut lines = vec![Line::from(scene.span(format!("   {head}"), Role::Dim))];
-    let selected = scene.app.selected_row(&all);
-    for (n, row) in all.iter().enumerate().skip(shown.start).take(shown.len()) {
-        lines.push(line(scene, row, &columns, n == selected, focused));
+    for (row, n) in rows().zip(shown.start..) {
+        lines.push(line(scene, &row, &columns, n == selected, focused));
     }
     draw_rows(buffer, inner, &lines);
     footnote(scene, buffer, area, all.get(selected), columns.why.saturating_sub(1));
@@ -146,10 +145,10 @@ pub fn draw(scene: &Scene<'_>, buffer: &mut Buffer, area: Rect) {
 
 /// How many rows there are, how they are arranged, and what is not among them; the least important goes first where
 /// there is no room.
-fn counted(scene: &Scene<'_>, all: &[Row<'_>], width: usize) -> String {
+fn counted(scene: &Scene<'_>, all: &Rows<'_>, width: usize) -> String {
     let (tasks, table) = (&scene.state.tasks, scene.app.table());
     let mut parts = Vec::new();
-    match (all.iter().filter(|row| !matches!(row, Row::Heading { .. })).count(), tasks.rejected_more) {
+    match (all.without_headings(), tasks.rejected_more) {
         (0, 0) => {}
         (rows, 0) => parts.push(rows.to_string()),
         (rows, more) => parts.push(format!("{rows} and {more} more files")),
@@ -176,7 +175,7 @@ fn counted(scene: &Scene<'_>, all: &[Row<'_>], width: usize) -> String {
 }
 
 /// In the lower border: why the selected row stands where it stands, where its column was too narrow for that.
-fn footnote(scene: &Scene<'_>, buffer: &mut Buffer, area: Rect, row: Option<&Row<'_>>, shown: usize) {
+fn footnote(scene: &Scene<'_>, buffer: &mut Buffer, area: Rect, row: Option<Row<'_>>, shown: usize) {
     let why = match row {
         Some(Row::Task(task, _)) => why(scene, task),
         Some(Row::Rejected(file)) => file.reason.clone(),

@@ -3,15 +3,11 @@
 //! Must not draw. Its one surprise: what was thrown away is no row of the table until it is asked for (`is:trash`); it
 //! would outlive everything else there.
 
-use std::{
-    cmp::Reverse,
-    collections::{BTreeSet, HashMap},
-};
+use std::{cell::RefCell, collections::BTreeSet, ops::Range, sync::Arc};
 
-use jiff::Timestamp;
-
+use super::order::{Order, Place};
 use crate::{
-    model::{GoalId, Item, Rejected, Removed, TaskRef},
+    model::{Item, Rejected, Removed, TaskRef},
     room::{State, Task, tasks::Phase},
 };
 
@@ -56,17 +52,6 @@ impl Row<'_> {
             Self::Rejected(file) => RowKey::Rejected(file.path.clone()),
             Self::Removed(removed) => RowKey::Removed(removed.item.clone()),
             Self::Heading { name, .. } => RowKey::Heading((*name).to_owned()),
-        }
-    }
-
-    /// Whether it is the row of this name.
-    pub fn is(&self, key: &RowKey) -> bool {
-        match (self, key) {
-            (Self::Task(task, _), RowKey::Task(name)) => task.record.task() == name,
-            (Self::Rejected(file), RowKey::Rejected(path)) => &file.path == path,
-            (Self::Removed(removed), RowKey::Removed(item)) => &removed.item == item,
-            (Self::Heading { name, .. }, RowKey::Heading(heading)) => name == heading,
-            (Self::Task(..) | Self::Rejected(_) | Self::Removed(_) | Self::Heading { .. }, _) => false,
         }
     }
 }
@@ -171,135 +156,221 @@ const NO_GOAL: &str = "no goal";
 /// The group of files that are no tasks.
 const ASIDE: &str = "files set aside";
 
-/// Every row in order.
-pub fn all<'a>(state: &'a State, table: &Table) -> Vec<Row<'a>> {
-    let filter = table.filter.to_lowercase();
-    let is = filter.strip_prefix("is:").map(str::trim);
-    let holds = |text: &str| is.is_none() && text.to_lowercase().contains(&filter);
-    if table.filter == TRASH {
-        return state.tasks.trash.iter().map(Row::Removed).collect();
+/// The rows of the table; each is looked up when it is asked for.
+#[derive(Debug)]
+pub struct Rows<'a> {
+    state: &'a State,
+    order: Arc<Order>,
+    parts: Vec<Part<'a>>,
+}
+
+/// Rows of one kind, one below the other.
+#[derive(Debug)]
+struct Part<'a> {
+    /// How many rows there are above.
+    above: usize,
+    rows: Kind<'a>,
+}
+
+#[derive(Debug)]
+enum Kind<'a> {
+    Heading {
+        name: &'a str,
+        rows: usize,
+        folded: bool,
+    },
+    /// These of the tasks in order.
+    Tasks(Range<usize>),
+    Files(Vec<&'a Rejected>),
+    Trash(&'a [Removed]),
+}
+
+impl Kind<'_> {
+    fn len(&self) -> usize {
+        match self {
+            Self::Heading { .. } => 1,
+            Self::Tasks(range) => range.len(),
+            Self::Files(files) => files.len(),
+            Self::Trash(trash) => trash.len(),
+        }
     }
-    let foreign = |task: &Task| is == Some("foreign") && task.record.outcome.as_ref().is_some_and(|o| o.foreign);
-    let mut tasks: Vec<(&Task, Phase)> = state
-        .tasks
-        .iter()
-        .map(|task| (task, state.tasks.phase(task)))
-        .filter(|(task, phase)| {
-            filter.is_empty()
-                || is == Some(word(task, *phase))
-                || foreign(task)
-                || holds(&task.record.task().to_string())
-                || holds(&task.record.spec.title)
-                || holds(word(task, *phase))
-        })
-        .collect();
-    sort(state, &mut tasks, table.sort);
+}
+
+/// Keeps the order of the rows from one look to the next.
+#[derive(Debug, Default)]
+pub struct Arranger(RefCell<Arc<Order>>);
+
+impl Arranger {
+    /// Every row in order.
+    pub fn rows<'a>(&self, state: &'a State, table: &Table) -> Rows<'a> {
+        if table.filter == TRASH {
+            let mut rows = Rows { state, order: Arc::default(), parts: Vec::new() };
+            rows.push(Kind::Trash(&state.tasks.trash));
+            return rows;
+        }
+        if !self.0.borrow().is_of(state, table) {
+            Arc::make_mut(&mut self.0.borrow_mut()).follow(state, table);
+        }
+        let order = Arc::clone(&self.0.borrow());
+        let mut rows = Rows { state, order, parts: Vec::new() };
+        let files = files(state, &table.filter.to_lowercase());
+        if table.group == Group::None {
+            // A file that is no task is a failure of somebody: after those of tasks, where those come first.
+            let tasks = rows.order.sorted();
+            let urgent = if table.sort == Sort::State { tasks.partition_point(Place::is_urgent) } else { 0 };
+            let rest = urgent..tasks.len();
+            rows.push(Kind::Tasks(0..urgent));
+            rows.push(Kind::Files(files));
+            rows.push(Kind::Tasks(rest));
+        } else {
+            rows.push_groups(files, table);
+        }
+        rows
+    }
+}
+
+/// What is no task and is shown.
+fn files<'a>(state: &'a State, filter: &str) -> Vec<&'a Rejected> {
     let shown = |file: &&Rejected| {
         let word = if file.moved { "rejected" } else { "foreign" };
-        filter.is_empty()
-            || is.is_some_and(|is| is == word || is == "rejected")
-            || holds(&file.path)
-            || holds(&file.reason)
-            || holds(word)
+        match filter.strip_prefix("is:").map(str::trim) {
+            Some(is) => is == word || is == "rejected",
+            None => [file.path.as_str(), &file.reason, word].iter().any(|text| text.to_lowercase().contains(filter)),
+        }
     };
-    let files: Vec<_> = state.tasks.rejected.values().filter(shown).map(Row::Rejected).collect();
-    if table.group != Group::None {
-        return grouped(state, tasks, files, table);
+    state.tasks.rejected.values().filter(shown).collect()
+}
+
+impl<'a> Rows<'a> {
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.parts.last().map_or(0, |part| part.above + part.rows.len())
     }
-    // A file that is no task is a failure of somebody: after those of tasks, where those come first.
-    let failed = match table.sort {
-        Sort::State => {
-            let first = |(task, phase): &&(&Task, Phase)| {
-                matches!(phase, Phase::Asking | Phase::Failed) || state.asks.of(task.record.task()).is_some()
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// How many there are without the heads of groups.
+    pub fn without_headings(&self) -> usize {
+        let headings = self.parts.iter().filter(|part| matches!(part.rows, Kind::Heading { .. })).count();
+        self.len() - headings
+    }
+
+    /// One of them.
+    pub fn get(&self, at: usize) -> Option<Row<'a>> {
+        let part = self.parts.get(self.part(at)?)?;
+        let at = at - part.above;
+        match &part.rows {
+            Kind::Heading { name, rows, folded } => Some(Row::Heading { name, rows: *rows, folded: *folded }),
+            Kind::Tasks(range) => {
+                let place = self.order.sorted().get(range.start + at)?;
+                Some(Row::Task(self.state.tasks.get(&place.task)?, place.phase))
+            }
+            Kind::Files(files) => files.get(at).copied().map(Row::Rejected),
+            Kind::Trash(trash) => trash.get(at).map(Row::Removed),
+        }
+    }
+
+    /// From one of them on.
+    pub fn from(&self, at: usize) -> impl Iterator<Item = Row<'a>> {
+        (at..self.len()).filter_map(|at| self.get(at))
+    }
+
+    /// Each from the first on.
+    pub fn iter(&self) -> impl Iterator<Item = Row<'a>> {
+        self.from(0)
+    }
+
+    /// The group that a row belongs to, or is the head of.
+    pub fn group_of(&self, at: usize) -> Option<&'a str> {
+        let above = self.parts.get(..=self.part(at)?)?;
+        above.iter().rev().find_map(|part| match part.rows {
+            Kind::Heading { name, .. } => Some(name),
+            Kind::Tasks(_) | Kind::Files(_) | Kind::Trash(_) => None,
+        })
+    }
+
+    /// Which one is under the hand: the chosen one where it still is, else the first that runs, else the first that is no
+    /// heading.
+    pub fn selected(&self, chosen: Option<&RowKey>, last: usize) -> usize {
+        if let Some(key) = chosen {
+            return self.position(key).unwrap_or(last.min(self.len().saturating_sub(1)));
+        }
+        let runs = |part: &Part<'_>| match &part.rows {
+            Kind::Tasks(range) => {
+                let mut places = self.order.sorted().get(range.clone())?.iter();
+                Some(part.above + places.position(|place| place.phase == Phase::Running)?)
+            }
+            Kind::Heading { .. } | Kind::Files(_) | Kind::Trash(_) => None,
+        };
+        let first = self.parts.iter().find(|part| !matches!(part.rows, Kind::Heading { .. }));
+        self.parts.iter().find_map(runs).or(first.map(|part| part.above)).unwrap_or(0)
+    }
+
+    /// Where the row of this name is.
+    fn position(&self, key: &RowKey) -> Option<usize> {
+        let task = match key {
+            RowKey::Task(task) => Some(self.order.position(task)?),
+            RowKey::Rejected(_) | RowKey::Removed(_) | RowKey::Heading(_) => None,
+        };
+        self.parts.iter().find_map(|part| {
+            let at = match (&part.rows, key) {
+                (Kind::Tasks(range), _) => task.filter(|at| range.contains(at)).map(|at| at - range.start),
+                (Kind::Files(files), RowKey::Rejected(path)) => files.iter().position(|file| &file.path == path),
+                (Kind::Trash(trash), RowKey::Removed(item)) => trash.iter().position(|removed| &removed.item == item),
+                (Kind::Heading { name, .. }, RowKey::Heading(heading)) => (name == heading).then_some(0),
+                (Kind::Files(_) | Kind::Trash(_) | Kind::Heading { .. }, _) => None,
             };
-            tasks.iter().take_while(first).count()
-        }
-        Sort::Changed | Sort::Age | Sort::Cost | Sort::Name => 0,
-    };
-    let mut rows: Vec<Row<'a>> = tasks.into_iter().map(|(task, phase)| Row::Task(task, phase)).collect();
-    rows.splice(failed..failed, files);
-    rows
-}
-
-fn sort(state: &State, tasks: &mut [(&Task, Phase)], by: Sort) {
-    match by {
-        // What waits for a word of the operator's is on top, whatever else it does.
-        Sort::State => {
-            tasks
-                .sort_by_cached_key(|(task, phase)| (state.asks.of(task.record.task()).is_none(), order(task, *phase)));
-        }
-        Sort::Changed => tasks.sort_by_cached_key(|(task, _)| Reverse(changed(task))),
-        Sort::Age => tasks.sort_by_key(|(task, _)| task.record.seen_at),
-        Sort::Cost => tasks.sort_by_cached_key(|(task, _)| Reverse(state.spend_of_task(task.record.task()).cost)),
-        Sort::Name => tasks.sort_by(|(a, _), (b, _)| a.record.task().id.cmp(&b.record.task().id)),
+            at.map(|at| part.above + at)
+        })
     }
-}
 
-/// Puts sorted rows under the heads of their groups.
-fn grouped<'a>(state: &'a State, tasks: Vec<(&'a Task, Phase)>, files: Vec<Row<'a>>, table: &Table) -> Vec<Row<'a>> {
-    let goals: HashMap<&GoalId, usize> = state.goals.iter().enumerate().map(|(n, goal)| (&goal.id, n)).collect();
-    let names = state.agents.names();
-    // The place of a group, and its name.
-    let group = |task: &'a Task, phase: Phase| -> (usize, &'a str) {
-        match (table.group, &task.record.spec.goal) {
-            (Group::Goal, Some(goal)) => {
-                (goals.len().saturating_sub(goals.get(goal).map_or(0, |n| n + 1)), goal.as_str())
-            }
-            (Group::Goal | Group::None, _) => (usize::MAX, NO_GOAL),
-            (Group::Agent, _) => {
-                let agent = &task.record.task().agent;
-                (names.iter().position(|name| name == agent).unwrap_or(usize::MAX), agent.as_str())
-            }
-            (Group::State, _) => (phase as usize, phase.word()),
+    /// Which part a row is in.
+    fn part(&self, at: usize) -> Option<usize> {
+        self.parts.partition_point(|part| part.above <= at).checked_sub(1).filter(|_| at < self.len())
+    }
+
+    fn push(&mut self, rows: Kind<'a>) {
+        if rows.len() > 0 {
+            self.parts.push(Part { above: self.len(), rows });
         }
-    };
-    let mut keyed: Vec<((usize, &str), Row<'a>)> =
-        tasks.into_iter().map(|(task, phase)| (group(task, phase), Row::Task(task, phase))).collect();
-    keyed.sort_by_key(|(key, _)| *key);
-    let mut rows = Vec::with_capacity(keyed.len() + files.len() + 8);
-    let mut rest = keyed.as_slice();
-    while let Some(((_, name), _)) = rest.first() {
-        let len = rest.iter().take_while(|((_, other), _)| other == name).count();
-        let (here, next) = rest.split_at(len);
-        push(&mut rows, name, here.iter().map(|(_, row)| *row), table);
-        rest = next;
     }
-    push(&mut rows, ASIDE, files.into_iter(), table);
-    rows
-}
 
-fn push<'a>(rows: &mut Vec<Row<'a>>, name: &'a str, of: impl ExactSizeIterator<Item = Row<'a>>, table: &Table) {
-    if of.len() == 0 {
-        return;
-    }
-    let folded = table.folded.contains(name);
-    rows.push(Row::Heading { name, rows: of.len(), folded });
-    if !folded {
-        rows.extend(of);
-    }
-}
-
-/// Failed and done tasks newest first, the others in the order they came.
-fn order(task: &Task, phase: Phase) -> (Phase, i64) {
-    let record = &task.record;
-    let millis = |at: Timestamp| at.as_millisecond();
-    let at = match phase {
-        Phase::Failed | Phase::Done | Phase::Dropped => {
-            -record.outcome.as_ref().map_or(i64::MAX, |o| millis(o.completed_at))
+    /// Puts the tasks, and then what is none, under the heads of their groups.
+    fn push_groups(&mut self, files: Vec<&'a Rejected>, table: &Table) {
+        let order = Arc::clone(&self.order);
+        let mut from = 0;
+        while let Some((first, rest)) = order.sorted().get(from..).and_then(<[Place]>::split_first) {
+            let to = from + 1 + rest.partition_point(|place| place.group == first.group);
+            self.push_group(self.group(first, table.group), Kind::Tasks(from..to), table);
+            from = to;
         }
-        Phase::Running => record.attempts.last().map_or(millis(record.seen_at), |a| millis(a.started_at)),
-        Phase::Asking | Phase::Ready | Phase::Waiting | Phase::Paused => millis(record.seen_at),
-        Phase::Retrying => record.attempts.last().and_then(|a| a.ended_at).map_or(0, millis),
-    };
-    (phase, at)
-}
+        self.push_group(ASIDE, Kind::Files(files), table);
+    }
 
-/// When something last happened to it.
-fn changed(task: &Task) -> Timestamp {
-    let record = &task.record;
-    let attempt = record.attempts.last().map(|a| a.ended_at.unwrap_or(a.started_at));
-    let ended = record.outcome.as_ref().map(|o| o.completed_at);
-    [Some(record.seen_at), attempt, ended].into_iter().flatten().max().unwrap_or(record.seen_at)
+    fn push_group(&mut self, name: &'a str, rows: Kind<'a>, table: &Table) {
+        if rows.len() == 0 {
+            return;
+        }
+        let folded = table.folded.contains(name);
+        self.push(Kind::Heading { name, rows: rows.len(), folded });
+        if !folded {
+            self.push(rows);
+        }
+    }
+
+    /// What the tasks of a group have in common.
+    fn group(&self, first: &Place, by: Group) -> &'a str {
+        let task = self.state.tasks.get(&first.task);
+        match by {
+            Group::Goal => task.and_then(|task| task.record.spec.goal.as_ref()).map_or(NO_GOAL, |goal| goal.as_str()),
+            Group::Agent => task.map_or("", |task| task.record.task().agent.as_str()),
+            Group::State => first.phase.word(),
+            Group::None => "",
+        }
+    }
 }
 
 /// The state in a word.
@@ -308,14 +379,4 @@ pub fn word(task: &Task, phase: Phase) -> &'static str {
         Some(outcome) => outcome.state.word(),
         None => phase.word(),
     }
-}
-
-/// Which row is under the hand: the chosen one where it still is, else the first that runs, else the first that is no
-/// heading.
-pub fn selected(rows: &[Row<'_>], chosen: Option<&RowKey>, last: usize) -> usize {
-    if let Some(key) = chosen {
-        return rows.iter().position(|r| r.is(key)).unwrap_or(last.min(rows.len().saturating_sub(1)));
-    }
-    let runs = rows.iter().position(|r| matches!(r, Row::Task(_, Phase::Running)));
-    runs.or_else(|| rows.iter().position(|r| !matches!(r, Row::Heading { .. }))).unwrap_or(0)
 }
