@@ -39,6 +39,18 @@ fn rewriting(stop: &Arc<AtomicBool>, mut write: impl FnMut(usize) + Send + 'stat
     })
 }
 
+/// Writes a task's file in place, in two halves.
+fn in_place(stage: &Stage) -> impl FnMut(usize) + Send + use<> {
+    let path = stage.path("tasks/marie/a.json");
+    move |n| {
+        let whole = version("a", n);
+        let (head, tail) = whole.split_at(whole.len() / 2);
+        let mut file = File::create(&path).unwrap();
+        file.write_all(head.as_bytes()).unwrap();
+        file.write_all(tail.as_bytes()).unwrap();
+    }
+}
+
 /// A task file that changes while it is claimed: whole or not at all, and never lost.
 /// Says what was claimed.
 async fn is_claimed_once(of: &str, write: impl FnMut(usize) + Send + 'static, stage: &Stage) -> String {
@@ -75,15 +87,7 @@ async fn is_claimed_once(of: &str, write: impl FnMut(usize) + Send + 'static, st
 #[tokio::test(flavor = "multi_thread")]
 async fn c31_a_file_rewritten_in_place_while_it_is_claimed_is_never_read_half() {
     let stage = Stage::new();
-    let path = stage.path("tasks/marie/a.json");
-    let write = move |n| {
-        let whole = version("a", n);
-        let (head, tail) = whole.split_at(whole.len() / 2);
-        let mut file = File::create(&path).unwrap();
-        file.write_all(head.as_bytes()).unwrap();
-        file.write_all(tail.as_bytes()).unwrap();
-    };
-    version_of(&is_claimed_once("marie/a", write, &stage).await);
+    version_of(&is_claimed_once("marie/a", in_place(&stage), &stage).await);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -107,16 +111,8 @@ async fn c31_a_file_written_over_without_being_emptied_does_not_change_any_more_
 #[tokio::test(flavor = "multi_thread")]
 async fn c31_a_file_that_is_being_written_anew_is_never_a_task_that_says_nothing() {
     let stage = Stage::new();
-    let path = stage.path("tasks/marie/a.json");
-    let write = move |n| {
-        let whole = version("a", n);
-        let (head, tail) = whole.split_at(whole.len() / 2);
-        let mut file = File::create(&path).unwrap();
-        file.write_all(head.as_bytes()).unwrap();
-        file.write_all(tail.as_bytes()).unwrap();
-    };
     let stop = Arc::new(AtomicBool::new(false));
-    let writer = rewriting(&stop, write);
+    let writer = rewriting(&stop, in_place(&stage));
     let mut seen = 0;
     for _ in 0..2_000 {
         // Between two versions it may be no task at all.
