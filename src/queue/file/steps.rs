@@ -44,9 +44,10 @@ struct Fresh {
 /// Looks at a taken file, in milliseconds after the look before: whoever had it open still may write on.
 const LOOKS: [u64; 5] = [0, 0, 2, 10, 50];
 
-/// A taken file as soon as it is whole and two looks in a row agree; `before` is what it held when it was taken.
+/// A taken file as soon as it is whole and two looks in a row agree; `before` is what it held when it was taken, whole.
 #[expect(clippy::disallowed_methods, reason = "nothing tells when somebody else has written his last")]
 fn steady(path: &Path, mut before: Vec<u8>, holds: impl Fn(&[u8]) -> bool) -> Result<Option<Fresh>, QueueError> {
+    let mut is_whole = true;
     for wait in LOOKS {
         std::thread::sleep(Duration::from_millis(wait));
         let Opened::Whole { bytes, stamp, file } =
@@ -54,10 +55,12 @@ fn steady(path: &Path, mut before: Vec<u8>, holds: impl Fn(&[u8]) -> bool) -> Re
         else {
             return Ok(None);
         };
-        if bytes == before && holds(&bytes) {
+        if bytes != before {
+            is_whole = holds(&bytes);
+            before = bytes;
+        } else if is_whole {
             return Ok(Some(Fresh { file, bytes, stamp, copy: None }));
         }
-        before = bytes;
     }
     Ok(None)
 }

@@ -22,6 +22,7 @@ use super::{
     results::{self, Reading},
     space::{self, Reserve, Shortage},
     spec,
+    strict::Fault,
     watch::Hub,
 };
 use crate::{
@@ -380,9 +381,10 @@ impl Store {
     /// What the bytes of a task file say. One of ours that is damaged is a task without text; one in the inbox is being
     /// written anew by whoever dropped it, and says nothing until that is done.
     fn whole(&self, bytes: &[u8], path: &Path, task: &TaskRef) -> Option<TaskSpec> {
-        let is_dropped = path.parent() == Some(&self.layout.inbox(&task.agent));
-        let is_whole = || spec::read(bytes, &task.agent, task.id.as_str()).is_ok();
-        (!is_dropped || is_whole()).then(|| full_spec(bytes, path, task))
+        if path.parent() == Some(&self.layout.inbox(&task.agent)) {
+            return said_of(bytes, task).ok();
+        }
+        Some(full_spec(bytes, path, task))
     }
 
     /// The bytes of a task file of ours.
@@ -474,12 +476,16 @@ impl Store {
 
 /// The whole spec that these bytes of a task file of ours say; a task without text where they are damaged.
 pub(super) fn full_spec(bytes: &[u8], path: &Path, task: &TaskRef) -> TaskSpec {
-    let mut spec = spec::read(bytes, &task.agent, task.id.as_str()).unwrap_or_else(|fault| {
+    said_of(bytes, task).unwrap_or_else(|fault| {
         tracing::warn!(path = %path.display(), reason = fault.sentence, "a taken task file is damaged");
         TaskSpec::new(task.clone(), "")
-    });
-    spec.task = task.clone();
-    spec
+    })
+}
+
+/// What these bytes say of this task.
+fn said_of(bytes: &[u8], task: &TaskRef) -> Result<TaskSpec, Fault> {
+    let spec = spec::read(bytes, &task.agent, task.id.as_str())?;
+    Ok(TaskSpec { task: task.clone(), ..spec })
 }
 
 /// When a file's content was last written.
